@@ -1,0 +1,121 @@
+"""Batches of a store's images as tensors: each a pure function of its number, on any device and any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class Batches:
+    """Batches numbered 0, 1, 2, ... without end: ``batch(i)`` depends on ``i`` and the arguments here alone.
+
+    An epoch is ``batches_per_epoch`` batches, in which no image comes twice; what is left of the images after the last
+    whole batch is dropped, other ones each epoch.
+
+    images: uint8, shape (count, height, width, 3), an array or a memory map.
+    batch_size: images in a batch, over all ranks together.
+    permutation: the order of the images in one epoch, int64 of shape (count,), from the number of the epoch alone.
+    resident: keep all images on ``device`` as uint8; None: on CUDA, when they take less than half of its free memory.
+    rank, world_size: this process takes the ``rank``-th of ``world_size`` equal parts of every batch.
+    channels_last: the memory format of the batches, for convolutions that prefer it; the values are the same.
+    """
+
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        batch_size: int,
+        permutation: Callable[[int], Tensor],
+        device: torch.device | str = "cpu",
+        resident: bool | None = None,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        channels_last: bool = False,
+    ) -> None:
+        check(images, batch_size, rank, world_size)
+        self.images = images
+        self.device = torch.device(device)
+        self.permutation = permutation
+        self.batch_size = batch_size
+        self.rank, self.rank_size = rank, batch_size // world_size
+        self.channels_last = channels_last
+        self.batches_per_epoch = len(images) // batch_size
+        self.resident = fits(images.nbytes, self.device) if resident is None else resident
+        self._on_device = copy_to(images, self.device) if self.resident else None
+        self._order: tuple[int, Tensor] | None = None  # of the last epoch asked for
+
+    def epoch_of(self, index: int) -> int:
+        """The epoch, from 0, that batch ``index`` belongs to."""
+        return index // self.batches_per_epoch
+
+    def batch(self, index: int) -> Tensor:
+        """This rank's part of batch ``index``: float32 in [-1, 1], shape (batch_size / world_size, 3, h, w)."""
+        chosen = self.chosen(index)
+        if self._on_device is not None:
+            pixels = self._on_device[chosen.to(self.device)]
+        else:
+            pixels = torch.from_numpy(self.images[chosen.numpy()]).to(self.device)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        pixels = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # while a pixel is a byte, not four
+        return pixels.float().div_(127.5).sub_(1)
+
+    def chosen(self, index: int) -> Tensor:
+        """The numbers of the images in this rank's part of batch ``index``, int64, on the CPU."""
+        if index < 0:
+            raise ValueError(f"batches are numbered from 0, got {index}")
+        epoch, place = divmod(index, self.batches_per_epoch)
+        start = place * self.batch_size + self.rank * self.rank_size
+        return self.order(epoch)[start : start + self.rank_size]
+
+    def order(self, epoch: int) -> Tensor:
+        """The order of all images in ``epoch``, checked to hold each once."""
+        if self._order is None or self._order[0] != epoch:
+            order = self.permutation(epoch).cpu()
+            if not torch.equal(order.sort().values, torch.arange(len(self.images))):
+                raise ValueError(f"permutation({epoch}) does not hold each of 0..{len(self.images) - 1} exactly once")
+            self._order = (epoch, order)
+        return self._order[1]
+
+
+def check(images: npt.NDArray[np.uint8], batch_size: int, rank: int, world_size: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"images must be uint8 of shape (count, height, width, 3), got {images.dtype} of shape {images.shape}"
+        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be at least 0 and less than world_size, got rank {rank} of {world_size}")
+    if batch_size % world_size:
+        raise ValueError(
+            f"batch_size must be a multiple of the number of ranks, got {batch_size} for {world_size} ranks"
+        )
+    if len(images) < batch_size:
+        raise ValueError(
+            f"batch_size is {batch_size} but the data set has only {len(images)} images: "
+            f"use --batch_size {len(images)} or less, or more images"
+        )
+
+
+def fits(nbytes: int, device: torch.device) -> bool:
+    """Whether the images should live on the device: on CUDA, if half of the free memory is left for the training.
+
+    Never on the CPU, where a memory map is as fast once the system has cached it.
+    """
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return nbytes < free / 2
+
+
+def copy_to(images: npt.NDArray[np.uint8], device: torch.device, chunk: int = 4096) -> Tensor:
+    """All images as one uint8 tensor on the device, copied piece by piece so that the host never holds them all."""
+    held = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(images), chunk):
+        piece = np.array(images[start : start + chunk])  # a writable copy: from_numpy wants no read-only memory
+        held[start : start + chunk] = torch.from_numpy(piece)
+    return held

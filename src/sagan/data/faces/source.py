@@ -1,0 +1,32 @@
+"""Drawn faces as a source of images, like a folder or a zip."""
+
+from PIL import Image
+
+from sagan.data.faces.drawing import check_size, draw_face
+
+
+class FacesSource:
+    """The embedded data set as a source of images: ``count`` faces of ``size`` x ``size`` pixels."""
+
+    def __init__(self, count: int = 10_000, size: int = 64, seed: int = 0) -> None:
+        if count < 1:
+            raise ValueError(f"count of drawn faces must be 1 or more, got {count}")
+        check_size(size)
+        if seed < 0:
+            raise ValueError(f"seed of drawn faces must be 0 or more, got {seed}")
+        self.count, self.size, self.seed = count, size, seed
+        self.description = f"{count} drawn faces, {size}x{size}, seed {seed}"
+        self.identity = f"faces:v1:{count}:{size}:{seed}"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        """The name of a face, for messages."""
+        return f"face {index}"
+
+    def read(self, index: int) -> Image.Image:
+        """Face ``index`` (0..count-1) as an RGB image. Keeps no state, so any thread may call it."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"index of a drawn face must be 0 to {self.count - 1}, got {index}")
+        return Image.fromarray(draw_face(index, self.size, self.seed))

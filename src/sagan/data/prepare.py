@@ -1,0 +1,471 @@
+"""Decode, crop and resize every image of a source once, into a store; an interrupted preparation goes on where it was.
+
+The store grows in ``FOLDER.partial`` and is renamed at the end, so a folder without that ending is always whole. A
+journal beside the pixels records, chunk by chunk, how far the source was read and the hash of all pixels up to there;
+what the journal does not vouch for is cut off before going on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import PIL
+from PIL import Image
+
+from sagan.data.sources import Source
+from sagan.data.store import AGAIN, CHANNELS, FORMAT, HEADER_BYTES, PIXELS, Store, array_header, crop_label, image_bytes
+
+LOGGER = logging.getLogger(__name__)
+CHUNK_IMAGES = 256  # journalled together: the most that an interruption can cost
+CHUNK_BYTES = 32 * 2**20
+SKIPS_REPORTED = 10  # one by one; meta.json names them all
+
+Progress = Callable[[int, int], None]
+Report = Callable[[str], None]
+
+
+# ---- the recipe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image becomes ``size`` x ``size`` pixels.
+
+    ``crop``: "square", the largest centred square; "squash", the whole image pressed into a square (what the published
+    program did to LSUN); or a number of pixels such as "160", the centred square of that side (what it did to CelebA).
+    ``filter``: the antialiased resampling, "bilinear" as published, or "lanczos", "bicubic", "box".
+    """
+
+    size: int
+    crop: str = "square"
+    filter: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be 1 pixel or more, got {self.size}")
+        if self.crop not in CROPS and not is_pixels(self.crop):
+            raise ValueError(f"crop must be {', '.join(CROPS)} or a number of pixels such as 160, got {self.crop!r}")
+        if self.filter not in FILTERS:
+            raise ValueError(f"filter must be one of {', '.join(FILTERS)}, got {self.filter!r}")
+
+
+def is_pixels(crop: str) -> bool:
+    return crop.isascii() and crop.isdecimal() and not crop.startswith("0")
+
+
+def cut_centre(image: Image.Image, side: int) -> Image.Image:
+    """The centred square of ``side`` pixels; half pixels are rounded to even, as in the published program."""
+    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+    return image.crop((left, top, left + side, top + side))
+
+
+def cut_pixels(image: Image.Image, side: int) -> Image.Image:
+    """As ``cut_centre``, but ValueError when the image is smaller: it is not padded."""
+    if min(image.size) < side:
+        raise ValueError(f"it is {image.width}x{image.height}, smaller than the {side}x{side} pixels to cut out")
+    return cut_centre(image, side)
+
+
+CROPS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "square": lambda image: cut_centre(image, min(image.size)),
+    "squash": lambda image: image,
+}
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image of the source: its pixel bytes (size, size, 3), or the reason why there are none."""
+
+    name: str
+    pixels: bytes | None
+    enlarged: bool = False
+    reason: str = ""
+
+
+def prepare_image(source: Source, index: int, recipe: Recipe) -> Prepared:
+    name = source.name(index)
+    try:
+        image = source.read(index)
+        cut = cut_pixels(image, int(recipe.crop)) if is_pixels(recipe.crop) else CROPS[recipe.crop](image)
+    except (ValueError, OSError) as error:
+        return Prepared(name, None, reason=str(error).removeprefix(name).lstrip(" :"))
+    enlarged = min(cut.size) < recipe.size
+    return Prepared(name, cut.resize((recipe.size, recipe.size), FILTERS[recipe.filter]).tobytes(), enlarged)
+
+
+# ---- the whole
+
+
+def open_or_prepare(
+    source: Source,
+    recipe: Recipe,
+    root: str | os.PathLike[str],
+    *,
+    strict: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    report: Report | None = None,
+) -> Store:
+    """The store of this source and recipe under ``root``, prepared now unless it is there. Arguments as ``prepare``."""
+    folder = store_folder(root, source, recipe)
+    return prepare(source, recipe, folder, strict=strict, workers=workers, progress=progress, report=report)
+
+
+def store_folder(root: str | os.PathLike[str], source: Source, recipe: Recipe) -> Path:
+    """Where the store of this source and recipe belongs: ``root/NAME-SIZE-KEY``, KEY ten hex digits of both."""
+    key = hashlib.sha256(json.dumps(key_of(source, recipe)).encode()).hexdigest()[:10]
+    return Path(root) / f"{source.identity.split(':')[0]}-{recipe.size}-{key}"
+
+
+def key_of(source: Source, recipe: Recipe) -> dict[str, Any]:
+    return {"format": FORMAT, "identity": source.identity, **asdict(recipe)}
+
+
+def prepare(
+    source: Source,
+    recipe: Recipe,
+    folder: str | os.PathLike[str],
+    *,
+    strict: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    report: Report | None = None,
+) -> Store:
+    """Make the store of ``source`` at ``folder``, or open it if it is there already, and return it.
+
+    The result depends on source and recipe alone, not on ``workers`` (threads; by default the processor's cores) or on
+    interruptions. Images that cannot be used are skipped, named to ``report`` and in ``meta.json``; with ``strict`` the
+    first one is a ValueError. Of several processes preparing one folder, one works and the others wait for it.
+
+    ``progress(done, total)`` is called after every image, ``report(sentence)`` for what a person should know (default:
+    the log). Raises ValueError when no image can be used or ``folder`` holds something else; OSError when the disk is
+    full, after which the same call goes on where it was.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be 1 or more, got {workers}")
+    folder = Path(folder)
+    if taken(folder):  # no lock: a store appears whole, and it may lie on a read-only disk
+        return ready(source, recipe, folder, strict)
+    report = report or LOGGER.warning
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    waiting = f"another process is preparing {folder}: waiting until it is done"
+    with disk_full_explained(folder), alone(folder.with_name(f".{folder.name}.lock"), waiting, report):
+        if not taken(folder):  # it may have been made while we waited
+            make(source, recipe, folder, strict, workers or cores(), progress, report)
+    return ready(source, recipe, folder, strict)
+
+
+def taken(folder: Path) -> bool:
+    """Whether something is at ``folder``, an empty folder being nothing."""
+    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+
+
+def make(
+    source: Source, recipe: Recipe, folder: Path, strict: bool, workers: int, progress: Progress | None, report: Report
+) -> None:
+    """Write the store: everything of ``prepare`` after the lock is held and the folder known to be missing."""
+    partial = Partial(folder.with_name(f"{folder.name}.partial"), key_of(source, recipe), recipe.size, report)
+    with contextlib.closing(partial):
+        total = len(source)
+        if partial.read:
+            report(f"going on with an interrupted preparation: {partial.read:,} of {total:,} images are done")
+        if strict and partial.skipped:
+            raise ValueError(refusal(partial.skipped[0]))
+        warn_of_little_space(partial, total, report)
+        if progress:
+            progress(partial.read, total)
+        for done, image in enumerate(prepared_images(source, recipe, partial.read, workers), partial.read + 1):
+            if image.pixels is None and strict:
+                partial.flush()
+                raise ValueError(refusal({"name": image.name, "reason": image.reason}))
+            if image.pixels is None and len(partial.skipped) < SKIPS_REPORTED:
+                report(f"skipped {image.name}: {image.reason}")
+            partial.add(image)
+            if progress:
+                progress(done, total)
+        partial.flush()
+        if len(partial.skipped) > SKIPS_REPORTED:
+            report(f"skipped {len(partial.skipped):,} images in all; meta.json names each")
+        if not partial.count:
+            raise ValueError(nothing_left(source, recipe, partial.skipped))
+        if partial.enlarged:
+            report(
+                f"{partial.enlarged:,} images were smaller than {recipe.size}x{recipe.size} pixels and were enlarged"
+            )
+        partial.finish(folder, meta_of(source, recipe, partial))
+
+
+def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) -> Iterator[Prepared]:
+    """The source's images from ``start`` on, in order, made by ``workers`` threads (decoders let go of the GIL)."""
+    ahead: deque[Future[Prepared]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
+        try:
+            for index in range(start, len(source)):
+                ahead.append(pool.submit(prepare_image, source, index, recipe))
+                if len(ahead) >= 4 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def meta_of(source: Source, recipe: Recipe, partial: Partial) -> dict[str, Any]:
+    return {
+        **key_of(source, recipe),
+        "source": source.description,
+        "source_count": len(source),
+        "count": partial.count,
+        "channels": CHANNELS,
+        "pixels": PIXELS,
+        "enlarged": partial.enlarged,
+        "skipped": partial.skipped,
+        "decoder": f"Pillow {PIL.__version__}",
+        "sha256": partial.hash.hexdigest(),
+    }
+
+
+def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
+    """The store at ``folder``, checked to be of this source and recipe and, if ``strict``, to lack no image."""
+    store = Store.open(folder)
+    key = key_of(source, recipe)
+    unlike = [name for name in key if store.meta.get(name) != key[name]]
+    if unlike:
+        raise ValueError(
+            f"{folder} holds another store, {store.describe()}, unlike in {', '.join(unlike)}: "
+            f"name another folder, or {AGAIN}"
+        )
+    if strict and store.skipped:
+        raise ValueError(refusal(store.skipped[0]) + f"; the store {folder} was prepared without --strict")
+    return store
+
+
+# ---- the half-made store
+
+
+class Partial:
+    """The half-made store in a folder of its own: ``images.npy`` with a count of 0, and ``journal.jsonl``.
+
+    The journal's first line is the key of source and recipe; each line after it vouches for one chunk: images of the
+    source ``read``, images in the store, those newly skipped, and the SHA-256 of all pixels so far. Opening goes on
+    from the last chunk whose pixels are there and have that hash, or starts clean when the key is another.
+    """
+
+    def __init__(self, folder: Path, key: dict[str, Any], size: int, report: Report) -> None:
+        self.folder, self.size = folder, size
+        self.read = self.count = self.enlarged = 0
+        self.skipped: list[dict[str, str]] = []
+        self.hash = hashlib.sha256()
+        self.chunk: list[Prepared] = []
+        self.chunk_images = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // image_bytes(size)))
+        folder.mkdir(exist_ok=True)
+        self.pixels = open_to_change(folder / "images.npy")
+        self.journal = open_to_change(folder / "journal.jsonl")
+        first = json.dumps(key).encode() + b"\n"
+        found = self.journal.read().splitlines(keepends=True)
+        if found and found[0] != first:
+            report(f"{folder} is of another source or recipe, or damaged: starting over")
+            found = []
+        vouched = self.recover(found[1:])
+        self.journal.seek(0)
+        write_all(self.journal, first)
+        cut(self.journal, len(first) + vouched)
+        header = array_header(0, size)
+        self.pixels.seek(0)
+        write_all(self.pixels, header)
+        cut(self.pixels, len(header) + self.count * image_bytes(size))
+
+    def recover(self, lines: list[bytes]) -> int:
+        """Take over every chunk that these journal lines vouch for; the number of bytes of the lines that held good."""
+        good = 0
+        self.pixels.seek(HEADER_BYTES)
+        for line in lines:
+            try:
+                entry = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                entry = None
+            if entry is None:
+                break
+            digest = self.hash.copy()
+            digest.update(self.pixels.read((entry["count"] - self.count) * image_bytes(self.size)))
+            if digest.hexdigest() != entry["sha256"]:
+                break
+            self.hash = digest
+            self.read, self.count, self.enlarged = entry["read"], entry["count"], entry["enlarged"]
+            self.skipped += entry["skipped"]
+            good += len(line)
+        return good
+
+    def add(self, image: Prepared) -> None:
+        self.chunk.append(image)
+        if image.pixels is None:
+            self.skipped.append({"name": image.name, "reason": image.reason})
+        if len(self.chunk) >= self.chunk_images:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the images added since the last time: first the pixels and, once they are safe, the journal's line."""
+        if not self.chunk:
+            return
+        made = [image.pixels for image in self.chunk if image.pixels is not None]
+        pixels = b"".join(made)
+        write_all(self.pixels, pixels)
+        os.fsync(self.pixels.fileno())
+        self.hash.update(pixels)
+        self.read += len(self.chunk)
+        self.count += len(made)
+        self.enlarged += sum(image.enlarged for image in self.chunk)
+        unused = len(self.chunk) - len(made)
+        entry = {
+            "read": self.read,
+            "count": self.count,
+            "enlarged": self.enlarged,
+            "skipped": self.skipped[len(self.skipped) - unused :],
+            "sha256": self.hash.hexdigest(),
+        }
+        write_all(self.journal, json.dumps(entry).encode() + b"\n")
+        os.fsync(self.journal.fileno())
+        self.chunk = []
+
+    def finish(self, folder: Path, meta: dict[str, Any]) -> None:
+        """Fill in the count, write ``meta.json`` and give the folder its name: from here on it is a store."""
+        self.pixels.seek(0)
+        write_all(self.pixels, array_header(self.count, self.size))
+        os.fsync(self.pixels.fileno())
+        self.close()
+        with (self.folder / "meta.json").open("wb", buffering=0) as file:
+            write_all(file, json.dumps(meta, indent=1).encode() + b"\n")
+            os.fsync(file.fileno())
+        self.folder.rename(folder)
+        (folder / "journal.jsonl").unlink()
+
+    def close(self) -> None:
+        self.pixels.close()
+        self.journal.close()
+
+
+def open_to_change(path: Path) -> IO[bytes]:
+    """The file for reading and writing, made if missing; unbuffered, so that closing after a failed write is quiet."""
+    path.touch()
+    return path.open("r+b", buffering=0)
+
+
+def cut(file: IO[bytes], length: int) -> None:
+    """Make ``length`` the end of the file and the place where writing goes on."""
+    file.truncate(length)
+    file.seek(length)
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+# ---- circumstances
+
+
+@contextlib.contextmanager
+def alone(path: Path, waiting: str, report: Report) -> Iterator[None]:
+    """Hold the lock file at ``path``, waiting for another holder; the system lets go of it when its holder dies."""
+    while True:
+        with path.open("ab") as file:
+            if not lock(file):
+                report(waiting)
+                while not lock(file):
+                    time.sleep(0.1)
+            if not is_at(file, path):  # the holder before us removed it, and someone may hold a newer one
+                continue
+            try:
+                yield
+            finally:
+                with contextlib.suppress(PermissionError, FileNotFoundError):  # Windows does not remove an open file
+                    path.unlink()
+            return
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Take the lock of an open file if nobody else holds it; it is given back when the file is closed."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def disk_full_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        told = OSError(
+            f"the disk is full: {folder} could not be finished; make room and run the same again, and it goes on from "
+            f"{folder.name}.partial, or delete that folder to give up"
+        )
+        told.errno = error.errno
+        raise told from error
+
+
+def warn_of_little_space(partial: Partial, total: int, report: Report) -> None:
+    needed = (total - partial.read) * image_bytes(partial.size)
+    free = shutil.disk_usage(partial.folder).free
+    if needed > free:
+        report(
+            f"preparing needs {needed / 1e6:,.0f} MB more, but only {free / 1e6:,.0f} MB is free at {partial.folder}"
+        )
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def refusal(skipped: dict[str, str]) -> str:
+    return f"{skipped['name']} {skipped['reason']} (refused by --strict; without it such images are skipped and named)"
+
+
+def nothing_left(source: Source, recipe: Recipe, skipped: list[dict[str, str]]) -> str:
+    first = f"{skipped[0]['name']}: {skipped[0]['reason']}" if skipped else "the source is empty"
+    return f"no image of {source.description} could be used ({crop_label(recipe.crop)}); the first: {first}"

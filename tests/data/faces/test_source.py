@@ -1,0 +1,44 @@
+"""Drawn faces as a source: what it reads, how it is told apart, what it refuses."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from sagan.data.faces.drawing import draw_face
+from sagan.data.faces.source import FacesSource
+
+
+def test_the_source_reads_rgb_images_of_its_size():
+    source = FacesSource(count=30, size=48, seed=2)
+    image = source.read(29)
+    assert (image.mode, image.size, len(source)) == ("RGB", (48, 48), 30)
+    assert np.array_equal(np.asarray(image), draw_face(29, 48, seed=2))
+    assert source.name(3) != source.name(4)
+    with pytest.raises(IndexError, match="0 to 29, got 30"):
+        source.read(30)
+
+
+def test_the_identity_tells_sources_apart():
+    sources = [FacesSource(), FacesSource(count=9), FacesSource(size=32), FacesSource(seed=1)]
+    assert len({source.identity for source in sources}) == len({source.description for source in sources}) == 4
+    assert FacesSource().identity == FacesSource().identity
+
+
+@pytest.mark.parametrize("arguments", [{"count": 0}, {"seed": -1}, {"size": 8}])
+def test_the_source_refuses_what_it_cannot_draw(arguments):
+    with pytest.raises(ValueError, match="of drawn faces must be"):
+        FacesSource(**arguments)
+
+
+def test_threads_read_the_same_bytes():
+    source = FacesSource(count=40, size=32)
+    with ThreadPoolExecutor(4) as pool:
+        together = [image.tobytes() for image in pool.map(source.read, range(40))]
+    assert together == [source.read(index).tobytes() for index in range(40)]
+
+
+@pytest.mark.parametrize("size", [0, 15, 257])
+def test_the_source_refuses_the_sizes_that_are_not_drawn(size):
+    with pytest.raises(ValueError, match=f"16 to 256 pixels, got {size}"):
+        FacesSource(size=size)

@@ -1,0 +1,125 @@
+"""Batches: a pure function of their number, every image once an epoch, ranks together equal to one."""
+
+import numpy as np
+import pytest
+import torch
+
+from sagan.data.batches import Batches
+
+COUNT, SIZE = 23, 4
+IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, SIZE, SIZE, 3), dtype=np.uint8)
+IMAGES[:, 0, 0, 0] = np.arange(COUNT)  # so that an image tells its number
+
+
+def shuffled(epoch: int) -> torch.Tensor:
+    return torch.randperm(COUNT, generator=torch.Generator().manual_seed(1000 + epoch))
+
+
+def numbers(batch: torch.Tensor) -> list[int]:
+    return ((batch[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+
+
+def test_a_batch_holds_the_images_that_the_permutation_names():
+    batch = Batches(IMAGES, 5, shuffled).batch(6)  # epoch 1, its third batch
+    chosen = shuffled(1)[10:15]
+    assert batch.shape == (5, 3, SIZE, SIZE)
+    assert batch.dtype == torch.float32
+    assert numbers(batch) == chosen.tolist()
+    expected = IMAGES[chosen.numpy()].transpose(0, 3, 1, 2).astype(np.float64) / 127.5 - 1
+    assert np.abs(batch.numpy() - expected).max() < 1e-6
+
+
+def test_black_is_minus_one_and_white_is_one_exactly():
+    images = np.zeros((2, 1, 1, 3), np.uint8)
+    images[1] = 255
+    batch = Batches(images, 2, lambda epoch: torch.arange(2)).batch(0)
+    assert batch[0].unique().tolist() == [-1.0]
+    assert batch[1].unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize("resident", [None, False, True])
+def test_a_batch_is_a_pure_function_of_its_number(resident):
+    batches, fresh = (Batches(IMAGES, 5, shuffled, resident=resident) for _ in range(2))
+    straight = [batches.batch(i) for i in range(12)]
+    for i in (11, 0, 7, 7, 3, 4, 10):
+        assert torch.equal(fresh.batch(i), straight[i])
+    straight[0].zero_()  # what the caller does to a batch does not reach the store
+    assert not torch.equal(batches.batch(0), straight[0])
+    assert batches.resident == bool(resident)
+
+
+def test_every_image_comes_at_most_once_an_epoch_and_the_rest_is_dropped():
+    batches = Batches(IMAGES, 5, shuffled)
+    assert batches.batches_per_epoch == 4
+    assert [batches.epoch_of(i) for i in (0, 3, 4, 8)] == [0, 0, 1, 2]
+    for epoch in range(3):
+        seen = [number for i in range(4) for number in numbers(batches.batch(4 * epoch + i))]
+        assert len(set(seen)) == len(seen) == 20
+        assert seen == shuffled(epoch)[:20].tolist()
+    whole = Batches(IMAGES, COUNT, shuffled)
+    assert sorted(numbers(whole.batch(5))) == list(range(COUNT))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 6])
+def test_the_ranks_together_equal_one(world_size):
+    one = Batches(IMAGES, 6, shuffled)
+    ranks = [Batches(IMAGES, 6, shuffled, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for i in range(7):
+        assert torch.equal(torch.cat([rank.batch(i) for rank in ranks]), one.batch(i))
+
+
+def test_a_memory_map_gives_what_an_array_gives(tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    for resident in (False, True):
+        assert torch.equal(
+            Batches(mapped, 5, shuffled, resident=resident).batch(9), Batches(IMAGES, 5, shuffled).batch(9)
+        )
+
+
+def test_channels_last_changes_the_memory_and_not_the_values():
+    plain = Batches(IMAGES, 5, shuffled).batch(1)
+    other = Batches(IMAGES, 5, shuffled, channels_last=True).batch(1)
+    assert plain.is_contiguous()
+    assert other.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(plain, other)
+
+
+def test_an_order_that_is_no_permutation_is_refused():
+    for order in (torch.zeros(COUNT, dtype=torch.int64), torch.arange(COUNT - 1)):
+        batches = Batches(IMAGES, 5, lambda epoch, order=order: order)
+        with pytest.raises(ValueError, match=r"permutation\(0\) does not hold each of 0\.\.22 exactly once"):
+            batches.batch(0)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "ranks", "message"),
+    [
+        (IMAGES, 24, {}, "batch_size is 24 but the data set has only 23 images: use --batch_size 23 or less"),
+        (IMAGES, 0, {}, "batch_size must be 1 or more, got 0"),
+        (IMAGES, 5, {"world_size": 2}, "multiple of the number of ranks, got 5 for 2 ranks"),
+        (IMAGES, 4, {"rank": 2, "world_size": 2}, "got rank 2 of 2"),
+        (IMAGES.astype(np.float32), 4, {}, "got float32"),
+        (IMAGES.transpose(0, 3, 1, 2), 4, {}, r"shape \(23, 3, 4, 4\)"),
+    ],
+)
+def test_what_cannot_be_batched_is_refused(images, batch_size, ranks, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(images, batch_size, shuffled, **ranks)
+
+
+def test_a_negative_number_is_refused():
+    with pytest.raises(ValueError, match="numbered from 0, got -1"):
+        Batches(IMAGES, 5, shuffled).batch(-1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_the_images_live_there_and_the_batches_are_the_same():
+    batches = Batches(IMAGES, 5, shuffled, device="cuda")
+    assert batches.resident
+    streamed = Batches(IMAGES, 5, shuffled, device="cuda", resident=False)
+    for i in (0, 3, 9):
+        assert batches.batch(i).is_cuda
+        assert torch.equal(batches.batch(i), streamed.batch(i))
+        assert (batches.batch(i).cpu() - Batches(IMAGES, 5, shuffled).batch(i)).abs().max() < 1e-6
