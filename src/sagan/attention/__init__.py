@@ -1,0 +1,19 @@
+"""Attention over feature maps in which a pattern decides which keys a query may look at."""
+
+from sagan.attention.dispatch import BACKENDS, Backend, attend, choose_backend, reasons_against
+from sagan.attention.patterns import ExcludeLocal, Full, Local, Masking, Pattern
+from sagan.attention.reference import attention_weights
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "ExcludeLocal",
+    "Full",
+    "Local",
+    "Masking",
+    "Pattern",
+    "attend",
+    "attention_weights",
+    "choose_backend",
+    "reasons_against",
+]

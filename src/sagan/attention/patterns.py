@@ -1,0 +1,278 @@
+"""Which keys each query of a feature map may look at, as small frozen values.
+
+A pattern makes everything that depends on the geometry and nothing else: the mask, the count of visible keys, the label
+on a plot. It is hashable and holds plain values, so it can be a key of a cache and a line of a config.
+
+Queries are the pixels of a height x width map in row-major order. With ``pool`` p the keys are the cells of the
+(height/p) x (width/p) grid of p x p pixels, also in row-major order; with p = 1 the keys are the pixels themselves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Masking = Literal["after", "before"]
+
+
+class Pattern:
+    """What every pattern answers. Subclasses are frozen dataclasses with these fields and a ``_hidden_square``."""
+
+    height: int
+    width: int
+    pool: int
+
+    @property
+    def masking(self) -> Masking:
+        """Whether hidden keys lose their weight ``after`` the softmax or are left out ``before`` it."""
+        return "before"
+
+    @property
+    def queries(self) -> int:
+        """The number of queries, height * width."""
+        return self.height * self.width
+
+    @property
+    def keys(self) -> int:
+        """The number of keys, (height / pool) * (width / pool)."""
+        return (self.height // self.pool) * (self.width // self.pool)
+
+    @property
+    def label(self) -> str:
+        """A short name for a plot, such as ``span 3 pool 2``."""
+        raise NotImplementedError
+
+    def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
+        """True where a query sees a key: bool, (stop - start, keys), for the query rows from ``start`` to ``stop``."""
+        raise NotImplementedError
+
+    def hidden_indices(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
+        """Where ``mask(start, stop)`` is False: ascending int64 indices into its flattened rows * keys entries."""
+        return (~self.mask(start, stop, device=device)).flatten().nonzero().flatten()
+
+    def visible_keys(self) -> Tensor:
+        """How many keys each query sees: int64, (queries,). Costs O(queries), no mask is made."""
+        raise NotImplementedError
+
+    def visible_share(self) -> float:
+        """The share of the keys that a query sees, on average over the queries, from 0 to 1."""
+        return int(self.visible_keys().sum()) / (self.queries * self.keys)
+
+    def rows_without_keys(self) -> int:
+        """How many queries see no key at all; attention gives exactly 0 there."""
+        return int((self.visible_keys() == 0).sum())
+
+    def key_range(self, start: int, stop: int) -> tuple[int, int]:
+        """First and one past the last of the keys that the softmax of the query rows start to stop can involve."""
+        return 0, self.keys
+
+    def _rows(self, start: int, stop: int | None, device: torch.device | None) -> tuple[Tensor, Tensor]:
+        """The y and x of the query rows from ``start`` to ``stop``: int64, (rows,) each."""
+        stop = self.queries if stop is None else stop
+        if not 0 <= start <= stop <= self.queries:
+            raise ValueError(f"query rows must lie in 0 to {self.queries}, got {start} to {stop}")
+        index = torch.arange(start, stop, device=device)
+        return index // self.width, index % self.width
+
+
+@dataclass(frozen=True)
+class Full(Pattern):
+    """Every query sees every key: the attention of the original SAGAN."""
+
+    height: int
+    width: int
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        _check_grid(self)
+
+    @property
+    def label(self) -> str:
+        return "full" + _pool_label(self.pool)
+
+    def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
+        y, _ = self._rows(start, stop, device)
+        return torch.ones(len(y), self.keys, dtype=torch.bool, device=device)
+
+    def hidden_indices(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
+        self._rows(start, stop, device)
+        return torch.empty(0, dtype=torch.int64, device=device)
+
+    def visible_keys(self) -> Tensor:
+        return torch.full((self.queries,), self.keys)
+
+
+@dataclass(frozen=True)
+class ExcludeLocal(Pattern):
+    """A query does not see the square around itself.
+
+    ``span`` s hides the (2s+1) x (2s+1) square centred on the query, clipped at the border; with ``pool`` a key is
+    hidden when its cell touches the square. ``span`` 0 hides nothing: it is full attention, the original SAGAN. The
+    published program's ``--span 0`` hid the query's own position; here that is ``span="self"``.
+
+    ``masking`` "after", the published description: softmax over all keys, then the weights inside the square become 0
+    and nothing is renormalised. "before", what the published program computes: the keys inside the square are left out
+    of the softmax, so the weights outside sum to 1.
+    """
+
+    height: int
+    width: int
+    span: int | Literal["self"]
+    masking: Masking = "after"
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        _check_grid(self)
+        if self.span != "self":
+            _check_count("span", self.span, 0, ' (0 is full attention, "self" hides only the query itself)')
+        if self.masking not in ("after", "before"):
+            raise ValueError(f'masking must be "after" or "before" the softmax, got {self.masking!r}')
+
+    @property
+    def label(self) -> str:
+        before = " before" if self.masking == "before" and self.span != 0 else ""
+        return f"span {self.span}" + before + _pool_label(self.pool)
+
+    def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
+        y, x = self._rows(start, stop, device)
+        if self.span == 0:
+            return torch.ones(len(y), self.keys, dtype=torch.bool, device=device)
+        return ~_touches_square(self, y, x, self._radius)
+
+    def hidden_indices(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
+        y, x = self._rows(start, stop, device)
+        if self.span == 0:
+            return torch.empty(0, dtype=torch.int64, device=device)
+        top, bottom = _touched_cells(y, self._radius, self.height, self.pool)
+        left, right = _touched_cells(x, self._radius, self.width, self.pool)
+        widest = 2 * self._radius // self.pool + 2  # a stretch of 2s+1 pixels touches no more cells
+        step = torch.arange(min(widest, max(self.height, self.width) // self.pool), device=device)
+        rows, columns = top[:, None] + step, left[:, None] + step  # (queries, widest) each
+        touched = (rows <= bottom[:, None])[:, :, None] & (columns <= right[:, None])[:, None, :]
+        first = torch.arange(len(y), device=device) * self.keys
+        flat = first[:, None, None] + rows[:, :, None] * (self.width // self.pool) + columns[:, None, :]
+        return flat[touched]
+
+    def visible_keys(self) -> Tensor:
+        if self.span == 0:
+            return torch.full((self.queries,), self.keys)
+        return self.keys - _keys_in_square(self, self._radius)
+
+    @property
+    def _radius(self) -> int:
+        return 0 if self.span == "self" else self.span
+
+
+@dataclass(frozen=True)
+class Local(Pattern):
+    """A query sees only the (2r+1) x (2r+1) square around itself, r = ``radius``, clipped at the border.
+
+    The complement of :class:`ExcludeLocal`: with ``pool`` a key is seen when its cell touches the square.
+    """
+
+    height: int
+    width: int
+    radius: int
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        _check_grid(self)
+        _check_count("radius", self.radius, 0, " (0 sees only the query itself)")
+
+    @property
+    def label(self) -> str:
+        return f"local {self.radius}" + _pool_label(self.pool)
+
+    def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
+        y, x = self._rows(start, stop, device)
+        return _touches_square(self, y, x, self.radius)
+
+    def visible_keys(self) -> Tensor:
+        return _keys_in_square(self, self.radius)
+
+    def key_range(self, start: int, stop: int) -> tuple[int, int]:
+        """The band of whole grid rows that the squares of these queries touch."""
+        first, last = max(0, start // self.width - self.radius), (stop - 1) // self.width + self.radius
+        rows = min(self.height - 1, last) // self.pool + 1
+        columns = self.width // self.pool
+        return first // self.pool * columns, rows * columns
+
+
+def _touched_cells(position: Tensor, radius: int, size: int, pool: int) -> tuple[Tensor, Tensor]:
+    """First and last cell that the pixels from position - radius to position + radius touch, along one axis."""
+    return (position - radius).clamp_min(0) // pool, (position + radius).clamp_max(size - 1) // pool
+
+
+def _touches_square(pattern: Pattern, y: Tensor, x: Tensor, radius: int) -> Tensor:
+    """Whether each key's cell touches the square around each query at (y, x): bool, (queries, keys)."""
+    top, bottom = _touched_cells(y, radius, pattern.height, pattern.pool)
+    left, right = _touched_cells(x, radius, pattern.width, pattern.pool)
+    rows = torch.arange(pattern.height // pattern.pool, device=y.device)
+    columns = torch.arange(pattern.width // pattern.pool, device=y.device)
+    row_touches = (rows >= top[:, None]) & (rows <= bottom[:, None])  # (queries, cells down)
+    column_touches = (columns >= left[:, None]) & (columns <= right[:, None])  # (queries, cells across)
+    return (row_touches[:, :, None] & column_touches[:, None, :]).flatten(1)
+
+
+def _keys_in_square(pattern: Pattern, radius: int) -> Tensor:
+    """How many cells the square around each query touches: int64, (queries,), in closed form."""
+    top, bottom = _touched_cells(torch.arange(pattern.height), radius, pattern.height, pattern.pool)
+    left, right = _touched_cells(torch.arange(pattern.width), radius, pattern.width, pattern.pool)
+    return torch.outer(bottom - top + 1, right - left + 1).flatten()
+
+
+def _check_count(name: str, value: object, least: int, meaning: str = "") -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}{meaning}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, got {value}{meaning}")
+
+
+def _check_grid(pattern: Pattern) -> None:
+    for name in ("height", "width", "pool"):
+        _check_count(name, getattr(pattern, name), 1)
+    for name in ("height", "width"):
+        if getattr(pattern, name) % pattern.pool:
+            raise ValueError(
+                f"{name} must be divisible by pool, got {name} {getattr(pattern, name)}, pool {pattern.pool}"
+            )
+
+
+def _pool_label(pool: int) -> str:
+    return f" pool {pool}" if pool > 1 else ""
+
+
+class PatternCache:
+    """Values built from patterns, kept for the next call; beyond ``limit`` bytes the least recently used go."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, build: Callable[[], Any], count_bytes: Callable[[Any], int]) -> Any:
+        """The value of ``key``, built when it is not kept. A value larger than the limit is built at every call."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+        with torch.inference_mode(False), torch.no_grad():  # a tensor born in inference mode could never meet autograd
+            value = build()
+        self._keep(key, value, count_bytes(value) + 512)  # 512: the entry itself, so that empty ones count too
+        return value
+
+    def _keep(self, key: Hashable, value: Any, size: int) -> None:
+        with self._lock:
+            if size > self.limit or key in self._kept:
+                return
+            self._kept[key] = value, size
+            self.size += size
+            while self.size > self.limit:
+                self.size -= self._kept.popitem(last=False)[1][1]
