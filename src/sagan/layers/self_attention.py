@@ -1,0 +1,68 @@
+"""The attention layer of a GAN: every pixel of a feature map looks at the others through 1x1 convolutions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sagan.attention import Pattern, attend, attention_weights
+
+
+class SelfAttention2d(nn.Module):
+    """``gamma * attention(x) + x`` over the pixels of a feature map (Zhang et al., arXiv 1805.08318, section 3).
+
+    Queries and keys have ``channels // qk_ratio`` channels, values ``channels``; all three are 1x1 convolutions with
+    bias, written as one matrix product over pixels. ``gamma`` is a learned scalar that starts at 0, so that a fresh
+    layer is the identity. The scores are not scaled, as in the paper. With a pooled pattern keys and values are
+    max-pooled, as the paper's own code does.
+
+    Args:
+        channels: of the feature map; must be a multiple of ``qk_ratio``.
+        pattern: which keys a query may see, on a map of exactly ``pattern.height`` x ``pattern.width``.
+        qk_ratio: by how much queries and keys are narrower than the map.
+    """
+
+    def __init__(self, channels: int, pattern: Pattern, *, qk_ratio: int = 8):
+        super().__init__()
+        if channels % qk_ratio:
+            raise ValueError(f"channels must be a multiple of qk_ratio {qk_ratio}, got {channels} channels")
+        self.pattern = pattern
+        self.query = nn.Linear(channels, channels // qk_ratio)
+        self.key = nn.Linear(channels, channels // qk_ratio)
+        self.value = nn.Linear(channels, channels)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (batch, channels, height, width) to the same shape."""
+        q, k, v = self.project(x)
+        out = attend(q, k, v, self.pattern)  # (batch, 1, pixels, channels)
+        return x + self.gamma * _as_map(out, x.shape[-2:])
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The attention weights for a map x, shape (batch, pixels, keys): dense, so for looking at, not for training."""
+        q, k, _ = self.project(x)
+        return attention_weights(q, k, self.pattern).squeeze(1)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of a map x, each (batch, 1, pixels or pooled pixels, dim)."""
+        size = (self.pattern.height, self.pattern.width)
+        if tuple(x.shape[-2:]) != size:
+            raise ValueError(f"this attention layer is for maps of {size}, got {tuple(x.shape[-2:])}")
+        layers = (self.query, self.key, self.value)
+        weight = torch.cat([layer.weight for layer in layers])  # one product: the map is read once
+        bias = torch.cat([layer.bias for layer in layers])
+        pixels = x.flatten(2).transpose(1, 2)  # (batch, pixels, channels); free when x is channels_last
+        q, k, v = F.linear(pixels, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+        pool = self.pattern.pool
+        if pool > 1:
+            k, v = (F.max_pool2d(_as_map(t, size), pool).flatten(2).transpose(1, 2) for t in (k, v))
+        return q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
+
+    def extra_repr(self) -> str:
+        return f"{self.pattern.height}x{self.pattern.width}, {self.pattern.label}"
+
+
+def _as_map(pixels: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Pixels (batch, [1,] height * width, channels) as a map (batch, channels, height, width), channels_last in memory."""
+    return pixels.reshape(pixels.shape[0], *size, pixels.shape[-1]).permute(0, 3, 1, 2)

@@ -1,0 +1,100 @@
+"""Spectral norm: a layer's weight divided by its largest singular value (Miyato et al., arXiv 1802.05957).
+
+The estimate of the singular vectors, ``u`` and ``v``, lives in two buffers. It moves only in `power_iterate`, which the
+training step calls once before a network is used; a forward pass reads it and changes nothing. So a forward pass is a
+function of its input and the state dict, in training as in evaluation, and the gradient of ``sigma = u^T W v`` is that
+of the very estimate the forward pass used.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NormAxis = Literal["output", "input"]
+
+_STARTING_ITERATIONS = 15
+
+
+class SpectralNorm(nn.Module):
+    """What the normalised layers below share; mixed in before a torch layer that has a ``weight``."""
+
+    weight: nn.Parameter
+    u: Tensor
+    v: Tensor
+    row_dim: int  # the dimension of the weight that becomes the rows of the matrix
+
+    def _start_spectral_norm(self, row_dim: int) -> None:
+        self.row_dim = row_dim
+        rows, columns = self.weight_matrix().shape
+        self.register_buffer("u", F.normalize(torch.randn(rows), dim=0))
+        self.register_buffer("v", F.normalize(torch.randn(columns), dim=0))
+        self.power_iterate(_STARTING_ITERATIONS)
+
+    def weight_matrix(self) -> Tensor:
+        """The weight as the matrix whose largest singular value is meant, shape (rows, everything else)."""
+        return self.weight.transpose(0, self.row_dim).flatten(1)
+
+    @torch.no_grad()
+    def power_iterate(self, iterations: int = 1) -> None:
+        """Moves ``u`` and ``v`` towards the leading singular vectors of the present weight."""
+        matrix = self.weight_matrix()
+        for _ in range(iterations):
+            torch.mv(matrix.T, self.u, out=self.v)
+            self.v.div_(self.v.norm().clamp_min_(1e-12))
+            torch.mv(matrix, self.v, out=self.u)
+            self.u.div_(self.u.norm().clamp_min_(1e-12))
+
+    def sigma(self) -> Tensor:
+        """The estimated largest singular value, a scalar; differentiable in the weight, constant in ``u`` and ``v``."""
+        return torch.dot(self.u, torch.mv(self.weight_matrix(), self.v))
+
+    def normalized_weight(self) -> Tensor:
+        """The weight the layer applies, ``weight / sigma``; in the weight's own precision also under autocast."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            return self.weight / self.sigma()
+
+
+class SpectralConv2d(SpectralNorm, nn.Conv2d):
+    """`torch.nn.Conv2d` with its weight spectrally normalised; ``u`` has one entry per output channel."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: int = 0):
+        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding)
+        self._start_spectral_norm(row_dim=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
+
+
+class SpectralConvTranspose2d(SpectralNorm, nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d` with its weight spectrally normalised.
+
+    ``norm_axis="output"`` takes the output channels as the rows of the matrix, as torch's own spectral norm and the
+    paper's code do; ``"input"`` takes the input channels, as the published program does (its checkpoints need it).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        norm_axis: NormAxis = "output",
+    ):
+        nn.ConvTranspose2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding)
+        self._start_spectral_norm(row_dim=1 if norm_axis == "output" else 0)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.conv_transpose2d(x, self.normalized_weight(), self.bias, self.stride, self.padding)
+
+
+def power_iterate(network: nn.Module, iterations: int = 1) -> None:
+    """One power iteration (or several) in every spectrally normalised layer of a network."""
+    for module in network.modules():
+        if isinstance(module, SpectralNorm):
+            module.power_iterate(iterations)

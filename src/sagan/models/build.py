@@ -1,0 +1,86 @@
+"""From settings to networks, and from a snapshot file to a generator that can be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from sagan.attention import ExcludeLocal, Pattern
+from sagan.config import Config, ModelConfig, from_dict
+from sagan.models.dcgan import Discriminator, Generator, map_sizes
+from sagan.randomness import derived_seed
+
+SNAPSHOT_FORMAT = "sagan-generator-1"
+
+_PUBLISHED_ATTENTION = {"generator": (16, 32), "discriminator": (8, 4)}
+
+
+def attention_patterns(model: ModelConfig, network: Literal["generator", "discriminator"]) -> dict[int, Pattern]:
+    """The pattern of each attention layer of one network, by the size of its map, in the order data meets them."""
+    sizes = map_sizes(model.imsize, network)
+    chosen = model.g_attention if network == "generator" else model.d_attention
+    span = model.g_span if network == "generator" else model.d_span
+    span = model.span if span is None else span
+    if chosen is None:
+        chosen = tuple(size for size in _PUBLISHED_ATTENTION[network] if size in sizes)
+    for size in chosen:
+        if size not in sizes:
+            raise ValueError(
+                f"the {network} has no {size}x{size} map to attend on; it has {', '.join(map(str, sizes))}"
+            )
+    return {
+        size: ExcludeLocal(size, size, span, masking=model.masking, pool=model.pool) for size in sizes if size in chosen
+    }
+
+
+def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
+    """A fresh generator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "generator weights"))
+        patterns = attention_patterns(model, "generator")
+        return Generator(model.imsize, model.z_dim, model.g_conv_dim, patterns, model.norm_axis)
+
+
+def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
+    """A fresh discriminator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "discriminator weights"))
+        return Discriminator(model.imsize, model.d_conv_dim, attention_patterns(model, "discriminator"))
+
+
+def describe_attention(model: ModelConfig) -> list[str]:
+    """One line for each attention layer: what share of keys its queries see, and how many see none at all."""
+    lines = []
+    for network in ("generator", "discriminator"):
+        for size, pattern in attention_patterns(model, network).items():
+            blind = pattern.rows_without_keys()
+            line = f"{network} {size}x{size}: {pattern.label}, a query sees {pattern.visible_share():.0%} of the keys"
+            if blind:
+                all_or_some = "no query" if blind == pattern.queries else f"{blind} of {pattern.queries} queries"
+                line += f"; {all_or_some} sees any" if blind == pattern.queries else f"; {all_or_some} see none"
+                line += " (attention adds nothing there)"
+            lines.append(line)
+    return lines
+
+
+def load_snapshot(path: Path) -> tuple[Generator, Config, dict[str, Any]]:
+    """A snapshot's generator in eval mode on the CPU, the config it was trained with, and its facts (``step``, ...).
+
+    Raises ValueError with one sentence for a file that is not a whole snapshot of this program.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    if facts.get("format") != SNAPSHOT_FORMAT:
+        raise ValueError(f"{path} is not a snapshot of sagan (its format is {facts.get('format')!r})")
+    config = from_dict(json.loads(facts.pop("config")))
+    generator = build_generator(config.model)
+    generator.load_state_dict(tensors)
+    return generator.eval().requires_grad_(False), config, {**facts, "step": int(facts["step"])}
