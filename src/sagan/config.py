@@ -1,0 +1,239 @@
+"""The settings of a run: frozen dataclasses of plain values, checked when made, written whole into the run's folder.
+
+Fields that the published program had keep its names (``imsize``, ``g_conv_dim``, ``total_step`` ...). The docstring
+under a field is its help text on the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FORMAT = 1
+
+Span = int | Literal["self"]
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise ValueError(sentence)
+
+
+def _require_positive(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        _require(value > 0, f"{name} must be more than 0, got {value}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to learn from."""
+
+    data: str | None = None
+    """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces' (drawn faces, nothing to download;
+    what is used when neither --data nor --dataset is given)."""
+    dataset: Literal["celeb", "lsun"] | None = None
+    """CelebA or LSUN church, looked for under --image_path where their Kaggle downloads unpack."""
+    image_path: str = "./data"
+    """Where --dataset looks."""
+    crop: str = "auto"
+    """'square': the largest centre square; 'squash': the whole image, stretched; a number: that many centre pixels.
+    'auto' is 160 for celeb and squash for lsun, as published, and square for anything else."""
+    filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"
+    """How images are made smaller; all are antialiased."""
+    prepared: str = "./prepared"
+    """Where decoded images are kept, so that the next run starts at once."""
+    strict: bool = False
+    """Refuse a data set that holds an unreadable image instead of naming and skipping it."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.data is None or self.dataset is None,
+            f"give either data or dataset, got data {self.data!r} and dataset {self.dataset!r}",
+        )
+        number = self.crop.isdecimal() and int(self.crop) > 0
+        _require(
+            number or self.crop in ("auto", "square", "squash"),
+            f"crop must be auto, square, squash or a number of pixels, got {self.crop!r}",
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The networks."""
+
+    imsize: int = 64
+    """Height and width of the images: a power of two, 16 or more."""
+    z_dim: int = 128
+    """Length of the latent vector z."""
+    g_conv_dim: int = 64
+    """Channels of the generator's largest map."""
+    d_conv_dim: int = 64
+    """Channels of the discriminator's largest map."""
+    span: Span = 0
+    """A pixel may not attend to the (2*span+1) x (2*span+1) square around it; 0 is full attention, the original SAGAN.
+    'self' hides only the pixel itself."""
+    g_span: Span | None = None
+    """Another span for the generator."""
+    d_span: Span | None = None
+    """Another span for the discriminator."""
+    masking: Literal["after", "before"] = "after"
+    """'after': weights in the square are set to 0 after the softmax; 'before': its keys are left out of the softmax."""
+    pool: int = 1
+    """Keys and values are max-pooled this much before attention; the paper's own code uses 2."""
+    g_attention: tuple[int, ...] | None = None
+    """Sizes of the generator's maps that attention follows. As published: 16 and 32, where the network has them."""
+    d_attention: tuple[int, ...] | None = None
+    """Sizes of the discriminator's maps that attention follows. As published: 8 and 4."""
+    norm_axis: Literal["output", "input"] = "output"
+    """Which channels the spectral norm of a transposed convolution takes as rows; 'input' is what the published program
+    does, and what its checkpoints need."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "z_dim", "g_conv_dim", "d_conv_dim", "pool")
+        _require(
+            self.imsize >= 16 and self.imsize & (self.imsize - 1) == 0,
+            f"imsize must be a power of two, 16 or more, got {self.imsize}",
+        )
+        for name in ("span", "g_span", "d_span"):
+            value = getattr(self, name)
+            _require(
+                not isinstance(value, int) or value >= 0, f"{name} must be 0 or more, got {value} (0 is full attention)"
+            )
+
+
+@dataclass(frozen=True)
+class GameConfig:
+    """The adversarial game."""
+
+    adv_loss: Literal["hinge", "wgan-gp"] = "hinge"
+    """The adversarial loss."""
+    lambda_gp: float = 10.0
+    """Weight of the gradient penalty; wgan-gp only."""
+    batch_size: int = 64
+    """Real images, and fakes, in a step."""
+    n_critic: int = 1
+    """Discriminator steps for each generator step."""
+    g_lr: float = 1e-4
+    """Learning rate of the generator."""
+    d_lr: float = 4e-4
+    """Learning rate of the discriminator."""
+    beta1: float = 0.0
+    """Adam's first beta."""
+    beta2: float = 0.9
+    """Adam's second beta."""
+    lr_decay: float | None = None
+    """Both learning rates are multiplied by this after every pass over the images; none by default."""
+    ema_halflife: int = 44_000
+    """Samples are drawn from an average of the generator's past weights; after this many images an old weight counts
+    half. 0 is no averaging."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "batch_size", "n_critic", "g_lr", "d_lr")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{name} must be from 0 to below 1, got {value}")
+        _require(self.lambda_gp >= 0, f"lambda_gp must be 0 or more, got {self.lambda_gp}")
+        _require(self.ema_halflife >= 0, f"ema_halflife must be 0 or more, got {self.ema_halflife} (0: no averaging)")
+        _require(
+            self.lr_decay is None or 0 < self.lr_decay <= 1,
+            f"lr_decay must be above 0 and at most 1, got {self.lr_decay}",
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how often, where."""
+
+    run_dir: str | None = None
+    """The folder of the run. By default runs/DATA-SIZEpx-spanS, with a number behind it if that is taken."""
+    seed: int = 0
+    """Decides the weights, the order of the images and every z: the same seed gives the same run."""
+    total_step: int = 100_000
+    """Generator steps."""
+    log_step: int = 10
+    """Steps between lines of records.jsonl."""
+    sample_step: int = 1000
+    """Steps between grids of samples."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints, from which the run can be resumed."""
+    snapshot_every: int = 10_000
+    """Steps between snapshots: the averaged generator, kept for use."""
+    sample_count: int = 64
+    """Images in a grid, 8 in a row."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: products in bfloat16; weights, losses and softmax statistics stay float32."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    tensorboard: bool = False
+    """Also write the records for TensorBoard, into RUN/tensorboard."""
+    sample_dir: str | None = None
+    """Where the grids go instead of RUN/samples."""
+    published_checkpoints: bool = False
+    """With every snapshot also write {step}_G.pth and {step}_D.pth as the published program did (64x64 nets only)."""
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self, "total_step", "log_step", "sample_step", "checkpoint_every", "snapshot_every", "sample_count"
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    game: GameConfig = field(default_factory=GameConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+_SECTIONS: dict[str, type[Any]] = {"data": DataConfig, "model": ModelConfig, "game": GameConfig, "run": RunConfig}
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as JSON-ready nested dictionaries, with its format number."""
+    return {"format": FORMAT} | dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The inverse of `to_dict`. Unknown and missing settings are errors: a config is whole or it is not ours."""
+    if values.get("format") != FORMAT:
+        raise ValueError(
+            f"this config has format {values.get('format')!r}; this version of sagan reads format {FORMAT}"
+        )
+    sections = {}
+    for name, section in _SECTIONS.items():
+        given = values.get(name)
+        known = {f.name for f in dataclasses.fields(section)}
+        if not isinstance(given, dict) or set(given) != known:
+            odd = sorted(set(given) ^ known) if isinstance(given, dict) else sorted(known)
+            raise ValueError(f"the config's section {name!r} has unknown or missing settings: {', '.join(odd)}")
+        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        sections[name] = section(**plain)
+    return Config(**sections)
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings in which two configs differ: name to (value in one, value in other)."""
+    mine, theirs = settings(one), settings(other)
+    return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """All settings by their bare names, as `override` takes them."""
+    return {f.name: getattr(section, f.name) for section in _sections(config) for f in dataclasses.fields(section)}
+
+
+def _sections(config: Config) -> list[Any]:
+    return [getattr(config, name) for name in _SECTIONS]
+
+
+def override(config: Config, changes: dict[str, Any]) -> Config:
+    """The config with some settings changed, by their bare names (they are unique over the sections)."""
+    sections = {}
+    for name, section in _SECTIONS.items():
+        mine = {key: value for key, value in changes.items() if key in {f.name for f in dataclasses.fields(section)}}
+        sections[name] = dataclasses.replace(getattr(config, name), **mine)
+    return dataclasses.replace(config, **sections)

@@ -1,0 +1,141 @@
+"""What a person sees while a program works: sentences, and progress with the time that is left."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+USAGE_ERROR = 2
+
+_SECONDS_BETWEEN_LINES = 10.0  # where output is not a terminal, progress is a line now and then
+
+
+class Console:
+    """Says things on standard output; ``quiet`` says nothing but warnings, which go to standard error."""
+
+    def __init__(self, *, quiet: bool = False):
+        self.quiet = quiet
+        self._out = rich.console.Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self._err = rich.console.Console(highlight=False, soft_wrap=True, stderr=True)
+
+    def say(self, sentence: str) -> None:
+        self._out.print(Text(sentence))
+
+    def warn(self, sentence: str) -> None:
+        self._err.print(Text(f"warning: {sentence}"), style="yellow")
+
+    def error(self, sentence: str) -> None:
+        self._err.print(Text(f"error: {sentence}"), style="red")
+
+    @contextlib.contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar for work that is counted: gives a function to call with (done, total)."""
+        if not self._out.is_terminal:
+            yield _Lines(what, self.say)
+            return
+        with Progress(
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), console=self._out
+        ) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def training(self, start: int, total: int) -> Iterator[Callable[[int, Mapping[str, Any] | None], None]]:
+        """A bar for a training run: gives a function to call with each step and, when one is written, its record."""
+        if not self._out.is_terminal:
+            yield _TrainingLines(start, total, self.say)
+            return
+        with Progress(
+            BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}"),
+            console=self._out, speed_estimate_period=120,
+        ) as bar:  # fmt: skip
+            task = bar.add_task("training", total=total, completed=start, state="")
+
+            def show(step: int, record: Mapping[str, Any] | None) -> None:
+                bar.update(task, completed=step, **({"state": describe_record(record)} if record else {}))
+
+            yield show
+
+
+def run_safely(action: Callable[[], int], console: Console) -> int:
+    """The exit status of a command: its own, or 2 with one sentence for what a person can mend, or 130 after Ctrl-C.
+
+    A person's errors are OSError, and ValueError raised by this package. A ValueError from inside a library is a bug of
+    ours, and keeps its traceback.
+    """
+    try:
+        return action()
+    except KeyboardInterrupt:
+        console.error("interrupted")
+        return 130
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        console.error(f"{error.strerror or error}{where}")
+    except ValueError as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals.get("__name__", "").startswith("sagan"):
+            raise
+        console.error(str(error))
+    return USAGE_ERROR
+
+
+def describe_record(record: Mapping[str, Any]) -> str:
+    """The figures of a training record on one line."""
+    gammas = " ".join(f"{layer} {value:+.3f}" for layer, value in record["gamma"].items())
+    return (
+        f"{record['images_per_second']:.0f} img/s  D {record['d_loss']:.3f}  G {record['g_loss']:+.3f}  "
+        f"D(real) {record['d_real']:+.2f}  D(fake) {record['d_fake']:+.2f}" + (f"  gamma {gammas}" if gammas else "")
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 3:04:05."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+
+class _Lines:
+    """Progress as a line every few seconds, for a log file."""
+
+    def __init__(self, what: str, say: Callable[[str], None]):
+        self.what, self.say = what, say
+        self.started = self.last = time.monotonic()
+        self.first: int | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        self.first = done if self.first is None else self.first
+        if now - self.last < _SECONDS_BETWEEN_LINES or done == self.first:
+            return
+        self.last = now
+        left = (total - done) * (now - self.started) / (done - self.first)
+        self.say(f"{self.what} {done:,}/{total:,}, {duration(left)} left")
+
+
+class _TrainingLines:
+    """The training bar as lines, for a log file: the first record, then one every few seconds, then the last."""
+
+    def __init__(self, start: int, total: int, say: Callable[[str], None]):
+        self.start, self.total, self.say = start, total, say
+        self.began = time.monotonic()
+        self.last = float("-inf")
+
+    def __call__(self, step: int, record: Mapping[str, Any] | None) -> None:
+        now = time.monotonic()
+        if record is None or (now - self.last < _SECONDS_BETWEEN_LINES and step < self.total):
+            return
+        self.last = now
+        left = (self.total - step) * (now - self.began) / (step - self.start)
+        self.say(f"step {step:,}/{self.total:,}  {duration(left)} left  {describe_record(record)}")

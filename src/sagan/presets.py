@@ -1,0 +1,20 @@
+"""Named starting points: a preset is a whole config; flags change it from there.
+
+``published``   the old program's settings. `sagan train --preset published --dataset celeb --span 3`.
+                100,000 steps of batch 64 at 64x64: about 80 hours on two CPU cores; a GPU is meant.
+``quick``       drawn faces at 32x32 with small networks, for a first look: `sagan train --preset quick`.
+                A few minutes on two CPU cores; faces with eyes, hair and mouth, not yet good ones.
+"""
+
+from __future__ import annotations
+
+from sagan.config import Config, GameConfig, ModelConfig, RunConfig
+
+PRESETS = {
+    "published": Config(model=ModelConfig(norm_axis="input")),
+    "quick": Config(
+        model=ModelConfig(imsize=32, z_dim=64, g_conv_dim=32, d_conv_dim=32, span=1, g_attention=(8, 16)),
+        game=GameConfig(g_lr=2e-4, d_lr=4e-4, ema_halflife=10_000),
+        run=RunConfig(total_step=2000, log_step=20, sample_step=500, checkpoint_every=500, snapshot_every=1000),
+    ),
+}

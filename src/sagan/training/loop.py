@@ -1,0 +1,384 @@
+"""A training run from its config to its last step: the one place where settings, data, networks and files meet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sagan.config import Config, GameConfig, differences, from_dict, to_dict
+from sagan.console import Console
+from sagan.data.batches import Batches
+from sagan.data.store import Store
+from sagan.images import grid, save_png
+from sagan.losses import LOSSES, PENALTIES
+from sagan.models.build import SNAPSHOT_FORMAT, build_discriminator, build_generator
+from sagan.models.published import save_published_pair
+from sagan.models.sampling import generate
+from sagan.randomness import generator as random_generator
+from sagan.randomness import latents
+from sagan.runs import Run
+from sagan.training.checkpoint import load_checkpoint, save_checkpoint, save_snapshot
+from sagan.training.ema import AveragedGenerator
+from sagan.training.step import discriminator_step, generator_step
+
+_BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
+
+
+class Diverged(ValueError):
+    """A loss is no longer a number; the message says where the last good state is."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: at its last step, or earlier because a signal asked for it."""
+
+    step: int
+    last_sample: Path | None
+    signal: int | None = None
+
+
+class Training:
+    """What a run is made of between two steps: networks, optimisers, average, and the step it has reached."""
+
+    def __init__(self, config: Config, device: torch.device):
+        self.config, self.device = config, device
+        seed, game = config.run.seed, config.game
+        self.generator = build_generator(config.model, seed).to(device)
+        self.discriminator = build_discriminator(config.model, seed).to(device)
+        self.average = AveragedGenerator(self.generator, game.ema_halflife)
+        self.g_optimizer = _adam(self.generator, game.g_lr, game)
+        self.d_optimizer = _adam(self.discriminator, game.d_lr, game)
+        self.step = 0
+        self.seconds = 0.0  # spent training, over all the processes that worked on the run
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next step depends on, and nothing else: randomness and data order follow from the step."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": json.dumps(to_dict(self.config)),
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.module.state_dict(),
+            "g_optimizer": self.g_optimizer.state_dict(),
+            "d_optimizer": self.d_optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.average.module.load_state_dict(state["average"])
+        self.g_optimizer.load_state_dict(state["g_optimizer"])
+        self.d_optimizer.load_state_dict(state["d_optimizer"])
+
+    def advance(self, batches: Batches) -> dict[str, Tensor]:
+        """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
+        config, game = self.config, self.config.game
+        seed, loss = config.run.seed, LOSSES[game.adv_loss]
+        self._set_learning_rates(self.step * game.n_critic // batches.batches_per_epoch)
+        self.generator.train()
+        self.discriminator.train()
+        for critic_step in range(self.step * game.n_critic, (self.step + 1) * game.n_critic):
+            measured = discriminator_step(
+                self.generator,
+                self.discriminator,
+                self.d_optimizer,
+                batches.batch(critic_step),
+                self.latents("z of a discriminator step", critic_step),
+                loss=loss,
+                penalty=self._penalty(critic_step),
+                precision=config.run.precision,
+            )
+        measured |= generator_step(
+            self.generator,
+            self.discriminator,
+            self.g_optimizer,
+            self.latents("z of a generator step", self.step),
+            loss=loss,
+            precision=config.run.precision,
+        )
+        self.step += 1
+        self.average.update(self.generator, self.step * game.batch_size, game.batch_size)
+        return measured
+
+    def latents(self, purpose: str, step: int) -> Tensor:
+        z = latents(self.config.run.seed, purpose, self.config.game.batch_size, self.config.model.z_dim, step=step)
+        return z.to(self.device, non_blocking=True)
+
+    def gammas(self) -> dict[str, float]:
+        """The gate of each attention layer, named by network and map: ``{"G16": 0.01, "D8": ...}``."""
+        networks: list[tuple[str, Any]] = [("G", self.generator), ("D", self.discriminator)]
+        return {f"{name}{size}": layer.gamma.item() for name, net in networks for size, layer in net.attention.items()}
+
+    def measured_average(self) -> nn.Module:
+        """The averaged generator, ready for use: its batch norm measured on a fixed set of z."""
+        seed, z_dim = self.config.run.seed, self.config.model.z_dim
+        batches = (
+            latents(seed, "z for batch norm", 64, z_dim, step=number).to(self.device)
+            for number in range(_BATCH_NORM_BATCHES)
+        )
+        self.average.measure_batch_norm(batches)
+        return self.average.module
+
+    def _penalty(self, critic_step: int) -> Callable[[Tensor, Tensor], Tensor] | None:
+        game = self.config.game
+        if game.adv_loss not in PENALTIES:
+            return None
+        draw = random_generator(self.config.run.seed, "points of the gradient penalty", step=critic_step)
+        penalty = partial(PENALTIES[game.adv_loss], self.discriminator, generator=draw)
+        return lambda real, fake: game.lambda_gp * penalty(real, fake)
+
+    def _set_learning_rates(self, epoch: int) -> None:
+        game = self.config.game
+        if game.lr_decay is not None:
+            self.g_optimizer.param_groups[0]["lr"] = game.g_lr * game.lr_decay**epoch
+            self.d_optimizer.param_groups[0]["lr"] = game.d_lr * game.lr_decay**epoch
+
+
+def _adam(network: nn.Module, rate: float, game: GameConfig) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), rate, (float(game.beta1), float(game.beta2)), fused=True)
+
+
+def data_order(seed: int, count: int, epoch: int) -> Tensor:
+    """The order in which an epoch visits ``count`` images: a permutation decided by the seed and the epoch alone."""
+    return torch.randperm(count, generator=random_generator(seed, "data order", step=epoch))
+
+
+def train(config: Config, run: Run, store: Store, console: Console) -> Outcome:
+    """Trains until the config's last step, from the run's checkpoint if there is one, else from the start.
+
+    Writes records, sample grids, snapshots and checkpoints into the run's folder. A first SIGINT or SIGTERM ends it
+    after the step at hand, with everything saved. Raises `Diverged` at a loss that is not a number, ValueError for a
+    checkpoint of another config and for another set of images, OSError where a file cannot be written.
+    """
+    with run.locked():
+        device = choose_device(config.run.device)
+        training = Training(config, device)
+        if run.checkpoint_file.exists():
+            training.load(_matching_checkpoint(run, config, store))
+            console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
+        run.rewind_records(training.step)
+        batches = Batches(
+            store.images, config.game.batch_size, partial(data_order, config.run.seed, store.count), device=device
+        )
+        return _run_steps(training, batches, run, store, console)
+
+
+def _run_steps(training: Training, batches: Batches, run: Run, store: Store, console: Console) -> Outcome:
+    settings = training.config.run
+    pace = _Pace(training)
+    watch = _LossWatch(run)
+    board = _tensorboard(run) if settings.tensorboard else None
+    last_sample, saved = None, training.step
+    with _stop_signals() as stopped, console.training(training.step, settings.total_step) as show:
+        while training.step < settings.total_step and not stopped:
+            measured = training.advance(batches)
+            step = training.step
+            watch.add(step, measured)
+            due = partial(_due, step, settings.total_step)
+            record = None
+            if due(settings.log_step):
+                watch.check(saved)
+                record = _record(training, measured, pace)
+                run.append(record)
+                if board:
+                    _write_board(board, record)
+            show(step, record)
+            if due(settings.sample_step):
+                watch.check(saved)
+                last_sample = _write_samples(training, run)
+            if due(settings.snapshot_every):
+                watch.check(saved)
+                _write_snapshot(training, run)
+            if due(settings.checkpoint_every):
+                watch.check(saved)
+                saved = _save(training, run, store, pace)
+        if saved < training.step:  # a signal came between two checkpoints
+            watch.check(saved)
+            _save(training, run, store, pace)
+    if board:
+        board.close()
+    return Outcome(training.step, last_sample, stopped[0] if stopped else None)
+
+
+def _save(training: Training, run: Run, store: Store, pace: _Pace) -> int:
+    pace.stop()
+    run.sync_records()
+    save_checkpoint(run.checkpoint_file, {**training.state(), "images": store.hash})
+    return training.step
+
+
+def _due(step: int, total: int, every: int) -> bool:
+    return step % every == 0 or step == total
+
+
+class _Pace:
+    """Keeps the run's clock: seconds of training, and images a second since the last record."""
+
+    def __init__(self, training: Training):
+        self.training = training
+        self.last_step, self.last_seconds = training.step, training.seconds
+        self.mark = time.monotonic()
+
+    def stop(self) -> None:
+        """Brings ``training.seconds`` up to now."""
+        now = time.monotonic()
+        self.training.seconds += now - self.mark
+        self.mark = now
+
+    def images_per_second(self) -> float:
+        self.stop()
+        steps, seconds = self.training.step - self.last_step, self.training.seconds - self.last_seconds
+        self.last_step, self.last_seconds = self.training.step, self.training.seconds
+        return steps * self.training.config.game.batch_size / max(seconds, 1e-9)
+
+
+class _LossWatch:
+    """Notices a loss that is not a number, at the latest before anything is written, and names the step it began at.
+
+    The losses of every step are kept on their device until they are looked at, so that watching does not stop a GPU.
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.unseen: list[tuple[int, dict[str, Tensor]]] = []
+
+    def add(self, step: int, measured: dict[str, Tensor]) -> None:
+        self.unseen.append((step, measured))
+
+    def check(self, saved: int) -> None:
+        for step, measured in self.unseen:
+            for name, value in measured.items():
+                if not math.isfinite(value):
+                    kept = f"the last good state, step {saved:,}, is in {self.run.checkpoint_file}"
+                    raise Diverged(
+                        f"{name} is {float(value)} at step {step:,}: training has diverged and was stopped; "
+                        + (kept if saved else "nothing was saved yet")
+                        + ". Lower learning rates (--g_lr, --d_lr) are the usual cure"
+                    )
+        self.unseen.clear()
+
+
+def _record(training: Training, measured: dict[str, Tensor], pace: _Pace) -> dict[str, Any]:
+    return {
+        "kind": "train",
+        "step": training.step,
+        "images": training.step * training.config.game.batch_size,
+        **{name: float(value) for name, value in measured.items()},
+        "gamma": training.gammas(),
+        "images_per_second": round(pace.images_per_second(), 2),
+        "seconds": round(training.seconds, 3),
+    }
+
+
+def _write_samples(training: Training, run: Run) -> Path:
+    settings = training.config.run
+    z = latents(settings.seed, "z of the sample grids", settings.sample_count, training.config.model.z_dim)
+    images = generate(training.measured_average(), z.to(training.device))
+    folder = Path(settings.sample_dir) if settings.sample_dir else run.folder / "samples"
+    path = folder / f"{training.step}_fake.png"
+    save_png(grid(images), path)
+    return path
+
+
+def save_generator(path: Path, generator: nn.Module, config: Config, step: int) -> None:
+    """Writes a snapshot that `models.build.load_snapshot` reads: the weights with the config and the step inside."""
+    facts = {"format": SNAPSHOT_FORMAT, "config": json.dumps(to_dict(config)), "step": str(step)}
+    save_snapshot(path, generator, facts)
+
+
+def _write_snapshot(training: Training, run: Run) -> None:
+    save_generator(run.snapshot_file(training.step), training.measured_average(), training.config, training.step)
+    if training.config.run.published_checkpoints:
+        save_published_pair(run.folder, training.step, training.generator, training.discriminator)
+
+
+def _matching_checkpoint(run: Run, config: Config, store: Store) -> dict[str, Any]:
+    state = load_checkpoint(run.checkpoint_file)
+    trained = from_dict(json.loads(state["config"]))
+    refuse_other_settings(trained, config, run.folder)
+    if state["images"] not in (None, store.hash):  # None: imported weights, which do not know
+        raise ValueError(
+            f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
+            "bring those back, or start a new run with another --run_dir"
+        )
+    return state
+
+
+# what may change when a run goes on: it decides how long and how often, not what is computed
+CHANGEABLE = frozenset(
+    ["total_step", "log_step", "sample_step", "checkpoint_every", "snapshot_every", "device", "tensorboard", "run_dir"]
+    + ["sample_dir", "published_checkpoints", "image_path", "prepared", "data", "strict"]
+)
+
+
+def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None:
+    """Raises ValueError, naming the settings, where a run would go on with others than it was trained with."""
+    fixed = {name: values for name, values in differences(trained, wanted).items() if name not in CHANGEABLE}
+    if fixed:
+        listed = ", ".join(f"{name} {old} (not {new})" for name, (old, new) in fixed.items())
+        raise ValueError(f"the run in {folder} was trained with {listed}; a run goes on with its own settings")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device meant by ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ValueError for one that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM into a list, to be looked at between steps. A second one interrupts at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are someone else's business
+        former = {}
+    try:
+        yield caught
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _tensorboard(run: Run) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ValueError("--tensorboard needs an extra: pip install 'sagan[tensorboard]'") from error
+    return SummaryWriter(str(run.folder / "tensorboard"))
+
+
+def _write_board(board: Any, record: dict[str, Any]) -> None:
+    step = record["step"]
+    for name, value in record.items():
+        if name == "gamma":
+            for layer, gamma in value.items():
+                board.add_scalar(f"gamma/{layer}", gamma, step)
+        elif isinstance(value, float):
+            board.add_scalar(name, value, step)

@@ -1,0 +1,61 @@
+"""Many images from a snapshot, written as numbered PNG files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sagan.images import save_png
+from sagan.models.sampling import numbered_images
+
+_WAITING = 512  # images that may wait to be written before drawing waits for the disk
+
+
+def write_samples(
+    generator: nn.Module,
+    z_dim: int,
+    folder: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    name: Callable[[int], str] = "{:06d}.png".format,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes images 0 to count - 1 of a seed into a new or empty folder, without gaps.
+
+    Image i depends on the generator, the seed and i alone; on another batch size it may differ by one grey level, as
+    sums are rounded in another order. Raises ValueError for a folder that already holds something.
+    """
+    if count < 1:
+        raise ValueError(f"num must be 1 or more, got {count}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty: samples of two generators would mix; give another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = generator.to(device)
+    images = numbered_images(generator, z_dim, seed, range(count), device=torch.device(device), batch_size=batch_size)
+    with contextlib.ExitStack() as stack:
+        writers = stack.enter_context(ThreadPoolExecutor())
+        waiting: list[Future[None]] = []
+        for number, image in images:
+            waiting.append(writers.submit(_write, image, folder / name(number)))
+            if len(waiting) == _WAITING:
+                waiting = _finish(waiting)
+            progress(number + 1, count)
+        _finish(waiting)
+
+
+def _write(image: Tensor, path: Path) -> None:
+    save_png(image.permute(1, 2, 0).numpy(), path)
+
+
+def _finish(waiting: list[Future[None]]) -> list[Future[None]]:
+    for written in waiting:
+        written.result()
+    return []
