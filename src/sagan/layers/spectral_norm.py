@@ -8,7 +8,7 @@ of the very estimate the forward pass used.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ _STARTING_ITERATIONS = 15
 class SpectralNorm(nn.Module):
     """What the normalised layers below share; mixed in before a torch layer that has a ``weight``."""
 
-    weight: nn.Parameter
+    weight: Any  # torch's layers declare it, each in its own words
     u: Tensor
     v: Tensor
     row_dim: int  # the dimension of the weight that becomes the rows of the matrix
@@ -36,7 +36,8 @@ class SpectralNorm(nn.Module):
 
     def weight_matrix(self) -> Tensor:
         """The weight as the matrix whose largest singular value is meant, shape (rows, everything else)."""
-        return self.weight.transpose(0, self.row_dim).flatten(1)
+        matrix: Tensor = self.weight.transpose(0, self.row_dim).flatten(1)
+        return matrix
 
     @torch.no_grad()
     def power_iterate(self, iterations: int = 1) -> None:
@@ -55,7 +56,8 @@ class SpectralNorm(nn.Module):
     def normalized_weight(self) -> Tensor:
         """The weight the layer applies, ``weight / sigma``; in the weight's own precision also under autocast."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight / self.sigma()
+            weight: Tensor = self.weight / self.sigma()
+        return weight
 
 
 class SpectralConv2d(SpectralNorm, nn.Conv2d):
@@ -66,7 +68,8 @@ class SpectralConv2d(SpectralNorm, nn.Conv2d):
         self._start_spectral_norm(row_dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.normalized_weight(), self.bias)
+        out: Tensor = self._conv_forward(x, self.normalized_weight(), self.bias)
+        return out
 
 
 class SpectralConvTranspose2d(SpectralNorm, nn.ConvTranspose2d):
@@ -90,7 +93,7 @@ class SpectralConvTranspose2d(SpectralNorm, nn.ConvTranspose2d):
         self._start_spectral_norm(row_dim=1 if norm_axis == "output" else 0)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return F.conv_transpose2d(x, self.normalized_weight(), self.bias, self.stride, self.padding)
+        return F.conv_transpose2d(x, self.normalized_weight(), self.bias, self.stride, self.padding)  # type: ignore[arg-type]
 
 
 def power_iterate(network: nn.Module, iterations: int = 1) -> None:

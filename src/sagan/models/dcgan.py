@@ -83,10 +83,10 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         x = z[:, :, None, None]
         for size, stage in self.stages.items():
-            x = stage(x)
+            x = stage(x).contiguous(memory_format=torch.channels_last)
             if size in self.attention:
                 x = self.attention[size](x)
-        return torch.tanh(self.last(x))
+        return torch.tanh(_in_float32(self.last, x))
 
 
 class Discriminator(nn.Module):
@@ -113,12 +113,12 @@ class Discriminator(nn.Module):
         self.last = nn.Conv2d(channels[sizes[-1]], 1, 4)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images
+        x = images.contiguous(memory_format=torch.channels_last)
         for size, stage in self.stages.items():
             x = stage(x)
             if size in self.attention:
                 x = self.attention[size](x)
-        return self.last(x).flatten()
+        return _in_float32(self.last, x).flatten()
 
 
 def _attention_layers(channels: Mapping[int, int], patterns: Mapping[int, Pattern] | None) -> nn.ModuleDict:
@@ -127,3 +127,10 @@ def _attention_layers(channels: Mapping[int, int], patterns: Mapping[int, Patter
         if size not in channels:
             raise ValueError(f"there is no {size}x{size} map to attend on; this network has {sorted(channels)}")
     return nn.ModuleDict({str(size): SelfAttention2d(channels[size], pattern) for size, pattern in patterns.items()})
+
+
+def _in_float32(last: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """A network's last layer, in its weights' precision also under autocast: pixels and logits are not rounded."""
+    with torch.autocast(x.device.type, enabled=False):
+        out: Tensor = last(x.to(last.weight.dtype))
+    return out

@@ -31,7 +31,7 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tra
 
 def key_pairs(network: Network) -> dict[str, str]:
     """Every key of a published file to the key of our state dict, in the published order."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for part in _ORDER:
         if part in _STAGES[network]:
             ours = f"stages.{_STAGES[network][part]}"
@@ -77,10 +77,11 @@ def from_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, T
 
 def read_published(path: Path, network: Network) -> dict[str, Tensor]:
     """The state dict of a published file under our keys, on the CPU; executes nothing from the file."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole checkpoint file: {str(error).splitlines()[0]}") from error
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+            raise ValueError(f"{path} is not a whole checkpoint file: {str(error).partition(chr(10))[0]}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a state dict of the published program")
     try:

@@ -30,10 +30,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises ValueError with one sentence for a torn file or one of another kind.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole checkpoint: {str(error).splitlines()[0]}") from error
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+            raise ValueError(f"{path} is not a whole checkpoint: {str(error).partition(chr(10))[0]}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version of sagan (format {FORMAT})")
     return state

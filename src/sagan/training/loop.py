@@ -61,6 +61,7 @@ class Training:
         self.g_optimizer = _adam(self.generator, game.g_lr, game)
         self.d_optimizer = _adam(self.discriminator, game.d_lr, game)
         self.step = 0
+        self._measured_step = -1
         self.seconds = 0.0  # spent training, over all the processes that worked on the run
 
     def state(self) -> dict[str, Any]:
@@ -124,13 +125,16 @@ class Training:
         return {f"{name}{size}": layer.gamma.item() for name, net in networks for size, layer in net.attention.items()}
 
     def measured_average(self) -> nn.Module:
-        """The averaged generator, ready for use: its batch norm measured on a fixed set of z."""
+        """The averaged generator, ready for use: its batch norm measured, once a step, on a fixed set of z."""
+        if self._measured_step == self.step:
+            return self.average.module
         seed, z_dim = self.config.run.seed, self.config.model.z_dim
         batches = (
             latents(seed, "z for batch norm", 64, z_dim, step=number).to(self.device)
             for number in range(_BATCH_NORM_BATCHES)
         )
         self.average.measure_batch_norm(batches)
+        self._measured_step = self.step
         return self.average.module
 
     def _penalty(self, critic_step: int) -> Callable[[Tensor, Tensor], Tensor] | None:

@@ -1,0 +1,49 @@
+"""A tiny run: 40 images of 16x16, networks of a few thousand weights, a step of a few milliseconds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sagan.config import Config, GameConfig, ModelConfig, RunConfig, override, to_dict
+from sagan.console import Console
+from sagan.data import Recipe, open_or_prepare, open_source
+from sagan.runs import Run
+from sagan.training.loop import train
+
+TINY = Config(
+    model=ModelConfig(imsize=16, z_dim=4, g_conv_dim=8, d_conv_dim=8, span=1, g_attention=(8,)),
+    game=GameConfig(batch_size=8, ema_halflife=200),
+    run=RunConfig(
+        total_step=8, log_step=2, sample_step=4, checkpoint_every=3, snapshot_every=4, sample_count=8, device="cpu"
+    ),
+)
+
+
+@dataclasses.dataclass
+class Workshop:
+    """A folder with a store of images in it, where tiny runs are trained."""
+
+    folder: object
+    store: object
+
+    def run(self, name="run", **changes):
+        """A new run of the tiny config with changes, and that config; or the run of that name and its new config."""
+        folder = self.folder / name
+        config = override(TINY, changes)
+        return (Run.open(folder) if folder.exists() else Run.create(folder, to_dict(config))), config
+
+    def train(self, name="run", **changes):
+        run, config = self.run(name, **changes)
+        return run, train(config, run, self.store, Console(quiet=True))
+
+
+def make_store(folder, count=40, seed=0):
+    images = np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
+    np.save(folder / f"images{seed}.npy", images)
+    return open_or_prepare(open_source(folder / f"images{seed}.npy"), Recipe(16), folder / "prepared")
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    return Workshop(tmp_path, make_store(tmp_path))

@@ -1,0 +1,296 @@
+import signal
+
+import pytest
+import torch
+
+import sagan.training.loop as loop
+from sagan.training.checkpoint import load_checkpoint
+from sagan.training.loop import Diverged, Training, choose_device, data_order
+from tests.training.conftest import make_store
+
+TIMES = ("seconds", "images_per_second")
+
+
+def timeless(record):
+    return {name: value for name, value in record.items() if name not in TIMES}
+
+
+def assert_same_bits(one, other):
+    """Two runs hold the same weights, averages, optimiser states, records, samples and snapshots."""
+    states = [load_checkpoint(run.checkpoint_file) for run in (one, other)]
+    assert states[0].pop("images") == states[1].pop("images")
+    for state in states:
+        state.pop("seconds")
+        state.pop("config")
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+    assert [timeless(r) for r in one.records()] == [timeless(r) for r in other.records()]
+    for pattern in ("samples/*.png", "snapshots/*.safetensors"):
+        files = [sorted(run.folder.glob(pattern)) for run in (one, other)]
+        assert [path.name for path in files[0]] == [path.name for path in files[1]]
+        assert len(files[0]) == 2
+    for path in sorted(one.folder.glob("samples/*.png")):
+        assert path.read_bytes() == (other.folder / "samples" / path.name).read_bytes()
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone: nothing catches it."""
+
+
+def stop_before_step(monkeypatch, step):
+    advance = Training.advance
+
+    def dying(self, batches):
+        if self.step == step - 1:
+            raise Killed
+        return advance(self, batches)
+
+    monkeypatch.setattr(Training, "advance", dying)
+
+
+def test_the_same_settings_give_the_same_bits(workshop):
+    torch.manual_seed(1)
+    one, _ = workshop.train("one")
+    torch.manual_seed(2)
+    torch.rand(10)
+    other, _ = workshop.train("other")
+    assert_same_bits(one, other)
+
+
+def test_another_seed_gives_another_run(workshop):
+    one, _ = workshop.train("one")
+    other, _ = workshop.train("other", seed=1)
+    states = [load_checkpoint(run.checkpoint_file)["generator"]["last.weight"] for run in (one, other)]
+    assert not torch.equal(*states)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 5, 8])
+@pytest.mark.parametrize(
+    "changes", [{}, {"adv_loss": "wgan-gp", "n_critic": 2, "lr_decay": 0.9}], ids=["hinge", "wgan-gp"]
+)
+def test_a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped(workshop, monkeypatch, step, changes):
+    """Killed before the first checkpoint, between two, right after one, and in the last step."""
+    straight, _ = workshop.train("straight", **changes)
+    with monkeypatch.context() as patch:
+        stop_before_step(patch, step)
+        with pytest.raises(Killed):
+            workshop.train("stopped", **changes)
+    stopped, outcome = workshop.train("stopped", **changes)
+    assert outcome.step == 8
+    assert_same_bits(straight, stopped)
+
+
+def test_a_run_can_be_stopped_again_and_again(workshop, monkeypatch):
+    straight, _ = workshop.train("straight")
+    for step in (2, 4, 5, 7):
+        with monkeypatch.context() as patch:
+            stop_before_step(patch, step)
+            with pytest.raises(Killed):
+                workshop.train("stopped")
+    stopped, _ = workshop.train("stopped")
+    assert_same_bits(straight, stopped)
+
+
+def test_training_longer_later_is_training_longer_at_once(workshop):
+    straight, _ = workshop.train("straight", total_step=11, sample_step=11, snapshot_every=4, log_step=11)
+    workshop.train("longer", total_step=6, sample_step=11, snapshot_every=4, log_step=11)
+    longer, _ = workshop.train("longer", total_step=11, sample_step=11, snapshot_every=4, log_step=11)
+    states = [load_checkpoint(run.checkpoint_file) for run in (straight, longer)]
+    torch.testing.assert_close(states[0]["generator"], states[1]["generator"], rtol=0, atol=0)
+    torch.testing.assert_close(states[0]["average"], states[1]["average"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_and_saves_it(workshop, monkeypatch, number):
+    straight, _ = workshop.train("straight")
+    advance = Training.advance
+
+    def interrupted(self, batches):
+        if self.step == 3:
+            signal.raise_signal(number)
+        return advance(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advance", interrupted)
+        run, outcome = workshop.train("stopped")
+    assert (outcome.step, outcome.signal) == (4, number)
+    assert load_checkpoint(run.checkpoint_file)["step"] == 4
+    workshop.train("stopped")
+    assert_same_bits(straight, run)
+
+
+def test_a_second_signal_interrupts_at_once(workshop, monkeypatch):
+    def impatient(self, batches):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Training, "advance", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        workshop.train()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_records_hold_what_a_person_wants_to_know(workshop):
+    run, _ = workshop.train()
+    records = run.records()
+    assert [record["step"] for record in records] == [2, 4, 6, 8]
+    for record in records:
+        assert record["kind"] == "train"
+        assert record["images"] == record["step"] * 8
+        assert set(record["gamma"]) == {"G8", "D8", "D4"}
+        assert {"d_loss", "d_loss_real", "g_loss", "d_real", "d_fake", "images_per_second", "seconds"} <= set(record)
+        assert 0 <= record["d_loss_real"] <= record["d_loss"]
+
+
+def test_files_are_where_they_should_be(workshop):
+    run, outcome = workshop.train(total_step=6)
+    names = sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file())
+    assert [name for name in names if not name.startswith("running")] == [
+        "checkpoints/last.pt",
+        "config.json",
+        "records.jsonl",
+        "samples/4_fake.png",
+        "samples/6_fake.png",
+        "snapshots/00000004.safetensors",
+        "snapshots/00000006.safetensors",
+    ]
+    assert outcome.last_sample == run.folder / "samples" / "6_fake.png"
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workshop, monkeypatch):
+    advance = Training.advance
+
+    def diverging(self, batches):
+        measured = advance(self, batches)
+        if self.step >= 5:
+            measured["d_loss"] = torch.tensor(float("nan"))
+        return measured
+
+    monkeypatch.setattr(Training, "advance", diverging)
+    run, config = workshop.run(checkpoint_every=3, log_step=4, sample_step=100, snapshot_every=100)
+    with pytest.raises(Diverged, match=r"d_loss is nan at step 5: .* the last good state, step 3, is in"):
+        loop.train(config, run, workshop.store, loop.Console(quiet=True))
+    assert load_checkpoint(run.checkpoint_file)["step"] == 3
+    assert [record["step"] for record in run.records()] == [4]
+
+
+def test_absurd_rates_are_noticed_before_anything_is_saved(workshop):
+    run, config = workshop.run(d_lr=1e30, g_lr=1e30, checkpoint_every=100, sample_step=100, log_step=100)
+    with pytest.raises(Diverged, match=r"at step \d.*nothing was saved yet"):
+        loop.train(config, run, workshop.store, loop.Console(quiet=True))
+    assert not run.checkpoint_file.exists()
+
+
+def test_the_last_checkpoint_survives_a_full_disk(workshop, monkeypatch):
+    workshop.train(total_step=3)
+
+    def full(state, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            workshop.train(total_step=6)
+    run, outcome = workshop.train(total_step=6)
+    assert outcome.step == 6
+    assert not list(run.folder.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"span": 2}, "span 1 (not 2)"), ({"seed": 5}, "seed 0 (not 5)"), ({"d_lr": 1e-3}, "d_lr 0.0004 (not 0.001)")],
+)
+def test_a_run_goes_on_with_its_own_settings_only(workshop, changes, named):
+    run, _ = workshop.train(total_step=3)
+    with pytest.raises(ValueError, match="was trained with") as refusal:
+        workshop.train(**changes)
+    assert named in str(refusal.value)
+    assert load_checkpoint(run.checkpoint_file)["step"] == 3
+
+
+def test_a_run_goes_on_with_its_own_images_only(workshop):
+    workshop.train(total_step=3)
+    workshop.store = make_store(workshop.folder, seed=1)
+    with pytest.raises(ValueError, match="was trained on other images"):
+        workshop.train()
+
+
+def test_the_critic_steps_as_often_as_asked(workshop, monkeypatch):
+    count = {"d": 0, "g": 0}
+    for letter, name in (("d", "discriminator_step"), ("g", "generator_step")):
+        step = getattr(loop, name)
+
+        def counted(*args, letter=letter, step=step, **options):
+            count[letter] += 1
+            return step(*args, **options)
+
+        monkeypatch.setattr(loop, name, counted)
+    workshop.train(total_step=3, n_critic=4)
+    assert count == {"d": 12, "g": 3}
+
+
+def test_rates_decay_with_the_passes_over_the_images(workshop):
+    run, _ = workshop.train(total_step=8, lr_decay=0.5)  # 5 batches an epoch: steps 6 to 8 are in the second
+    state = load_checkpoint(run.checkpoint_file)
+    assert state["g_optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.5e-4)
+    assert state["d_optimizer"]["param_groups"][0]["lr"] == pytest.approx(2e-4)
+
+
+def test_runs_that_differ_in_span_see_the_same_images_and_latents(workshop, monkeypatch):
+    """Comparisons over spans are paired by the seed."""
+    seen = {1: [], 2: []}
+    step = loop.discriminator_step
+
+    def watching(generator, discriminator, optimizer, real, z, **options):
+        seen[span].append((real.clone(), z.clone()))
+        return step(generator, discriminator, optimizer, real, z, **options)
+
+    monkeypatch.setattr(loop, "discriminator_step", watching)
+    for span in seen:
+        workshop.train(f"span{span}", span=span, total_step=4)
+    torch.testing.assert_close(seen[1], seen[2], rtol=0, atol=0)
+
+
+def test_bfloat16_trains_and_resumes_exactly(workshop, monkeypatch):
+    straight, _ = workshop.train("straight", precision="bf16")
+    with monkeypatch.context() as patch:
+        stop_before_step(patch, 5)
+        with pytest.raises(Killed):
+            workshop.train("stopped", precision="bf16")
+    stopped, _ = workshop.train("stopped", precision="bf16")
+    assert_same_bits(straight, stopped)
+
+
+def test_an_epoch_is_a_permutation_decided_by_seed_and_number():
+    order = data_order(0, 100, 3)
+    assert sorted(order.tolist()) == list(range(100))
+    assert torch.equal(order, data_order(0, 100, 3))
+    assert not torch.equal(order, data_order(0, 100, 4))
+    assert not torch.equal(order, data_order(1, 100, 3))
+
+
+def test_a_device_that_is_not_there_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="device nonsense cannot be used here"):
+        choose_device("nonsense")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_tensorboard_gets_the_records(workshop):
+    pytest.importorskip("tensorboard", reason="the extra sagan[tensorboard] is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, _ = workshop.train(tensorboard=True)
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    assert {"d_loss", "g_loss", "gamma/G8"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("d_loss")] == [2, 4, 6, 8]
+    assert events.Scalars("d_loss")[0].value == pytest.approx(run.records()[0]["d_loss"])
+
+
+@pytest.mark.gpu
+def test_a_gpu_run_follows_the_cpu_run(workshop):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    one, _ = workshop.train("cpu")
+    other, _ = workshop.train("cuda", device="cuda")
+    for mine, theirs in zip(one.records()[:2], other.records()[:2], strict=True):
+        assert theirs["d_loss"] == pytest.approx(mine["d_loss"], rel=0.02)
