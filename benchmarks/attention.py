@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -121,21 +121,24 @@ def measure(shape: Shape, pattern: Pattern, dtype: torch.dtype, rounds: int) -> 
     return "".join(cells)
 
 
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+def memory_mib(field: str) -> float:
+    """This process's resident memory now ("VmRSS") or at its peak ("VmHWM"); Linux tells."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"/proc/self/status has no {field}")
 
 
 def measure_alone(name: str, masking: str, dtype: torch.dtype, rounds: int) -> str:
     """The best time and the peak memory over the import of one way on the largest map, in this process."""
     pattern = ExcludeLocal(LARGEST.size, LARGEST.size, 3, masking=masking)  # type: ignore[arg-type]
-    before = peak_mib()
+    imported = memory_mib("VmRSS")
     qkv, grad = inputs(LARGEST, dtype)
     way = ways(pattern)[name]
     times = [timed(way, qkv, grad) for _ in range(rounds)]
     forward, both = (min(part) for part in zip(*times, strict=True))
-    return (
-        f"{LARGEST.label:<22}{pattern.label:<15}{name:<11}{forward:>8.2f}{both:>8.2f} s{peak_mib() - before:>9.0f} MiB"
-    )
+    peak = memory_mib("VmHWM") - imported
+    return f"{LARGEST.label:<22}{pattern.label:<15}{name:<11}{forward:>8.2f}{both:>8.2f} s{peak:>9.0f} MiB"
 
 
 def main() -> None:

@@ -160,7 +160,7 @@ def _tiles(images: int, pattern: Pattern, tile: int, device: torch.device) -> It
     for first in range(0, images, together):
         for start in range(0, pattern.queries, rows):
             piece = _piece(pattern, start, min(start + rows, pattern.queries), device)
-            yield slice(first, min(first + together, images)), piece
+            yield slice(first, first + together), piece
 
 
 def _rows_per_tile(pattern: Pattern, tile: int) -> int:
