@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 class AdversarialLoss(NamedTuple):
-    """The two sides of the game; ``real_part`` and ``fake_part`` of the discriminator's loss are kept apart for the record."""
+    """The two sides of the game; the discriminator's is kept in its two parts for the record."""
 
     real_part: Callable[[Tensor], Tensor]
     fake_part: Callable[[Tensor], Tensor]

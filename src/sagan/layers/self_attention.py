@@ -40,7 +40,7 @@ class SelfAttention2d(nn.Module):
         return x + self.gamma * _as_map(out, x.shape[-2:])
 
     def weights(self, x: Tensor) -> Tensor:
-        """The attention weights for a map x, shape (batch, pixels, keys): dense, so for looking at, not for training."""
+        """The attention weights for a map x, (batch, pixels, keys): dense, so for looking at, not for training."""
         q, k, _ = self.project(x)
         return attention_weights(q, k, self.pattern).squeeze(1)
 
@@ -64,5 +64,5 @@ class SelfAttention2d(nn.Module):
 
 
 def _as_map(pixels: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Pixels (batch, [1,] height * width, channels) as a map (batch, channels, height, width), channels_last in memory."""
+    """Pixels (batch, [1,] height * width, channels) as a channels_last map (batch, channels, height, width)."""
     return pixels.reshape(pixels.shape[0], *size, pixels.shape[-1]).permute(0, 3, 1, 2)

@@ -91,7 +91,7 @@ def read_published(path: Path, network: Network) -> dict[str, Tensor]:
 
 
 def save_published_pair(folder: Path, step: int, generator: nn.Module, discriminator: nn.Module) -> None:
-    """Writes ``{step}_G.pth`` and ``{step}_D.pth`` into a folder, the weights as they are in training (not averaged)."""
+    """Writes ``{step}_G.pth`` and ``{step}_D.pth`` into a folder: the weights as training has them, not averaged."""
     states = {
         "G": to_published("generator", generator.state_dict()),
         "D": to_published("discriminator", discriminator.state_dict()),

@@ -54,7 +54,8 @@ class Training:
 
     def __init__(self, config: Config, device: torch.device):
         self.config, self.device = config, device
-        seed, game = config.run.seed, config.game
+        game = config.game
+        seed = config.run.seed
         self.generator = build_generator(config.model, seed).to(device)
         self.discriminator = build_discriminator(config.model, seed).to(device)
         self.average = AveragedGenerator(self.generator, game.ema_halflife)
@@ -87,8 +88,8 @@ class Training:
 
     def advance(self, batches: Batches) -> dict[str, Tensor]:
         """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
-        config, game = self.config, self.config.game
-        seed, loss = config.run.seed, LOSSES[game.adv_loss]
+        game, precision = self.config.game, self.config.run.precision
+        loss = LOSSES[game.adv_loss]
         self._set_learning_rates(self.step * game.n_critic // batches.batches_per_epoch)
         self.generator.train()
         self.discriminator.train()
@@ -101,7 +102,7 @@ class Training:
                 self.latents("z of a discriminator step", critic_step),
                 loss=loss,
                 penalty=self._penalty(critic_step),
-                precision=config.run.precision,
+                precision=precision,
             )
         measured |= generator_step(
             self.generator,
@@ -109,7 +110,7 @@ class Training:
             self.g_optimizer,
             self.latents("z of a generator step", self.step),
             loss=loss,
-            precision=config.run.precision,
+            precision=precision,
         )
         self.step += 1
         self.average.update(self.generator, self.step * game.batch_size, game.batch_size)
@@ -175,9 +176,8 @@ def train(config: Config, run: Run, store: Store, console: Console) -> Outcome:
             training.load(_matching_checkpoint(run, config, store))
             console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
         run.rewind_records(training.step)
-        batches = Batches(
-            store.images, config.game.batch_size, partial(data_order, config.run.seed, store.count), device=device
-        )
+        order = partial(data_order, config.run.seed, store.count)
+        batches = Batches(store.images, config.game.batch_size, order, device, channels_last=True)
         return _run_steps(training, batches, run, store, console)
 
 
@@ -323,10 +323,10 @@ def _matching_checkpoint(run: Run, config: Config, store: Store) -> dict[str, An
 
 
 # what may change when a run goes on: it decides how long and how often, not what is computed
-CHANGEABLE = frozenset(
-    ["total_step", "log_step", "sample_step", "checkpoint_every", "snapshot_every", "device", "tensorboard", "run_dir"]
-    + ["sample_dir", "published_checkpoints", "image_path", "prepared", "data", "strict"]
-)
+CHANGEABLE = {
+    "total_step", "log_step", "sample_step", "checkpoint_every", "snapshot_every", "device", "tensorboard", "run_dir",
+    "sample_dir", "published_checkpoints", "data", "dataset", "image_path", "prepared", "strict",
+}  # fmt: skip
 
 
 def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None:

@@ -1,9 +1,9 @@
 """The adversarial game and nothing else: one step of the discriminator, one step of the generator.
 
-Networks, optimisers, images and latents go in; the losses come out as scalars left on their device, so that nothing here
-waits for a GPU. What the published program does differently, and why not so here: it backpropagates the discriminator's
-loss into the generator too and throws the result away (a third of its arithmetic), and steps WGAN-GP's loss and penalty
-apart, which makes the penalty's weight meaningless under Adam.
+Networks, optimisers, images and latents go in; the losses come out as scalars left on their device, so that nothing
+here waits for a GPU. What the published program does differently, and why not so here: it backpropagates the
+discriminator's loss into the generator too and throws the result away (a third of its arithmetic), and steps WGAN-GP's
+loss and penalty apart, which makes the penalty's weight meaningless under Adam.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def generator_step(
     loss: AdversarialLoss,
     precision: str = "fp32",
 ) -> dict[str, Tensor]:
-    """Moves the generator once on latents z (batch, z_dim); the discriminator is only looked through, and left as it was.
+    """Moves the generator once on latents z (batch, z_dim); the discriminator is only looked through.
 
     Returns ``g_loss``, a detached scalar.
     """
