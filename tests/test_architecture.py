@@ -16,7 +16,8 @@ ROWS = [  # from the top of the house down
     ["models.build", "presets"],
     ["models"],
     ["layers", "config"],
-    ["attention", "losses", "data", "evaluation", "runs", "distributed", "randomness", "images", "console"],
+    ["attention", "losses", "data", "evaluation", "runs", "distributed", "randomness", "images", "console", "flags"],
+    ["files"],
 ]
 
 

@@ -40,7 +40,7 @@ def test_a_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert np.array_equal(np.asarray(Image.open(path)), picture)
 
     def full(self, file, **options):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)

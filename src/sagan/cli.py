@@ -8,33 +8,33 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import tyro
+from tyro.conf import Positional
 
-from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span
-from sagan.console import USAGE_ERROR, Console, run_safely
+from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, check_device
+from sagan.console import Console, run_safely
+from sagan.flags import fill, flags_of, read, show_help
 from sagan.presets import PRESETS
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class PrepareFlags:
-    """Decode, crop and resize a set of images once, so that training starts at once. `sagan train` does this by itself."""
+    """Decode, crop and resize a set of images once, so that training starts at once.
+    `sagan train` does this by itself."""
 
-    source: Annotated[str | None, tyro.conf.Positional] = None
+    source: Annotated[str | None, Positional] = None
     """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces'; or give --dataset."""
     imsize: int = 64
     """Height and width to make: a power of two, 16 or more."""
-    options: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=DataConfig)
 
 
 @dataclass(frozen=True)
 class ResumeFlags:
     """Go on with a run from its last checkpoint, to the very bits it would have reached without the stop."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, Positional]
     """The run's folder."""
     total_step: int | None = None
     """Train to this step instead of the one first planned."""
@@ -51,20 +51,24 @@ class ResumeFlags:
     tensorboard: bool | None = None
     """Also write the records for TensorBoard."""
     data: str | None = None
-    """Where the images are now, if they have moved (they must be the same images)."""
+    """Where the run's images are now, if they have moved (they must be the same images)."""
+    image_path: str | None = None
+    """The same, for a run on a --dataset: the folder that the data set is under now."""
+    prepared: str | None = None
+    """Where decoded images are kept now."""
     span: Span | None = None
-    """For checking only: refused unless it is the run's own, as are the two below."""
+    """For checking only: refused unless it is the run's own, as are --imsize and --seed."""
     imsize: int | None = None
-    """See --span."""
+    """For checking only."""
     seed: int | None = None
-    """See --span."""
+    """For checking only."""
 
 
 @dataclass(frozen=True)
 class SampleFlags:
     """Draw images from a trained generator: numbered PNGs, each decided by the seed and its number alone."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, Positional]
     """A run's folder (its newest snapshot is used) or one snapshot file."""
     out: Path
     """A new or empty folder for the images."""
@@ -84,28 +88,56 @@ class SampleFlags:
 class ImportFlags:
     """Bring a checkpoint of the published program, {step}_G.pth, into a run of ours, to sample from or to train on."""
 
-    generator: Annotated[Path, tyro.conf.Positional]
-    """The file {step}_G.pth; its {step}_D.pth must lie beside it for training to go on."""
+    generator: Annotated[Path, Positional]
+    """The file {step}_G.pth; for training to go on, its {step}_D.pth must lie beside it and the images be named."""
     run_dir: Path
     """The folder to make."""
     span: Span
-    """What it was trained with (the file does not tell): 0 for no mask, as the published 'span 0' curve on CelebA;
-    'self' for that program's own --span 0, which masks the pixel itself; 1, 2 ... as there."""
+    """What it was trained with, as the file does not tell.
+    0: no mask at all, as the published 'span 0' curve on CelebA.
+    'self': that program's own --span 0, which masks the pixel itself. 1, 2 ...: as there."""
     masking: Literal["before", "after"] = "before"
     """What that program's code does is 'before'."""
-    options: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    game: GameConfig = field(default_factory=GameConfig)
+
+
+_PUBLISHED_NAMES = {
+    "d_iters": "here it is --n_critic",
+    "model_save_step": "here it is --snapshot_every",
+    "use_tensorboard": "here it is --tensorboard",
+    "model_save_path": "here it is --run_dir",
+    "version": "here it is --run_dir",
+    "log_path": "records are written into the run's folder, --run_dir",
+    "sample_path": "here it is --sample_dir",
+    "pretrained_model": "`sagan resume RUN` goes on with a run, and `sagan import` brings in a published checkpoint",
+    "train": "`sagan sample RUN --out DIR` draws images",
+    "num_workers": "images are decoded once, before training, and no workers are needed",
+    "parallel": "training runs on one device",
+    "model": "the model is sagan",
+}
+
+_OWN_SETTINGS = dict.fromkeys(flags_of(Config), "a run goes on with its own settings")
+
+_TRAIN_HELP = """Train a generator.
+--preset NAME starts from named settings ({presets}), which the flags below change.
+  sagan train --preset quick
+  sagan train --data my_photos --imsize 64 --span 3
+  sagan train --dataset celeb --image_path data --span 3 --total_step 100000"""
 
 
 def train(arguments: Sequence[str], console: Console) -> int:
     """Train a GAN on your images (or on drawn faces)."""
     preset, rest = _take_preset(arguments)
-    description = (
-        "Train a generator. The flags below change the preset that --preset NAME starts from "
-        f"({', '.join(PRESETS)}; without it, the defaults shown).\n\n"
-        "  sagan train --preset quick\n  sagan train --data my_photos --imsize 64 --span 3\n"
-        "  sagan train --dataset celeb --image_path data --span 3 --total_step 100000"
-    )
-    config = _parse("train", Config, rest, default=PRESETS[preset] if preset else Config(), description=description)
+    base = PRESETS[preset] if preset else Config()
+    if _asks_help(rest):
+        show_help(Config, "sagan train", _TRAIN_HELP.format(presets=", ".join(PRESETS)), base)
+        return 0
+    values = read(Config, rest, "sagan train", _PUBLISHED_NAMES)
+    _check_use(values)
+    config = fill(Config, values, base)
+    if "lambda_gp" in values and config.game.adv_loss == "hinge":
+        console.warn("--lambda_gp changes nothing: the hinge loss has no gradient penalty")
     from sagan.training.start import start_run
 
     return start_run(config, console)
@@ -113,40 +145,50 @@ def train(arguments: Sequence[str], console: Console) -> int:
 
 def resume(arguments: Sequence[str], console: Console) -> int:
     """Go on with a run that was stopped; needs only its folder."""
-    flags = _parse("resume", ResumeFlags, arguments)
-    changes = {name: value for name, value in dataclasses.asdict(flags).items() if name != "run" and value is not None}
-    if "data" in changes and changes["data"] != "faces":
-        changes |= {"data": str(Path(changes["data"]).expanduser().resolve()), "dataset": None}
+    if _asks_help(arguments):
+        show_help(ResumeFlags, "sagan resume")
+        return 0
+    changes = read(ResumeFlags, arguments, "sagan resume", _OWN_SETTINGS)
+    folder = changes.pop("run")
     from sagan.training.start import resume_run
 
-    return resume_run(flags.run, changes, console)
+    return resume_run(folder, {name: value for name, value in changes.items() if value is not None}, console)
 
 
 def prepare(arguments: Sequence[str], console: Console) -> int:
     """Decode and resize a data set once, ahead of training."""
-    flags = _parse("prepare", PrepareFlags, arguments)
+    if _asks_help(arguments):
+        show_help(PrepareFlags, "sagan prepare")
+        return 0
+    values = read(PrepareFlags, arguments, "sagan prepare")
+    _check_use(values)
+    flags = fill(PrepareFlags, values)
     ModelConfig(imsize=flags.imsize)  # the sizes that networks can be trained at
-    options = flags.options
+    data = flags.data
     if flags.source is not None:
-        if options.data is not None:
-            raise ValueError(f"give the source once: {flags.source!r} or --data {options.data!r}")
-        options = dataclasses.replace(options, data=flags.source)
+        if data.data is not None:
+            raise ValueError(f"give the source once: {flags.source!r} or --data {data.data!r}")
+        data = dataclasses.replace(data, data=flags.source)
     from sagan.training.start import prepared_store
 
-    store = prepared_store(options, flags.imsize, console)
+    store = prepared_store(data, flags.imsize, console)
     console.say(f"prepared in {store.folder}")
     return 0
 
 
 def sample(arguments: Sequence[str], console: Console) -> int:
     """Write images drawn from a trained generator."""
-    flags = _parse("sample", SampleFlags, arguments)
+    if _asks_help(arguments):
+        show_help(SampleFlags, "sagan sample")
+        return 0
+    flags = fill(SampleFlags, read(SampleFlags, arguments, "sagan sample"))
+    check_device(flags.device)
     from sagan.models.build import load_snapshot
-    from sagan.runs import Run
+    from sagan.runs import find_snapshot
     from sagan.training.loop import choose_device
     from sagan.viewing.samples import write_samples
 
-    path = flags.run if flags.run.is_file() else Run.open(flags.run).snapshot(flags.step)
+    path = find_snapshot(flags.run, flags.step)
     generator, config, facts = load_snapshot(path)
     with console.progress("drawing images") as progress:
         write_samples(
@@ -159,16 +201,23 @@ def sample(arguments: Sequence[str], console: Console) -> int:
             device=choose_device(flags.device),
             progress=progress,
         )
-    console.say(f"{flags.num:,} images of step {facts['step']:,} ({path}), seed {flags.seed}, in {flags.out}")
+    images = "1 image" if flags.num == 1 else f"{flags.num:,} images"
+    console.say(f"{images} in {flags.out}, of step {facts['step']:,} ({path}), seed {flags.seed}")
     return 0
 
 
 def import_published(arguments: Sequence[str], console: Console) -> int:
     """Bring in a checkpoint of the published SAGAN_PyTorch program."""
-    flags = _parse("import", ImportFlags, arguments)
+    if _asks_help(arguments):
+        show_help(ImportFlags, "sagan import")
+        return 0
+    values = read(ImportFlags, arguments, "sagan import")
+    _check_use(values)
+    flags = fill(ImportFlags, values)
+    model, run = ModelConfig(span=flags.span, masking=flags.masking), RunConfig(run_dir=str(flags.run_dir))
     from sagan.training.imported import import_pair
 
-    import_pair(flags.generator, flags.run_dir, flags.span, flags.masking, flags.options, console)
+    import_pair(flags.generator, Config(flags.data, model, flags.game, run), console)
     return 0
 
 
@@ -183,12 +232,17 @@ COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit status: 0, 2 for what a person can mend, 128 + signal when interrupted."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     console = Console()
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    return run_safely(lambda: _run(list(sys.argv[1:] if arguments is None else arguments), console), console)
+
+
+def _run(arguments: list[str], console: Console) -> int:
+    name, *rest = arguments or ["help"]
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
+    if name in ("-h", "--help", "help"):
         console.say(_overview())
         return 0
-    name, *rest = arguments
     if name in ("--version", "version"):
         from importlib.metadata import version
 
@@ -197,58 +251,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}."
-        console.error(f"there is no command {name!r}; {hint} `sagan --help` says more")
-        return USAGE_ERROR
-    return run_safely(lambda: COMMANDS[name](rest, console), console)
+        raise ValueError(f"there is no command {name!r}: {hint} `sagan --help` says more")
+    return COMMANDS[name](rest, console)
 
 
 def _overview() -> str:
-    lines = [
-        "Self-attention GANs with sparse attention: train, measure, compare, look.",
-        "",
-        "usage: sagan COMMAND ...",
-        "",
-    ]
-    lines += [f"  {name:9} {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
+    lines = [f"  {name:9} {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
     return "\n".join(
-        [*lines, "", "A first run, on drawn faces: sagan train --preset quick", "More: sagan COMMAND --help"]
+        [
+            "Self-attention GANs with sparse attention.",
+            "",
+            "usage: sagan COMMAND ...",
+            "",
+            *lines,
+            "",
+            "A first run, on drawn faces: sagan train --preset quick",
+            "More: sagan COMMAND --help",
+        ]
     )
 
 
-def _parse(command: str, kind: type[T], arguments: Sequence[str], **options: Any) -> T:
-    return tyro.cli(
-        kind,
-        prog=f"sagan {command}",
-        args=spell_flags(arguments),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
-        use_underscores=True,
-        **options,
-    )
+def _asks_help(arguments: Sequence[str]) -> bool:
+    return "-h" in arguments or "--help" in arguments
 
 
-_BOOLEANS = {
-    f.name
-    for section in (DataConfig, ModelConfig, GameConfig, RunConfig)
-    for f in dataclasses.fields(section)
-    if f.type == "bool"
-}
-_TRUTH = {"true": "True", "yes": "True", "on": "True", "false": "False", "no": "False", "off": "False"}
-
-
-def spell_flags(arguments: Sequence[str]) -> list[str]:
-    """The arguments with yes/no settings spelt the one way the parser reads: ``--strict`` and ``--strict=yes`` become
-    ``--strict True``; true and false are taken in any case."""
-    spelt: list[str] = []
-    rest = list(arguments)
-    while rest:
-        flag, equals, value = rest.pop(0).partition("=")
-        if not (flag.startswith("--") and flag[2:].replace("-", "_") in _BOOLEANS):
-            spelt.append(flag + equals + value)
-            continue
-        if not equals:
-            value = rest.pop(0) if rest and rest[0].lower() in {*_TRUTH, "none"} else "True"
-        spelt += [flag, _TRUTH.get(value.lower(), value)]
-    return spelt
+def _check_use(values: dict[str, Any]) -> None:
+    """Raises ValueError for a setting that would be without effect, and something else trained on than was meant."""
+    if "image_path" in values and values.get("dataset") is None:
+        raise ValueError(
+            "--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it, "
+            f"or, for images of your own, --data {values['image_path']}"
+        )
 
 
 def _take_preset(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -263,6 +296,8 @@ def _take_preset(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
         preset = value or next(given, "")
         if preset not in PRESETS:
             near = difflib.get_close_matches(preset, PRESETS, n=1)
-            hint = f"did you mean {near[0]}?" if near else ""
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}. {hint}".strip())
+            raise ValueError(
+                f"--preset must be {' or '.join(PRESETS)}, got {preset!r}"
+                + (f": did you mean {near[0]}?" if near else "")
+            )
     return preset, rest

@@ -1,14 +1,18 @@
 """The settings of a run: frozen dataclasses of plain values, checked when made, written whole into the run's folder.
 
 Fields that the published program had keep its names (``imsize``, ``g_conv_dim``, ``total_step`` ...). The docstring
-under a field is its help text on the command line.
+under a field is its help text on the command line, where each of its lines begins a new one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from sagan.flags import fill, suits, wording
 
 FORMAT = 1
 
@@ -18,6 +22,20 @@ Span = int | Literal["self"]
 def _require(holds: bool, sentence: str) -> None:
     if not holds:
         raise ValueError(sentence)
+
+
+def check_device(name: str) -> None:
+    """Raises ValueError for a name that is no device's; whether this machine has it is found out when it is used."""
+    _require(
+        re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is not None,
+        f"device must be auto, cpu, cuda, cuda:1 (or another number) or mps, got {name!r}",
+    )
+
+
+def _require_types(settings: Any) -> None:
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        _require(suits(value, hint), f"{name} must be {wording(hint)}, got {value!r}")
 
 
 def _require_positive(settings: Any, *names: str) -> None:
@@ -31,15 +49,15 @@ class DataConfig:
     """What to learn from."""
 
     data: str | None = None
-    """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces' (drawn faces, nothing to download;
-    what is used when neither --data nor --dataset is given)."""
+    """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces': drawn faces, nothing to download.
+    Without --data and --dataset it is 'faces'."""
     dataset: Literal["celeb", "lsun"] | None = None
     """CelebA or LSUN church, looked for under --image_path where their Kaggle downloads unpack."""
     image_path: str = "./data"
     """Where --dataset looks."""
     crop: str = "auto"
     """'square': the largest centre square; 'squash': the whole image, stretched; a number: that many centre pixels.
-    'auto' is 160 for celeb and squash for lsun, as published, and square for anything else."""
+    'auto': 160 for celeb and squash for lsun, as published, and square for anything else."""
     filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"
     """How images are made smaller; all are antialiased."""
     prepared: str = "./prepared"
@@ -48,6 +66,7 @@ class DataConfig:
     """Refuse a data set that holds an unreadable image instead of naming and skipping it."""
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require(
             self.data is None or self.dataset is None,
             f"give either data or dataset, got data {self.data!r} and dataset {self.dataset!r}",
@@ -75,22 +94,24 @@ class ModelConfig:
     """A pixel may not attend to the (2*span+1) x (2*span+1) square around it; 0 is full attention, the original SAGAN.
     'self' hides only the pixel itself."""
     g_span: Span | None = None
-    """Another span for the generator."""
+    """Another span for the generator; by default --span."""
     d_span: Span | None = None
-    """Another span for the discriminator."""
+    """Another span for the discriminator; by default --span."""
     masking: Literal["after", "before"] = "after"
     """'after': weights in the square are set to 0 after the softmax; 'before': its keys are left out of the softmax."""
     pool: int = 1
     """Keys and values are max-pooled this much before attention; the paper's own code uses 2."""
     g_attention: tuple[int, ...] | None = None
-    """Sizes of the generator's maps that attention follows. As published: 16 and 32, where the network has them."""
+    """Sizes of the generator's maps that attention follows, such as 16 32, or none.
+    By default as published: 16 and 32, where the network has them."""
     d_attention: tuple[int, ...] | None = None
-    """Sizes of the discriminator's maps that attention follows. As published: 8 and 4."""
+    """Sizes of the discriminator's maps that attention follows, or none. By default as published: 8 and 4."""
     norm_axis: Literal["output", "input"] = "output"
-    """Which channels the spectral norm of a transposed convolution takes as rows; 'input' is what the published program
-    does, and what its checkpoints need."""
+    """Which channels the spectral norm of a transposed convolution takes as rows.
+    'input' is what the published program does, and what its checkpoints need."""
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require_positive(self, "z_dim", "g_conv_dim", "d_conv_dim", "pool")
         _require(
             self.imsize >= 16 and self.imsize & (self.imsize - 1) == 0,
@@ -126,10 +147,11 @@ class GameConfig:
     lr_decay: float | None = None
     """Both learning rates are multiplied by this after every pass over the images; none by default."""
     ema_halflife: int = 44_000
-    """Samples are drawn from an average of the generator's past weights; after this many images an old weight counts
-    half. 0 is no averaging."""
+    """Samples are drawn from an average of the generator's past weights.
+    After this many images an old weight counts half. 0 is no averaging."""
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require_positive(self, "batch_size", "n_critic", "g_lr", "d_lr")
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
@@ -170,13 +192,32 @@ class RunConfig:
     """Also write the records for TensorBoard, into RUN/tensorboard."""
     sample_dir: str | None = None
     """Where the grids go instead of RUN/samples."""
+    eval_every: int | None = None
+    """Steps between scorings: a snapshot is written and scored. By default `sagan evaluate RUN` does it afterwards."""
+    eval_num: int = 2000
+    """Images drawn for each of these scores; the last step is scored with 5 times as many too."""
+    extractor: str | None = None
+    """The network whose features scores are made of, as for `sagan evaluate`.
+    By default inception where its weights are found, else efficientnet-lite0."""
     published_checkpoints: bool = False
     """With every snapshot also write {step}_G.pth and {step}_D.pth as the published program did (64x64 nets only)."""
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require_positive(
-            self, "total_step", "log_step", "sample_step", "checkpoint_every", "snapshot_every", "sample_count"
+            self,
+            "total_step",
+            "log_step",
+            "sample_step",
+            "checkpoint_every",
+            "snapshot_every",
+            "sample_count",
+            "eval_num",
         )
+        _require(
+            self.eval_every is None or self.eval_every > 0, f"eval_every must be more than 0, got {self.eval_every}"
+        )
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -188,6 +229,14 @@ class Config:
     game: GameConfig = field(default_factory=GameConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    def __post_init__(self) -> None:
+        model = self.model
+        published = model.imsize == 64 and model.g_attention is None and model.d_attention is None
+        _require(
+            published or not self.run.published_checkpoints,
+            "published_checkpoints needs the published networks: imsize 64, and attention where it was",
+        )
+
 
 _SECTIONS: dict[str, type[Any]] = {"data": DataConfig, "model": ModelConfig, "game": GameConfig, "run": RunConfig}
 
@@ -198,21 +247,21 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """The inverse of `to_dict`. Unknown and missing settings are errors: a config is whole or it is not ours."""
+    """The inverse of `to_dict`. Unknown settings are errors; a missing one is newer than the file and has its default,
+    which is what the version that wrote the file did."""
     if values.get("format") != FORMAT:
         raise ValueError(
             f"this config has format {values.get('format')!r}; this version of sagan reads format {FORMAT}"
         )
-    sections = {}
-    for name, section in _SECTIONS.items():
-        given = values.get(name)
-        known = {f.name for f in dataclasses.fields(section)}
-        if not isinstance(given, dict) or set(given) != known:
-            odd = sorted(set(given) ^ known) if isinstance(given, dict) else sorted(known)
-            raise ValueError(f"the config's section {name!r} has unknown or missing settings: {', '.join(odd)}")
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-        sections[name] = section(**plain)
-    return Config(**sections)
+    return Config(**{name: _read_section(name, section, values.get(name)) for name, section in _SECTIONS.items()})
+
+
+def _read_section(name: str, section: type[Any], given: Any) -> Any:
+    known = {f.name for f in dataclasses.fields(section)}
+    _require(isinstance(given, dict), f"the config has no section {name!r}")
+    unknown = sorted(set(given) - known)
+    _require(not unknown, f"the config's section {name!r} has unknown settings: {', '.join(unknown)}")
+    return section(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
@@ -232,8 +281,15 @@ def _sections(config: Config) -> list[Any]:
 
 def override(config: Config, changes: dict[str, Any]) -> Config:
     """The config with some settings changed, by their bare names (they are unique over the sections)."""
-    sections = {}
-    for name, section in _SECTIONS.items():
-        mine = {key: value for key, value in changes.items() if key in {f.name for f in dataclasses.fields(section)}}
-        sections[name] = dataclasses.replace(getattr(config, name), **mine)
-    return dataclasses.replace(config, **sections)
+    return fill(Config, changes, config)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The config with paths that still mean the same when the run goes on from another working directory."""
+    given = {
+        "image_path": config.data.image_path,
+        "prepared": config.data.prepared,
+        "sample_dir": config.run.sample_dir,
+        "data": None if config.data.data == "faces" else config.data.data,
+    }
+    return override(config, {name: str(Path(path).expanduser().resolve()) for name, path in given.items() if path})

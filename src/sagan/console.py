@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 import rich.console
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -22,29 +26,36 @@ class Console:
 
     def __init__(self, *, quiet: bool = False):
         self.quiet = quiet
-        self._out = rich.console.Console(highlight=False, soft_wrap=True, quiet=quiet)
-        self._err = rich.console.Console(highlight=False, soft_wrap=True, stderr=True)
+        self._out = rich.console.Console(highlight=False, quiet=quiet)
+        self._err = rich.console.Console(highlight=False, stderr=True)
 
     def say(self, sentence: str) -> None:
-        self._out.print(Text(sentence))
+        self._out.print(Text(sentence), soft_wrap=True)
 
     def warn(self, sentence: str) -> None:
-        self._err.print(Text(f"warning: {sentence}"), style="yellow")
+        self._err.print(Text(f"warning: {sentence}"), style="yellow", soft_wrap=True)
 
     def error(self, sentence: str) -> None:
-        self._err.print(Text(f"error: {sentence}"), style="red")
+        self._err.print(Text(f"error: {sentence}"), style="red", soft_wrap=True)
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar for work that is counted: gives a function to call with (done, total)."""
+        """A bar for work that is counted: gives a function to call with (done, total). Without a call there is none."""
         if not self._out.is_terminal:
             yield _Lines(what, self.say)
             return
-        with Progress(
-            TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), console=self._out
-        ) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
+        bar = Progress(*columns, console=self._out)
+        task = bar.add_task(what, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+
+        try:
+            yield show
+        finally:
+            bar.stop()
 
     @contextlib.contextmanager
     def training(self, start: int, total: int) -> Iterator[Callable[[int, Mapping[str, Any] | None], None]]:
@@ -52,38 +63,64 @@ class Console:
         if not self._out.is_terminal:
             yield _TrainingLines(start, total, self.say)
             return
-        with Progress(
-            BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}"),
-            console=self._out, speed_estimate_period=120,
-        ) as bar:  # fmt: skip
-            task = bar.add_task("training", total=total, completed=start, state="")
+        with _TrainingBar(
+            BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=self._out, speed_estimate_period=120
+        ) as bar:
+            task = bar.add_task("training", total=total, completed=start)
 
             def show(step: int, record: Mapping[str, Any] | None) -> None:
-                bar.update(task, completed=step, **({"state": describe_record(record)} if record else {}))
+                bar.figures = describe_record(record) if record else bar.figures
+                bar.update(task, completed=step)
 
             yield show
 
 
-def run_safely(action: Callable[[], int], console: Console) -> int:
-    """The exit status of a command: its own, or 2 with one sentence for what a person can mend, or 130 after Ctrl-C.
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as an interruption, so that what is open is closed and said."""
 
-    A person's errors are OSError, and ValueError raised by this package. A ValueError from inside a library is a bug of
-    ours, and keeps its traceback.
+
+def run_safely(action: Callable[[], int], console: Console) -> int:
+    """The exit status of a command: its own, or 2 with one sentence for what a person can mend, or 128 + signal.
+
+    A person's errors are OSError, and ValueError and ImportError raised by this package; from inside a library they are
+    bugs of ours, and keep their traceback. Notes added to an error are printed behind it: what is saved, what to do.
     """
     try:
-        return action()
-    except KeyboardInterrupt:
-        console.error("interrupted")
-        return 130
+        with _terminating():
+            return action()
+    except KeyboardInterrupt as interruption:
+        console.error(_with_notes("interrupted", interruption))
+        return 128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        console.error(f"{error.strerror or error}{where}")
-    except ValueError as error:
+        console.error(_with_notes(f"{error.strerror or error}{where}", error))
+    except (ValueError, ImportError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if not frame.f_globals.get("__name__", "").startswith("sagan"):
             raise
-        console.error(str(error))
+        console.error(_with_notes(str(error), error))
     return USAGE_ERROR
+
+
+def _with_notes(sentence: str, error: BaseException) -> str:
+    return "; ".join([sentence, *getattr(error, "__notes__", [])])
+
+
+@contextlib.contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM raises `Terminated` inside."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # signals are someone else's business
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def describe_record(record: Mapping[str, Any]) -> str:
@@ -99,6 +136,16 @@ def duration(seconds: float) -> str:
     """Seconds as 3:04:05."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+class _TrainingBar(Progress):
+    """A bar with the figures of the last record below it, which may be longer than a line."""
+
+    figures = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.figures)
 
 
 class _Rate(ProgressColumn):

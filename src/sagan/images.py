@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from sagan.files import write_whole
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -34,10 +35,4 @@ def grid(images: Tensor, *, columns: int = 8, padding: int = 2) -> np.ndarray:
 
 def save_png(picture: np.ndarray, path: Path) -> None:
     """Writes (height, width, 3) uint8 as PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        Image.fromarray(picture).save(partial, format="PNG")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, lambda file: Image.fromarray(picture).save(file, format="PNG"), sync=False)

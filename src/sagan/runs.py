@@ -10,12 +10,15 @@ checkpoints/     last.pt: everything, to resume
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from sagan.files import alone, write_whole
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,20 @@ class Run:
             return found[-1]
         if step is not None and self.snapshot_file(step) in found:
             return self.snapshot_file(step)
-        steps = ", ".join(str(int(path.stem)) for path in found) or "none yet"
-        raise ValueError(f"{self.folder} has no snapshot{'' if step is None else f' of step {step}'} (it has {steps})")
+        steps = ", ".join(str(int(path.stem)) for path in found)
+        if not steps:
+            raise ValueError(
+                f"{self.folder} has no snapshot yet: they are written as --snapshot_every says, and at the end"
+            )
+        raise ValueError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
 
     @classmethod
     def create(cls, folder: Path, config: dict[str, Any]) -> Run:
-        """A new run in an empty folder, or beside checkpoints of the published program.
+        """A new run in a new or empty folder, or beside checkpoints of the published program.
 
         Raises ValueError where the folder already holds something else, OSError where it cannot be made.
         """
-        if folder.exists() and (not folder.is_dir() or any(path.suffix != ".pth" for path in folder.iterdir())):
-            if (folder / "config.json").exists():
-                raise ValueError(
-                    f"{folder} already holds a run: `sagan resume {folder}` goes on with it, or give another --run_dir"
-                )
-            raise ValueError(f"{folder} is not an empty folder: give another --run_dir")
+        check_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder)
         run.write_config(config)
@@ -81,9 +83,9 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The run's settings as `config.to_dict` wrote them. Raises ValueError if the file is not JSON."""
         try:
-            values = json.loads(self.config_file.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.config_file} is not readable as JSON: {error}") from error
+            values = json.loads(self.config_file.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{self.config_file} is damaged, it is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{self.config_file} does not hold a config")
         return values
@@ -104,92 +106,72 @@ class Run:
                 os.fsync(file.fileno())
 
     def records(self) -> list[dict[str, Any]]:
-        """All records; a last line that a killed process left unfinished is left out."""
-        return [json.loads(line) for line in self._whole_lines()]
+        """All records; a last line that a killed process left unfinished is left out.
+
+        Raises ValueError, naming the line, where one is damaged.
+        """
+        if not self.records_file.exists():
+            return []
+        *lines, _ = self.records_file.read_bytes().split(b"\n")
+        return [self._record(number, line) for number, line in enumerate(lines, 1)]
+
+    def _record(self, number: int, line: bytes) -> dict[str, Any]:
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                return record
+        raise ValueError(f"{self.records_file} is damaged: line {number} is no record; mend or delete it")
 
     def rewind_records(self, step: int) -> None:
         """Drops the training records after ``step``: they will be written again by the run that goes on from there."""
         if not self.records_file.exists():
             return
-        kept = [r for r in self.records() if not (r.get("kind") == "train" and r["step"] > step)]
+        kept = [r for r in self.records() if not (r.get("kind") == "train" and r.get("step", 0) > step)]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         write_whole(self.records_file, lambda file: file.write(text.encode()))
 
-    def _whole_lines(self) -> Iterator[str]:
-        if not self.records_file.exists():
-            return
-        with self.records_file.open(encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield line
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second process from training in the same folder; the lock of a process that died does not hold.
+        """Keeps a second process from training in the same folder; the lock ends with the process that holds it.
 
-        Raises ValueError while another live process of this machine holds it.
+        Raises ValueError while another holds it.
         """
-        lock = self.folder / "running.pid"
-        while True:
-            try:
-                with lock.open("x") as file:
-                    file.write(str(os.getpid()))
-                break
-            except FileExistsError:
-                owner = lock.read_text().strip()
-                if owner.isdecimal() and int(owner) != os.getpid() and _alive(int(owner)):
-                    raise ValueError(
-                        f"{self.folder} is being trained by process {owner}; wait for it, or delete {lock} if it is not"
-                    ) from None
-                lock.unlink(missing_ok=True)
-        try:
+        with alone(self.folder / "running.lock", self._refuse_second):
             yield
-        finally:
-            lock.unlink(missing_ok=True)
+
+    def _refuse_second(self) -> None:
+        raise ValueError(f"{self.folder} is being trained by another process: wait until it ends, or stop that one")
 
 
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+def check_free(folder: Path) -> None:
+    """Raises ValueError unless a run can be made there: nothing is there, or nothing but files ``*.pth``."""
+    if (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder} already holds a run: `sagan resume {folder}` goes on with it, or give another --run_dir"
+        )
+    if folder.exists() and (not folder.is_dir() or any(path.suffix != ".pth" for path in folder.iterdir())):
+        raise ValueError(f"{folder} is not an empty folder: give another --run_dir")
 
 
-def free_folder(wanted: Path) -> Path:
-    """``wanted``, or with the first number from 2 behind it that is free."""
-    folder, number = wanted, 2
-    while folder.exists():
-        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
-    return folder
+def make_free_folder(wanted: Path) -> Path:
+    """Makes and gives the folder ``wanted``, or the first that is free of wanted-2, wanted-3 ..."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("there is always a larger number")
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file so that it is at any moment, whatever dies, either its old self or its whole new self.
+def find_snapshot(place: Path, step: int | None = None) -> Path:
+    """The snapshot meant by a snapshot file or a run's folder: of a step, or the newest.
 
-    ``write`` fills an open file beside it, which is flushed to the disk and then takes the name. On an error, such as
-    a full disk, the old file stays and the new one is removed.
+    Raises ValueError where there is none, and for a step beside a file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename is durable by itself
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if place.is_file():
+        if step is not None:
+            raise ValueError(f"{place} is one snapshot: --step chooses among those of a run's folder")
+        return place
+    run = Run(place) if (place / "snapshots").is_dir() else Run.open(place)
+    return run.snapshot(step)

@@ -492,25 +492,6 @@ def test_who_waits_is_told_and_takes_over_when_the_first_gives_up(chunks, tmp_pa
     assert content(tmp_path / "store") == reference(tmp_path)
 
 
-def test_the_next_holder_of_a_lock_holds_the_file_that_others_will_see(tmp_path):
-    """The first holder removes the file when done; one who waited on it must not take the removed one for the lock."""
-    path, held, told = tmp_path / "lock", threading.Event(), threading.Event()
-
-    def first():
-        with module.alone(path, "waiting", pytest.fail):
-            held.set()
-            assert told.wait(30)
-
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(first)
-        assert held.wait(30)
-        with module.alone(path, "waiting", lambda sentence: told.set()):
-            done.result()
-            with path.open("ab") as third:
-                assert not module.lock(third)
-    assert not path.exists()
-
-
 # ---- real files
 
 

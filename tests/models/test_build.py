@@ -88,7 +88,7 @@ def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path):
     save_generator(path, build_generator(SMALL), Config(model=SMALL), step=1)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+    with pytest.raises(ValueError, match="is not a whole snapshot"):
         load_snapshot(path)
     from safetensors.torch import save_file
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +27,7 @@ from PIL import Image
 
 from sagan.data.sources import Source
 from sagan.data.store import AGAIN, CHANNELS, FORMAT, HEADER_BYTES, PIXELS, Store, array_header, crop_label, image_bytes
+from sagan.files import alone
 
 LOGGER = logging.getLogger(__name__)
 CHUNK_IMAGES = 256  # journalled together: the most that an interruption can cost
@@ -168,8 +168,8 @@ def prepare(
         return ready(source, recipe, folder, strict)
     report = report or LOGGER.warning
     folder.parent.mkdir(parents=True, exist_ok=True)
-    waiting = f"another process is preparing {folder}: waiting until it is done"
-    with disk_full_explained(folder), alone(folder.with_name(f".{folder.name}.lock"), waiting, report):
+    waiting = functools.partial(report, f"another process is preparing {folder}: waiting until it is done")
+    with disk_full_explained(folder), alone(folder.with_name(f".{folder.name}.lock"), waiting):
         if not taken(folder):  # it may have been made while we waited
             make(source, recipe, folder, strict, workers or cores(), progress, report)
     return ready(source, recipe, folder, strict)
@@ -384,51 +384,6 @@ def write_all(file: IO[bytes], data: bytes) -> None:
 
 
 # ---- circumstances
-
-
-@contextlib.contextmanager
-def alone(path: Path, waiting: str, report: Report) -> Iterator[None]:
-    """Hold the lock file at ``path``, waiting for another holder; the system lets go of it when its holder dies."""
-    while True:
-        with path.open("ab") as file:
-            if not lock(file):
-                report(waiting)
-                while not lock(file):
-                    time.sleep(0.1)
-            if not is_at(file, path):  # the holder before us removed it, and someone may hold a newer one
-                continue
-            try:
-                yield
-            finally:
-                with contextlib.suppress(PermissionError, FileNotFoundError):  # Windows does not remove an open file
-                    path.unlink()
-            return
-
-
-def lock(file: IO[bytes]) -> bool:
-    """Take the lock of an open file if nobody else holds it; it is given back when the file is closed."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            return False
-        raise
-    return True
-
-
-def is_at(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 @contextlib.contextmanager

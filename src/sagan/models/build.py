@@ -77,10 +77,14 @@ def load_snapshot(path: Path) -> tuple[Generator, Config, dict[str, Any]]:
             facts = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a whole snapshot: it is torn, or no safetensors file") from error
     if facts.get("format") != SNAPSHOT_FORMAT:
         raise ValueError(f"{path} is not a snapshot of sagan (its format is {facts.get('format')!r})")
-    config = from_dict(json.loads(facts.pop("config")))
-    generator = build_generator(config.model)
-    generator.load_state_dict(tensors)
-    return generator.eval().requires_grad_(False), config, {**facts, "step": int(facts["step"])}
+    try:
+        config = from_dict(json.loads(facts.pop("config")))
+        generator = build_generator(config.model)
+        generator.load_state_dict(tensors)
+        step = int(facts["step"])
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged: its weights and its config do not fit together") from error
+    return generator.eval().requires_grad_(False), config, {**facts, "step": step}

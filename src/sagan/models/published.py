@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sagan.runs import write_whole
+from sagan.files import write_whole
 
 Network = Literal["generator", "discriminator"]
 
@@ -81,7 +81,7 @@ def read_published(path: Path, network: Network) -> dict[str, Tensor]:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is not a whole checkpoint file: {str(error).partition(chr(10))[0]}") from error
+            raise ValueError(f"{path} is not a whole checkpoint file") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a state dict of the published program")
     try:

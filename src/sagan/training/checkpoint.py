@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from sagan.runs import write_whole
+from sagan.files import write_whole
 
 FORMAT = 1
 
@@ -34,7 +34,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is not a whole checkpoint: {str(error).partition(chr(10))[0]}") from error
+            raise ValueError(f"{path} is not a whole checkpoint") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version of sagan (format {FORMAT})")
     return state

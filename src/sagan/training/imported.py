@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from sagan.config import Config, DataConfig, ModelConfig, RunConfig, Span, to_dict
+from sagan.config import Config, DataConfig, ModelConfig, Span, override, to_dict, with_absolute_paths
 from sagan.console import Console
 from sagan.layers.spectral_norm import power_iterate
 from sagan.models.build import build_discriminator, build_generator
 from sagan.models.dcgan import Discriminator, Generator
 from sagan.models.published import read_published
-from sagan.runs import Run
+from sagan.runs import Run, check_free
 from sagan.training.checkpoint import save_checkpoint
 from sagan.training.loop import Training, save_generator
+from sagan.training.start import choose_source
 
 Masking = Literal["before", "after"]
 
 SPAN_0 = (
-    "span 0 here is full attention, no mask at all. The published program's own --span 0 masked the pixel itself: for a "
-    "checkpoint trained so, give --span self"
+    "span 0 here is full attention, no mask at all; the published program's own --span 0 masked the pixel itself: for "
+    "a checkpoint trained so, give --span self"
 )
 
 
@@ -46,44 +48,57 @@ def load_published_discriminator(path: Path, span: Span, masking: Masking) -> Di
     return discriminator.eval().requires_grad_(False)
 
 
-def import_pair(
-    generator_file: Path, folder: Path, span: Span, masking: Masking, data: DataConfig, console: Console
-) -> Path:
+def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
     """Makes a run from ``{step}_G.pth`` and, to train on, the ``{step}_D.pth`` beside it; says what it made.
 
-    The generator's snapshot keeps the file's batch-norm statistics. Optimiser moments are not in such files: they start
-    anew. Without the discriminator, or without images named in ``data``, there is a snapshot to sample from and no run
-    to resume. Returns the snapshot's path.
+    ``config`` gives the folder, the images, the game, and the span and masking the files were trained with; what else
+    makes the networks is read from the files. Batch-norm statistics are kept as they are; optimiser moments are not in
+    such files and start anew. Without a discriminator, or without images named, there is a snapshot to sample from and
+    no run to resume. Returns the snapshot's path. Raises ValueError for files of another kind and for a taken folder.
     """
-    step = _step_of(generator_file)
-    generator, model = load_published_generator(generator_file, span, masking)
+    step, folder = _step_of(generator_file), Path(config.run.run_dir or "")
+    check_free(folder)
+    config = with_absolute_paths(override(config, {"total_step": max(config.run.total_step, step)}))
+    generator, model = load_published_generator(generator_file, config.model.span, config.model.masking)
+    config = dataclasses.replace(config, model=model)
     discriminator_file = generator_file.with_name(f"{step}_D.pth")
-    config = Config(data=data, model=model, run=RunConfig(run_dir=str(folder), total_step=max(100_000, step)))
-    if span == 0:
+    missing = _missing_to_train(discriminator_file, config.data)
+    if config.model.span == 0:
         console.say(SPAN_0)
-    if discriminator_file.exists() and (data.data or data.dataset):
-        discriminator = load_published_discriminator(discriminator_file, span, masking)
-        training = Training(config, torch.device("cpu"))
-        training.generator.load_state_dict(generator.state_dict())
-        training.discriminator.load_state_dict(discriminator.state_dict())
-        training.average.module.load_state_dict(generator.state_dict())
-        training.step = step
-        run = Run.create(folder, to_dict(config))
-        save_checkpoint(run.checkpoint_file, {**training.state(), "images": None})
-        console.say(f"to train on (Adam's moments start anew): sagan resume {folder} --total_step N")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        run = Run(folder)
-        missing = (
-            "no images were named (--data or --dataset)"
-            if discriminator_file.exists()
-            else f"there is no {discriminator_file}"
-        )
+    if missing:
         console.say(f"to sample from only: {missing}")
-    snapshot = run.snapshot_file(step)
+    else:
+        _save_run(folder, config, generator, discriminator_file, step)
+        more = " --total_step N" if config.run.total_step == step else ""
+        console.say(f"to train on (Adam's moments start anew): sagan resume {folder}{more}")
+    snapshot = Run(folder).snapshot_file(step)
     save_generator(snapshot, generator, config, step)
-    console.say(f"imported step {step:,}; images: sagan sample {snapshot} --num 64 --out DIR")
+    console.say(f"imported step {step:,}; images: sagan sample {folder} --num 64 --out DIR")
     return snapshot
+
+
+def _missing_to_train(discriminator_file: Path, data: DataConfig) -> str:
+    """Why the import cannot be trained on, or nothing. Raises ValueError for images that are named and not there."""
+    if data.data is not None or data.dataset is not None:
+        choose_source(data, 64)
+    else:
+        return "no images were named (--data or --dataset)"
+    return "" if discriminator_file.exists() else f"there is no {discriminator_file}"
+
+
+def _save_run(folder: Path, config: Config, generator: Generator, discriminator_file: Path, step: int) -> None:
+    """A run that stands at a step, as if it had been trained here up to there."""
+    model = config.model
+    discriminator = load_published_discriminator(discriminator_file, model.span, model.masking)
+    width = discriminator.state_dict()["stages.32.0.weight"].shape[0]
+    config = override(config, {"d_conv_dim": width})
+    training = Training(config, torch.device("cpu"))
+    training.generator.load_state_dict(generator.state_dict())
+    training.discriminator.load_state_dict(discriminator.state_dict())
+    training.average.module.load_state_dict(generator.state_dict())
+    training.step = step
+    run = Run.create(folder, to_dict(config))
+    save_checkpoint(run.checkpoint_file, {**training.state(), "images": None})  # which images, such files do not tell
 
 
 def _step_of(generator_file: Path) -> int:

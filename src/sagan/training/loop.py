@@ -162,26 +162,33 @@ def data_order(seed: int, count: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=random_generator(seed, "data order", step=epoch))
 
 
-def train(config: Config, run: Run, store: Store, console: Console) -> Outcome:
+OnSnapshot = Callable[[Run, Store, Path], None]
+
+
+def train(config: Config, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
     """Trains until the config's last step, from the run's checkpoint if there is one, else from the start.
 
-    Writes records, sample grids, snapshots and checkpoints into the run's folder. A first SIGINT or SIGTERM ends it
-    after the step at hand, with everything saved. Raises `Diverged` at a loss that is not a number, ValueError for a
-    checkpoint of another config and for another set of images, OSError where a file cannot be written.
+    Writes records, sample grids, snapshots and checkpoints into the run's folder. Every ``eval_every`` steps it writes
+    a snapshot and calls ``on_snapshot`` with it, off the run's clock: that is where scoring comes in. A first SIGINT or
+    SIGTERM ends the run after the step at hand, with everything saved. Raises `Diverged` at a loss that is not a number,
+    ValueError for a checkpoint of another config and for other images, OSError where a file cannot be written.
     """
     with run.locked():
         device = choose_device(config.run.device)
         training = Training(config, device)
         if run.checkpoint_file.exists():
             training.load(_matching_checkpoint(run, config, store))
-            console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
+            if training.step < config.run.total_step:
+                console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
         run.rewind_records(training.step)
         order = partial(data_order, config.run.seed, store.count)
         batches = Batches(store.images, config.game.batch_size, order, device, channels_last=True)
-        return _run_steps(training, batches, run, store, console)
+        return _run_steps(training, batches, run, store, console, on_snapshot)
 
 
-def _run_steps(training: Training, batches: Batches, run: Run, store: Store, console: Console) -> Outcome:
+def _run_steps(
+    training: Training, batches: Batches, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None
+) -> Outcome:
     settings = training.config.run
     pace = _Pace(training)
     watch = _LossWatch(run)
@@ -204,12 +211,16 @@ def _run_steps(training: Training, batches: Batches, run: Run, store: Store, con
             if due(settings.sample_step):
                 watch.check(saved)
                 last_sample = _write_samples(training, run)
-            if due(settings.snapshot_every):
+            evaluating = on_snapshot is not None and settings.eval_every is not None and due(settings.eval_every)
+            if due(settings.snapshot_every) or evaluating:
                 watch.check(saved)
                 _write_snapshot(training, run)
             if due(settings.checkpoint_every):
                 watch.check(saved)
                 saved = _save(training, run, store, pace)
+            if on_snapshot is not None and evaluating:
+                with pace.standing():
+                    on_snapshot(run, store, run.snapshot_file(step))
         if saved < training.step:  # a signal came between two checkpoints
             watch.check(saved)
             _save(training, run, store, pace)
@@ -242,6 +253,13 @@ class _Pace:
         now = time.monotonic()
         self.training.seconds += now - self.mark
         self.mark = now
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """Time that is not the training's."""
+        self.stop()
+        yield
+        self.mark = time.monotonic()
 
     def images_per_second(self) -> float:
         self.stop()
@@ -325,7 +343,8 @@ def _matching_checkpoint(run: Run, config: Config, store: Store) -> dict[str, An
 # what may change when a run goes on: it decides how long and how often, not what is computed
 CHANGEABLE = {
     "total_step", "log_step", "sample_step", "checkpoint_every", "snapshot_every", "device", "tensorboard", "run_dir",
-    "sample_dir", "published_checkpoints", "data", "dataset", "image_path", "prepared", "strict",
+    "sample_dir", "published_checkpoints", "data", "dataset", "image_path", "prepared", "strict", "eval_every",
+    "eval_num", "extractor",
 }  # fmt: skip
 
 

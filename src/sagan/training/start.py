@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sagan.config import Config, DataConfig, from_dict, override, to_dict
+import torch
+
+from sagan.config import Config, DataConfig, from_dict, override, to_dict, with_absolute_paths
 from sagan.console import Console
 from sagan.data import Recipe, Source, Store, find_dataset, open_or_prepare, open_source
+from sagan.data.batches import check as check_batches
 from sagan.data.faces import FacesSource
-from sagan.models.build import describe_attention
-from sagan.runs import Run, free_folder
-from sagan.training.loop import Outcome, refuse_other_settings, train
+from sagan.models.build import build_discriminator, build_generator, describe_attention
+from sagan.runs import Run, check_free, make_free_folder
+from sagan.training.checkpoint import load_checkpoint
+from sagan.training.loop import Outcome, choose_device, refuse_other_settings, train
 
 FACES = 10_000
 
@@ -22,62 +28,56 @@ _PUBLISHED_CROPS = {"celeb": "160", "lsun": "squash"}
 def start_run(config: Config, console: Console) -> int:
     """Makes the run's folder, prepares the images and trains to the end. Gives the exit status of the command.
 
-    Errors as `training.loop.train`, and ValueError for a folder that is taken.
+    Errors as `training.loop.train`, and ValueError for a folder that is taken. Where a run cannot begin, nothing of it
+    is left: the same command can be given again, mended.
     """
-    config = _with_folder(_with_absolute_paths(config))
-    folder = Path(config.run.run_dir or "")
-    if (folder / "config.json").exists():
-        trained = from_dict(Run.open(folder).config())
-        refuse_other_settings(trained, config, folder)
-    return _train(config, Run.create(folder, to_dict(config)), console)
+    config = with_absolute_paths(config)
+    attention = describe_attention(config.model)
+    _check_networks(config)
+    _check_sample_folder(config)
+    with _new_folder(config) as folder:
+        config = override(config, {"run_dir": str(folder)})
+        store = _store_for(config, console)
+        run = Run.create(folder, to_dict(config))
+    console.say(f"run folder: {folder}")
+    _say_all(attention, console)
+    return _train(config, run, store, console)
 
 
 def resume_run(folder: Path, changes: dict[str, Any], console: Console) -> int:
     """Goes on with the run in a folder, with changes to how long and how often (never to what is computed)."""
     run = Run.open(folder)
-    trained = from_dict(run.config())
-    config = _with_absolute_paths(override(trained, changes))
+    trained = _config_of(run)
+    if changes.get("data") and trained.data.dataset:
+        raise ValueError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
+    config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
+    choose_device(config.run.device)
+    store = _store_of_run(config, console)
+    if not run.checkpoint_file.exists():
+        console.say("no checkpoint was written yet: training starts from the first step")
     if config != trained:
+        _check_changes(run, config, store)
         run.write_config(to_dict(config))
-    return _train(config, run, console)
-
-
-def _train(config: Config, run: Run, console: Console) -> int:
-    console.say(f"run {run.folder}")
-    store = prepared_store(config.data, config.model.imsize, console)
-    for line in describe_attention(config.model):
-        console.say(line)
-    return _report(run, train(config, run, store, console), config.run.total_step, console)
-
-
-def _report(run: Run, outcome: Outcome, total: int, console: Console) -> int:
-    """Says how a run ended and what to do next; gives the exit status."""
-    if outcome.signal is not None:
-        name = signal.Signals(outcome.signal).name
-        console.say(
-            f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; go on with: sagan resume {run.folder}"
-        )
-        return 128 + outcome.signal
-    if outcome.last_sample is None:
-        console.say(
-            f"the run already is at step {outcome.step:,} of {total:,}; to train on: sagan resume {run.folder} --total_step N"
-        )
-        return 0
-    console.say(f"trained {outcome.step:,} steps; more images: sagan sample {run.folder} --num 1000 --out DIR")
-    console.say(f"samples: {outcome.last_sample}")
-    return 0
+    console.say(f"run folder: {folder}")
+    _say_all(describe_attention(config.model), console)
+    return _train(config, run, store, console)
 
 
 def prepared_store(data: DataConfig, size: int, console: Console) -> Store:
     """The images of a data set, decoded now or earlier, at one size. Says what they are and what was left out."""
     source = choose_source(data, size)
     crop = _PUBLISHED_CROPS.get(data.dataset or "", "square") if data.crop == "auto" else data.crop
-    recipe = Recipe(size, crop, data.filter)
-    with console.progress("preparing images") as progress:
-        store = open_or_prepare(
-            source, recipe, Path(data.prepared), strict=data.strict, progress=progress, report=console.warn
-        )
+    recipe, root = Recipe(size, crop, data.filter), Path(data.prepared)
+    try:
+        with console.progress("preparing images") as progress:
+            store = open_or_prepare(source, recipe, root, strict=data.strict, progress=progress, report=console.warn)
+    except KeyboardInterrupt as interruption:
+        interruption.add_note("what is prepared is kept, and the same command goes on from there")
+        raise
+    except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
+        error.add_note(f"prepared images cannot be kept in {root}: name another folder with --prepared")
+        raise
     console.say(store.describe())
     return store
 
@@ -91,22 +91,123 @@ def choose_source(data: DataConfig, size: int) -> Source:
     return open_source(Path(str(data.data)))
 
 
-def _with_absolute_paths(config: Config) -> Config:
-    """Paths that still mean the same when the run goes on from another working directory."""
-    given = {
-        "image_path": config.data.image_path,
-        "prepared": config.data.prepared,
-        "sample_dir": config.run.sample_dir,
-    }
-    if config.data.data != "faces":
-        given["data"] = config.data.data
-    return override(config, {name: str(Path(path).expanduser().resolve()) for name, path in given.items() if path})
+def _store_for(config: Config, console: Console) -> Store:
+    store = prepared_store(config.data, config.model.imsize, console)
+    check_batches(store.images, config.game.batch_size, rank=0, world_size=1)
+    return store
 
 
-def _with_folder(config: Config) -> Config:
-    """A folder under runs/ named by what the run is, where none was given."""
-    if config.run.run_dir is not None:
-        return config
+def _store_of_run(config: Config, console: Console) -> Store:
+    try:
+        choose_source(config.data, config.model.imsize)
+    except ValueError as error:
+        where = "--image_path" if config.data.dataset else "--data"
+        error.add_note(f"if the run's images have moved, {where} says where they are now")
+        raise
+    return _store_for(config, console)
+
+
+def _train(config: Config, run: Run, store: Store, console: Console) -> int:
+    try:
+        outcome = train(config, run, store, console)
+    except KeyboardInterrupt as interruption:
+        interruption.add_note(f"`sagan resume {run.folder}` goes on from the last checkpoint")
+        raise
+    except OSError as error:
+        error.add_note(f"once that is mended, `sagan resume {run.folder}` goes on from the last checkpoint")
+        raise
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"{config.run.device} has too little memory for this run: give a smaller --batch_size, --imsize or "
+            "--g_conv_dim and --d_conv_dim"
+        ) from error
+    return _report(run, outcome, config.run.total_step, console)
+
+
+def _report(run: Run, outcome: Outcome, total: int, console: Console) -> int:
+    """Says how a run ended and what to do next; gives the exit status."""
+    if outcome.signal is not None:
+        name = signal.Signals(outcome.signal).name
+        console.say(
+            f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; go on with: sagan resume {run.folder}"
+        )
+        return 128 + outcome.signal
+    if outcome.last_sample is None:
+        console.say(
+            f"nothing to do: the run is at step {outcome.step:,} already; --total_step N trains it on to step N"
+        )
+        return 0
+    console.say(f"trained to step {outcome.step:,}; more images: sagan sample {run.folder} --num 1000 --out DIR")
+    console.say(f"samples: {outcome.last_sample}")
+    return 0
+
+
+def _say_all(lines: list[str], console: Console) -> None:
+    for line in lines:
+        console.say(line)
+
+
+def _config_of(run: Run) -> Config:
+    values = run.config()
+    try:
+        return from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{run.config_file}: {error}") from None
+
+
+def _check_changes(run: Run, config: Config, store: Store) -> None:
+    """Raises ValueError for changes that the run's checkpoint contradicts, before the run's config takes them over."""
+    if not run.checkpoint_file.exists():
+        return
+    state = load_checkpoint(run.checkpoint_file)
+    if state["step"] > config.run.total_step:
+        raise ValueError(
+            f"{run.folder} is at step {state['step']:,} already: total_step must be more, got {config.run.total_step:,}"
+        )
+    if state["images"] not in (None, store.hash):
+        raise ValueError(f"{run.folder} was trained on other images than these: {store.describe()}")
+
+
+def _check_networks(config: Config) -> None:
+    """Raises ValueError for networks that cannot be built, and for a device that is not there."""
+    build_generator(config.model)
+    build_discriminator(config.model)
+    choose_device(config.run.device)
+
+
+def _check_sample_folder(config: Config) -> None:
+    folder = config.run.sample_dir
+    if folder is not None and any(Path(folder).glob("*_fake.png")):
+        raise ValueError(f"{folder} already holds samples of another run: move them away, or name another folder")
+
+
+@contextlib.contextmanager
+def _new_folder(config: Config) -> Iterator[Path]:
+    """The folder of a new run, made first of all, so that one that cannot be made is found out at once. On an error,
+    what was made of it is removed again."""
+    folder = Path(config.run.run_dir or Path("runs", _run_name(config)))
+    missing = [place for place in folder.parents if not place.exists()]
+    try:
+        if config.run.run_dir is None:
+            folder = make_free_folder(folder)
+            missing.insert(0, folder)
+        else:
+            check_free(folder)
+            missing = missing if folder.exists() else [folder, *missing]
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        error.add_note("the run's folder cannot be made there")
+        raise
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):  # something came to lie in it
+            for place in missing:
+                place.rmdir()
+        raise
+
+
+def _run_name(config: Config) -> str:
+    """What the run is, as a folder's name."""
     data, model = config.data, config.model
-    parts = [data.dataset or Path(data.data or "faces").stem, f"{model.imsize}px", f"span{model.span}"]
-    return override(config, {"run_dir": str(free_folder(Path("runs") / "-".join(parts)))})
+    return "-".join([data.dataset or Path(data.data or "faces").stem, f"{model.imsize}px", f"span{model.span}"])

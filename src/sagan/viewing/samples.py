@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -33,15 +32,13 @@ def write_samples(
     Image i depends on the generator, the seed and i alone; on another batch size it may differ by one grey level, as
     sums are rounded in another order. Raises ValueError for a folder that already holds something.
     """
-    if count < 1:
-        raise ValueError(f"num must be 1 or more, got {count}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty: samples of two generators would mix; give another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    for what, number in (("num", count), ("batch_size", batch_size)):
+        if number < 1:
+            raise ValueError(f"{what} must be 1 or more, got {number}")
+    _make_empty_folder(folder)
     generator = generator.to(device)
     images = numbered_images(generator, z_dim, seed, range(count), device=torch.device(device), batch_size=batch_size)
-    with contextlib.ExitStack() as stack:
-        writers = stack.enter_context(ThreadPoolExecutor())
+    with ThreadPoolExecutor() as writers:
         waiting: list[Future[None]] = []
         for number, image in images:
             waiting.append(writers.submit(_write, image, folder / name(number)))
@@ -49,6 +46,14 @@ def write_samples(
                 waiting = _finish(waiting)
             progress(number + 1, count)
         _finish(waiting)
+
+
+def _make_empty_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: images need a new or empty folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty, and samples of two generators would mix: images need an empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _write(image: Tensor, path: Path) -> None:

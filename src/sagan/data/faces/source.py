@@ -15,7 +15,7 @@ class FacesSource:
         if seed < 0:
             raise ValueError(f"seed of drawn faces must be 0 or more, got {seed}")
         self.count, self.size, self.seed = count, size, seed
-        self.description = f"{count} drawn faces, {size}x{size}, seed {seed}"
+        self.description = f"drawn faces, seed {seed}"
         self.identity = f"faces:v1:{count}:{size}:{seed}"
 
     def __len__(self) -> int:

@@ -1,0 +1,1 @@
+"""Scoring images: features, metrics and the card that belongs to every figure."""

@@ -1,0 +1,84 @@
+"""How a figure was made: without its card a Fréchet distance is no number."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_MAY_DIFFER = {"seed", "versions", "commit"}  # they do not change what is measured, only which draw or which build
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that decides a score besides the images themselves."""
+
+    extractor: str
+    """Its name: other weights or another resize is another name."""
+    weights_sha256: str | None
+    resize: str
+    samples: int
+    """Images scored, in one draw."""
+    image_size: str
+    """Of the images scored and of the reference, ``64x64``, before the extractor's resize."""
+    reference: str
+    """Identity of the reference images: the hash of a store's pixels, or of a folder's listing."""
+    reference_count: int
+    reference_split: str
+    covariance: str
+    source: str
+    """``averaged generator, eval mode``, or ``images``."""
+    seed: int
+    repeats: int
+    versions: Mapping[str, str]
+    commit: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Card:
+        """The inverse of `to_dict`. Raises ValueError where fields are missing or unknown."""
+        odd = {f.name for f in fields(cls)} ^ set(values)
+        if odd:
+            raise ValueError(f"a score's card has missing or unknown fields: {', '.join(sorted(odd))}")
+        return cls(**values)
+
+
+def differences(one: Card, other: Card) -> dict[str, tuple[Any, Any]]:
+    """The fields that keep two scores from being compared, with both values; empty when they may share an axis."""
+    pairs = {f.name: (getattr(one, f.name), getattr(other, f.name)) for f in fields(Card) if f.name not in _MAY_DIFFER}
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}
+
+
+def refuse_unlike(cards: Iterable[tuple[str, Card]]) -> None:
+    """Raises ValueError, naming the fields, unless all the cards, each with its owner's name, may share an axis."""
+    named = list(cards)
+    for owner, card in named[1:]:
+        unlike = differences(named[0][1], card)
+        if unlike:
+            listed = "; ".join(f"{name}: {mine} and {theirs}" for name, (mine, theirs) in unlike.items())
+            raise ValueError(
+                f"the scores of {named[0][0]} and {owner} cannot be compared, their cards differ in {listed}"
+            )
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes a score."""
+    return {name: version(name) for name in ("sagan", "torch", "numpy", "pillow")}
+
+
+def commit() -> str | None:
+    """The commit of the source tree this package runs from, with ``+`` if it was changed since; None outside of one."""
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()

@@ -1,0 +1,154 @@
+"""Published weights: where their files are looked for, how they are fetched, and that they are what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A weights file that the world agrees on; the environment variable ``variable`` may name a copy of it."""
+
+    title: str
+    filenames: tuple[str, ...]
+    url: str
+    sha256: str
+    variable: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do where it is absent."""
+        return (
+            f"fetch {self.url} and put it in {own_cache()}, or give its path as weights or in the environment"
+            f" variable {self.variable}"
+        )
+
+
+INCEPTION = PublishedWeights(
+    title="the FID Inception weights",
+    # One file under two names: pytorch-fid's and torch-fidelity's have the same bytes.
+    filenames=("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth"),
+    url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    variable="SAGAN_INCEPTION_WEIGHTS",
+)
+
+
+# ---- where
+
+
+def own_cache() -> Path:
+    """``~/.cache/sagan``, or ``sagan`` in the folder that XDG_CACHE_HOME names."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sagan"
+
+
+def hub_cache() -> Path:
+    """Where torch.hub keeps the files that it and other programs downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def find_weights(published: PublishedWeights) -> Path | None:
+    """The local copy: what the environment variable names, else one of its names in torch.hub's cache or in ours.
+
+    ValueError when the variable names no file.
+    """
+    if named := os.environ.get(published.variable):
+        return existing_file(Path(named), f"the environment variable {published.variable}")
+    places = [folder / name for folder in (hub_cache(), own_cache()) for name in published.filenames]
+    return next((place for place in places if place.is_file()), None)
+
+
+def existing_file(path: Path, source: str) -> Path:
+    """``path`` with ``~`` expanded; ValueError, saying that ``source`` gave it, when no file is there."""
+    path = path.expanduser()
+    if not path.is_file():
+        raise ValueError(f"{source} names {path}, which is not a file")
+    return path
+
+
+def download_weights(published: PublishedWeights) -> Path:
+    """Fetch into torch.hub's cache, whole and with the right sha256 or not at all; OSError when that fails."""
+    target = hub_cache() / published.filenames[0]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            published.url, str(target), hash_prefix=published.sha256, progress=sys.stderr.isatty()
+        )
+    except (OSError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: the sha256 differs
+        raise OSError(
+            f"{published.title} are not on this machine and could not be downloaded ({error}): {published.remedy}"
+        ) from error
+    return target
+
+
+# ---- what
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """One hash of names, dtypes, shapes and values, for weights that do not come as a file of their own."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def published_sha256(path: Path, published: PublishedWeights) -> str:
+    """The file's sha256; ValueError when the file bears a published name but holds other bytes."""
+    found = file_sha256(path)
+    if path.name in published.filenames and found != published.sha256:
+        raise ValueError(
+            f"{path} is damaged or is not what its name says: its sha256 is {found}, that of {published.title} is"
+            f" {published.sha256}; delete it and fetch {published.url} again"
+        )
+    return found
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors by name in a file that torch.save wrote; ValueError for anything else, a truncated file included."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of TorchScript, which the error below speaks of
+            read = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the bytes happen to trip: pickle, zip, EOF, key errors
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{path} is no file of weights, or a truncated one ({first_line}); a TorchScript file is named as"
+            f" torchscript:{path}"
+        ) from error
+    if not isinstance(read, dict) or not read or not all(isinstance(value, Tensor) for value in read.values()):
+        raise ValueError(f"{path} is no file of weights: it must hold tensors by name, a state dict")
+    return {str(name): value for name, value in read.items()}
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Give ``module`` these weights, in float32; ValueError, naming what differs, when they are not its own or hold
+    NaN or infinity. The module may be on the meta device."""
+    own = module.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}  # old files lack them; eval needs none
+    differences = {
+        "missing": sorted(own.keys() - weights.keys() - counters),
+        "unknown": sorted(weights.keys() - own.keys()),
+        "of another shape": sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape),
+        "with NaN or infinity": sorted(n for n, tensor in weights.items() if not tensor.isfinite().all()),
+    }
+    found = [f"{len(names)} {what} (first {names[0]})" for what, names in differences.items() if names]
+    if found:
+        raise ValueError(f"{source} does not hold the weights of {type(module).__name__}: tensors {', '.join(found)}")
+    module.load_state_dict(weights, assign=True)  # which starts absent counters at 0
+    module.float()

@@ -1,0 +1,91 @@
+"""Files that others may look at meanwhile: written whole or not at all, and locks that end with their holder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, BinaryIO
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
+    """Writes a file so that it is at any moment, whatever dies, either its old self or its whole new self.
+
+    ``write`` fills an open file beside it, which is flushed to the disk (unless ``sync`` is false: then a power failure
+    may lose it) and takes the name. On an error, such as a full disk, the old file stays and the new one is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if sync:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename is durable by itself
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Holds the lock file at ``path``; the system lets go of it when its holder dies.
+
+    Where another process holds it, ``busy`` is called once: it raises to give up, or returns to wait.
+    """
+    while True:
+        with path.open("ab") as file:
+            if not lock(file):
+                busy()
+                while not lock(file):
+                    time.sleep(0.1)
+            if not _is_at(file, path):  # the holder before us removed it, and someone may hold a newer one
+                continue
+            try:
+                yield
+            finally:
+                with contextlib.suppress(PermissionError, FileNotFoundError):  # Windows does not remove an open file
+                    path.unlink()
+            return
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Takes the lock of an open file if nobody else holds it; it is given back when the file is closed."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
