@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -37,6 +37,12 @@ class Console:
 
     def error(self, sentence: str) -> None:
         self._err.print(Text(f"error: {sentence}"), style="red", soft_wrap=True)
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Says rows of cells, the first of them headings, in aligned columns."""
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

@@ -235,6 +235,11 @@ def did_you_mean(name: str, flags: Sequence[str]) -> str:
 # ---- help
 
 
+def asks_help(words: Sequence[str]) -> bool:
+    """Whether the words of a command line ask what the command takes."""
+    return "-h" in words or "--help" in words
+
+
 def show_help(kind: Any, command: str, description: str | None = None, default: Any = None) -> None:
     """Prints what a command takes: every flag with the docstring of its field and its default."""
     import tyro

@@ -170,7 +170,7 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
 
     Writes records, sample grids, snapshots and checkpoints into the run's folder. Every ``eval_every`` steps it writes
     a snapshot and calls ``on_snapshot`` with it, off the run's clock: that is where scoring comes in. A first SIGINT or
-    SIGTERM ends the run after the step at hand, with everything saved. Raises `Diverged` at a loss that is not a number,
+    SIGTERM ends the run after the step at hand, with everything saved. Raises `Diverged` at a loss that is no number,
     ValueError for a checkpoint of another config and for other images, OSError where a file cannot be written.
     """
     with run.locked():

@@ -18,14 +18,14 @@ from sagan.data.faces import FacesSource
 from sagan.models.build import build_discriminator, build_generator, describe_attention
 from sagan.runs import Run, check_free, make_free_folder
 from sagan.training.checkpoint import load_checkpoint
-from sagan.training.loop import Outcome, choose_device, refuse_other_settings, train
+from sagan.training.loop import OnSnapshot, Outcome, choose_device, refuse_other_settings, train
 
 FACES = 10_000
 
 _PUBLISHED_CROPS = {"celeb": "160", "lsun": "squash"}
 
 
-def start_run(config: Config, console: Console) -> int:
+def start_run(config: Config, console: Console, on_snapshot: OnSnapshot | None = None) -> int:
     """Makes the run's folder, prepares the images and trains to the end. Gives the exit status of the command.
 
     Errors as `training.loop.train`, and ValueError for a folder that is taken. Where a run cannot begin, nothing of it
@@ -41,13 +41,13 @@ def start_run(config: Config, console: Console) -> int:
         run = Run.create(folder, to_dict(config))
     console.say(f"run folder: {folder}")
     _say_all(attention, console)
-    return _train(config, run, store, console)
+    return _train(config, run, store, console, on_snapshot)
 
 
-def resume_run(folder: Path, changes: dict[str, Any], console: Console) -> int:
+def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> int:
     """Goes on with the run in a folder, with changes to how long and how often (never to what is computed)."""
     run = Run.open(folder)
-    trained = _config_of(run)
+    trained = run_config(run)
     if changes.get("data") and trained.data.dataset:
         raise ValueError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
@@ -61,7 +61,7 @@ def resume_run(folder: Path, changes: dict[str, Any], console: Console) -> int:
         run.write_config(to_dict(config))
     console.say(f"run folder: {folder}")
     _say_all(describe_attention(config.model), console)
-    return _train(config, run, store, console)
+    return _train(config, run, store, console, on_snapshot)
 
 
 def prepared_store(data: DataConfig, size: int, console: Console) -> Store:
@@ -107,9 +107,9 @@ def _store_of_run(config: Config, console: Console) -> Store:
     return _store_for(config, console)
 
 
-def _train(config: Config, run: Run, store: Store, console: Console) -> int:
+def _train(config: Config, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None) -> int:
     try:
-        outcome = train(config, run, store, console)
+        outcome = train(config, run, store, console, on_snapshot)
     except KeyboardInterrupt as interruption:
         interruption.add_note(f"`sagan resume {run.folder}` goes on from the last checkpoint")
         raise
@@ -147,7 +147,8 @@ def _say_all(lines: list[str], console: Console) -> None:
         console.say(line)
 
 
-def _config_of(run: Run) -> Config:
+def run_config(run: Run) -> Config:
+    """The config of a run. Raises ValueError, naming its file, for one that is damaged."""
     values = run.config()
     try:
         return from_dict(values)

@@ -11,7 +11,7 @@ import torch
 
 from sagan.config import from_dict
 from sagan.console import Console
-from sagan.evaluation.card import Card, commit, differences, versions
+from sagan.evaluation.card import Card, commit, differences, refuse_unlike, versions
 from sagan.evaluation.evaluate.curves import draw_curve
 from sagan.evaluation.evaluate.image_sets import generated_images
 from sagan.evaluation.evaluate.reference import Reference
@@ -130,3 +130,33 @@ def score_table(scores: Iterable[Score]) -> list[list[str]]:
             value += f" ± {number(score.error)}"
         rows.append([score.label, value, "" if score.floor is None else number(score.floor)])
     return rows
+
+
+def best_step(run: Run, metric: str = "frechet") -> int:
+    """The step with the lowest score among those like the newest. Raises ValueError where there is none."""
+    return int(min(_newest_scores(run, metric), key=lambda record: record["value"])["step"])
+
+
+def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
+    """A metric of two runs, step by step. Raises ValueError, naming what differs, where their cards are unlike."""
+    scores = {str(run.folder): _newest_scores(run, metric) for run in (one, other)}
+    refuse_unlike((name, Card.from_dict(records[-1]["card"])) for name, records in scores.items())
+    columns = {name: {record["step"]: record["value"] for record in records} for name, records in scores.items()}
+    rows = [[f"{scores[str(one.folder)][-1]['label']}, at step", *columns]]
+    for step in sorted(set().union(*columns.values())):
+        cells = [f"{column[step]:.4f}" if step in column else "not scored" for column in columns.values()]
+        rows.append([f"{step:,}", *cells])
+    return rows
+
+
+def _newest_scores(run: Run, metric: str) -> list[dict[str, Any]]:
+    """A run's scores of a metric with cards like the newest's, oldest first."""
+    scores = [r for r in run.records() if r.get("kind") == "score" and r["step"] is not None]
+    found = [record for record in scores if record["metric"] == metric]
+    if not found:
+        have = ", ".join(sorted({record["metric"] for record in scores})) or "none"
+        raise ValueError(
+            f"{run.folder} has no score {metric!r} (it has: {have}); `sagan evaluate {run.folder}` makes them"
+        )
+    newest = Card.from_dict(found[-1]["card"])
+    return [record for record in found if not differences(newest, Card.from_dict(record["card"]))]

@@ -1,4 +1,4 @@
-"""The command ``sagan``: prepare, train, resume, sample, import."""
+"""The command ``sagan``: train, resume, evaluate, compare-metrics, sample, prepare, import."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, check_device
+from sagan.cli.scores import compare_metrics, evaluate, score_while_training
+from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, check_device, override
 from sagan.console import Console, run_safely
-from sagan.flags import fill, flags_of, read, show_help
+from sagan.flags import asks_help, fill, flags_of, read, show_help
 from sagan.presets import PRESETS
 
 
@@ -130,7 +131,7 @@ def train(arguments: Sequence[str], console: Console) -> int:
     """Train a GAN on your images (or on drawn faces)."""
     preset, rest = _take_preset(arguments)
     base = PRESETS[preset] if preset else Config()
-    if _asks_help(rest):
+    if asks_help(rest):
         show_help(Config, "sagan train", _TRAIN_HELP.format(presets=", ".join(PRESETS)), base)
         return 0
     values = read(Config, rest, "sagan train", _PUBLISHED_NAMES)
@@ -140,24 +141,27 @@ def train(arguments: Sequence[str], console: Console) -> int:
         console.warn("--lambda_gp changes nothing: the hinge loss has no gradient penalty")
     from sagan.training.start import start_run
 
-    return start_run(config, console)
+    return start_run(config, console, score_while_training(config, console))
 
 
 def resume(arguments: Sequence[str], console: Console) -> int:
     """Go on with a run that was stopped; needs only its folder."""
-    if _asks_help(arguments):
+    if asks_help(arguments):
         show_help(ResumeFlags, "sagan resume")
         return 0
     changes = read(ResumeFlags, arguments, "sagan resume", _OWN_SETTINGS)
     folder = changes.pop("run")
-    from sagan.training.start import resume_run
+    from sagan.runs import Run
+    from sagan.training.start import resume_run, run_config
 
-    return resume_run(folder, {name: value for name, value in changes.items() if value is not None}, console)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = override(run_config(Run.open(folder)), changes)
+    return resume_run(folder, changes, console, score_while_training(config, console))
 
 
 def prepare(arguments: Sequence[str], console: Console) -> int:
     """Decode and resize a data set once, ahead of training."""
-    if _asks_help(arguments):
+    if asks_help(arguments):
         show_help(PrepareFlags, "sagan prepare")
         return 0
     values = read(PrepareFlags, arguments, "sagan prepare")
@@ -178,7 +182,7 @@ def prepare(arguments: Sequence[str], console: Console) -> int:
 
 def sample(arguments: Sequence[str], console: Console) -> int:
     """Write images drawn from a trained generator."""
-    if _asks_help(arguments):
+    if asks_help(arguments):
         show_help(SampleFlags, "sagan sample")
         return 0
     flags = fill(SampleFlags, read(SampleFlags, arguments, "sagan sample"))
@@ -208,7 +212,7 @@ def sample(arguments: Sequence[str], console: Console) -> int:
 
 def import_published(arguments: Sequence[str], console: Console) -> int:
     """Bring in a checkpoint of the published SAGAN_PyTorch program."""
-    if _asks_help(arguments):
+    if asks_help(arguments):
         show_help(ImportFlags, "sagan import")
         return 0
     values = read(ImportFlags, arguments, "sagan import")
@@ -224,6 +228,8 @@ def import_published(arguments: Sequence[str], console: Console) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
     "train": train,
     "resume": resume,
+    "evaluate": evaluate,
+    "compare-metrics": compare_metrics,
     "sample": sample,
     "prepare": prepare,
     "import": import_published,
@@ -256,7 +262,7 @@ def _run(arguments: list[str], console: Console) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:9} {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
+    lines = [f"  {name:15} {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
     return "\n".join(
         [
             "Self-attention GANs with sparse attention.",
@@ -269,10 +275,6 @@ def _overview() -> str:
             "More: sagan COMMAND --help",
         ]
     )
-
-
-def _asks_help(arguments: Sequence[str]) -> bool:
-    return "-h" in arguments or "--help" in arguments
 
 
 def _check_use(values: dict[str, Any]) -> None:

@@ -1,0 +1,129 @@
+"""The commands that score, on drawn faces of 16x16 and the small extractor of the tests."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load
+
+import sagan.cli
+import sagan.training.start
+from sagan.data.faces import draw_faces
+from sagan.runs import Run
+
+TINY = [
+    *("--imsize", "16", "--z_dim", "4", "--g_conv_dim", "8", "--d_conv_dim", "8"),
+    *("--batch_size", "8", "--device", "cpu", "--sample_count", "8"),
+]
+SMALL_SCORES = ("--eval_num", "25", "--extractor", "random-conv")
+
+
+@pytest.fixture(autouse=True)
+def small_and_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sagan.training.start, "FACES", 60)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def command(line):
+    return sagan.cli.main(line.split())
+
+
+def trained(name, *flags):
+    status = sagan.cli.main(["train", *TINY, "--total_step", "4", "--snapshot_every", "2", "--run_dir", name, *flags])
+    assert status == 0
+    return Run(Path(name))
+
+
+def scores(run):
+    return [record for record in run.records() if record["kind"] == "score" and record["metric"] == "frechet"]
+
+
+def test_every_snapshot_that_has_no_score_gets_one(capsys):
+    run = trained("run")
+    assert command("evaluate run --num 30 --extractor random-conv") == 0
+    assert [record["step"] for record in scores(run)] == [2, 4]
+    printed = capsys.readouterr().out
+    assert "Fréchet distance (random-conv)" in printed
+    assert "Eyes found" in printed
+    assert command("evaluate run --num 30 --extractor random-conv") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert command("evaluate run --num 30 --extractor random-conv --step 2") == 0
+    assert [record["step"] for record in scores(run)] == [2, 4, 2]
+    assert scores(run)[0]["value"] == scores(run)[2]["value"]
+
+
+def test_a_run_scores_itself_while_it_trains(capsys):
+    run = trained("run", "--eval_every", "3", *SMALL_SCORES)
+    assert [(record["step"], record["card"]["samples"]) for record in scores(run)] == [(3, 25), (4, 25), (4, 125)]
+    assert "of the time" in capsys.readouterr().out
+
+
+def test_scoring_does_not_change_what_is_trained():
+    plain, scored = (
+        trained("plain"),
+        trained("scored", "--eval_every", "1", "--eval_num", "25", "--extractor", "random-conv"),
+    )
+    files = [run.snapshot(4).read_bytes() for run in (plain, scored)]
+    torch.testing.assert_close(load(files[0]), load(files[1]), rtol=0, atol=0)
+
+
+def test_images_are_scored_without_a_model(tmp_path, capsys):
+    for name, seed in (("real", 0), ("fake", 1)):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(draw_faces(25, 16, seed)):
+            Image.fromarray(np.moveaxis(image, 0, -1)).save(tmp_path / name / f"{number}.png")
+    assert command("evaluate fake --reference real --extractor random-conv") == 0
+    printed = capsys.readouterr().out
+    assert "25 images against 25 real ones" in printed
+    assert "card: extractor random-conv" in printed
+
+
+def test_runs_are_compared_only_when_their_cards_are_alike(capsys):
+    for name in ("one", "other"):
+        trained(name)
+        assert command(f"evaluate {name} --num 30 --last --extractor random-conv") == 0
+    assert command("compare-metrics one other") == 0
+    assert "one" in capsys.readouterr().out
+    assert command("evaluate other --num 40 --last --extractor random-conv") == 0
+    assert command("compare-metrics one other") == 2
+    assert "their cards differ in samples: 30 and 40" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("evaluate nowhere", "nowhere does not exist"),
+        ("evaluate images", "name the real ones with --reference"),
+        ("evaluate run --step 3 --extractor random-conv", "no snapshot of step 3, only of 2, 4"),
+        ("evaluate run --last --best --extractor random-conv", "give one of --step, --last and --best"),
+        ("evaluate run --num 5 --extractor random-conv", "a score needs 20 images or more"),
+        ("evaluate run --num 0", "num and repeats must be 1 or more"),
+        ("evaluate run --best --extractor random-conv", "has no score 'frechet'"),
+        ("evaluate run --extractor nonsense", "nonsense"),
+        ("evaluate run --extractor inception --weights images/0.png", "0.png"),
+        ("compare-metrics run run", "has no score 'frechet'"),
+        ("evaluate images --reference images --last", "--last chooses among the snapshots of a run"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(line, said, capsys, tmp_path):
+    trained("run")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "images" / "0.png")
+    assert command(line) == 2
+    error = capsys.readouterr().err
+    assert said in " ".join(error.split())
+    assert "Traceback" not in error
+
+
+def test_records_stay_json(capsys):
+    run = trained("run")
+    command("evaluate run --num 30 --extractor random-conv")
+    for line in run.records_file.read_text().splitlines():
+        json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
