@@ -129,3 +129,13 @@ def test_a_record_is_a_line_of_json(run):
     run.append(train_record(1))
     run.sync_records()
     assert json.loads(run.records_file.read_text()) == train_record(1)
+
+
+def test_a_record_after_a_torn_line_takes_its_place(run):
+    run.append({"kind": "train", "step": 1}, {"kind": "train", "step": 2})
+    with run.records_file.open("a") as file:
+        file.write('{"kind": "train", "st')
+    run.append({"kind": "score", "step": 1})
+    assert [(record["kind"], record["step"]) for record in run.records()] == [("train", 1), ("train", 2), ("score", 1)]
+    run.append()
+    assert len(run.records()) == 3

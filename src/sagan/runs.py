@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sagan.files import alone, write_whole
 
@@ -94,10 +94,24 @@ class Run:
         text = json.dumps(config, indent=1) + "\n"
         write_whole(self.config_file, lambda file: file.write(text.encode()))
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Adds one record."""
-        with self.records_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def append(self, *records: dict[str, Any]) -> None:
+        """Adds records, all in one write; a line that a killed process left unfinished is cut off first."""
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        with self._records_lock(), self.records_file.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end and self._last_byte(file) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(lines.encode())
+
+    def _records_lock(self) -> contextlib.AbstractContextManager[None]:
+        """A run may be scored by one process while another trains it."""
+        return alone(self.folder / "records.lock", lambda: None)
+
+    @staticmethod
+    def _last_byte(file: BinaryIO) -> bytes:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
 
     def sync_records(self) -> None:
         """Returns when all records are on the disk, where a power failure leaves them."""
@@ -126,9 +140,10 @@ class Run:
         """Drops the training records after ``step``: they will be written again by the run that goes on from there."""
         if not self.records_file.exists():
             return
-        kept = [r for r in self.records() if not (r.get("kind") == "train" and r.get("step", 0) > step)]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        write_whole(self.records_file, lambda file: file.write(text.encode()))
+        with self._records_lock():
+            kept = [r for r in self.records() if not (r.get("kind") == "train" and r.get("step", 0) > step)]
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            write_whole(self.records_file, lambda file: file.write(text.encode()))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 import sagan.cli
 from sagan.cli import COMMANDS, ImportFlags, PrepareFlags, ResumeFlags, SampleFlags, main
+from sagan.cli.scores import CompareFlags, EvaluateFlags
 from sagan.config import Config, to_dict
 from sagan.flags import flags_of
 from sagan.presets import PRESETS
@@ -35,7 +36,15 @@ PUBLISHED = {
     "sample_step": 3,
     "span": 2,
 }
-KINDS = {"train": Config, "resume": ResumeFlags, "sample": SampleFlags, "prepare": PrepareFlags, "import": ImportFlags}
+KINDS = {
+    "train": Config,
+    "resume": ResumeFlags,
+    "evaluate": EvaluateFlags,
+    "compare-metrics": CompareFlags,
+    "sample": SampleFlags,
+    "prepare": PrepareFlags,
+    "import": ImportFlags,
+}
 
 
 def tiny(**changes):
@@ -90,7 +99,7 @@ def refused(capsys, *words):
 def configs(monkeypatch):
     """The configs that `sagan train` would train, instead of training them."""
     seen = []
-    monkeypatch.setattr("sagan.training.start.start_run", lambda config, console: seen.append(config) or 0)
+    monkeypatch.setattr("sagan.training.start.start_run", lambda config, console, scoring: seen.append(config) or 0)
     return seen
 
 
