@@ -66,7 +66,7 @@ def dense(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, hidden: Tensor | No
     return torch.bmm(v, weights.transpose(1, 2))
 
 
-def ways(pattern: Pattern) -> dict[str, Way]:
+def ways(pattern: Pattern, device: torch.device) -> dict[str, Way]:
     """Every way to compute the pattern's attention, on (batch, channels, positions)."""
 
     def ours(attend: Callable[..., Tensor]) -> Way:
@@ -78,7 +78,7 @@ def ways(pattern: Pattern) -> dict[str, Way]:
 
     @functools.cache
     def hidden() -> Tensor | None:  # made by the first call of dense, so that the other ways do not pay for it
-        return None if pattern.visible_share() == 1 else ~pattern.mask()
+        return None if pattern.visible_share() == 1 else ~pattern.mask(device=device)
 
     return {
         "dense": lambda q, k, v: dense(q, k, v, pattern, hidden()),
@@ -88,26 +88,32 @@ def ways(pattern: Pattern) -> dict[str, Way]:
     }
 
 
-def inputs(shape: Shape, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
+def inputs(shape: Shape, dtype: torch.dtype, device: torch.device) -> tuple[list[Tensor], Tensor]:
     torch.manual_seed(0)
     sizes = (shape.dim, shape.dim, shape.value_dim, shape.value_dim)
-    q, k, v, grad = (torch.randn(shape.batch, size, shape.size**2, dtype=dtype) for size in sizes)
+    q, k, v, grad = (torch.randn(shape.batch, size, shape.size**2, dtype=dtype, device=device) for size in sizes)
     return [x.requires_grad_() for x in (q, k, v)], grad
 
 
 def timed(way: Way, qkv: list[Tensor], grad: Tensor) -> tuple[float, float]:
     """Seconds of the forward pass, and of the forward and backward pass."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    start = clock()
+    cpu_alone = grad.device.type == "cpu" and torch.get_num_threads() == 1
+
+    def now() -> float:
+        if grad.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.process_time() if cpu_alone else time.perf_counter()
+
+    start = now()
     out = way(*qkv)
-    middle = clock()
+    middle = now()
     torch.autograd.grad(out, qkv, grad)
-    return middle - start, clock() - start
+    return middle - start, now() - start
 
 
-def measure(shape: Shape, pattern: Pattern, dtype: torch.dtype, rounds: int) -> str:
-    qkv, grad = inputs(shape, dtype)
-    table = ways(pattern)
+def measure(shape: Shape, pattern: Pattern, dtype: torch.dtype, rounds: int, device: torch.device) -> str:
+    qkv, grad = inputs(shape, dtype, device)
+    table = ways(pattern, device)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in table}
     for _ in range(rounds + 1):
         for name, way in table.items():
@@ -133,8 +139,8 @@ def measure_alone(name: str, masking: str, dtype: torch.dtype, rounds: int) -> s
     """The best time and the peak memory over the import of one way on the largest map, in this process."""
     pattern = ExcludeLocal(LARGEST.size, LARGEST.size, 3, masking=masking)  # type: ignore[arg-type]
     imported = memory_mib("VmRSS")
-    qkv, grad = inputs(LARGEST, dtype)
-    way = ways(pattern)[name]
+    qkv, grad = inputs(LARGEST, dtype, torch.device("cpu"))
+    way = ways(pattern, torch.device("cpu"))[name]
     times = [timed(way, qkv, grad) for _ in range(rounds)]
     forward, both = (min(part) for part in zip(*times, strict=True))
     peak = memory_mib("VmHWM") - imported
@@ -146,6 +152,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds after one that warms up (default 5)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float64"))
+    parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda (not with --alone)")
     parser.add_argument("--quick", action="store_true", help="the two smallest shapes, two rounds")
     parser.add_argument("--alone", nargs=2, metavar=("WAY", "MASKING"), help="only the largest map, one way")
     options = parser.parse_args()
@@ -162,7 +169,7 @@ def main() -> None:
         for span in spans:
             for masking in ("after", "before") if span else ("after",):
                 pattern = ExcludeLocal(shape.size, shape.size, span, masking=masking)
-                print(measure(shape, pattern, dtype, rounds), flush=True)
+                print(measure(shape, pattern, dtype, rounds, options.device), flush=True)
     if options.quick:
         return
     print("alone in a process: best forward, best forward + backward, peak memory over the import")
