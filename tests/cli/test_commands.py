@@ -221,7 +221,6 @@ def test_training_ends_with_the_path_of_a_grid(trained):
         ({"crop": 17}, "smaller than the 17x17 pixels"),
         ({"g_attention": "8,99"}, "no 99x99 map"),
         ({"prepared": "photos.npy"}, "--prepared"),
-        ({"g_conv_dim": 1, "imsize": 32}, "multiple of qk_ratio"),
         ({"published_checkpoints": True}, "published networks"),
     ],
 )

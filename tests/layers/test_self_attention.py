@@ -83,9 +83,14 @@ def test_can_be_differentiated_twice():
     assert torch.autograd.gradgradcheck(layer, x)
 
 
-def test_wrong_maps_and_widths_are_refused_in_a_sentence():
+@pytest.mark.parametrize(("channels", "narrow"), [(4, 1), (12, 1), (16, 2), (20, 2)])
+def test_any_width_will_do(channels, narrow):
+    layer = SelfAttention2d(channels, Full(4, 4))
+    assert layer.query.out_features == layer.key.out_features == narrow
+    assert layer(torch.randn(1, channels, 4, 4)).shape == (1, channels, 4, 4)
+
+
+def test_wrong_maps_are_refused_in_a_sentence():
     layer = layer_on(Full(4, 4))
     with pytest.raises(ValueError, match=r"this attention layer is for maps of \(4, 4\), got \(4, 5\)"):
         layer(torch.randn(1, 16, 4, 5))
-    with pytest.raises(ValueError, match="channels must be a multiple of qk_ratio 8, got 12 channels"):
-        SelfAttention2d(12, Full(4, 4))

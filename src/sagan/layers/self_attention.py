@@ -12,24 +12,23 @@ from sagan.attention import Pattern, attend, attention_weights
 class SelfAttention2d(nn.Module):
     """``gamma * attention(x) + x`` over the pixels of a feature map (Zhang et al., arXiv 1805.08318, section 3).
 
-    Queries and keys have ``channels // qk_ratio`` channels, values ``channels``; all three are 1x1 convolutions with
-    bias, written as one matrix product over pixels. ``gamma`` is a learned scalar that starts at 0, so that a fresh
-    layer is the identity. The scores are not scaled, as in the paper. With a pooled pattern keys and values are
-    max-pooled, as the paper's own code does.
+    Queries and keys have ``channels // qk_ratio`` channels (at least 1), values ``channels``; all three are 1x1
+    convolutions with bias, written as one matrix product over pixels. ``gamma`` is a learned scalar that starts at 0,
+    so that a fresh layer is the identity. The scores are not scaled, as in the paper. With a pooled pattern keys and
+    values are max-pooled, as the paper's own code does.
 
     Args:
-        channels: of the feature map; must be a multiple of ``qk_ratio``.
+        channels: of the feature map.
         pattern: which keys a query may see, on a map of exactly ``pattern.height`` x ``pattern.width``.
         qk_ratio: by how much queries and keys are narrower than the map.
     """
 
     def __init__(self, channels: int, pattern: Pattern, *, qk_ratio: int = 8):
         super().__init__()
-        if channels % qk_ratio:
-            raise ValueError(f"channels must be a multiple of qk_ratio {qk_ratio}, got {channels} channels")
+        narrow = max(1, channels // qk_ratio)
         self.pattern = pattern
-        self.query = nn.Linear(channels, channels // qk_ratio)
-        self.key = nn.Linear(channels, channels // qk_ratio)
+        self.query = nn.Linear(channels, narrow)
+        self.key = nn.Linear(channels, narrow)
         self.value = nn.Linear(channels, channels)
         self.gamma = nn.Parameter(torch.zeros(()))
 

@@ -16,10 +16,12 @@ from sagan.randomness import derived_seed
 
 SNAPSHOT_FORMAT = "sagan-generator-1"
 
+Network = Literal["generator", "discriminator"]
+
 _PUBLISHED_ATTENTION = {"generator": (16, 32), "discriminator": (8, 4)}
 
 
-def attention_patterns(model: ModelConfig, network: Literal["generator", "discriminator"]) -> dict[int, Pattern]:
+def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Pattern]:
     """The pattern of each attention layer of one network, by the size of its map, in the order data meets them."""
     sizes = map_sizes(model.imsize, network)
     chosen = model.g_attention if network == "generator" else model.d_attention
@@ -55,14 +57,19 @@ def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
 def describe_attention(model: ModelConfig) -> list[str]:
     """One line for each attention layer: what share of keys its queries see, and how many see none at all."""
     lines = []
-    for network in ("generator", "discriminator"):
-        for size, pattern in attention_patterns(model, network).items():
-            blind = pattern.rows_without_keys()
+    networks: tuple[Network, ...] = ("generator", "discriminator")
+    for network in networks:
+        patterns = attention_patterns(model, network)
+        if not patterns:
+            sizes = ", ".join(map(str, map_sizes(model.imsize, network)))
+            lines.append(f"{network}: no attention (its maps are {sizes})")
+        for size, pattern in patterns.items():
             line = f"{network} {size}x{size}: {pattern.label}, a query sees {pattern.visible_share():.0%} of the keys"
-            if blind:
-                all_or_some = "no query" if blind == pattern.queries else f"{blind} of {pattern.queries} queries"
-                line += f"; {all_or_some} sees any" if blind == pattern.queries else f"; {all_or_some} see none"
-                line += " (attention adds nothing there)"
+            blind = pattern.rows_without_keys()
+            if blind == pattern.queries:
+                line += "; no query sees any (attention adds nothing there)"
+            elif blind:
+                line += f"; {blind} of {pattern.queries} queries see none (attention adds nothing there)"
             lines.append(line)
     return lines
 

@@ -7,15 +7,13 @@ channels as the rows of a transposed convolution's spectral norm, so ours must b
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from sagan.files import write_whole
+from sagan.models.torch_files import read_torch_file, write_torch_file
 
 Network = Literal["generator", "discriminator"]
 
@@ -72,16 +70,15 @@ def from_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, T
         raise ValueError(
             f"this is not a published 64x64 {network}: {len(odd)} keys are missing or unknown, such as {odd[0]}"
         )
-    return {ours: _reshape_in(theirs, state[theirs]) for theirs, ours in pairs.items()}
+    try:
+        return {ours: _reshape_in(theirs, state[theirs]) for theirs, ours in pairs.items()}
+    except RuntimeError:
+        raise ValueError("a gamma in this file is not one number, as in the published networks it is") from None
 
 
 def read_published(path: Path, network: Network) -> dict[str, Tensor]:
     """The state dict of a published file under our keys, on the CPU; executes nothing from the file."""
-    with path.open("rb") as file:
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is not a whole checkpoint file") from error
+    state = read_torch_file(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a state dict of the published program")
     try:
@@ -97,7 +94,7 @@ def save_published_pair(folder: Path, step: int, generator: nn.Module, discrimin
         "D": to_published("discriminator", discriminator.state_dict()),
     }
     for letter, state in states.items():
-        write_whole(folder / f"{step}_{letter}.pth", lambda file, state=state: torch.save(state, file))  # type: ignore[misc]
+        write_torch_file(folder / f"{step}_{letter}.pth", state)
 
 
 def _reshape_out(key: str, value: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from sagan.evaluation.precision import full_precision
 from sagan.images import to_uint8
 from sagan.randomness import latents
 
@@ -15,12 +16,14 @@ from sagan.randomness import latents
 def generate(generator: nn.Module, z: Tensor, batch_size: int = 64) -> Tensor:
     """Images for latents z (n, z_dim), uint8 (n, 3, h, w) on z's device, from a generator in eval mode.
 
-    Batch norm then uses its stored statistics: an image does not depend on its neighbours in the batch. Raises
+    Batch norm then uses its stored statistics: an image does not depend on its neighbours in the batch. Computed in
+    plain float32 whatever the caller switched on, so that one z gives one image on every device. Raises
     ValueError for a generator in training mode, and for one whose images are not numbers.
     """
     if generator.training:
         raise ValueError("the generator must be in eval mode: in training mode an image depends on its whole batch")
-    return torch.cat([to_uint8(_finite(generator(part))) for part in z.split(batch_size)])
+    with full_precision(z.device):
+        return torch.cat([to_uint8(_finite(generator(part))) for part in z.split(batch_size)])
 
 
 def _finite(images: Tensor) -> Tensor:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from sagan.files import write_whole
+from sagan.models.torch_files import read_torch_file, write_torch_file
 
 FORMAT = 1
 
@@ -18,11 +17,7 @@ FORMAT = 1
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes a training state of tensors, numbers, strings and containers of them. The old file stays until the new
     one is whole on the disk; raises OSError, and leaves the old one, where it cannot be written."""
-    try:
-        write_whole(path, lambda file: torch.save({"format": FORMAT, **state}, file))
-    except RuntimeError as error:  # torch wraps what the file system said
-        cause = error.__context__ if isinstance(error.__context__, OSError) else None
-        raise cause or OSError(f"{path} cannot be written: {error}") from error
+    write_torch_file(path, {"format": FORMAT, **state})
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -30,11 +25,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises ValueError with one sentence for a torn file or one of another kind.
     """
-    with path.open("rb") as file:
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is not a whole checkpoint") from error
+    state = read_torch_file(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version of sagan (format {FORMAT})")
     return state

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from sagan.config import Config, DataConfig, ModelConfig, Span, override, to_dict, with_absolute_paths
 from sagan.console import Console
@@ -33,7 +34,7 @@ def load_published_generator(path: Path, span: Span, masking: Masking) -> tuple[
     z_dim, width = state["stages.4.0.weight"].shape[0], state["last.weight"].shape[0]
     model = ModelConfig(64, z_dim, width, width, span, masking=masking, norm_axis="input")
     generator = build_generator(model)
-    generator.load_state_dict(state)
+    _load(generator, state, path)
     power_iterate(generator)  # that program does, in every forward pass
     return generator.eval().requires_grad_(False), model
 
@@ -43,9 +44,16 @@ def load_published_discriminator(path: Path, span: Span, masking: Masking) -> Di
     state = read_published(path, "discriminator")
     width = state["stages.32.0.weight"].shape[0]
     discriminator = build_discriminator(ModelConfig(64, d_conv_dim=width, span=span, masking=masking))
-    discriminator.load_state_dict(state)
+    _load(discriminator, state, path)
     power_iterate(discriminator)
     return discriminator.eval().requires_grad_(False)
+
+
+def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} has weights of other shapes than the published networks") from error
 
 
 def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
@@ -97,8 +105,9 @@ def _save_run(folder: Path, config: Config, generator: Generator, discriminator_
     training.discriminator.load_state_dict(discriminator.state_dict())
     training.average.module.load_state_dict(generator.state_dict())
     training.step = step
-    run = Run.create(folder, to_dict(config))
-    save_checkpoint(run.checkpoint_file, {**training.state(), "images": None})  # which images, such files do not tell
+    # the config last: a folder without one is no run, and nothing in it will be taken for trained
+    save_checkpoint(Run(folder).checkpoint_file, {**training.state(), "images": None})  # such files tell no images
+    Run(folder).write_config(to_dict(config))
 
 
 def _step_of(generator_file: Path) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,13 +31,10 @@ from sagan.randomness import latents
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint, save_checkpoint, save_snapshot
 from sagan.training.ema import AveragedGenerator
+from sagan.training.guard import FiniteWatch
 from sagan.training.step import discriminator_step, generator_step
 
 _BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
-
-
-class Diverged(ValueError):
-    """A loss is no longer a number; the message says where the last good state is."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class Training:
                 self.discriminator,
                 self.d_optimizer,
                 batches.batch(critic_step),
-                self.latents("z of a discriminator step", critic_step),
+                self.draw_z("z of a discriminator step", critic_step),
                 loss=loss,
                 penalty=self._penalty(critic_step),
                 precision=precision,
@@ -108,7 +105,7 @@ class Training:
             self.generator,
             self.discriminator,
             self.g_optimizer,
-            self.latents("z of a generator step", self.step),
+            self.draw_z("z of a generator step", self.step),
             loss=loss,
             precision=precision,
         )
@@ -116,9 +113,12 @@ class Training:
         self.average.update(self.generator, self.step * game.batch_size, game.batch_size)
         return measured
 
-    def latents(self, purpose: str, step: int) -> Tensor:
+    def draw_z(self, purpose: str, step: int) -> Tensor:
         z = latents(self.config.run.seed, purpose, self.config.game.batch_size, self.config.model.z_dim, step=step)
-        return z.to(self.device, non_blocking=True)
+        return z.to(self.device)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.module}
 
     def gammas(self) -> dict[str, float]:
         """The gate of each attention layer, named by network and map: ``{"G16": 0.01, "D8": ...}``."""
@@ -170,20 +170,29 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
 
     Writes records, sample grids, snapshots and checkpoints into the run's folder. Every ``eval_every`` steps it writes
     a snapshot and calls ``on_snapshot`` with it, off the run's clock: that is where scoring comes in. A first SIGINT or
-    SIGTERM ends the run after the step at hand, with everything saved. Raises `Diverged` at a loss that is no number,
-    ValueError for a checkpoint of another config and for other images, OSError where a file cannot be written.
+    SIGTERM ends the run after the step at hand, with everything saved. Raises `Diverged` when a loss or a weight is
+    no number, ValueError for a checkpoint of another config and for other images, OSError where a file cannot be
+    written.
     """
     with run.locked():
         device = choose_device(config.run.device)
         training = Training(config, device)
         if run.checkpoint_file.exists():
             training.load(_matching_checkpoint(run, config, store))
+            if training.step > config.run.total_step:
+                raise ValueError(
+                    f"{run.folder} is at step {training.step:,} already: total_step must be more, "
+                    f"got {config.run.total_step:,}"
+                )
             if training.step < config.run.total_step:
                 console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
+        if run.config() != to_dict(config):
+            run.write_config(to_dict(config))  # only now that the checkpoint has agreed to it
         run.rewind_records(training.step)
         order = partial(data_order, config.run.seed, store.count)
         batches = Batches(store.images, config.game.batch_size, order, device, channels_last=True)
-        return _run_steps(training, batches, run, store, console, on_snapshot)
+        with exact_convolutions(config.run.precision):
+            return _run_steps(training, batches, run, store, console, on_snapshot)
 
 
 def _run_steps(
@@ -191,9 +200,9 @@ def _run_steps(
 ) -> Outcome:
     settings = training.config.run
     pace = _Pace(training)
-    watch = _LossWatch(run)
-    board = _tensorboard(run) if settings.tensorboard else None
-    last_sample, saved = None, training.step
+    watch = FiniteWatch(training.networks(), run.checkpoint_file, training.step)
+    board = _tensorboard(run, training.step) if settings.tensorboard else None
+    last_sample = None
     with _stop_signals() as stopped, console.training(training.step, settings.total_step) as show:
         while training.step < settings.total_step and not stopped:
             measured = training.advance(batches)
@@ -202,27 +211,27 @@ def _run_steps(
             due = partial(_due, step, settings.total_step)
             record = None
             if due(settings.log_step):
-                watch.check(saved)
+                watch.check()
                 record = _record(training, measured, pace)
                 run.append(record)
                 if board:
                     _write_board(board, record)
             show(step, record)
             if due(settings.sample_step):
-                watch.check(saved)
+                watch.check()
                 last_sample = _write_samples(training, run)
             evaluating = on_snapshot is not None and settings.eval_every is not None and due(settings.eval_every)
             if due(settings.snapshot_every) or evaluating:
-                watch.check(saved)
+                watch.check()
                 _write_snapshot(training, run)
             if due(settings.checkpoint_every):
-                watch.check(saved)
-                saved = _save(training, run, store, pace)
+                watch.check()
+                watch.saved = _save(training, run, store, pace)
             if on_snapshot is not None and evaluating:
                 with pace.standing():
                     on_snapshot(run, store, run.snapshot_file(step))
-        if saved < training.step:  # a signal came between two checkpoints
-            watch.check(saved)
+        if watch.saved < training.step:  # a signal came between two checkpoints
+            watch.check()
             _save(training, run, store, pace)
     if board:
         board.close()
@@ -266,32 +275,6 @@ class _Pace:
         steps, seconds = self.training.step - self.last_step, self.training.seconds - self.last_seconds
         self.last_step, self.last_seconds = self.training.step, self.training.seconds
         return steps * self.training.config.game.batch_size / max(seconds, 1e-9)
-
-
-class _LossWatch:
-    """Notices a loss that is not a number, at the latest before anything is written, and names the step it began at.
-
-    The losses of every step are kept on their device until they are looked at, so that watching does not stop a GPU.
-    """
-
-    def __init__(self, run: Run):
-        self.run = run
-        self.unseen: list[tuple[int, dict[str, Tensor]]] = []
-
-    def add(self, step: int, measured: dict[str, Tensor]) -> None:
-        self.unseen.append((step, measured))
-
-    def check(self, saved: int) -> None:
-        for step, measured in self.unseen:
-            for name, value in measured.items():
-                if not math.isfinite(value):
-                    kept = f"the last good state, step {saved:,}, is in {self.run.checkpoint_file}"
-                    raise Diverged(
-                        f"{name} is {float(value)} at step {step:,}: training has diverged and was stopped; "
-                        + (kept if saved else "nothing was saved yet")
-                        + ". Lower learning rates (--g_lr, --d_lr) are the usual cure"
-                    )
-        self.unseen.clear()
 
 
 def _record(training: Training, measured: dict[str, Tensor], pace: _Pace) -> dict[str, Any]:
@@ -356,10 +339,17 @@ def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None
         raise ValueError(f"the run in {folder} was trained with {listed}; a run goes on with its own settings")
 
 
+def exact_convolutions(precision: str) -> contextlib.AbstractContextManager[None]:
+    """cuDNN with the same bits every time and, for fp32, without rounding to TF32; the CPU is so by itself."""
+    allow_tf32 = precision != "fp32"
+    flags = torch.backends.cudnn.flags
+    return flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32)
+
+
 def choose_device(name: str) -> torch.device:
     """The device meant by ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ValueError for one that is not there."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"  # mps by its name only: it has never been tried
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -378,10 +368,10 @@ def _stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    try:
-        former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are someone else's business
-        former = {}
+    former = {}
+    if threading.current_thread() is threading.main_thread():  # elsewhere signals are someone else's business
+        heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        former = {number: signal.signal(number, note) for number in heeded}
     try:
         yield caught
     finally:
@@ -389,12 +379,12 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _tensorboard(run: Run) -> Any:
+def _tensorboard(run: Run, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
         raise ValueError("--tensorboard needs an extra: pip install 'sagan[tensorboard]'") from error
-    return SummaryWriter(str(run.folder / "tensorboard"))
+    return SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1)
 
 
 def _write_board(board: Any, record: dict[str, Any]) -> None:

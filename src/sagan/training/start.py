@@ -17,7 +17,6 @@ from sagan.data.batches import check as check_batches
 from sagan.data.faces import FacesSource
 from sagan.models.build import build_discriminator, build_generator, describe_attention
 from sagan.runs import Run, check_free, make_free_folder
-from sagan.training.checkpoint import load_checkpoint
 from sagan.training.loop import OnSnapshot, Outcome, choose_device, refuse_other_settings, train
 
 FACES = 10_000
@@ -56,9 +55,6 @@ def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snaps
     store = _store_of_run(config, console)
     if not run.checkpoint_file.exists():
         console.say("no checkpoint was written yet: training starts from the first step")
-    if config != trained:
-        _check_changes(run, config, store)
-        run.write_config(to_dict(config))
     console.say(f"run folder: {folder}")
     _say_all(describe_attention(config.model), console)
     return _train(config, run, store, console, on_snapshot)
@@ -156,23 +152,11 @@ def run_config(run: Run) -> Config:
         raise ValueError(f"{run.config_file}: {error}") from None
 
 
-def _check_changes(run: Run, config: Config, store: Store) -> None:
-    """Raises ValueError for changes that the run's checkpoint contradicts, before the run's config takes them over."""
-    if not run.checkpoint_file.exists():
-        return
-    state = load_checkpoint(run.checkpoint_file)
-    if state["step"] > config.run.total_step:
-        raise ValueError(
-            f"{run.folder} is at step {state['step']:,} already: total_step must be more, got {config.run.total_step:,}"
-        )
-    if state["images"] not in (None, store.hash):
-        raise ValueError(f"{run.folder} was trained on other images than these: {store.describe()}")
-
-
 def _check_networks(config: Config) -> None:
     """Raises ValueError for networks that cannot be built, and for a device that is not there."""
-    build_generator(config.model)
-    build_discriminator(config.model)
+    with torch.device("meta"):  # shapes alone: networks too large for this machine are found out when they are made
+        build_generator(config.model)
+        build_discriminator(config.model)
     choose_device(config.run.device)
 
 
