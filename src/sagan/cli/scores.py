@@ -50,7 +50,7 @@ class EvaluateFlags:
     last: bool = False
     """Score the newest snapshot only."""
     best: bool = False
-    """Score the snapshot with the best Fréchet distance so far once more."""
+    """Score the snapshot with the best Fréchet distance once more: the best among most like scores."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     prepared: str = "./prepared"
@@ -66,7 +66,7 @@ class CompareFlags:
     other: Annotated[Path, Positional]
     """Another's."""
     metric: str = "frechet"
-    """frechet, frechet_infinity, kernel, inception_score, precision, recall, density or coverage."""
+    """frechet, frechet_infinity, kernel, inception_score, precision, recall, density, coverage or nearest_distance."""
 
 
 def evaluate(arguments: Sequence[str], console: Console) -> int:
@@ -97,7 +97,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
         else store_images(prepared_store(config.data, config.model.imsize, console))
     )
     scorer = _scorer(flags, real, console)
-    snapshots = _snapshots_to_score(flags, run, scorer)
+    snapshots = _snapshots_to_score(flags, run, scorer, console)
     if not snapshots:
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores one again")
     for path in snapshots:
@@ -123,7 +123,9 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     images = open_images(flags.target)
     scorer = _scorer(flags, open_images(flags.reference), console)
     with console.progress("scoring images") as progress:
-        scores, _ = score_images([images], scorer.reference, scorer.extractor, progress=progress, warn=console.warn)
+        scores, _ = score_images(
+            [images], scorer.reference, scorer.extractor, progress=progress, warn=console.warn, say=console.say
+        )
     console.say(f"{images.count:,} images against {scorer.reference.images.count:,} real ones")
     console.table(score_table(scores))
     card = scorer.card("images", images.count)
@@ -140,11 +142,14 @@ def _scorer(flags: EvaluateFlags, real: ImageSet, console: Console) -> Scorer:
     device = choose_device(flags.device)
     extractor = load_extractor(flags.extractor, weights=flags.weights, device=device)
     with console.progress("features of real images") as progress:
-        reference = reference_statistics(real, extractor, Path(flags.prepared).expanduser(), progress)
+        cache = Path(flags.prepared).expanduser()
+        reference = reference_statistics(real, extractor, cache, progress, console.warn)
+    if sentence := reference.small_sample():
+        console.warn(sentence)
     return Scorer(extractor, reference, flags.num, flags.repeats, flags.seed, str(device))
 
 
-def _snapshots_to_score(flags: EvaluateFlags, run: Run, scorer: Scorer) -> list[Path]:
+def _snapshots_to_score(flags: EvaluateFlags, run: Run, scorer: Scorer, console: Console) -> list[Path]:
     from sagan.evaluation.evaluate.snapshots import best_step, scored_steps
 
     if sum([flags.step is not None, flags.last, flags.best]) > 1:
@@ -154,7 +159,7 @@ def _snapshots_to_score(flags: EvaluateFlags, run: Run, scorer: Scorer) -> list[
     if flags.step is not None or flags.last:
         return [run.snapshot(flags.step)]
     run.snapshot()  # refuses a run that has none
-    done = scored_steps(run, scorer.card())
+    done = scored_steps(run, scorer.card(), warn=lambda sentence: scorer.once(console.warn, sentence))
     return [path for path in run.snapshots() if int(path.stem) not in done]
 
 
@@ -204,7 +209,7 @@ class _Scoring:
         if step == settings.total_step:
             scorers.append(dataclasses.replace(self.scorer, samples=FULL * self.scorer.samples))
         for scorer in scorers:
-            if step not in scored_steps(run, scorer.card()):
+            if step not in scored_steps(run, scorer.card(), [path]):
                 self._score(run, path, scorer)
         self.seconds += time.monotonic() - start
         share = self.seconds / (time.monotonic() - self.began)
@@ -215,5 +220,6 @@ class _Scoring:
         frechet = next(score for score in scores if score.metric == "frechet")
         self.console.say(
             f"step {int(path.stem):,}: {frechet.label} {frechet.value:.3f} with {scorer.samples:,} samples "
-            f"(half of the real images against the other half: {frechet.floor:.3f})"
+            f"(half of the real images against the other half, {frechet.floor_samples:,} vs "
+            f"{frechet.floor_samples:,}: {frechet.floor:.3f})"
         )

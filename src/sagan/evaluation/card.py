@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_MAY_DIFFER = {"seed", "versions", "commit"}  # they do not change what is measured, only which draw or which build
+# they do not change what is measured, only which draws or which build
+_MAY_DIFFER = {"seed", "repeats", "versions", "commit"}
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,16 @@ class Card:
     weights_sha256: str | None
     resize: str
     samples: int
-    """Images scored, in one draw."""
+    """Images of one draw that this metric looked at."""
     image_size: str
     """Of the images scored and of the reference, ``64x64``, before the extractor's resize."""
     reference: str
-    """Identity of the reference images: the hash of a store's pixels, or of a folder's listing."""
+    """The hash of the reference's pixels: the same for a folder, a zip and a store of the same images."""
     reference_count: int
+    reference_samples: int
+    """Images of the reference that this metric looked at."""
     reference_split: str
+    """``all`` of the reference, or ``random part``."""
     covariance: str
     source: str
     """``averaged generator, eval mode``, or ``images``."""
@@ -71,14 +75,18 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("sagan", "torch", "numpy", "pillow")}
 
 
-def commit() -> str | None:
-    """The commit of the source tree this package runs from, with ``+`` if it was changed since; None outside of one."""
-    here = Path(__file__).parent
+def commit(file: Path = Path(__file__)) -> str | None:
+    """The commit of the source tree this package runs from, with ``+`` if it was changed since; None outside of one.
+
+    A repository that the package was merely installed inside of does not know its files, and is not meant.
+    """
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        return _git(file.parent, "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    return found.stdout.strip()

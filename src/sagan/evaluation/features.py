@@ -6,11 +6,10 @@ its own exact definition and computes in full float32, in batches of its own, wh
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.evaluation import inception
+from sagan.evaluation.precision import full_precision
 from sagan.evaluation.resize import CLEAN, TF1, Resize
 from sagan.evaluation.weights import (
     INCEPTION,
@@ -53,7 +53,8 @@ class FeatureExtractor(Protocol):
 
     @property
     def label(self) -> str:
-        """What a Fréchet distance on these features is called; "FID" on the Inception of 2015 alone."""
+        """What a Fréchet distance on these features is called; "FID", or "FID (clean resize)", on the Inception of 2015
+        alone."""
 
     @property
     def dim(self) -> int:
@@ -133,29 +134,6 @@ def check_images(images: Tensor) -> None:
         )
 
 
-@contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Plain float32 in here: no TF32, no bfloat16 kernels, no autocast, no choice of kernels by their speed.
-
-    The switches belong to the process, so another thread that computes meanwhile has them too; they are put back.
-    """
-    backends: Any = torch.backends
-    cudnn, mkldnn = backends.cudnn, backends.mkldnn
-    operations = [backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
-    rounding = [(each, each.fp32_precision) for each in operations if each.fp32_precision not in ("ieee", "none")]
-    benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
-    try:
-        for operation, _ in rounding:
-            operation.fp32_precision = "ieee"
-        cudnn.benchmark, cudnn.deterministic = False, True
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic = benchmark, deterministic
-        for operation, precision in rounding:
-            operation.fp32_precision = precision
-
-
 # ---- the extractors
 
 
@@ -189,9 +167,10 @@ def load_inception(request: Request, resize: Resize) -> FeatureExtractor:
         return features, logits
 
     published = sha256 == INCEPTION.sha256
+    label = INCEPTION_LABEL if published else f"Fréchet distance (Inception-v3 with weights {sha256[:8]})"
     return NetworkExtractor(
         name=f"inception-{'2015' if published else sha256[:8]}-{resize.name}",
-        label=INCEPTION_LABEL if published else f"Fréchet distance (Inception-v3 with weights {sha256[:8]})",
+        label=f"{label} (clean resize)" if resize is CLEAN else label,
         dim=inception.FEATURES,
         weights_sha256=sha256,
         resize=resize.phrase(inception.SIZE),

@@ -1,48 +1,78 @@
-"""The figure of a score over the steps of a run."""
+"""The figures of a score over the steps of a run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sagan.evaluation.card import Card, differences
+from sagan.evaluation.card import differences
+from sagan.evaluation.evaluate.records import Report, Scored, like_groups, read_scores
 from sagan.files import write_whole
 from sagan.runs import Run
 
 
-def draw_curve(run: Run, folder: Path, metric: str = "frechet") -> list[Path]:
-    """Draws a metric over the steps of a run as PNG and SVG; gives their paths.
+@dataclass(frozen=True)
+class Curves:
+    """The files drawn, and a sentence for each group of scores that is not on the first figure."""
 
-    Of scores with unlike cards only those like the newest are drawn: they are the ones just asked for.
+    paths: list[Path]
+    left_out: list[str]
+
+
+def draw_curves(run: Run, folder: Path, metric: str = "frechet", warn: Report = lambda sentence: None) -> Curves:
+    """Draws a metric over the steps of a run, as PNG and SVG.
+
+    Scores with unlike cards never share an axis: the largest group of like ones is drawn as ``METRIC.png``, every
+    other group of two points or more as ``METRIC-2.png``, ``METRIC-3.png`` ...; the first figure names what it leaves
+    out, and why. ``warn`` gets a sentence about scores that cannot be read.
     """
-    records = [r for r in run.records() if r.get("kind") == "score" and r["metric"] == metric and r["step"] is not None]
-    if not records:
-        return []
-    newest = Card.from_dict(records[-1]["card"])
-    points = _latest_of_each_step([r for r in records if not differences(newest, Card.from_dict(r["card"]))])
-    return _draw(points, newest, folder / f"{metric}.png", folder / f"{metric}.svg")
+    groups = like_groups(read_scores(run, metric, warn))
+    if not groups:
+        return Curves([], [])
+    paths, left_out = [], []
+    for number, group in enumerate(groups[1:], 2):
+        name = f"{metric}-{number}" if len(group) > 1 else None
+        left_out.append(_difference(groups[0], group, name))
+        if name:
+            paths += _draw(group, [], folder, name)
+    return Curves([*_draw(groups[0], left_out, folder, metric), *paths], left_out)
 
 
-def _latest_of_each_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [point for _, point in sorted({record["step"]: record for record in records}.items())]
+def _difference(shown: list[Scored], group: list[Scored], name: str | None) -> str:
+    steps = "1 score" if len(group) == 1 else f"{len(group)} scores"
+    unlike = differences(group[0].card, shown[0].card)
+    listed = "; ".join(f"{field} {_short(theirs)}, not {_short(ours)}" for field, (theirs, ours) in unlike.items())
+    where = f"in {name}.png" if name else f"of step {group[0].step:,}"
+    return f"not in this curve: {steps} {where} ({listed})"
 
 
-def _draw(points: list[dict[str, Any]], card: Card, *paths: Path) -> list[Path]:
+def _short(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)[:24]
+
+
+def _draw(group: list[Scored], notes: list[str], folder: Path, name: str) -> list[Path]:
     from matplotlib.figure import Figure  # takes half a second, and only figures need it
 
+    card, newest = group[-1].card, group[-1].record
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    steps, values = [point["step"] for point in points], [point["value"] for point in points]
-    axes.errorbar(steps, values, [point["spread"] or 0 for point in points], marker="o", color="black", capsize=3)
-    floor = points[-1]["floor"]
-    if floor is not None:
-        axes.axhline(floor, linestyle="--", color="0.5")
-        axes.annotate("one half of the real images against the other", (steps[0], floor), va="bottom", color="0.4")
+    steps, values = [score.step for score in group], [score.record["value"] for score in group]
+    spreads = [score.record["spread"] or 0 for score in group]
+    label = f"{card.samples:,} samples a point"
+    axes.errorbar(steps, values, spreads, marker="o", color="black", capsize=3, label=label)
+    if newest["floor"] is not None:
+        count = newest["floor_samples"]
+        floor = f"half of the real images against the other half ({count:,} vs {count:,})"
+        axes.axhline(newest["floor"], linestyle="--", color="0.5", label=floor)
     axes.set_xlabel("generator steps")
-    axes.set_ylabel(points[-1]["label"])
+    if notes:
+        figure.supxlabel("\n".join(notes), fontsize=7)
+    axes.set_ylabel(newest["label"])
     axes.set_ylim(bottom=0)
     axes.set_title(f"{card.samples:,} samples against {card.reference_count:,} images, {card.extractor}", fontsize=9)
     axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]
     for path in paths:
         write_whole(path, lambda file, path=path: figure.savefig(file, format=path.suffix[1:], dpi=150))  # type: ignore[misc]
-    return list(paths)
+    return paths

@@ -6,46 +6,66 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sagan.data.faces import draw_faces, eye_colour_agreement, left_right_symmetry
+from sagan.data.faces import eye_colour_agreement, left_right_symmetry
 from sagan.evaluation.evaluate.image_sets import ImageSet
-from sagan.evaluation.evaluate.reference import KEPT, Reference
-from sagan.evaluation.features import FeatureExtractor
+from sagan.evaluation.evaluate.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEAREST_SAMPLES, Reference
+from sagan.evaluation.features import INCEPTION_LABEL, FeatureExtractor
 from sagan.evaluation.metrics.extrapolation import extrapolated_distance
-from sagan.evaluation.metrics.frechet import covariance_factor, frechet_distance, rank_warning
+from sagan.evaluation.metrics.frechet import frechet_distance, rank_warning
 from sagan.evaluation.metrics.inception_score import InceptionScoreStream
 from sagan.evaluation.metrics.kernel import full_kernel_distance
 from sagan.evaluation.metrics.manifold import manifold_scores, nearest
 from sagan.evaluation.metrics.moments import Moments
 from sagan.randomness import generator as random_generator
 
-NEAREST_K = 5
-FEWEST = 20  # images to score
+SPLITS = 10  # of the inception score
+EXTRAPOLATED = 4  # times as many images as features have numbers: the fewest from which to extrapolate
+PICTURED = 8  # samples in the picture of nearest images
+FACES = 1000  # images in which eyes are looked for
+SLOW = 2000  # images from which on metrics take long enough to say so
 
 Progress = Callable[[int, int], None]
+Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
 class Score:
     """One metric of a set of images: its mean over the draws, their spread, and what real images score.
 
-    ``spread`` is the standard deviation over the draws, None for one draw. ``error`` is the metric's own standard
-    error where it knows one. ``floor`` is what real images score.
+    It looked at ``samples`` images of one draw and at ``reference_samples`` of the reference. ``spread`` is the
+    standard deviation over the draws, None for one draw. ``error`` is the metric's own standard error, where it knows
+    one and there is one draw. ``floor`` is what ``floor_samples`` real images score against as many others.
     """
 
     metric: str
     label: str
     value: float
+    samples: int
+    reference_samples: int
     spread: float | None = None
     error: float | None = None
     floor: float | None = None
+    floor_samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one draw, with its standard error where it knows one, and how many images it looked at."""
+
+    value: float
+    samples: int
+    reference_samples: int
+    error: float | None = None
 
 
 @dataclass(frozen=True)
 class Features:
-    """One draw as an extractor sees it. ``features`` and ``images`` are of the first `KEPT` at most."""
+    """One draw as an extractor sees it. ``features`` are of the first `KEPT` at most, on the extractor's device;
+    ``images`` are the few first that pictures and measures of faces need."""
 
     moments: Moments
     features: Tensor
@@ -59,37 +79,39 @@ def score_images(
     extractor: FeatureExtractor,
     *,
     progress: Progress,
-    warn: Callable[[str], object],
+    warn: Report,
+    say: Report = lambda sentence: None,
 ) -> tuple[list[Score], Features]:
     """All scores of one or more draws of the same generator (or of one set of images), and the first draw's features.
 
     Raises ValueError for another size than the reference's, or for too few images; ``warn`` gets a sentence about a
-    sample that is small for its metric.
+    sample that is small for its metric, ``say`` one about what takes long.
     """
     for draw in draws:
         _check(draw, reference)
+    pictured = FACES if reference.images.drawn_faces else PICTURED
     first: Features | None = None
     values = []
-    factor = covariance_factor(reference.moments)
     total = sum(draw.count for draw in draws)
     for number, draw in enumerate(draws):
         offset = number * draw.count
-        found = extract(draw, extractor, lambda done, _, offset=offset: progress(offset + done, total))  # type: ignore[misc]
-        values.append(_metrics(found, reference, factor, seed=number))
+        found = extract(draw, extractor, lambda done, _, offset=offset: progress(offset + done, total), pictured)  # type: ignore[misc]
+        if len(found.features) >= SLOW:
+            say(f"computing the metrics of {draw.count:,} images")
+        values.append(_metrics(found, reference, seed=number))
         first = first or found
     assert first is not None, "there is at least one draw"
-    if sentence := rank_warning(first.moments):
-        warn(sentence)
+    _warn_of_small_samples(first, values[0], warn)
     scores = [_over_draws(metric, [one[metric] for one in values], reference, extractor) for metric in values[0]]
     if reference.images.drawn_faces:
-        scores += _face_scores(first.images)
+        scores += _face_scores(first.images, reference)
     return scores, first
 
 
-def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress) -> Features:
-    """One pass: moments over all images; features and pixels of the first `KEPT`."""
+def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress, pictured: int = PICTURED) -> Features:
+    """One pass: moments over all images, features of the first `KEPT`, pixels of the first ``pictured``."""
     moments = Moments(extractor.dim)
-    inception = InceptionScoreStream(images.count) if extractor.has_logits else None
+    inception = InceptionScoreStream(images.count, SPLITS) if extractor.has_logits else None
     features, pixels = [], []
     for start, batch in images.batches(extractor.batch_size):
         found, logits = extractor.with_logits(batch) if inception else (extractor(batch), None)
@@ -97,13 +119,14 @@ def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress) -
         if inception is not None and logits is not None:
             inception.add(logits)
         if start < KEPT:
-            features.append(found[: KEPT - start].cpu())
-            pixels.append(batch[: KEPT - start].cpu())
+            features.append(found[: KEPT - start])
+        if start < pictured:
+            pixels.append(batch[: pictured - start].cpu())
         progress(start + len(batch), images.count)
     return Features(moments, torch.cat(features), inception, torch.cat(pixels))
 
 
-def nearest_real(found: Features, reference: Reference, *, rows: int = 8, neighbours: int = 7) -> Tensor:
+def nearest_real(found: Features, reference: Reference, *, rows: int = PICTURED, neighbours: int = 7) -> Tensor:
     """A picture of memorisation, or of none: in each row a sample, then its nearest real images in feature space.
 
     Returns uint8 (rows * (1 + neighbours), 3, height, width), for a grid of 1 + neighbours columns.
@@ -111,7 +134,7 @@ def nearest_real(found: Features, reference: Reference, *, rows: int = 8, neighb
     near = nearest(found.features[:rows], reference.features, min(neighbours, len(reference.features))).indices
     pictures = []
     for sample, indices in zip(found.images[:rows], near, strict=True):
-        real = [reference.images.read(number, number + 1) for number in reference.kept[indices].tolist()]
+        real = [reference.images.sample(number, number + 1) for number in indices.tolist()]
         pictures.append(torch.cat([sample.unsqueeze(0), *real]))
     return torch.cat(pictures)
 
@@ -126,59 +149,101 @@ def _check(draw: ImageSet, reference: Reference) -> None:
         raise ValueError(f"a score needs {FEWEST} images or more, {draw.description} has {draw.count}")
 
 
-def _metrics(found: Features, reference: Reference, factor: Tensor, seed: int) -> dict[str, tuple[float, float | None]]:
-    """Every metric of one draw: its value and, where it knows one, its standard error."""
-    kernel = full_kernel_distance(found.features, reference.features)
-    values: dict[str, tuple[float, float | None]] = {
-        "frechet": (frechet_distance(found.moments, reference.moments, factor=factor), None),
-        "kernel": (kernel.value, kernel.standard_error),
+def _warn_of_small_samples(found: Features, values: dict[str, Value], warn: Report) -> None:
+    if sentence := rank_warning(found.moments):
+        warn(sentence)
+    if "frechet_infinity" not in values:
+        warn(
+            "the Fréchet distance at infinitely many images is left out: it needs "
+            f"{EXTRAPOLATED * found.moments.dim:,} images or more, {EXTRAPOLATED} for each number of a feature vector, "
+            f"got {len(found.features):,}"
+        )
+
+
+def _metrics(found: Features, reference: Reference, seed: int) -> dict[str, Value]:
+    """Every metric of one draw."""
+    samples, compared, every = found.features, reference.compared, reference.moments.count
+    distance = frechet_distance(found.moments, reference.moments, factor=reference.factor)
+    kernel = full_kernel_distance(samples, compared)
+    values = {
+        "frechet": Value(distance, found.moments.count, every),
+        "kernel": Value(kernel.value, len(samples), len(compared), kernel.standard_error),
     }
     draw = random_generator(seed, "subsets of the extrapolation")
-    if len(found.features) >= 4 * found.moments.dim:  # else the line has no points beyond the features' dimension
-        line = extrapolated_distance(found.features, reference.moments, generator=draw, points=8)
-        values["frechet_infinity"] = (line.value, line.standard_error)
-    manifold = manifold_scores(reference.features, found.features, nearest_k=NEAREST_K)
-    for name in ("precision", "recall", "density", "coverage"):
-        values[name] = (getattr(manifold, name), None)
+    if len(samples) >= EXTRAPOLATED * found.moments.dim:  # else the line has no points beyond the features' dimension
+        line = extrapolated_distance(samples, reference.moments, generator=draw, points=8, factor=reference.factor)
+        values["frechet_infinity"] = Value(line.value, len(samples), every, line.standard_error)
+    manifold = manifold_scores(compared, samples, nearest_k=NEAREST_K, real_radii=reference.radii)
+    for name in MANIFOLD:
+        values[name] = Value(getattr(manifold, name), len(samples), len(compared))
+    some = samples[:NEAREST_SAMPLES]
+    apart = nearest(some, reference.features, 1).distances.median().item()
+    values["nearest_distance"] = Value(apart, len(some), len(reference.features))
     if found.inception is not None:
         score = found.inception.score()
-        values["inception_score"] = (score.mean, score.std)
+        values["inception_score"] = Value(score.mean, found.moments.count, 0, score.std / math.sqrt(SPLITS))
     return values
 
 
-def _over_draws(
-    metric: str, values: list[tuple[float, float | None]], reference: Reference, extractor: FeatureExtractor
-) -> Score:
-    numbers = torch.tensor([value for value, _ in values], dtype=torch.float64)
-    spread = numbers.std().item() if len(values) > 1 else None
-    floor = reference.floors.get("frechet" if metric == "frechet_infinity" else metric)
-    return Score(metric, label_of(metric, extractor), numbers.mean().item(), spread, values[0][1], floor)
+def _over_draws(metric: str, values: list[Value], reference: Reference, extractor: FeatureExtractor) -> Score:
+    numbers = torch.tensor([each.value for each in values], dtype=torch.float64)
+    one, several = values[0], len(values) > 1
+    floor = reference.floors.get(metric)  # none at infinitely many images
+    return Score(
+        metric,
+        label_of(metric, extractor, reference),
+        numbers.mean().item(),
+        one.samples,
+        one.reference_samples,
+        spread=numbers.std().item() if several else None,
+        error=None if several else one.error,
+        floor=floor.value if floor else None,
+        floor_samples=floor.samples if floor else None,
+    )
 
 
-def label_of(metric: str, extractor: FeatureExtractor) -> str:
-    """What a score is called: FID only where the extractor is the Inception of 2015."""
-    is_fid = extractor.label == "FID"
-    behind = extractor.label.removeprefix("Fréchet distance ") if not is_fid else ""
+def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> str:
+    """What a score is called: FID and KID only where the extractor is the Inception of 2015."""
+    is_fid = extractor.label.startswith(INCEPTION_LABEL)
+    behind = extractor.label.removeprefix(INCEPTION_LABEL if is_fid else "Fréchet distance").strip()
+    distance = "FID" if is_fid else "Fréchet distance"
+    known, every = len(reference.features), reference.images.count
+    among = f"{known:,}" if known == every else f"{known:,} of {every:,}"
     names = {
-        "frechet": "FID" if is_fid else "Fréchet distance",
-        "frechet_infinity": "FID, at infinitely many images"
-        if is_fid
-        else "Fréchet distance, at infinitely many images",
+        "frechet": distance,
+        "frechet_infinity": f"{distance} at infinitely many samples, against this reference of {every:,} images",
         "kernel": "KID" if is_fid else "Kernel distance",
+        "nearest_distance": f"Distance to the nearest of {among} real images, median",
         "inception_score": "Inception score" if is_fid else "Class score exp(KL)",
     }
     return f"{names.get(metric, metric)} {behind}".strip()
 
 
-def _face_scores(images: Tensor) -> list[Score]:
-    """What must agree in drawn faces, beside the same of as many real drawn faces."""
-    size = images.shape[-1]
-    ours, real = images.numpy(), draw_faces(min(len(images), 1000), size, seed=1)
-    eyes, real_eyes = eye_colour_agreement(ours), eye_colour_agreement(real)
-    mirror, real_mirror = left_right_symmetry(ours), left_right_symmetry(real)
-    scores = [
-        Score("eye_colour_agreement", "Eyes of one colour", eyes["agreement"], floor=real_eyes["agreement"]),
-        Score("eye_colour_confident", "Eyes found", eyes["confident"], floor=real_eyes["confident"]),
-        Score("symmetry", "Left-right symmetry", mirror["symmetry"], floor=real_mirror["symmetry"]),
+def _face_scores(images: Tensor, reference: Reference) -> list[Score]:
+    """What must agree in drawn faces, beside the same of as many of the reference's own."""
+    count = min(len(images), reference.images.count, FACES)
+    ours, real = (_face_measures(each.numpy()) for each in (images[:count], reference.images.sample(0, count)))
+    return [  # without eyes there is nothing that could agree
+        Score(name, FACE_LABELS[name], value, count, count, floor=real.get(name), floor_samples=count)
+        for name, value in ours.items()
     ]
-    return [score for score in scores if math.isfinite(score.value)]  # without eyes there is nothing that could agree
+
+
+FACE_LABELS = {
+    "eye_colour_agreement": "Eyes of one colour",
+    "eye_colour_chance": "Eyes of one colour, were it chance",
+    "eye_colour_confident": "Eyes found",
+    "symmetry": "Left-right symmetry",
+}
+
+
+def _face_measures(images: np.ndarray) -> dict[str, float]:
+    """The measures of drawn faces that are numbers, by their metric."""
+    eyes = eye_colour_agreement(images)
+    values = {
+        "eye_colour_agreement": eyes["agreement"],
+        "eye_colour_chance": eyes["chance"],
+        "eye_colour_confident": eyes["confident"],
+        "symmetry": left_right_symmetry(images)["symmetry"],
+    }
+    return {name: value for name, value in values.items() if math.isfinite(value)}

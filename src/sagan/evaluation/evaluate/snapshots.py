@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import re
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sagan.config import from_dict
+from sagan.config import Config, GameConfig, ModelConfig, from_dict
+from sagan.config import differences as setting_differences
 from sagan.console import Console
 from sagan.evaluation.card import Card, commit, differences, refuse_unlike, versions
-from sagan.evaluation.evaluate.curves import draw_curve
+from sagan.evaluation.evaluate.curves import draw_curves
 from sagan.evaluation.evaluate.image_sets import generated_images
+from sagan.evaluation.evaluate.records import Report, read_scores, scores_to_compare
 from sagan.evaluation.evaluate.reference import Reference
 from sagan.evaluation.evaluate.scoring import Score, nearest_real, score_images
 from sagan.evaluation.features import FeatureExtractor
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
+from sagan.evaluation.weights import file_sha256
 from sagan.images import grid, save_png
 from sagan.models.build import load_snapshot
 from sagan.runs import Run
+
+# settings that a run keeps to its end, however often it goes on; where its images lie is none of them
+FIXED = {each.name for section in (ModelConfig, GameConfig) for each in dataclasses.fields(section)}
+FIXED |= {"crop", "filter", "seed", "precision"}
 
 
 @dataclass(frozen=True)
@@ -36,9 +47,11 @@ class Scorer:
     repeats: int = 1
     seed: int = 0
     device: str = "cpu"
+    said: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Sentences that need not be said of every snapshot."""
 
     def card(self, source: str = "averaged generator, eval mode", samples: int | None = None) -> Card:
-        """The card of a score made now."""
+        """The card of a score made now, of a metric that looks at all images."""
         images = self.reference.images
         return Card(
             extractor=self.extractor.name,
@@ -46,9 +59,10 @@ class Scorer:
             resize=self.extractor.resize,
             samples=self.samples if samples is None else samples,
             image_size=images.image_size,
-            reference=images.identity,
+            reference=self.reference.identity,
             reference_count=images.count,
-            reference_split="all",
+            reference_samples=images.count,
+            reference_split=reference_split(images.count, images.count),
             covariance=COVARIANCE_CONVENTION,
             source=source,
             seed=self.seed,
@@ -60,12 +74,12 @@ class Scorer:
     def score_snapshot(self, run: Run, path: Path, console: Console) -> list[Score]:
         """Scores one snapshot of a run and writes the records, the picture of nearest images and the curve.
 
-        Raises ValueError for a snapshot of a run with other networks.
+        Raises ValueError for a snapshot of another run.
         """
+        began = time.monotonic()
         generator, config, facts = load_snapshot(path)
-        if config.model != from_dict(run.config()).model:
-            raise ValueError(f"{path} is not of the run in {run.folder}: its networks have other settings")
-        step = int(facts["step"])
+        refuse_foreign(path, config, run)
+        step, sha256 = int(facts["step"]), file_sha256(path)
         draws = [
             generated_images(
                 generator,
@@ -78,18 +92,47 @@ class Scorer:
             )
             for repeat in range(self.repeats)
         ]
+        warn = functools.partial(self.once, console.warn)
         with console.progress(f"scoring step {step:,}") as progress:
-            scores, found = score_images(draws, self.reference, self.extractor, progress=progress, warn=console.warn)
-        for record in score_records(scores, self.card(), step):
-            run.append(record)
+            scores, found = score_images(
+                draws, self.reference, self.extractor, progress=progress, warn=warn, say=console.say
+            )
+        seconds = round(time.monotonic() - began, 2)
+        run.append(*score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds))
         folder = run.folder / "evaluation"
-        save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest.png")
-        draw_curve(run, folder)
+        name = re.sub(r"[^\w.-]+", "-", self.extractor.name)
+        save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{name}.png")
+        for sentence in draw_curves(run, folder, warn=warn).left_out:
+            self.once(console.say, sentence)
         return scores
 
+    def once(self, say: Report, sentence: str) -> None:
+        """Says what has not been said by this scorer."""
+        if sentence not in self.said:
+            self.said.add(sentence)
+            say(sentence)
 
-def score_records(scores: Iterable[Score], card: Card, step: int | None = None) -> list[dict[str, Any]]:
-    """One record a metric, each with the card."""
+
+def refuse_foreign(path: Path, config: Config, run: Run) -> None:
+    """Raises ValueError, naming the settings, for a snapshot made with others than the run's."""
+    unlike = setting_differences(config, from_dict(run.config()))
+    listed = "; ".join(f"{name} {its} (not {ours})" for name, (its, ours) in unlike.items() if name in FIXED)
+    if listed:
+        raise ValueError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
+
+
+def score_records(
+    scores: Iterable[Score],
+    card: Card,
+    step: int | None = None,
+    *,
+    snapshot_sha256: str | None = None,
+    seconds: float | None = None,
+) -> list[dict[str, Any]]:
+    """One record a metric, each with the card, in which are the counts that this metric looked at.
+
+    ``seconds``: what the scoring took, all metrics together.
+    """
     return [
         {
             "kind": "score",
@@ -100,63 +143,84 @@ def score_records(scores: Iterable[Score], card: Card, step: int | None = None) 
             "spread": score.spread,
             "error": score.error,
             "floor": score.floor,
-            "card": card.to_dict(),
+            "floor_samples": score.floor_samples,
+            "seconds": seconds,
+            "snapshot_sha256": snapshot_sha256,
+            "card": dataclasses.replace(
+                card,
+                samples=score.samples,
+                reference_samples=score.reference_samples,
+                reference_split=reference_split(score.reference_samples, card.reference_count),
+            ).to_dict(),
         }
         for score in scores
     ]
 
 
-def scored_steps(run: Run, card: Card) -> set[int]:
-    """The steps that already have a score which may share an axis with one of this card."""
-    return {
-        record["step"]
-        for record in run.records()
-        if record.get("kind") == "score" and not differences(Card.from_dict(record["card"]), card)
+def reference_split(used: int, count: int) -> str:
+    """Which of the reference's images a metric looked at."""
+    return "all" if used == count else "random part" if used else "none"
+
+
+def scored_steps(
+    run: Run, card: Card, snapshots: Iterable[Path] | None = None, warn: Report = lambda sentence: None
+) -> set[int]:
+    """The steps of those snapshots (by default all) that, as they are now, have a score like one of this card, from the
+    same seed and as many draws."""
+    made = {
+        (score.step, score.record.get("snapshot_sha256"))
+        for score in read_scores(run, "frechet", warn)
+        if not differences(score.card, card) and (score.card.seed, score.card.repeats) == (card.seed, card.repeats)
     }
+    steps = {step for step, _ in made}  # only their files are worth reading
+    found = {path: int(path.stem) for path in (run.snapshots() if snapshots is None else snapshots)}
+    return {step for path, step in found.items() if step in steps and (step, file_sha256(path)) in made}
 
 
 def score_table(scores: Iterable[Score]) -> list[list[str]]:
-    """Rows for a terminal: metric, value with spread, what real images score."""
+    """Rows for a terminal: metric, value with spread or error, what real images score and how many of them."""
 
     def number(value: float) -> str:
-        return f"{value:.5f}" if abs(value) < 0.1 else f"{value:.3f}"
+        return (
+            f"{value:.3f}"
+            if abs(value) >= 0.1 or value == 0
+            else f"{value:.2e}"
+            if abs(value) < 1e-4
+            else f"{value:.5f}"
+        )
 
-    rows = [["metric", "value", "real images"]]
+    scores = list(scores)
+    halves = scores[0].floor_samples
+    half = f" ({halves:,} vs {halves:,})" if halves is not None else ""
+    rows = [["metric", "value", f"half of the real images against the other half{half}"]]
     for score in scores:
         value = number(score.value)
         if score.spread is not None:
             value += f" ± {number(score.spread)} over draws"
         elif score.error is not None:
             value += f" ± {number(score.error)}"
-        rows.append([score.label, value, "" if score.floor is None else number(score.floor)])
+        floor = "" if score.floor is None else number(score.floor)
+        if floor and score.floor_samples != halves:
+            floor += f" ({score.floor_samples:,} real images)"
+        rows.append([score.label, value, floor])
     return rows
 
 
 def best_step(run: Run, metric: str = "frechet") -> int:
-    """The step with the lowest score among those like the newest. Raises ValueError where there is none."""
-    return int(min(_newest_scores(run, metric), key=lambda record: record["value"])["step"])
+    """The step with the lowest score among the largest group of like ones. Raises ValueError where there is none."""
+    return min(scores_to_compare(run, metric), key=lambda score: float(score.record["value"])).step
 
 
 def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
-    """A metric of two runs, step by step. Raises ValueError, naming what differs, where their cards are unlike."""
-    scores = {str(run.folder): _newest_scores(run, metric) for run in (one, other)}
-    refuse_unlike((name, Card.from_dict(records[-1]["card"])) for name, records in scores.items())
-    columns = {name: {record["step"]: record["value"] for record in records} for name, records in scores.items()}
-    rows = [[f"{scores[str(one.folder)][-1]['label']}, at step", *columns]]
+    """A metric of two runs, step by step: of each the largest group of like scores.
+
+    Raises ValueError, naming what differs, where their cards are unlike.
+    """
+    scores = {str(run.folder): scores_to_compare(run, metric) for run in (one, other)}
+    refuse_unlike((name, found[-1].card) for name, found in scores.items())
+    columns = {name: {score.step: score.record["value"] for score in found} for name, found in scores.items()}
+    rows = [[f"{scores[str(one.folder)][-1].record['label']}, at step", *columns]]
     for step in sorted(set().union(*columns.values())):
         cells = [f"{column[step]:.4f}" if step in column else "not scored" for column in columns.values()]
         rows.append([f"{step:,}", *cells])
     return rows
-
-
-def _newest_scores(run: Run, metric: str) -> list[dict[str, Any]]:
-    """A run's scores of a metric with cards like the newest's, oldest first."""
-    scores = [r for r in run.records() if r.get("kind") == "score" and r["step"] is not None]
-    found = [record for record in scores if record["metric"] == metric]
-    if not found:
-        have = ", ".join(sorted({record["metric"] for record in scores})) or "none"
-        raise ValueError(
-            f"{run.folder} has no score {metric!r} (it has: {have}); `sagan evaluate {run.folder}` makes them"
-        )
-    newest = Card.from_dict(found[-1]["card"])
-    return [record for record in found if not differences(newest, Card.from_dict(record["card"]))]

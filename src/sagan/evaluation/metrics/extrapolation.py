@@ -43,6 +43,7 @@ def extrapolated_distance(
     generator: torch.Generator,
     points: int = 15,
     smallest: int | None = None,
+    factor: Tensor | None = None,
 ) -> Extrapolation:
     """The Fréchet distance of features (n, dim) to ``reference``, extrapolated to infinitely many images.
 
@@ -51,6 +52,7 @@ def extrapolated_distance(
 
     generator: on the CPU; draws the subsets.
     smallest: more than dim, where the line begins to be one; by default a quarter of n, but at least 2 dim.
+    factor: `covariance_factor(reference)` where it is known already.
     Raises ValueError for too few images or points.
     """
     count, dim = check_features(features).shape
@@ -67,7 +69,7 @@ def extrapolated_distance(
             f"than the smallest subset, got {count:,} images and a smallest subset of {smallest:,}: score more images"
         )
     sizes = [smallest + (count - smallest) * point // (points - 1) for point in range(points)]
-    factor = covariance_factor(reference)
+    factor = covariance_factor(reference) if factor is None else factor
     distances = [
         frechet_distance(Moments.of(subset(features, size, generator)), reference, factor=factor) for size in sizes
     ]

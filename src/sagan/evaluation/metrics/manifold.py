@@ -42,14 +42,19 @@ class ManifoldScores:
     coverage: float
 
 
-def manifold_scores(real: Tensor, fake: Tensor, *, nearest_k: int = 5, block: int = BLOCK) -> ManifoldScores:
+def manifold_scores(
+    real: Tensor, fake: Tensor, *, nearest_k: int = 5, real_radii: Tensor | None = None, block: int = BLOCK
+) -> ManifoldScores:
     """Precision, recall, density and coverage of fake (m, dim) against real (n, dim), as the ``prdc`` package has them.
 
     All four depend on n and m: compare like with like. A point on the rim of a ball is outside of it, as in ``prdc``
     (Kynkäänniemi et al. count it as inside; the two differ on exact copies only). No matrix of n x m is kept.
+
+    real_radii: `radii(real, nearest_k)` where they are known already.
     """
     check_pair(real, fake)
-    real_radii, fake_radii = radii(real, nearest_k, block=block), radii(fake, nearest_k, block=block)
+    real_radii = radii(real, nearest_k, block=block) if real_radii is None else real_radii
+    fake_radii = radii(fake, nearest_k, block=block)
     balls_around_fake = torch.zeros(len(fake), dtype=torch.int64, device=fake_radii.device)  # the real balls it is in
     recalled, covered = [], []
     for rows, real_radius in zip(real.split(block), real_radii.split(block), strict=True):
