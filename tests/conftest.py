@@ -1,10 +1,7 @@
-import os
-
 import pytest
 import torch
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # the workers share the cores; two threads in each would wait for one another
+torch.set_num_threads(1)  # the tensors are tiny and the workers share the cores: threads would only wait for each other
 
 
 def pytest_collection_modifyitems(items):

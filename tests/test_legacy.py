@@ -23,14 +23,6 @@ TEST = "--train False --pretrained_model 996975 --batch_size 64 --imsize 64 --ve
 TINY = "--dataset celeb --adv_loss hinge --imsize 64 --batch_size 8 --g_conv_dim 8 --d_conv_dim 8 --version v"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make_pictures(folder):
     pictures = folder / "data" / "CelebA" / "img_align_celeba" / "img_align_celeba"
     pictures.mkdir(parents=True)

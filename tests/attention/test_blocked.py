@@ -22,15 +22,6 @@ PATTERNS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Thousands of tiny tiles: on a busy machine threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def inputs(pattern, dtype=torch.float64, batch=3, heads=2, dim=4, value_dim=5, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shapes = (pattern.queries, dim), (pattern.keys, dim), (pattern.keys, value_dim)

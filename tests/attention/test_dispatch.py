@@ -72,15 +72,6 @@ def output_and_gradients(function, qkv, grad):
     return [out, *torch.autograd.grad(out, qkv, grad)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Thousands of tiny tiles: on a busy machine threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=CPU_BACKENDS)
 def backend(request, monkeypatch):
     monkeypatch.setattr(blocked, "_default_tile", lambda device: 300)  # partial tiles on these small maps

@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import sagan.cli
@@ -50,14 +49,6 @@ KINDS = {
 def tiny(**changes):
     """The words of a tiny run, with changes."""
     return ["train", *(f"--{name}={value}" for name, value in (TINY | changes).items())]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -22,13 +22,9 @@ SMALL_SCORES = ("--eval_num", "25", "--extractor", "random-conv")
 
 
 @pytest.fixture(autouse=True)
-def small_and_alone(tmp_path, monkeypatch):
+def in_a_folder_with_few_faces(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sagan.training.start, "FACES", 60)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def command(line):

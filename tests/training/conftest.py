@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 
 from sagan.config import Config, GameConfig, ModelConfig, RunConfig, override, to_dict
 from sagan.console import Console
@@ -43,15 +42,6 @@ def make_store(folder, count=40, seed=0):
     images = np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
     np.save(folder / f"images{seed}.npy", images)
     return open_or_prepare(open_source(folder / f"images{seed}.npy"), Recipe(16), folder / "prepared")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors gain nothing from a second thread, and on a busy machine wait for it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
