@@ -17,7 +17,7 @@ ROWS = [  # from the top of the house down
     ["models"],
     ["layers", "config"],
     ["attention", "losses", "data", "evaluation", "runs", "distributed", "randomness", "images", "console", "flags"],
-    ["files"],
+    ["files", "precision"],
 ]
 
 

@@ -12,8 +12,9 @@ import datetime
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
+from sagan.attention import Masking
 from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, override, settings
 from sagan.console import Console, run_safely
 from sagan.flags import convert, did_you_mean
@@ -25,8 +26,6 @@ from sagan.training.imported import SPAN_0, import_pair, load_published_discrimi
 from sagan.training.loop import choose_device
 from sagan.training.start import resume_run, start_run
 from sagan.viewing.samples import write_samples
-
-Masking = Literal["before", "after"]
 
 _FOLDERS = {"model_save": "models", "sample": "samples", "log": "logs", "attn": "attn"}
 

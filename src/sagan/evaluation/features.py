@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from sagan.evaluation import inception
-from sagan.evaluation.precision import full_precision
 from sagan.evaluation.resize import CLEAN, TF1, Resize
 from sagan.evaluation.weights import (
     INCEPTION,
@@ -32,6 +31,7 @@ from sagan.evaluation.weights import (
     read_weights,
     tensors_sha256,
 )
+from sagan.precision import full_precision
 
 BATCH_SIZE = 32
 INCEPTION_LABEL = "FID"  # for the published weights of 2015 and nothing else

@@ -92,7 +92,7 @@ class SpectralConvTranspose2d(SpectralNorm, nn.ConvTranspose2d):
         nn.ConvTranspose2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding)
         self._start_spectral_norm(row_dim=1 if norm_axis == "output" else 0)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # no output_size: the padding decides it
         return F.conv_transpose2d(x, self.normalized_weight(), self.bias, self.stride, self.padding)  # type: ignore[arg-type]
 
 

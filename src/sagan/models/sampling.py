@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from sagan.evaluation.precision import full_precision
 from sagan.images import to_uint8
+from sagan.precision import full_precision
 from sagan.randomness import latents
 
 

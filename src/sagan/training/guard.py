@@ -33,13 +33,18 @@ class FiniteWatch:
         self.unseen.append((step, measured))
 
     def check(self) -> None:
-        """Raises `Diverged`, naming the first step and value that went wrong, unless all is finite."""
+        """Raises `Diverged`, naming the first step and value that went wrong, unless all is finite.
+
+        Looks only when there was a step since it last looked.
+        """
+        if not self.unseen:
+            return
         for step, measured in self.unseen:
             for name, value in measured.items():
                 if not math.isfinite(value):
                     raise self._diverged(f"{name} is {float(value)} at step {step:,}")
         for name, network in self.networks.items():
-            if not all_finite(network) and self.unseen:
+            if not all_finite(network):
                 raise self._diverged(f"the {name}'s weights are no longer numbers after step {self.unseen[-1][0]:,}")
         self.unseen.clear()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
+from sagan.attention import Masking
 from sagan.config import Config, DataConfig, ModelConfig, Span, override, to_dict, with_absolute_paths
 from sagan.console import Console
 from sagan.layers.spectral_norm import power_iterate
@@ -19,8 +19,6 @@ from sagan.runs import Run, check_free
 from sagan.training.checkpoint import save_checkpoint
 from sagan.training.loop import Training, save_generator
 from sagan.training.start import choose_source
-
-Masking = Literal["before", "after"]
 
 SPAN_0 = (
     "span 0 here is full attention, no mask at all; the published program's own --span 0 masked the pixel itself: for "
