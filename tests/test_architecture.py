@@ -11,13 +11,13 @@ PACKAGE = Path(sagan.__file__).parent
 
 ROWS = [  # from the top of the house down
     ["cli", "legacy"],
-    ["gallery", "experiments", "doctor"],
+    ["gallery", "experiments", "bench", "doctor"],
     ["training", "evaluation.evaluate", "viewing", "export"],
     ["models.build", "presets"],
     ["models"],
     ["layers", "config"],
     ["attention", "losses", "data", "evaluation", "runs", "distributed", "randomness", "images", "console", "flags"],
-    ["files", "precision"],
+    ["files", "precision", "devices"],
 ]
 
 

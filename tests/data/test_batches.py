@@ -85,6 +85,47 @@ def test_channels_last_changes_the_memory_and_not_the_values():
     assert torch.equal(plain, other)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("resident", [False, True])
+def test_labels_are_those_of_the_images_in_every_epoch_on_every_rank(dtype, world_size, resident, tmp_path):
+    np.save(tmp_path / "labels.npy", (np.arange(COUNT) ** 2 % 7).astype(dtype))
+    labels = np.load(tmp_path / "labels.npy", mmap_mode="r")
+    for rank in range(world_size):
+        batches = Batches(IMAGES, 6, shuffled, "cpu", resident, rank=rank, world_size=world_size, labels=labels)
+        for i in (0, 1, 2, 3, 8, 4, 11, 0):  # of four epochs
+            given = batches.labels(i)
+            assert (given.dtype, given.shape) == (torch.int64, (6 // world_size,))
+            assert given.tolist() == [number**2 % 7 for number in numbers(batches.batch(i))]
+
+
+def test_what_the_caller_does_to_labels_does_not_reach_the_store():
+    labels = np.arange(COUNT)
+    batches = Batches(IMAGES, 5, shuffled, labels=labels)
+    batches.labels(0).zero_()
+    assert np.array_equal(labels, np.arange(COUNT))
+    assert batches.labels(0).tolist() == numbers(batches.batch(0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros(22, np.int64), r"labels must be whole numbers of shape \(23,\), .* got int64 of shape \(22,\)"),
+        (np.zeros((23, 1), np.int64), r"got int64 of shape \(23, 1\)"),
+        (np.zeros(23), "got float64"),
+        (np.arange(23) - 1, "labels must be 0 or more, got -1"),
+    ],
+)
+def test_labels_that_do_not_fit_the_images_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(IMAGES, 5, shuffled, labels=labels)
+
+
+def test_labels_asked_of_batches_without_them_are_refused():
+    with pytest.raises(ValueError, match="these batches have no labels"):
+        Batches(IMAGES, 5, shuffled).labels(0)
+
+
 def test_an_order_that_is_no_permutation_is_refused():
     for order in (torch.zeros(COUNT, dtype=torch.int64), torch.arange(COUNT - 1)):
         batches = Batches(IMAGES, 5, lambda epoch, order=order: order)

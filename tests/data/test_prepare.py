@@ -2,12 +2,14 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,17 +19,22 @@ from PIL import Image
 
 import sagan.data.prepare as module
 from sagan.data.prepare import Recipe, open_or_prepare, prepare, store_folder
-from sagan.data.sources import open_source
+from sagan.data.sources import Source, open_source
 from sagan.data.store import Store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 quiet = {"report": lambda sentence: None}
 
 
-class Pictures:
-    """A source of random pictures, kept in nothing: image i is a function of i. Those in ``bad`` cannot be read."""
+KINDS = ("wasp", "ant", "bee", "fly")
 
-    def __init__(self, count=30, bad=(), identity="pictures:1", width=20, height=16):
+
+class Pictures(Source):
+    """A source of random pictures, kept in nothing: image i is a function of i. Those in ``bad`` cannot be read; their
+    classes are the ``kinds`` in turn."""
+
+    def __init__(self, count=30, bad=(), identity="pictures:1", width=20, height=16, kinds=KINDS):
+        self.kinds, self.no_classes = kinds, "" if kinds else "they are all of a kind"
         self.count, self.bad, self.identity = count, set(bad), identity
         self.width, self.height = width, height
         self.description = f"{count} pictures"
@@ -40,6 +47,9 @@ class Pictures:
     def name(self, index):
         return f"picture {index}"
 
+    def class_of(self, index):
+        return self.kinds[index % len(self.kinds)] if self.kinds else None
+
     def read(self, index):
         self.reads += 1
         if index == self.stop_at:
@@ -50,7 +60,7 @@ class Pictures:
         return Image.fromarray(pixels)
 
 
-class First:
+class First(Source):
     """The first few images of another source."""
 
     def __init__(self, source, count):
@@ -158,7 +168,7 @@ def test_the_store_does_not_depend_on_the_number_of_workers(workers, chunks, tmp
 
 def test_meta_says_what_the_store_is(tmp_path):
     store = prepare(Pictures(10, bad=[4]), Recipe(8, "12", "lanczos"), tmp_path / "store", **quiet)
-    assert set(content(store.folder)) == {"images.npy", "meta.json"}
+    assert set(content(store.folder)) == {"images.npy", "labels.npy", "meta.json"}
     expected = {
         "format": 1,
         "identity": "pictures:1",
@@ -170,6 +180,7 @@ def test_meta_says_what_the_store_is(tmp_path):
         "crop": "12",
         "filter": "lanczos",
         "pixels": "uint8 NHWC RGB",
+        "classes": ["ant", "bee", "fly", "wasp"],
         "skipped": [{"name": "picture 4", "reason": "cannot be read: it is bad"}],
     }
     assert {key: store.meta[key] for key in expected} == expected
@@ -264,6 +275,141 @@ def test_a_prepared_store_is_used_without_writing_beside_it(tmp_path, monkeypatc
     assert open_or_prepare(Pictures(3), Recipe(8), tmp_path / "root").count == 3
 
 
+# ---- classes
+
+DAMAGED = ("ant/1.png", "dog/0.png", "dog/old/2.png", "elk/0.png")  # all that there is of elk
+WHOLE = ("ant/0.png", "ant/2.png", "bat/deep/er/0.png", "cat/0.png", "cat/1.png", "dog/1.png", "dog/old/1.png")
+
+
+def colour(number):
+    """A colour for each image of WHOLE, so that a pixel tells the image and its class."""
+    return 10 * number, 255 - number, 7
+
+
+def menagerie(folder, kind, above="", backwards=False):
+    """WHOLE and DAMAGED as a folder or a zip, below the folders ``above``, written in one order or the other."""
+    files = dict.fromkeys(DAMAGED, b"not an image") | {"notes/read.txt": b"no class: there is no image here"}
+    for number, name in enumerate(WHOLE):
+        buffer = io.BytesIO()
+        Image.new("RGB", (9, 9), colour(number)).save(buffer, "PNG")
+        files[name] = buffer.getvalue()
+    files = {above + name: files[name] for name in sorted(files, reverse=backwards)}
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "zip":
+        with zipfile.ZipFile(folder / "zoo.zip", "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        return open_source(folder / "zoo.zip")
+    for name, data in files.items():
+        (folder / "zoo" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "zoo" / name).write_bytes(data)
+    return open_source(folder / "zoo")
+
+
+def pairs(store):
+    """Which image has which class, read from pixels and labels alone."""
+    numbers = [colour(number) for number in range(len(WHOLE))]
+    places = [numbers.index(tuple(image[0, 0].tolist())) for image in store.images]
+    return [(WHOLE[place], store.classes[label]) for place, label in zip(places, store.labels, strict=True)]
+
+
+ANIMALS = [(name, name[:3]) for name in WHOLE]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_labels_are_the_folders_of_the_images_that_were_kept(kind, chunks, tmp_path):
+    store = prepare(menagerie(tmp_path, kind), Recipe(8), tmp_path / "store", **quiet)
+    assert [entry["name"].endswith(name) for entry, name in zip(store.skipped, DAMAGED, strict=True)] == [True] * 4
+    assert store.classes == ("ant", "bat", "cat", "dog")  # not elk, of which nothing is left
+    assert pairs(store) == ANIMALS
+    assert isinstance(store.labels, np.memmap)
+    assert store.labels.dtype == np.int64
+    assert np.array_equal(np.load(store.folder / "labels.npy"), store.labels)
+    assert store.no_classes == ""
+
+
+def test_folder_and_zip_and_the_order_of_writing_make_no_difference(tmp_path):
+    stores = []
+    for kind in ("folder", "zip"):
+        for above, backwards in (("", False), ("", True), ("zoo/train/", True)):
+            source = menagerie(tmp_path / str(len(stores)), kind, above, backwards)
+            stores.append(prepare(source, Recipe(8), tmp_path / f"store{len(stores)}", **quiet))
+    assert {(store.hash, store.classes, tuple(store.labels.tolist())) for store in stores} == {
+        (stores[0].hash, ("ant", "bat", "cat", "dog"), (0, 0, 1, 2, 2, 3, 3))
+    }
+
+
+@pytest.mark.parametrize("bad", [[], [0], [29], [2, 11, 12, 13, 14, 15], range(1, 30), [i for i in range(30) if i % 4]])
+def test_labels_stay_with_their_images_whatever_is_skipped(bad, chunks, tmp_path):
+    source = Pictures(bad=bad)
+    store = prepare(source, Recipe(8), tmp_path / "store", **quiet)
+    kept = [i for i in range(30) if i not in set(bad)]
+    assert [store.classes[label] for label in store.labels] == [KINDS[i % 4] for i in kept]
+    assert store.classes == tuple(sorted({KINDS[i % 4] for i in kept}))
+
+
+def test_the_classes_do_not_change_the_pixels_or_their_hash(tmp_path):
+    with_classes = prepare(Pictures(bad=[3]), Recipe(8), tmp_path / "with", **quiet)
+    without = prepare(Pictures(bad=[3], kinds=()), Recipe(8), tmp_path / "without", **quiet)
+    assert set(content(without.folder)) == {"images.npy", "meta.json"}
+    assert "classes" not in without.meta
+    assert (without.classes, without.labels) == ((), None)
+    assert without.hash == with_classes.hash
+    with pytest.raises(ValueError, match="^no classes are known of 30 pictures: they are all of a kind$"):
+        without.needed_labels()
+    assert with_classes.needed_labels() is with_classes.labels
+
+
+def test_why_there_are_no_classes_is_said(tmp_path):
+    for name in ("a/1.png", "b/2.png", "stray.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / name)
+    for _ in ("prepared", "opened"):
+        store = prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store")
+        with pytest.raises(
+            ValueError, match=r"of 3 PNG files under .*: stray\.png lies beside folders of images; move it"
+        ):
+            store.needed_labels()
+
+
+def age(folder):
+    """Makes of a store what an earlier version, which knew no classes, would have made."""
+    (folder / "labels.npy").unlink()
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta["classes"]
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+    return content(folder)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_store_without_labels_opens_and_gets_them_from_its_source_without_decoding(kind, tmp_path, monkeypatch):
+    source = menagerie(tmp_path, kind)
+    made = prepare(source, Recipe(8), tmp_path / "store", **quiet)
+    before = age(made.folder)
+    alone = Store.open(made.folder)
+    assert (alone.classes, alone.labels, alone.hash) == ((), None, made.hash)
+    with pytest.raises(ValueError, match="the store has no labels"):
+        alone.needed_labels()
+    monkeypatch.setattr(source, "read", lambda index: pytest.fail("decoded"))
+    store = prepare(source, Recipe(8), tmp_path / "store")
+    assert pairs(store) == ANIMALS
+    assert (store.classes, store.hash) == (made.classes, made.hash)
+    assert content(store.folder) == before  # which may lie on a read-only disk
+
+
+def test_a_store_without_labels_whose_source_has_moved_tells_no_wrong_ones(tmp_path):
+    made = prepare(menagerie(tmp_path, "folder"), Recipe(8), tmp_path / "store", **quiet)
+    age(made.folder)
+    (tmp_path / "else").mkdir()
+    moved = (tmp_path / "zoo").rename(tmp_path / "else" / "zoo")
+    store = prepare(open_source(moved), Recipe(8), tmp_path / "store")
+    assert (store.classes, store.labels, store.hash) == ((), None, made.hash)
+    with pytest.raises(
+        ValueError, match=r"names of skipped images .* any more; delete the folder and prepare it again"
+    ):
+        store.needed_labels()
+
+
 # ---- interruptions
 
 
@@ -295,6 +441,47 @@ def test_it_may_be_interrupted_again_and_again(chunks, tmp_path):
     source.stop_at = None
     prepare(source, Recipe(8), tmp_path / "store", **quiet)
     assert content(tmp_path / "store") == reference(tmp_path)
+
+
+def test_labels_are_right_after_an_interruption_and_a_move(chunks, tmp_path):
+    menagerie(tmp_path, "folder")
+
+    def stop(done, total):
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(open_source(tmp_path / "zoo"), Recipe(8), tmp_path / "store", progress=stop, **quiet)
+    (tmp_path / "else").mkdir()
+    moved = (tmp_path / "zoo").rename(tmp_path / "else" / "zoo")
+    said = []
+    store = prepare(open_source(moved), Recipe(8), tmp_path / "store", report=said.append)
+    assert said[0] == "going on with an interrupted preparation: 8 of 11 images are done"
+    assert pairs(store) == ANIMALS
+
+
+def test_a_partial_of_an_earlier_version_is_not_gone_on_from(chunks, tmp_path):
+    source, journal = Pictures(bad=[2, 11]), tmp_path / "store.partial" / "journal.jsonl"
+    source.stop_at = 20
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, Recipe(8), tmp_path / "store", **quiet)
+    first, *lines = map(json.loads, journal.read_text().splitlines())
+    old = [first, *({key: value for key, value in line.items() if key != "unused"} for line in lines)]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in old))
+    source.stop_at = None
+    prepare(source, Recipe(8), tmp_path / "store", **quiet)
+    assert content(tmp_path / "store") == reference(tmp_path)
+
+
+def test_labels_of_a_partial_do_not_stay_for_another_source(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(Pictures(), Recipe(8), tmp_path / "store", **quiet)
+    assert (tmp_path / "store.partial" / "labels.npy").exists()
+    store = prepare(Pictures(identity="others:1", kinds=()), Recipe(8), tmp_path / "store", **quiet)
+    assert set(content(store.folder)) == {"images.npy", "meta.json"}
+    assert store.labels is None
 
 
 @pytest.mark.parametrize("step", ["write_all", "rename", "fsync"])

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -167,6 +168,63 @@ def test_the_identity_changes_when_the_images_do_and_not_when_the_folder_moves(c
         put(root / "0.png", picture(9))
         os.utime(root / "0.png", ns=(state.st_atime_ns, state.st_mtime_ns + 1_000_000))
     assert open_source(root).identity != before
+
+
+# ---- classes
+
+
+def tree(kind: str, folder: Path, *names: str) -> Source:
+    """A folder or a zip of images with these names, in which nothing but the names is right."""
+    if kind == "zip":
+        with zipfile.ZipFile(folder / "set.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, b"x")
+        return open_source(folder / "set.zip")
+    for name in names:
+        (folder / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "set" / name).write_bytes(b"x")
+    return open_source(folder / "set")
+
+
+def classes(source: Source) -> list[str | None]:
+    return [source.class_of(i) for i in range(len(source))]
+
+
+@pytest.mark.parametrize("above", ["", "set/", "train/images/"])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_the_class_of_an_image_is_the_first_folder_that_not_all_images_share(kind, above, tmp_path):
+    names = ["dog/1.png", "cat/old/2.png", "cat/old/cat/3.png", "a b/é.png", "cat/1.png", "a/.b/no.png"]
+    source = tree(kind, tmp_path, *(above + name for name in names), "notes.txt", "__MACOSX/x/1.png", "none/read.txt")
+    assert classes(source) == ["a b", "cat", "cat", "cat", "dog"]
+    assert source.no_classes == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["1.png", "2.png"], "its images lie in one folder, not in a folder for each class"),
+        (["cat/old/1.png", "cat/old/2.png"], "its images lie in one folder"),
+        (["a/b/only.png"], "its images lie in one folder"),
+        (
+            ["cat/1.png", "dog/2.png", "zz.png"],
+            r"^zz\.png lies beside folders of images; move it into the folder of its",
+        ),
+        (["x/0.png", "x/cat/1.png", "x/dog/2.png"], r"^x/0\.png lies beside folders of images"),
+        (["x/0.png", "x/cat/1.png"], r"^x/0\.png lies beside"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_images_that_no_folder_tells_apart_have_no_classes(kind, names, why, tmp_path):
+    source = tree(kind, tmp_path, *names)
+    assert classes(source) == [None] * len(names)
+    assert re.search(why, source.no_classes)
+
+
+@pytest.mark.parametrize("kind", ["lmdb", "npy"])
+def test_databases_and_arrays_have_no_classes(kind, tmp_path):
+    source = make_source(kind, tmp_path)
+    assert classes(source) == [None] * 4
+    assert source.no_classes == "only a folder or a zip with a folder for each class has classes"
 
 
 # ---- pixels

@@ -57,6 +57,51 @@ def test_a_store_describes_itself(tmp_path):
     assert "squashed" in prepare(source, Recipe(8, "squash"), tmp_path / "c", report=lambda _: None).describe()
 
 
+def test_a_store_says_how_many_classes_it_has(tmp_path):
+    for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png")):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "set" / name)
+    recipe, silent = Recipe(8), {"report": lambda _: None}
+    store = prepare(open_source(tmp_path / "set"), recipe, tmp_path / "two")
+    assert store.describe().startswith("3 images of 8x8 in 2 classes from 3 PNG files under ")
+    (tmp_path / "set" / "a" / "1.png").write_bytes(b"")
+    store = prepare(open_source(tmp_path / "set"), recipe, tmp_path / "one", **silent)
+    assert (store.classes, store.labels.tolist()) == (("b",), [0, 0])
+    assert store.describe().startswith("2 images of 8x8 from 3 PNG files under ")
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """The folder of a store of three images in two classes."""
+    for name in ("a/1.png", "b/1.png", "b/2.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / name)
+    return prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store").folder
+
+
+def write_labels(folder, labels):
+    np.save(folder / "labels.npy", np.array(labels))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "labels.npy").unlink(), "it has no labels.npy"),
+        (lambda f: (f / "labels.npy").write_bytes(b""), r"labels\.npy is damaged"),
+        (lambda f: (f / "labels.npy").write_bytes((f / "labels.npy").read_bytes()[:-1]), r"labels\.npy is damaged"),
+        (lambda f: write_labels(f, [0, 1]), r"it is not 3 labels, but int64 of shape \(2,\)"),
+        (lambda f: write_labels(f, [0.0, 1.0, 1.0]), r"it is not 3 labels, but float64 of shape \(3,\)"),
+        (lambda f: write_labels(f, [0, 1, 2]), "a label is not one of the 2 classes"),
+        (lambda f: write_labels(f, [0, 1, -1]), "a label is not one of the 2 classes"),
+    ],
+)
+def test_labels_that_are_not_whole_are_refused(damage, message, labelled):
+    assert Store.open(labelled).labels.tolist() == [0, 1, 1]
+    damage(labelled)
+    with pytest.raises(ValueError, match=f"{message}.*prepare it again"):
+        Store.open(labelled)
+
+
 def change_meta(folder, **changes):
     meta = json.loads((folder / "meta.json").read_text())
     meta.update(changes)

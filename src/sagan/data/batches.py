@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from sagan.devices import send
 
 
 class Batches:
@@ -22,6 +25,7 @@ class Batches:
     resident: keep all images on ``device`` as uint8; None: on CUDA, when they take less than half of its free memory.
     rank, world_size: this process takes the ``rank``-th of ``world_size`` equal parts of every batch.
     channels_last: the memory format of the batches, for convolutions that prefer it; the values are the same.
+    labels: the class of each image, whole numbers from 0 of shape (count,), an array or a memory map; None: no classes.
     """
 
     def __init__(
@@ -35,9 +39,13 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         channels_last: bool = False,
+        labels: npt.NDArray[np.integer[Any]] | None = None,
     ) -> None:
         check(images, batch_size, rank, world_size)
+        if labels is not None:
+            check_labels(labels, len(images))
         self.images = images
+        self._labels = labels
         self.device = torch.device(device)
         self.permutation = permutation
         self.batch_size = batch_size
@@ -56,12 +64,21 @@ class Batches:
         """This rank's part of batch ``index``: float32 in [-1, 1], shape (batch_size / world_size, 3, h, w)."""
         chosen = self.chosen(index)
         if self._on_device is not None:
-            pixels = self._on_device[chosen.to(self.device)]
+            pixels = self._on_device[send(chosen, self.device)]
         else:
-            pixels = torch.from_numpy(self.images[chosen.numpy()]).to(self.device)
+            pixels = send(torch.from_numpy(self.images[chosen.numpy()]), self.device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         pixels = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # while a pixel is a byte, not four
         return pixels.float().div_(127.5).sub_(1)
+
+    def labels(self, index: int) -> Tensor:
+        """The class of each image of ``batch(index)``: int64, shape (batch_size / world_size,), on the device.
+
+        Raises ValueError when these batches were made without labels.
+        """
+        if self._labels is None:
+            raise ValueError("these batches have no labels: give Batches the labels of its images")
+        return send(torch.from_numpy(self._labels[self.chosen(index).numpy()]).long(), self.device)
 
     def chosen(self, index: int) -> Tensor:
         """The numbers of the images in this rank's part of batch ``index``, int64, on the CPU."""
@@ -99,6 +116,16 @@ def check(images: npt.NDArray[np.uint8], batch_size: int, rank: int, world_size:
             f"batch_size is {batch_size} but the data set has only {len(images)} images: "
             f"use --batch_size {len(images)} or less, or more images"
         )
+
+
+def check_labels(labels: npt.NDArray[np.integer[Any]], count: int) -> None:
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (count,):
+        raise ValueError(
+            f"labels must be whole numbers of shape ({count},), one for each image, "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
+    if labels.min() < 0:
+        raise ValueError(f"labels must be 0 or more, got {labels.min()} (0 is the first class)")
 
 
 def fits(nbytes: int, device: torch.device) -> bool:

@@ -3,6 +3,9 @@
 The store grows in ``FOLDER.partial`` and is renamed at the end, so a folder without that ending is always whole. A
 journal beside the pixels records, chunk by chunk, how far the source was read and the hash of all pixels up to there;
 what the journal does not vouch for is cut off before going on.
+
+The classes of the images follow from the source's names alone. They are numbered at the end, over the images that were
+kept; a store made before there were classes is given them, in memory, when it is opened with its source.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import io
 import json
 import logging
 import os
@@ -18,10 +22,12 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 import PIL
 from PIL import Image
 
@@ -212,7 +218,11 @@ def make(
             report(
                 f"{partial.enlarged:,} images were smaller than {recipe.size}x{recipe.size} pixels and were enlarged"
             )
-        partial.finish(folder, meta_of(source, recipe, partial))
+        meta = meta_of(source, recipe, partial)
+        labels = None
+        if not source.no_classes:
+            meta["classes"], labels = number_classes(source, partial.kept())
+        partial.finish(folder, meta, labels)
 
 
 def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) -> Iterator[Prepared]:
@@ -258,7 +268,37 @@ def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
         )
     if strict and store.skipped:
         raise ValueError(refusal(store.skipped[0]) + f"; the store {folder} was prepared without --strict")
-    return store
+    return store if store.labels is not None else with_classes(store, source)
+
+
+# ---- classes
+
+
+def number_classes(source: Source, kept: list[int]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The sorted names of the classes of the images ``kept``, and the number of each image's class among them.
+
+    A class none of whose images was kept is no class.
+    """
+    names = [source.class_of(index) for index in kept]
+    assert None not in names, "a source with classes has one for every image"
+    classes = sorted(set(map(str, names)))
+    number = {name: i for i, name in enumerate(classes)}
+    return classes, np.array([number[str(name)] for name in names], dtype=np.int64)
+
+
+def with_classes(store: Store, source: Source) -> Store:
+    """A store without labels, with the classes of its source; nothing is written. They cannot be told when images were
+    skipped whose names are not those of the source any more, because its folder has moved since.
+    """
+    if source.no_classes:
+        return replace(store, no_classes=source.no_classes)
+    skipped = {entry["name"] for entry in store.skipped}
+    kept = [index for index in range(len(source)) if source.name(index) not in skipped]
+    if len(kept) != store.count:
+        moved = f"the names of skipped images in {store.folder} are not those of the source any more"
+        return replace(store, no_classes=f"{moved}; {AGAIN}")
+    classes, labels = number_classes(source, kept)
+    return replace(store, meta={**store.meta, "classes": classes}, labels=labels, no_classes="")
 
 
 # ---- the half-made store
@@ -268,18 +308,21 @@ class Partial:
     """The half-made store in a folder of its own: ``images.npy`` with a count of 0, and ``journal.jsonl``.
 
     The journal's first line is the key of source and recipe; each line after it vouches for one chunk: images of the
-    source ``read``, images in the store, those newly skipped, and the SHA-256 of all pixels so far. Opening goes on
-    from the last chunk whose pixels are there and have that hash, or starts clean when the key is another.
+    source ``read``, images in the store, those newly skipped and, as ``unused``, their numbers in the source, and the
+    SHA-256 of all pixels so far. Opening goes on from the last chunk whose pixels are there and have that hash, or
+    starts clean when the key is another.
     """
 
     def __init__(self, folder: Path, key: dict[str, Any], size: int, report: Report) -> None:
         self.folder, self.size = folder, size
         self.read = self.count = self.enlarged = 0
         self.skipped: list[dict[str, str]] = []
+        self.unused: list[int] = []  # the numbers of the skipped images in the source
         self.hash = hashlib.sha256()
         self.chunk: list[Prepared] = []
         self.chunk_images = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // image_bytes(size)))
         folder.mkdir(exist_ok=True)
+        (folder / "labels.npy").unlink(missing_ok=True)  # of who was stopped at the very end; finish writes ours
         self.pixels = open_to_change(folder / "images.npy")
         self.journal = open_to_change(folder / "journal.jsonl")
         first = json.dumps(key).encode() + b"\n"
@@ -305,7 +348,7 @@ class Partial:
                 entry = json.loads(line) if line.endswith(b"\n") else None
             except ValueError:
                 entry = None
-            if entry is None:
+            if entry is None or "unused" not in entry:  # as an earlier version left it
                 break
             digest = self.hash.copy()
             digest.update(self.pixels.read((entry["count"] - self.count) * image_bytes(self.size)))
@@ -314,8 +357,14 @@ class Partial:
             self.hash = digest
             self.read, self.count, self.enlarged = entry["read"], entry["count"], entry["enlarged"]
             self.skipped += entry["skipped"]
+            self.unused += entry["unused"]
             good += len(line)
         return good
+
+    def kept(self) -> list[int]:
+        """The numbers in the source of the images in the store, in its order."""
+        unused = set(self.unused)
+        return [index for index in range(self.read) if index not in unused]
 
     def add(self, image: Prepared) -> None:
         self.chunk.append(image)
@@ -333,30 +382,33 @@ class Partial:
         write_all(self.pixels, pixels)
         os.fsync(self.pixels.fileno())
         self.hash.update(pixels)
+        unused = [index for index, image in enumerate(self.chunk, self.read) if image.pixels is None]
+        self.unused += unused
         self.read += len(self.chunk)
         self.count += len(made)
         self.enlarged += sum(image.enlarged for image in self.chunk)
-        unused = len(self.chunk) - len(made)
         entry = {
             "read": self.read,
             "count": self.count,
             "enlarged": self.enlarged,
-            "skipped": self.skipped[len(self.skipped) - unused :],
+            "skipped": self.skipped[len(self.skipped) - len(unused) :],
+            "unused": unused,
             "sha256": self.hash.hexdigest(),
         }
         write_all(self.journal, json.dumps(entry).encode() + b"\n")
         os.fsync(self.journal.fileno())
         self.chunk = []
 
-    def finish(self, folder: Path, meta: dict[str, Any]) -> None:
-        """Fill in the count, write ``meta.json`` and give the folder its name: from here on it is a store."""
+    def finish(self, folder: Path, meta: dict[str, Any], labels: npt.NDArray[np.int64] | None) -> None:
+        """Fill in the count, write the labels (if any) and ``meta.json``, and give the folder its name: from here on it
+        is a store."""
         self.pixels.seek(0)
         write_all(self.pixels, array_header(self.count, self.size))
         os.fsync(self.pixels.fileno())
         self.close()
-        with (self.folder / "meta.json").open("wb", buffering=0) as file:
-            write_all(file, json.dumps(meta, indent=1).encode() + b"\n")
-            os.fsync(file.fileno())
+        if labels is not None:
+            write_new(self.folder / "labels.npy", array_file(labels))
+        write_new(self.folder / "meta.json", json.dumps(meta, indent=1).encode() + b"\n")
         self.folder.rename(folder)
         (folder / "journal.jsonl").unlink()
 
@@ -375,6 +427,19 @@ def cut(file: IO[bytes], length: int) -> None:
     """Make ``length`` the end of the file and the place where writing goes on."""
     file.truncate(length)
     file.seek(length)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    with path.open("wb", buffering=0) as file:
+        write_all(file, data)
+        os.fsync(file.fileno())
+
+
+def array_file(array: npt.NDArray[np.int64]) -> bytes:
+    """What ``numpy.save`` writes for the array."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def write_all(file: IO[bytes], data: bytes) -> None:

@@ -10,11 +10,12 @@ import difflib
 import functools
 import hashlib
 import io
+import itertools
 import os
 import threading
 import weakref
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -46,14 +47,21 @@ class Source(Protocol):
     "short-name:digest"; it changes whenever images are added, removed or changed, and a prepared store is found by it.
     ``name(index)`` says which image is meant in a message. ``read(index)`` returns the image in mode RGB, may be called
     from several threads at once, and raises ValueError or OSError with a sentence when that image is damaged.
+
+    ``class_of(index)`` is the name of the image's class, which follows from what ``identity`` covers. Either every
+    image has a class and ``no_classes`` is empty, or none has (None) and ``no_classes`` says why, for a person.
     """
 
     description: str
     identity: str
+    no_classes: str = "only a folder or a zip with a folder for each class has classes"
 
     def __len__(self) -> int: ...
     def name(self, index: int) -> str: ...
     def read(self, index: int) -> Image.Image: ...
+
+    def class_of(self, index: int) -> str | None:
+        return None
 
 
 # ---- pixels
@@ -115,8 +123,9 @@ def over_white(image: Image.Image) -> Image.Image:
 # ---- the sources
 
 
-class FolderSource:
-    """Every image file under ``root``, at any depth, sorted by relative path.
+class FolderSource(Source):
+    """Every image file under ``root``, at any depth, sorted by relative path. Folders of images are classes: see
+    ``class_level``.
 
     Left out: hidden files and folders, ``__MACOSX``, and any folder below ``root`` named ``transformed_images*`` (name
     that folder itself to read it). Files that are no images are counted in the description. Raises ValueError when
@@ -141,6 +150,7 @@ class FolderSource:
         if not stamps:
             raise ValueError(no_images(root, others, copies))
         self.paths = sorted(stamps)
+        self.class_level, self.no_classes = class_level(self.paths)
         self.description = f"{plural(len(self.paths), kind_of(self.paths) + ' file')} under {root}{aside}"
         self.identity = f"{short_name(root)}:{digest(f'{path} {stamps[path]}' for path in self.paths)}"
 
@@ -154,9 +164,13 @@ class FolderSource:
         path = self.root / self.paths[index]
         return decode(path.read_bytes(), str(path))
 
+    def class_of(self, index: int) -> str | None:
+        return None if self.class_level is None else self.paths[index].split("/")[self.class_level]
 
-class ZipSource:
-    """Every image in a zip file, at any depth, sorted by member name; the same members are left out as of a folder."""
+
+class ZipSource(Source):
+    """Every image in a zip file, at any depth, sorted by member name, with the classes of a folder that holds the same;
+    the same members are left out as of a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -169,6 +183,7 @@ class ZipSource:
             raise ValueError(no_images_in_zip(path, [m.filename for m in members]))
         images.sort(key=lambda m: m.filename)
         self.members = [m.filename for m in images]
+        self.class_level, self.no_classes = class_level(self.members)
         aside = f" ({plural(others, 'other member')} ignored)" if others else ""
         if copies:
             aside += f" (left out {len(copies):,} under {COPIES}*: copies made by an earlier program)"
@@ -190,8 +205,11 @@ class ZipSource:
             raise ValueError(f"{self.name(index)} cannot be read: {error}") from error
         return decode(data, self.name(index))
 
+    def class_of(self, index: int) -> str | None:
+        return None if self.class_level is None else self.members[index].split("/")[self.class_level]
 
-class LmdbSource:
+
+class LmdbSource(Source):
     """The encoded images of an LMDB as LSUN publishes it (``NAME_lmdb/data.mdb``), in the order of its keys.
 
     Needs the ``lmdb`` package (``pip install 'sagan[data]'``, ImportError without it). Opened read-only and without the
@@ -228,7 +246,7 @@ class LmdbSource:
         return decode(data, self.name(index))
 
 
-class ArraySource:
+class ArraySource(Source):
     """The images of a ``.npy`` file of uint8, shape (count, height, width, channels) with 1, 3 or 4 channels.
 
     One channel is grey; four are RGBA, laid over white. The file is mapped, not loaded. Raises ValueError for another
@@ -253,6 +271,22 @@ class ArraySource:
     def read(self, index: int) -> Image.Image:
         pixels = np.array(self.images[index])
         return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+
+
+def class_level(paths: Sequence[str]) -> tuple[int | None, str]:
+    """Which folder of each path (slashes between the parts) is its class, 0 for the first; or None, and why.
+
+    It is the first folder that not all paths share: of ``set/cat/1.png`` and ``set/dog/old/2.png`` the second, level 1.
+    When an image lies directly beside such folders there are no classes, for nobody knows which is its own.
+    """
+    ends = zip(min(paths).split("/")[:-1], max(paths).split("/")[:-1], strict=False)  # what these share, all share
+    level = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], ends)))
+    beside = [path for path in paths if path.count("/") == level]
+    if len(beside) == len(paths):
+        return None, "its images lie in one folder, not in a folder for each class"
+    if beside:
+        return None, f"{beside[0]} lies beside folders of images; move it into the folder of its class"
+    return level, ""
 
 
 # ---- finding and opening

@@ -1,4 +1,5 @@
-"""The prepared store: a folder of ``images.npy`` (uint8, memory-mapped) and ``meta.json`` (what they are)."""
+"""The prepared store: a folder of ``images.npy`` (uint8, memory-mapped), ``meta.json`` (what they are) and, when the
+images have classes, ``labels.npy``."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ FORMAT = 1  # raised whenever an older program could not read a store, or would 
 CHANNELS = 3
 PIXELS = "uint8 NHWC RGB"
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
+NO_LABELS = "the store has no labels, which is so when the images had no classes or an earlier version prepared it"
 META_KEYS = ("count", "size", "channels", "pixels", "crop", "filter", "source", "identity", "skipped", "sha256")
 
 
@@ -23,19 +25,24 @@ META_KEYS = ("count", "size", "channels", "pixels", "crop", "filter", "source", 
 class Store:
     """A prepared data set: ``images`` of shape (count, size, size, 3), uint8, read from the disk as they are needed.
 
-    ``meta`` is the content of ``meta.json``; ``hash`` is the SHA-256 of the pixel bytes, so equal hash is equal data.
+    ``meta`` is the content of ``meta.json``; ``hash`` is the SHA-256 of the pixel bytes, so equal hash is equal images
+    (it says nothing of their classes). ``labels`` is the class of each image, int64 of shape (count,), a number into
+    ``classes``; None when the images have no classes, and ``no_classes`` says why.
     """
 
     folder: Path
     images: npt.NDArray[np.uint8]
     meta: Mapping[str, Any]
+    labels: npt.NDArray[np.int64] | None = None
+    no_classes: str = ""
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
         """The store in ``folder``. Raises ValueError, saying what is wrong and what to do, unless it is whole."""
         folder = Path(folder)
         meta = read_meta(folder)
-        return cls(folder, map_images(folder, meta), meta)
+        labels = map_labels(folder, meta)
+        return cls(folder, map_images(folder, meta), meta, labels, NO_LABELS if labels is None else "")
 
     @property
     def count(self) -> int:
@@ -55,11 +62,24 @@ class Store:
         """The images of the source that could not be used: name and reason of each."""
         return list(self.meta["skipped"])
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, sorted, each with one image or more; empty when the images have none."""
+        return tuple(self.meta.get("classes", ()))
+
+    def needed_labels(self) -> npt.NDArray[np.int64]:
+        """``labels``, for training that cannot do without. Raises ValueError, saying why, when there are none."""
+        if self.labels is None:
+            raise ValueError(f"no classes are known of {self.meta['source']}: {self.no_classes}")
+        return self.labels
+
     def describe(self) -> str:
-        """One phrase: how many images, of what size, from where, how cropped, how many left out or enlarged."""
+        """One phrase: how many images, of what size, in how many classes (if several), from where, how cropped, how
+        many left out or enlarged."""
         how = f"{crop_label(self.meta['crop'])}, {self.meta['filter']}"
         images = "image" if self.count == 1 else "images"
-        text = f"{self.count:,} {images} of {self.size}x{self.size} from {self.meta['source']} ({how})"
+        classes = f" in {len(self.classes):,} classes" if len(self.classes) > 1 else ""
+        text = f"{self.count:,} {images} of {self.size}x{self.size}{classes} from {self.meta['source']} ({how})"
         if self.skipped:
             text += f", {len(self.skipped):,} skipped"
         if self.meta.get("enlarged"):
@@ -112,6 +132,26 @@ def map_images(folder: Path, meta: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
     if found != expected:
         raise ValueError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
     return np.memmap(path, dtype=np.uint8, mode="r", offset=len(header), shape=(count, size, size, CHANNELS))
+
+
+def map_labels(folder: Path, meta: Mapping[str, Any]) -> npt.NDArray[np.int64] | None:
+    """``labels.npy`` as a read-only memory map, checked against ``meta``; None for a store without classes."""
+    if "classes" not in meta:
+        return None
+    path, count, classes = folder / "labels.npy", meta["count"], len(meta["classes"])
+    if not path.is_file():
+        raise ValueError(f"{folder} is damaged (it has no labels.npy): {AGAIN}")
+    try:
+        labels: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {AGAIN}") from error
+    if labels.dtype != np.int64 or labels.shape != (count,):
+        raise ValueError(
+            f"{path} is damaged (it is not {count:,} labels, but {labels.dtype} of shape {labels.shape}): {AGAIN}"
+        )
+    if not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"{path} is damaged (a label is not one of the {classes:,} classes): {AGAIN}")
+    return labels
 
 
 def image_bytes(size: int) -> int:

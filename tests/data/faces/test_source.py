@@ -25,6 +25,12 @@ def test_the_identity_tells_sources_apart():
     assert FacesSource().identity == FacesSource().identity
 
 
+def test_drawn_faces_have_no_classes():
+    source = FacesSource(count=3, size=32)
+    assert [source.class_of(i) for i in range(3)] == [None] * 3
+    assert source.no_classes
+
+
 @pytest.mark.parametrize("arguments", [{"count": 0}, {"seed": -1}, {"size": 8}])
 def test_the_source_refuses_what_it_cannot_draw(arguments):
     with pytest.raises(ValueError, match="of drawn faces must be"):

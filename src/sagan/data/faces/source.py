@@ -3,10 +3,11 @@
 from PIL import Image
 
 from sagan.data.faces.drawing import check_size, draw_face
+from sagan.data.sources import Source
 
 
-class FacesSource:
-    """The embedded data set as a source of images: ``count`` faces of ``size`` x ``size`` pixels."""
+class FacesSource(Source):
+    """The embedded data set as a source of images: ``count`` faces of ``size`` x ``size`` pixels, without classes."""
 
     def __init__(self, count: int = 10_000, size: int = 64, seed: int = 0) -> None:
         if count < 1:
