@@ -23,6 +23,7 @@ from sagan.evaluation.features import (
 )
 from sagan.evaluation.resize import resize_bicubic
 from sagan.evaluation.weights import INCEPTION, file_sha256
+from tests.evaluation.conftest import switches
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 CHURCHES = Path(__file__).parents[3] / "shared/data/LSUN/church_outdoor_train_lmdb"
@@ -131,33 +132,6 @@ def test_what_is_not_a_batch_of_colour_images_is_refused(extractor, images, mess
 
 
 # ---- arithmetic
-
-
-def switches():
-    backends = torch.backends
-    operations = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-    return [
-        *(operation.fp32_precision for operation in operations),
-        backends.cudnn.benchmark,
-        backends.cudnn.deterministic,
-        torch.is_autocast_enabled("cpu"),
-    ]
-
-
-@pytest.fixture(name="hasty")
-def make_hasty(monkeypatch):
-    """Every switch set for speed, as a training may leave them."""
-    backends = torch.backends
-    monkeypatch.setattr(backends.cudnn, "benchmark", True)
-    fast = {backends.cuda.matmul: "tf32", backends.cudnn.conv: "tf32"}
-    fast |= {backends.mkldnn.matmul: "bf16", backends.mkldnn.conv: "bf16"}
-    before = {operation: operation.fp32_precision for operation in fast}
-    for operation, precision in fast.items():
-        operation.fp32_precision = precision
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        yield switches()
-    for operation, precision in before.items():
-        operation.fp32_precision = precision
 
 
 def test_inside_it_is_plain_float32_and_the_switches_are_put_back(hasty):

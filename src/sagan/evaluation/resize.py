@@ -5,6 +5,7 @@ Both squash an image of another shape and keep grey levels as real numbers: no r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,9 +51,14 @@ def resize_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
     width), any real dtype; returns float32 (n, channels, *size), within 1e-3 grey levels of Pillow's.
     """
     height, width = images.shape[2:]
-    across = bicubic_weights(width, size[1]).float().to(images.device)
-    down = bicubic_weights(height, size[0]).float().to(images.device)
+    across, down = _weights(width, size[1], images.device), _weights(height, size[0], images.device)
     return down @ (images.float() @ across.T)
+
+
+@functools.lru_cache(maxsize=16)  # or every batch would copy them to its device, and wait for it
+@torch.inference_mode(False)
+def _weights(length: int, new_length: int, device: torch.device) -> Tensor:
+    return bicubic_weights(length, new_length).float().to(device)
 
 
 def bicubic_weights(length: int, new_length: int) -> Tensor:
@@ -73,6 +79,8 @@ def cubic_kernel(distance: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _neighbours(length: int, new_length: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For each new pixel along one axis: the old pixels on either side, and how far it lies from the first."""
     scale = torch.tensor(length / new_length, dtype=torch.float32, device=device)

@@ -38,5 +38,5 @@ def run(tmp_path):
     config = override(CONFIG, {"run_dir": str(tmp_path / "run")})
     run = Run.create(tmp_path / "run", to_dict(config))
     for step in (10, 20):
-        save_generator(run.snapshot_file(step), build_generator(config.model, seed=step).eval(), config, step)
+        save_generator(run.snapshot_file(step), build_generator(config.model, seed=step).eval(), config, step, None)
     return run

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import sagan.evaluation.evaluate.reference as reference_module
 from sagan.data import Recipe, open_or_prepare, open_source
 from sagan.evaluation.evaluate import open_images, reference_statistics, store_images
 from sagan.evaluation.metrics.moments import Moments
@@ -43,6 +44,13 @@ def test_is_computed_once(faces, extractor, tmp_path):
     assert not calls
     assert one.floors == other.floors
     assert torch.equal(one.moments.covariance, other.moments.covariance)
+
+
+def test_a_large_reference_says_what_takes_long(faces, extractor, tmp_path, monkeypatch):
+    sentences = []
+    monkeypatch.setattr(reference_module, "SLOW", faces.count)
+    reference_statistics(faces, extractor, tmp_path, silent, say=sentences.append)
+    assert sentences == ["comparing the two halves of 120 real images, for the floors"]
 
 
 def test_other_images_are_another_reference(faces, extractor, tmp_path):

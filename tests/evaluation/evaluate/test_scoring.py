@@ -137,7 +137,7 @@ def test_the_distance_at_infinity_has_no_floor(faces, extractor, tmp_path):
     many = store_images(open_or_prepare(FacesSource(300, 16), Recipe(16), tmp_path))
     scores = scores_of([many], reference_statistics(faces, extractor, tmp_path, silent), extractor)
     assert scores["frechet_infinity"].floor is None
-    assert "against this reference of 120 images" in scores["frechet_infinity"].label
+    assert "infinitely many samples to these 120 images" in scores["frechet_infinity"].label
 
 
 def test_faces_are_measured_beside_as_many_of_the_references_own(faces, reference, extractor):

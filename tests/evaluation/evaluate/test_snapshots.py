@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from PIL import Image
 from sagan.config import override
 from sagan.console import Console
 from sagan.evaluation.card import Card
-from sagan.evaluation.evaluate import curves
+from sagan.evaluation.evaluate import curves, snapshots
 from sagan.evaluation.evaluate.snapshots import Scorer, best_step, score_table, scored_steps
 from sagan.models.build import build_generator
 from sagan.training.loop import save_generator
@@ -33,6 +35,20 @@ def test_scores_go_into_the_records_with_their_card(run, scorer):
     assert records["frechet"]["seconds"] > 0
 
 
+def test_the_seconds_of_a_record_are_those_of_the_whole_score(run, scorer):
+    def slow(images):
+        time.sleep(0.1)
+        return scorer.extractor.forward(images)
+
+    patient = dataclasses.replace(scorer, extractor=dataclasses.replace(scorer.extractor, forward=slow, batch_size=10))
+    began = time.monotonic()
+    patient.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    whole = time.monotonic() - began
+    seconds = {record["seconds"] for record in run.records()}
+    assert len(seconds) == 1
+    assert 0.8 <= seconds.pop() <= whole  # two draws of 40 images, 10 at a time
+
+
 def test_a_snapshot_scores_the_same_twice(run, scorer):
     one = scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
     other = scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
@@ -41,7 +57,7 @@ def test_a_snapshot_scores_the_same_twice(run, scorer):
 
 def test_the_table_says_how_many_real_images_the_floor_is_of(run, scorer):
     table = score_table(scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True)))
-    assert table[0][2] == "half of the real images against the other half (60 vs 60)"
+    assert table[0][2] == "real halves against each other (60 vs 60)"
     rows = {row[0]: row[2] for row in table}
     assert rows["Distance to the nearest of 120 real images, median (random-conv)"].endswith("(120 real images)")
     assert rows["Eyes found"].endswith("(40 real images)")
@@ -57,7 +73,7 @@ def test_what_is_scored_is_known(run, scorer):
 
 def test_other_weights_of_a_step_are_not_scored_yet(run, scorer):
     scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
-    save_generator(run.snapshot_file(10), build_generator(CONFIG.model, seed=99).eval(), override(CONFIG, {}), 10)
+    save_generator(run.snapshot_file(10), build_generator(CONFIG.model, seed=99).eval(), CONFIG, 10, None)
     assert scored_steps(run, scorer.card()) == set()
 
 
@@ -118,18 +134,36 @@ def test_pictures_are_drawn(run, scorer):
     assert Image.open(folder / "frechet.png").size == (960, 600)
 
 
+def test_of_two_that_score_one_run_only_one_draws_its_curve(run, scorer, monkeypatch):
+    inside, most = [], []
+
+    def slowly(*arguments, **words):
+        inside.append(1)
+        time.sleep(0.2)
+        most.append(len(inside))
+        inside.pop()
+        return curves.Curves([], [])
+
+    monkeypatch.setattr(snapshots, "draw_curves", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        paths = [run.snapshot_file(step) for step in (10, 20)]
+        list(pool.map(lambda path: scorer.score_snapshot(run, path, Console(quiet=True)), paths))
+    assert most == [1, 1]
+    assert scored_steps(run, scorer.card()) == {10, 20}
+
+
 @pytest.mark.parametrize("change", [{"g_conv_dim": 16}, {"seed": 7}, {"g_lr": 0.5}, {"crop": "squash"}])
 def test_a_snapshot_of_another_run_is_refused(run, scorer, tmp_path, change):
     other = override(CONFIG, change)
     path = tmp_path / "other.safetensors"
-    save_generator(path, build_generator(other.model).eval(), other, 5)
+    save_generator(path, build_generator(other.model).eval(), other, 5, None)
     with pytest.raises(ValueError, match=f"is not of the run in .*: it was trained with {next(iter(change))} "):
         scorer.score_snapshot(run, path, Console(quiet=True))
 
 
 def test_a_snapshot_of_a_run_that_went_on_longer_is_its_own(run, scorer):
     longer = override(CONFIG, {"total_step": 7, "data": "elsewhere", "device": "cpu"})
-    save_generator(run.snapshot_file(30), build_generator(CONFIG.model).eval(), longer, 30)
+    save_generator(run.snapshot_file(30), build_generator(CONFIG.model).eval(), longer, 30, None)
     scorer.score_snapshot(run, run.snapshot_file(30), Console(quiet=True))
     assert scored_steps(run, scorer.card()) == {30}
 
@@ -137,7 +171,7 @@ def test_a_snapshot_of_a_run_that_went_on_longer_is_its_own(run, scorer):
 def test_images_that_are_no_numbers_are_refused(run, scorer):
     generator = build_generator(CONFIG.model).eval()
     torch.nn.init.constant_(generator.last.weight, float("nan"))
-    save_generator(run.snapshot_file(30), generator, override(CONFIG, {}), 30)
+    save_generator(run.snapshot_file(30), generator, CONFIG, 30, None)
     with pytest.raises(ValueError, match="the generator's images are NaN or infinite"):
         scorer.score_snapshot(run, run.snapshot_file(30), Console(quiet=True))
     assert run.records() == []

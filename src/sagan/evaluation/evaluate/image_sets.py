@@ -12,10 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from sagan.data import Source, Store, open_source
-from sagan.models.sampling import generate
+from sagan.devices import send
+from sagan.evaluation.evaluate.ahead import Batch, draw_ahead, read_ahead
+from sagan.evaluation.finite import FiniteCheck
+from sagan.images import to_uint8
+from sagan.models.sampling import classes_in_turn
+from sagan.precision import full_precision
 from sagan.randomness import generator as random_generator
 from sagan.randomness import latents
 
+DRAWN = 64  # images that a generator draws at a time
 DRAWN_FACES = "faces:v1:"  # how the identity of drawn faces begins; that of a folder called faces goes on otherwise
 
 
@@ -24,7 +30,8 @@ class ImageSet:
     """``count`` images of one size. ``read(start, stop)`` gives some of them, uint8 (n, 3, height, width).
 
     Files may be sorted by class, so their first thousand say little. What scores images takes them by `sample` and
-    `batches`, in a random order that is always the same, unless their order is ``random`` as it is.
+    `batches`, in a random order that is always the same, unless their order is ``random`` as it is. ``ahead`` has the
+    next batch made while the last is worked on. ``look`` raises ValueError where what was read are no images.
     """
 
     description: str
@@ -36,15 +43,18 @@ class ImageSet:
     source: str = "images"  # for the card
     drawn_faces: bool = False
     random: bool = False
+    ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = read_ahead
+    look: Callable[[], None] = lambda: None
 
     @property
     def image_size(self) -> str:
         return f"{self.height}x{self.width}"
 
-    def batches(self, size: int) -> Iterator[tuple[int, Tensor]]:
+    def batches(self, size: int) -> Iterator[Batch]:
         """All images in random order, ``size`` at a time, each batch with the number of its first image there."""
-        for start in range(0, self.count, size):
-            yield start, self.sample(start, min(start + size, self.count))
+        starts = range(0, self.count, size)
+        yield from self.ahead((start, self.sample(start, min(start + size, self.count))) for start in starts)
+        self.look()
 
     def sample(self, start: int, stop: int) -> Tensor:
         """Images ``start`` to ``stop`` - 1 in random order, like `read`."""
@@ -107,13 +117,26 @@ def generated_images(
 ) -> ImageSet:
     """Images 0 to count - 1 of a seed, drawn when they are read, on ``device``; the same as `sagan sample` writes.
 
-    ``name`` says which generator, for a person.
+    ``generator`` is in eval mode. ``name`` says which it is, for a person. Drawing does not wait for a GPU, so there
+    images that are no numbers are refused only when `batches` has given the last.
     """
     generator = generator.to(device)
+    finite = FiniteCheck("the generator's images are NaN or infinite: its weights are of a training that diverged")
+
+    @torch.no_grad()
+    def draw(*given: Tensor) -> Tensor:
+        with full_precision(device):
+            images = generator(*given)
+        finite.add(images)
+        return to_uint8(images)
 
     def read(start: int, stop: int) -> Tensor:
-        z = torch.cat([latents(seed, "sample", 1, z_dim, step=number) for number in range(start, stop)])
-        return generate(generator, z.to(device))
+        numbers = range(start, stop)
+        z = torch.cat([latents(seed, "sample", 1, z_dim, step=number) for number in numbers])
+        labels = classes_in_turn(numbers, getattr(generator, "num_classes", 0))
+        given = [z] if labels is None else [z, labels]
+        parts = zip(*(send(each, device).split(DRAWN) for each in given), strict=True)
+        return torch.cat([draw(*part) for part in parts])
 
     return ImageSet(
         description=f"{count:,} images of {name}, seed {seed}",
@@ -124,4 +147,6 @@ def generated_images(
         read=read,
         source="averaged generator, eval mode",
         random=True,
+        ahead=functools.partial(draw_ahead, device=device) if device.type == "cuda" else iter,
+        look=finite.look,
     )

@@ -28,11 +28,13 @@ REMEMBERED = 50_000  # real images among which the nearest to a sample is looked
 NEAREST_K = 5
 NEAREST_SAMPLES = 1000  # images whose nearest real one is looked for
 MANIFOLD = ("precision", "recall", "density", "coverage")
+SLOW = 2000  # images from which on metrics take long enough to say so
 FEWEST = 20  # images; a half must have a covariance, and neighbours
 
 _FORMAT = "2"
 
 Progress = Callable[[int, int], None]
+Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,14 @@ def reference_statistics(
     extractor: FeatureExtractor,
     cache: Path,
     progress: Progress,
-    report: Callable[[str], object] = LOGGER.warning,
+    report: Report = LOGGER.warning,
+    say: Report = lambda sentence: None,
 ) -> Reference:
     """The reference of an image set under an extractor: from the cache, or computed now and kept there.
 
     The key is the images' identity with the extractor's name and weights. Of several processes that want one, one
-    computes it and the others wait, which ``report`` is told. Raises ValueError for too few images.
+    computes it and the others wait, which ``report`` is told; ``say`` gets a sentence about what takes long. Raises
+    ValueError for too few images.
     """
     if images.count < FEWEST:
         raise ValueError(f"a reference needs {FEWEST} images or more, {images.description} has {images.count}")
@@ -107,7 +111,7 @@ def reference_statistics(
     with alone(path.with_suffix(".lock"), lambda: _say(report, waiting)):
         arrays = _read(path)
         if arrays is None:
-            arrays = _compute(images, extractor, progress)
+            arrays = _compute(images, extractor, progress, say)
             data = save(arrays)
             write_whole(path, lambda file: file.write(data))
     return _assemble(images, arrays, extractor.device)
@@ -124,7 +128,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def _compute(images: ImageSet, extractor: FeatureExtractor, progress: Progress) -> dict[str, Tensor]:
+def _compute(images: ImageSet, extractor: FeatureExtractor, progress: Progress, say: Report) -> dict[str, Tensor]:
     """One pass over the images, of which every other one is of the same half; then what follows from their features."""
     halves = [Moments(extractor.dim), Moments(extractor.dim)]
     features = []
@@ -138,6 +142,8 @@ def _compute(images: ImageSet, extractor: FeatureExtractor, progress: Progress) 
         pixels.add(batch)
         progress(start + len(batch), images.count)
     remembered = torch.cat(features)
+    if len(remembered) >= SLOW:
+        say(f"comparing the two halves of {images.count:,} real images, for the floors")
     floors = _floors(halves, remembered)
     arrays = {
         "features": remembered.cpu(),

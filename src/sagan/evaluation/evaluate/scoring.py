@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sagan.data.faces import eye_colour_agreement, left_right_symmetry
 from sagan.evaluation.evaluate.image_sets import ImageSet
-from sagan.evaluation.evaluate.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEAREST_SAMPLES, Reference
+from sagan.evaluation.evaluate.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEAREST_SAMPLES, SLOW, Reference
 from sagan.evaluation.features import INCEPTION_LABEL, FeatureExtractor
 from sagan.evaluation.metrics.extrapolation import extrapolated_distance
 from sagan.evaluation.metrics.frechet import frechet_distance, rank_warning
@@ -26,7 +26,6 @@ SPLITS = 10  # of the inception score
 EXTRAPOLATED = 4  # times as many images as features have numbers: the fewest from which to extrapolate
 PICTURED = 8  # samples in the picture of nearest images
 FACES = 1000  # images in which eyes are looked for
-SLOW = 2000  # images from which on metrics take long enough to say so
 
 Progress = Callable[[int, int], None]
 Report = Callable[[str], object]
@@ -88,7 +87,7 @@ def score_images(
     sample that is small for its metric, ``say`` one about what takes long.
     """
     for draw in draws:
-        _check(draw, reference)
+        refuse_unfit(draw, reference.images)
     pictured = FACES if reference.images.drawn_faces else PICTURED
     first: Features | None = None
     values = []
@@ -121,9 +120,9 @@ def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress, p
         if start < KEPT:
             features.append(found[: KEPT - start])
         if start < pictured:
-            pixels.append(batch[: pictured - start].cpu())
+            pixels.append(batch[: pictured - start])
         progress(start + len(batch), images.count)
-    return Features(moments, torch.cat(features), inception, torch.cat(pixels))
+    return Features(moments, torch.cat(features), inception, torch.cat(pixels).cpu())
 
 
 def nearest_real(found: Features, reference: Reference, *, rows: int = PICTURED, neighbours: int = 7) -> Tensor:
@@ -139,14 +138,19 @@ def nearest_real(found: Features, reference: Reference, *, rows: int = PICTURED,
     return torch.cat(pictures)
 
 
-def _check(draw: ImageSet, reference: Reference) -> None:
-    if draw.image_size != reference.images.image_size:
+def refuse_unfit(images: ImageSet, real: ImageSet) -> None:
+    """Raises ValueError for images that cannot be scored: of another size than the real ones, or too few."""
+    refuse_other_size(images.image_size, real)
+    if images.count < FEWEST:
+        raise ValueError(f"a score needs {FEWEST} images or more, {images.description} has {images.count}")
+
+
+def refuse_other_size(image_size: str, real: ImageSet) -> None:
+    if image_size != real.image_size:
         raise ValueError(
-            f"the images to score are {draw.image_size}, the reference's are {reference.images.image_size}: "
+            f"the images to score are {image_size}, the reference's are {real.image_size}: "
             "bring both to one size first, with `sagan prepare`"
         )
-    if draw.count < FEWEST:
-        raise ValueError(f"a score needs {FEWEST} images or more, {draw.description} has {draw.count}")
 
 
 def _warn_of_small_samples(found: Features, values: dict[str, Value], warn: Report) -> None:
@@ -211,7 +215,7 @@ def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> 
     among = f"{known:,}" if known == every else f"{known:,} of {every:,}"
     names = {
         "frechet": distance,
-        "frechet_infinity": f"{distance} at infinitely many samples, against this reference of {every:,} images",
+        "frechet_infinity": f"{distance} of infinitely many samples to these {every:,} images",
         "kernel": "KID" if is_fid else "Kernel distance",
         "nearest_distance": f"Distance to the nearest of {among} real images, median",
         "inception_score": "Inception score" if is_fid else "Class score exp(KL)",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from sagan.config import Config, GameConfig, ModelConfig, from_dict
 from sagan.config import differences as setting_differences
@@ -25,6 +25,7 @@ from sagan.evaluation.evaluate.scoring import Score, nearest_real, score_images
 from sagan.evaluation.features import FeatureExtractor
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
 from sagan.evaluation.weights import file_sha256
+from sagan.files import alone
 from sagan.images import grid, save_png
 from sagan.models.build import load_snapshot
 from sagan.runs import Run
@@ -46,7 +47,8 @@ class Scorer:
     samples: int
     repeats: int = 1
     seed: int = 0
-    device: str = "cpu"
+    trained_on: str | None = None
+    """The hash of the images that snapshots must have been trained on, or None where that does not matter."""
     said: set[str] = field(default_factory=set, compare=False, repr=False)
     """Sentences that need not be said of every snapshot."""
 
@@ -74,11 +76,10 @@ class Scorer:
     def score_snapshot(self, run: Run, path: Path, console: Console) -> list[Score]:
         """Scores one snapshot of a run and writes the records, the picture of nearest images and the curve.
 
-        Raises ValueError for a snapshot of another run.
+        Raises ValueError for a snapshot of another run, or trained on other images.
         """
         began = time.monotonic()
-        generator, config, facts = load_snapshot(path)
-        refuse_foreign(path, config, run)
+        generator, config, facts = open_snapshot(path, run, self.trained_on)
         step, sha256 = int(facts["step"]), file_sha256(path)
         draws = [
             generated_images(
@@ -87,7 +88,7 @@ class Scorer:
                 config.model.imsize,
                 self.samples,
                 self.seed + repeat,
-                device=torch.device(self.device),
+                device=self.extractor.device,
                 name=f"{run.folder.name} at step {step:,}",
             )
             for repeat in range(self.repeats)
@@ -98,11 +99,14 @@ class Scorer:
                 draws, self.reference, self.extractor, progress=progress, warn=warn, say=console.say
             )
         seconds = round(time.monotonic() - began, 2)
-        run.append(*score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds))
         folder = run.folder / "evaluation"
-        name = re.sub(r"[^\w.-]+", "-", self.extractor.name)
-        save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{name}.png")
-        for sentence in draw_curves(run, folder, warn=warn).left_out:
+        folder.mkdir(exist_ok=True)
+        with alone(folder / "writing.lock", lambda: None):  # another process may score another snapshot
+            run.append(*score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds))
+            name = re.sub(r"[^\w.-]+", "-", self.extractor.name)
+            save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{name}.png")
+            left_out = draw_curves(run, folder, warn=warn).left_out
+        for sentence in left_out:
             self.once(console.say, sentence)
         return scores
 
@@ -113,12 +117,23 @@ class Scorer:
             say(sentence)
 
 
-def refuse_foreign(path: Path, config: Config, run: Run) -> None:
-    """Raises ValueError, naming the settings, for a snapshot made with others than the run's."""
+def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> tuple[nn.Module, Config, dict[str, Any]]:
+    """A snapshot of a run, as `models.build.load_snapshot` gives it.
+
+    Raises ValueError for one made with other settings than the run's, naming them, and for one that was trained on
+    other images than those with the hash ``trained_on`` (imported and older snapshots do not say on which).
+    """
+    generator, config, facts = load_snapshot(path)
     unlike = setting_differences(config, from_dict(run.config()))
     listed = "; ".join(f"{name} {its} (not {ours})" for name, (its, ours) in unlike.items() if name in FIXED)
     if listed:
         raise ValueError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
+    if trained_on is not None and facts.get("images", trained_on) != trained_on:
+        raise ValueError(
+            f"{path} was trained on other images than the run's settings lead to now: bring those back, or say with "
+            "--reference which real images to score against"
+        )
+    return generator, config, facts
 
 
 def score_records(
@@ -192,7 +207,7 @@ def score_table(scores: Iterable[Score]) -> list[list[str]]:
     scores = list(scores)
     halves = scores[0].floor_samples
     half = f" ({halves:,} vs {halves:,})" if halves is not None else ""
-    rows = [["metric", "value", f"half of the real images against the other half{half}"]]
+    rows = [["metric", "value", f"real halves against each other{half}"]]
     for score in scores:
         value = number(score.value)
         if score.spread is not None:

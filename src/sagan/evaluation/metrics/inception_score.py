@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sagan.evaluation.metrics.moments import check_features, to_float64
+from sagan.evaluation.metrics.moments import check_shape, finite_check, to_float64
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,16 @@ class InceptionScoreStream:
         self.bounds = [split * count // splits for split in range(splits + 1)]
         self.seen = 0
         self._probabilities: list[Tensor | None] = [None] * splits  # summed over the images of the split
-        self._negentropies = [0.0] * splits  # the sum of p log p, likewise
+        self._negentropies: list[Tensor | float] = [0.0] * splits  # the sum of p log p, likewise
+        self._finite = finite_check("logits")
 
     def add(self, logits: Tensor) -> None:
-        """Adds the next images' logits (n, classes), before the softmax; n from 0 on."""
-        check_features(logits, "logits")
+        """Adds the next images' logits (n, classes), before the softmax; n from 0 on. On a GPU it does not wait for it,
+        and `score` refuses what is NaN or infinite."""
+        check_shape(logits, "logits")
         if self.seen + len(logits) > self.count:
             raise ValueError(f"{self.count} images were announced, but {self.seen + len(logits)} have come")
+        self._finite.add(logits)
         end = self.seen + len(logits)
         for split, (first, last) in enumerate(itertools.pairwise(self.bounds)):
             mine = logits[max(first - self.seen, 0) : max(last - self.seen, 0)]
@@ -55,6 +58,7 @@ class InceptionScoreStream:
         """The score, once all ``count`` images have come: from 1 to the number of classes."""
         if self.seen != self.count:
             raise ValueError(f"{self.count} images were announced, but only {self.seen} have come")
+        self._finite.look()
         scores = torch.tensor([self._score_of(split) for split in range(len(self._probabilities))], dtype=torch.float64)
         return InceptionScore(scores.mean().item(), scores.std(correction=0).item())
 
@@ -64,7 +68,7 @@ class InceptionScoreStream:
         before = self._probabilities[split]
         summed = probabilities.sum(0)
         self._probabilities[split] = summed if before is None else before + summed
-        self._negentropies[split] += (probabilities * logs).sum().item()
+        self._negentropies[split] += (probabilities * logs).sum()
 
     def _score_of(self, split: int) -> float:
         """exp of: mean over the images of sum p log p, less sum q log q, with q the mean of p."""
@@ -72,8 +76,8 @@ class InceptionScoreStream:
         summed = self._probabilities[split]
         assert summed is not None
         mean = summed / count
-        divergence = self._negentropies[split] / count - torch.xlogy(mean, mean).sum().item()
-        return float(torch.tensor(divergence, dtype=torch.float64).exp())
+        divergence = self._negentropies[split] / count - torch.xlogy(mean, mean).sum()
+        return divergence.exp().item()
 
 
 def inception_score(logits: Tensor, *, splits: int = 10) -> InceptionScore:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sagan.evaluation.finite import FiniteCheck
+
 COVARIANCE_CONVENTION = "unbiased, 1/(n-1)"  # for the card: other programs divide by n
 
 CHUNK = 4096  # rows in float64 at a time, so that features handed over all at once are not copied whole
@@ -21,6 +23,9 @@ class Moments:
     The result does not depend on how the features were cut into batches, beyond rounding (about 1e-14 relative): every
     batch is centred on its own mean, and means are joined by Chan, Golub and LeVeque's update (1979), so a large common
     offset costs no digits. Memory is dim x dim numbers however many images come.
+
+    Features on a GPU are added without waiting for it. Those that are NaN or infinite are then refused later, by
+    whatever asks for the result: `covariance`, `merge` and `to_arrays`.
     """
 
     def __init__(self, dim: int) -> None:
@@ -29,6 +34,7 @@ class Moments:
         self.count = 0
         self.mean = torch.zeros(dim, dtype=torch.float64)
         self.scatter = torch.zeros(dim, dim, dtype=torch.float64)  # sum over images of (x - mean) (x - mean)^T
+        self._finite = finite_check("features")
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
@@ -45,6 +51,7 @@ class Moments:
     @property
     def covariance(self) -> Tensor:
         """The covariance (dim, dim), float64, unbiased: divided by count - 1. Needs 2 images."""
+        self._finite.look()
         if self.count < 2:
             raise ValueError(f"a covariance needs 2 images or more, got {self.count}: score more images")
         return (self.scatter + self.scatter.T) / (2 * (self.count - 1))  # rounding alone made it unsymmetric
@@ -53,9 +60,10 @@ class Moments:
         """Adds the features (n, dim) of n more images, any n from 0 on, any device, any floating dtype.
 
         The sums live on the device of the first features (on the CPU where that device has no float64). Raises
-        ValueError, and adds nothing, for another dim and for NaN or infinite features.
+        ValueError, and adds nothing, for another dim and, unless they are on a GPU, for NaN or infinite features.
         """
-        self._expect(check_features(features).shape[1], "these features have")
+        self._expect(check_shape(features).shape[1], "these features have")
+        self._finite.add(features)
         if self.count == 0 and len(features):
             self._move(float64_device(features.device))
         for rows in features.detach().split(CHUNK):
@@ -65,6 +73,7 @@ class Moments:
     def merge(self, other: Moments) -> None:
         """Adds the images that ``other`` has seen; ``other`` stays as it is. Raises ValueError for another dim."""
         self._expect(other.dim, "the other moments have")
+        other._finite.look()
         if self.count == 0:
             self._move(other.mean.device)
         if other.count:
@@ -78,6 +87,7 @@ class Moments:
 
         count: int64, shape (1,). mean: float64 (dim,). scatter: float64 (dim, dim), covariance times (count - 1).
         """
+        self._finite.look()
         return {
             "count": np.array([self.count], np.int64),
             "mean": self.mean.cpu().numpy().copy(),
@@ -123,7 +133,7 @@ class Moments:
         return shift
 
     def _move(self, device: torch.device) -> None:
-        self.mean, self.scatter = self.mean.to(device), self.scatter.to(device)
+        self.mean, self.scatter = (zeros.to(device, non_blocking=True) for zeros in (self.mean, self.scatter))
 
     def _expect(self, dim: int, who: str) -> None:
         if dim != self.dim:
@@ -134,18 +144,28 @@ class Moments:
 
 def check_features(features: Tensor, name: str = "features") -> Tensor:
     """The same features, when they are (images, dim) finite floating point numbers; ValueError when not."""
+    finite = finite_check(name)
+    finite.add(check_shape(features, name))
+    finite.look()
+    return features
+
+
+def check_shape(features: Tensor, name: str = "features") -> Tensor:
+    """The same features, when they are (images, dim) floating point numbers; ValueError when not."""
     if features.ndim != 2 or not features.is_floating_point():
         raise ValueError(
             f"{name} must be floating point numbers of shape (images, dim), got {features.dtype} of shape "
             f"{tuple(features.shape)}"
         )
-    bad = sum(int((~rows.isfinite()).any(1).sum()) for rows in features.detach().split(CHUNK))
-    if bad:
-        raise ValueError(
-            f"{bad} of {len(features)} images have {name} that are NaN or infinite: look at the images (has training "
-            "diverged?) and run the extractor in float32"
-        )
     return features
+
+
+def finite_check(name: str) -> FiniteCheck:
+    """The check that an extractor's features, or whatever their ``name`` is, are finite."""
+    return FiniteCheck(
+        f"{{bad}} of {{count}} images have {name} that are NaN or infinite: look at the images (has training "
+        "diverged?) and run the extractor in float32"
+    )
 
 
 def check_pair(x: Tensor, y: Tensor, least: int = 2) -> None:
