@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from sagan.attention import ExcludeLocal, Full
-from sagan.layers.self_attention import SelfAttention2d
+from sagan.attention.reference import attend_reference
+from sagan.layers.self_attention import SelfAttention2d, SpectralSelfAttention2d
 
 
 def layer_on(pattern, channels=16, gamma=0.5):
@@ -94,3 +95,62 @@ def test_wrong_maps_are_refused_in_a_sentence():
     layer = layer_on(Full(4, 4))
     with pytest.raises(ValueError, match=r"this attention layer is for maps of \(4, 4\), got \(4, 5\)"):
         layer(torch.randn(1, 16, 4, 5))
+
+
+def spectral_layer(pattern, channels=16, gamma=0.5):
+    torch.manual_seed(0)
+    layer = SpectralSelfAttention2d(channels, pattern)
+    torch.nn.init.constant_(layer.gamma, gamma)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "pattern", [Full(4, 6, pool=2), ExcludeLocal(4, 6, 1, pool=2), ExcludeLocal(4, 6, 1, "before")]
+)
+def test_spectral_layer_equals_the_papers_code_written_out(pattern):
+    layer = spectral_layer(pattern).double()
+    x = torch.randn(3, 16, 4, 6, dtype=torch.double)
+    theta, phi, g = (
+        F.conv2d(x, (linear.weight / linear.sigma())[:, :, None, None])
+        for linear in (layer.query, layer.key, layer.value)
+    )
+    phi, g = (F.max_pool2d(t, pattern.pool) for t in (phi, g))
+    q, k, v = (t.flatten(2).transpose(1, 2).unsqueeze(1) for t in (theta, phi, g))
+    assert (q.shape[3], k.shape[3], v.shape[3]) == (2, 2, 8)
+    attended = attend_reference(q, k, v, pattern).squeeze(1).transpose(1, 2).reshape(3, 8, 4, 6)
+    expected = x + 0.5 * F.conv2d(attended, (layer.output.weight / layer.output.sigma())[:, :, None, None])
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_spectral_layer_is_the_identity_at_first_and_has_no_biases():
+    layer = spectral_layer(Full(4, 4, pool=2), gamma=0.0)
+    x = torch.randn(2, 16, 4, 4).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(layer(x), x, rtol=0, atol=0)
+    assert layer(x).is_contiguous(memory_format=torch.channels_last)
+    shapes = {name: tuple(parameter.shape) for name, parameter in layer.named_parameters()}
+    assert shapes == {
+        "gamma": (), "query.weight": (2, 16), "key.weight": (2, 16), "value.weight": (8, 16), "output.weight": (16, 8)
+    }  # fmt: skip
+
+
+def test_spectral_layer_shows_its_weights():
+    layer = spectral_layer(ExcludeLocal(4, 6, 1, pool=2))
+    x = torch.randn(2, 16, 4, 6)
+    weights = layer.weights(x)
+    assert weights.shape == (2, 24, 6)
+    attended = weights @ layer.project(x)[2].squeeze(1)
+    expected = x + layer.gamma * layer.output(attended).transpose(1, 2).view_as(x)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_spectral_layer_can_be_differentiated_twice():
+    layer = spectral_layer(ExcludeLocal(4, 4, 1, pool=2), channels=8).double()
+    x = torch.randn(1, 8, 4, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(layer, x, fast_mode=True)
+
+
+@pytest.mark.parametrize(("channels", "narrow", "middle"), [(1, 1, 1), (4, 1, 2), (20, 2, 10)])
+def test_spectral_layer_of_any_width(channels, narrow, middle):
+    layer = SpectralSelfAttention2d(channels, Full(4, 4, pool=2))
+    assert (layer.query.out_features, layer.value.out_features) == (narrow, middle)
+    assert layer(torch.randn(1, channels, 4, 4)).shape == (1, channels, 4, 4)

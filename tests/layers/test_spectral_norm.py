@@ -5,7 +5,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sagan.layers.spectral_norm import SpectralConv2d, SpectralConvTranspose2d, power_iterate
+from sagan.layers.spectral_norm import (
+    SpectralConv2d,
+    SpectralConvTranspose2d,
+    SpectralEmbedding,
+    SpectralLinear,
+    power_iterate,
+)
 
 LAYERS = {
     "conv": lambda: SpectralConv2d(6, 4, 4, stride=2, padding=1),
@@ -112,3 +118,22 @@ def test_applies_the_normalised_weight():
     x = torch.randn(2, 6, 5, 5)
     expected = F.conv_transpose2d(x, layer.weight / layer.sigma(), layer.bias, stride=2, padding=1)
     torch.testing.assert_close(layer(x), expected)
+
+
+def test_linear_and_embedding_apply_their_weight_over_its_norm():
+    torch.manual_seed(0)
+    linear, embedding = SpectralLinear(7, 5).double(), SpectralEmbedding(9, 6).double()
+    power_iterate(nn.ModuleList([linear, embedding]), 1000)
+    x, labels = torch.randn(3, 7, dtype=torch.double), torch.tensor([8, 0, 8])
+    table, matrix = (layer.weight / torch.linalg.matrix_norm(layer.weight, 2) for layer in (embedding, linear))
+    torch.testing.assert_close(linear(x), x @ matrix.T + linear.bias)
+    torch.testing.assert_close(embedding(labels), table[labels])
+    assert (len(linear.u), len(embedding.u)) == (5, 9)
+    assert SpectralLinear(7, 5, bias=False).bias is None
+
+
+def test_restart_finds_the_norm_of_another_weight(layer):
+    nn.init.xavier_uniform_(layer.weight)
+    layer.restart()
+    effective = matrix_of(layer, layer.normalized_weight().detach())
+    assert torch.linalg.matrix_norm(effective, 2).item() == pytest.approx(1, abs=0.05)

@@ -92,16 +92,22 @@ def _masks(pattern: Pattern, device: torch.device) -> tuple[Tensor | None, Tenso
     softmax and loses their weights after it.
     """
 
-    def build() -> tuple[Tensor | None, Tensor | None]:
-        hidden = ~pattern.mask(device=device)
-        if not hidden.any():
-            return None, None
-        if pattern.masking == "after":
-            return None, hidden
-        without_keys = hidden.all(-1, keepdim=True)
-        return hidden & ~without_keys, hidden & without_keys if without_keys.any() else None
+    if torch.compiler.is_compiling():  # it makes them from indices, within the kernels that use them
+        return _build_masks(pattern, device)
 
-    def count_bytes(masks: tuple[Tensor | None, Tensor | None]) -> int:
+    def build() -> tuple[Tensor | None, ...]:
+        masks = _build_masks(pattern, device)
+        return tuple(mask if mask is not None and mask.any() else None for mask in masks)
+
+    def count_bytes(masks: tuple[Tensor | None, ...]) -> int:
         return sum(mask.nbytes for mask in masks if mask is not None)
 
     return cast(tuple[Tensor | None, Tensor | None], _MASKS.get((pattern, device), build, count_bytes))
+
+
+def _build_masks(pattern: Pattern, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    hidden = ~pattern.mask(device=device)
+    if pattern.masking == "after":
+        return None, hidden
+    without_keys = hidden.all(-1, keepdim=True)
+    return hidden & ~without_keys, hidden & without_keys

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sagan.attention import Pattern, attend, attention_weights
+from sagan.layers.spectral_norm import SpectralLinear
 
 
 class SelfAttention2d(nn.Module):
@@ -35,7 +36,7 @@ class SelfAttention2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (batch, channels, height, width) to the same shape."""
         q, k, v = self.project(x)
-        out = attend(q, k, v, self.pattern)  # (batch, 1, pixels, channels)
+        out = self._attended_channels(attend(q, k, v, self.pattern))  # (batch, 1, pixels, channels)
         return x + self.gamma * _as_map(out, x.shape[-2:])
 
     def weights(self, x: Tensor) -> Tensor:
@@ -49,8 +50,7 @@ class SelfAttention2d(nn.Module):
         if tuple(x.shape[-2:]) != size:
             raise ValueError(f"this attention layer is for maps of {size}, got {tuple(x.shape[-2:])}")
         layers = (self.query, self.key, self.value)
-        weight = torch.cat([layer.weight for layer in layers])  # one product: the map is read once
-        bias = torch.cat([layer.bias for layer in layers])
+        weight, bias = self._projection()  # one product: the map is read once
         pixels = x.flatten(2).transpose(1, 2)  # (batch, pixels, channels); free when x is channels_last
         q, k, v = F.linear(pixels, weight, bias).split([layer.out_features for layer in layers], dim=-1)
         pool = self.pattern.pool
@@ -58,8 +58,48 @@ class SelfAttention2d(nn.Module):
             k, v = (F.max_pool2d(_as_map(t, size), pool).flatten(2).transpose(1, 2) for t in (k, v))
         return q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
 
+    def _projection(self) -> tuple[Tensor, Tensor | None]:
+        """The weights of query, key and value below one another, and their biases."""
+        layers = (self.query, self.key, self.value)
+        return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+
+    def _attended_channels(self, attended: Tensor) -> Tensor:
+        """What attention gathered, (batch, 1, pixels, value channels), as channels of the map."""
+        return attended
+
     def extra_repr(self) -> str:
         return f"{self.pattern.height}x{self.pattern.width}, {self.pattern.label}"
+
+
+class SpectralSelfAttention2d(SelfAttention2d):
+    """The attention layer of the paper's own code: ``gamma * output(attention(x)) + x``.
+
+    Queries and keys have ``channels // qk_ratio`` channels, values ``channels // value_ratio``, and a fourth 1x1
+    convolution brings them back to ``channels``. All four are spectrally normalised and have no bias. That code also
+    max-pools keys and values 2x2: give it a pattern with ``pool=2``. The paper's text differs: values of C/8 channels,
+    and no word of pooling (section 3).
+    """
+
+    query: SpectralLinear
+    key: SpectralLinear
+    value: SpectralLinear
+
+    def __init__(self, channels: int, pattern: Pattern, *, qk_ratio: int = 8, value_ratio: int = 2):
+        nn.Module.__init__(self)
+        narrow, middle = max(1, channels // qk_ratio), max(1, channels // value_ratio)
+        self.pattern = pattern
+        self.query = SpectralLinear(channels, narrow, bias=False)
+        self.key = SpectralLinear(channels, narrow, bias=False)
+        self.value = SpectralLinear(channels, middle, bias=False)
+        self.output = SpectralLinear(middle, channels, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def _projection(self) -> tuple[Tensor, Tensor | None]:
+        return torch.cat([layer.normalized_weight() for layer in (self.query, self.key, self.value)]), None
+
+    def _attended_channels(self, attended: Tensor) -> Tensor:
+        out: Tensor = self.output(attended)
+        return out
 
 
 def _as_map(pixels: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

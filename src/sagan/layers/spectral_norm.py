@@ -32,7 +32,12 @@ class SpectralNorm(nn.Module):
         rows, columns = self.weight_matrix().shape
         self.register_buffer("u", F.normalize(torch.randn(rows), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(columns), dim=0))
-        self.power_iterate(_STARTING_ITERATIONS)
+        self.restart()
+
+    def restart(self) -> None:
+        """Power iterations enough for a weight that is new, as after another initialisation."""
+        if not self.weight.is_meta:  # a shape without numbers has no norm
+            self.power_iterate(_STARTING_ITERATIONS)
 
     def weight_matrix(self) -> Tensor:
         """The weight as the matrix whose largest singular value is meant, shape (rows, everything else)."""
@@ -96,8 +101,34 @@ class SpectralConvTranspose2d(SpectralNorm, nn.ConvTranspose2d):
         return F.conv_transpose2d(x, self.normalized_weight(), self.bias, self.stride, self.padding)  # type: ignore[arg-type]
 
 
+class SpectralLinear(SpectralNorm, nn.Linear):
+    """`torch.nn.Linear` with its weight spectrally normalised; ``u`` has one entry per output feature."""
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True):
+        nn.Linear.__init__(self, in_features, out_features, bias)
+        self._start_spectral_norm(row_dim=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.normalized_weight(), self.bias)
+
+
+class SpectralEmbedding(SpectralNorm, nn.Embedding):
+    """`torch.nn.Embedding` with its table spectrally normalised as one matrix; ``u`` has one entry per class."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int):
+        nn.Embedding.__init__(self, num_embeddings, embedding_dim)
+        self._start_spectral_norm(row_dim=0)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return F.embedding(labels, self.normalized_weight())
+
+
+def spectral_layers(network: nn.Module) -> list[SpectralNorm]:
+    """The spectrally normalised layers of a network."""
+    return [module for module in network.modules() if isinstance(module, SpectralNorm)]
+
+
 def power_iterate(network: nn.Module, iterations: int = 1) -> None:
     """One power iteration (or several) in every spectrally normalised layer of a network."""
-    for module in network.modules():
-        if isinstance(module, SpectralNorm):
-            module.power_iterate(iterations)
+    for layer in spectral_layers(network):
+        layer.power_iterate(iterations)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,48 +12,85 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sagan.attention import ExcludeLocal, Pattern
-from sagan.config import Config, ModelConfig, from_dict
-from sagan.models.dcgan import Discriminator, Generator, map_sizes
+from sagan.config import Config, ModelConfig, from_dict, spans
+from sagan.models import dcgan, resnet
 from sagan.randomness import derived_seed
 
 SNAPSHOT_FORMAT = "sagan-generator-1"
 
 Network = Literal["generator", "discriminator"]
+Generator = dcgan.Generator | resnet.Generator
+Discriminator = dcgan.Discriminator | resnet.Discriminator
 
-_PUBLISHED_ATTENTION = {"generator": (16, 32), "discriminator": (8, 4)}
+_PUBLISHED_ATTENTION: dict[str, dict[Network, tuple[int, ...]]] = {
+    "dcgan": {"generator": (16, 32), "discriminator": (8, 4)},
+    "resnet": {"generator": (32,), "discriminator": (32,)},
+}
+_MAP_SIZES = {"dcgan": dcgan.map_sizes, "resnet": resnet.map_sizes}
 
 
 def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Pattern]:
-    """The pattern of each attention layer of one network, by the size of its map, in the order data meets them."""
-    sizes = map_sizes(model.imsize, network)
+    """The pattern of each attention layer of one network, by the size of its map, in the order data meets them.
+
+    Raises ValueError for a map that the network does not have, and for spans that are not as many as the layers.
+    """
+    sizes = map_sizes(model, network)
     chosen = model.g_attention if network == "generator" else model.d_attention
-    span = model.g_span if network == "generator" else model.d_span
-    span = model.span if span is None else span
     if chosen is None:
-        chosen = tuple(size for size in _PUBLISHED_ATTENTION[network] if size in sizes)
+        chosen = tuple(size for size in _PUBLISHED_ATTENTION[model.network][network] if size in sizes)
     for size in chosen:
         if size not in sizes:
             raise ValueError(
                 f"the {network} has no {size}x{size} map to attend on; it has {', '.join(map(str, sizes))}"
             )
+    layers = [size for size in sizes if size in chosen]
+    own = spans(model.g_span if network == "generator" else model.d_span) or (model.span,)
+    if len(own) not in (1, len(layers)):
+        raise ValueError(
+            f"{network[0]}_span must be one span, or {len(layers)}, one for each attention layer of the {network} "
+            f"({', '.join(map(str, layers))}), got {len(own)}"
+        )
+    own = own * len(layers) if len(own) == 1 else own
     return {
-        size: ExcludeLocal(size, size, span, masking=model.masking, pool=model.pool) for size in sizes if size in chosen
+        size: ExcludeLocal(size, size, span, masking=model.masking, pool=model.pool)
+        for size, span in zip(layers, own, strict=True)
     }
+
+
+def map_sizes(model: ModelConfig, network: Network) -> tuple[int, ...]:
+    """The sizes of a network's hidden maps, in the order data meets them."""
+    return _MAP_SIZES[model.network](model.imsize, network)
 
 
 def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
     """A fresh generator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "generator weights"))
-        patterns = attention_patterns(model, "generator")
-        return Generator(model.imsize, model.z_dim, model.g_conv_dim, patterns, model.norm_axis)
+    patterns = attention_patterns(model, "generator")
+    with _weights_of(seed, "generator weights"):
+        if model.network == "resnet":
+            classes = _known_classes(model)
+            return resnet.Generator(model.imsize, model.z_dim, model.g_conv_dim, patterns, classes)
+        return dcgan.Generator(model.imsize, model.z_dim, model.g_conv_dim, patterns, model.norm_axis)
 
 
 def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
     """A fresh discriminator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
+    patterns = attention_patterns(model, "discriminator")
+    with _weights_of(seed, "discriminator weights"):
+        if model.network == "resnet":
+            return resnet.Discriminator(model.imsize, model.d_conv_dim, patterns, _known_classes(model))
+        return dcgan.Discriminator(model.imsize, model.d_conv_dim, patterns)
+
+
+@contextlib.contextmanager
+def _weights_of(seed: int, purpose: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "discriminator weights"))
-        return Discriminator(model.imsize, model.d_conv_dim, attention_patterns(model, "discriminator"))
+        torch.manual_seed(derived_seed(seed, purpose))
+        yield
+
+
+def _known_classes(model: ModelConfig) -> int:
+    assert model.num_classes != "auto", "the images decide it, before networks are built"
+    return model.num_classes
 
 
 def describe_attention(model: ModelConfig) -> list[str]:
@@ -61,7 +100,7 @@ def describe_attention(model: ModelConfig) -> list[str]:
     for network in networks:
         patterns = attention_patterns(model, network)
         if not patterns:
-            sizes = ", ".join(map(str, map_sizes(model.imsize, network)))
+            sizes = ", ".join(map(str, map_sizes(model, network)))
             lines.append(f"{network}: no attention (its maps are {sizes})")
         for size, pattern in patterns.items():
             line = f"{network} {size}x{size}: {pattern.label}, a query sees {pattern.visible_share():.0%} of the keys"

@@ -113,12 +113,20 @@ class Discriminator(nn.Module):
         self.last = nn.Conv2d(channels[sizes[-1]], 1, 4)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.judge(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the network makes of the images before its last layer: (batch, channels, 4, 4)."""
         x = images.contiguous(memory_format=torch.channels_last)
         for size, stage in self.stages.items():
             x = stage(x)
             if size in self.attention:
                 x = self.attention[size](x)
-        return _in_float32(self.last, x).flatten()
+        return x
+
+    def judge(self, features: Tensor) -> Tensor:
+        """The logits (batch,) of images that have these features."""
+        return _in_float32(self.last, features).flatten()
 
 
 def _attention_layers(channels: Mapping[int, int], patterns: Mapping[int, Pattern] | None) -> nn.ModuleDict:
