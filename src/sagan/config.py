@@ -24,6 +24,13 @@ def _require(holds: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
+def spans(value: Span | tuple[Span, ...] | None) -> tuple[Span, ...]:
+    """One span or several as several; none as no span."""
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (value,)
+
+
 def check_device(name: str) -> None:
     """Raises ValueError for a name that is no device's; whether this machine has it is found out when it is used."""
     _require(
@@ -82,6 +89,10 @@ class DataConfig:
 class ModelConfig:
     """The networks."""
 
+    network: Literal["dcgan", "resnet"] = "dcgan"
+    """dcgan: the published program's; resnet: the residual ones of the paper's own code."""
+    num_classes: int | Literal["auto"] = 0
+    """Classes that images are made of: 0 for none, 'auto' for as many as the images have folders; resnet only."""
     imsize: int = 64
     """Height and width of the images: a power of two, 16 or more."""
     z_dim: int = 128
@@ -93,19 +104,20 @@ class ModelConfig:
     span: Span = 0
     """A pixel may not attend to the (2*span+1) x (2*span+1) square around it; 0 is full attention, the original SAGAN.
     'self' hides only the pixel itself."""
-    g_span: Span | None = None
-    """Another span for the generator; by default --span."""
-    d_span: Span | None = None
-    """Another span for the discriminator; by default --span."""
+    g_span: Span | tuple[Span, ...] | None = None
+    """Another span for the generator, or one for each of its attention layers in turn; by default --span."""
+    d_span: Span | tuple[Span, ...] | None = None
+    """The same for the discriminator."""
     masking: Literal["after", "before"] = "after"
     """'after': weights in the square are set to 0 after the softmax; 'before': its keys are left out of the softmax."""
     pool: int = 1
     """Keys and values are max-pooled this much before attention; the paper's own code uses 2."""
     g_attention: tuple[int, ...] | None = None
     """Sizes of the generator's maps that attention follows, such as 16 32, or none.
-    By default as published: 16 and 32, where the network has them."""
+    By default as published, where the network has them: dcgan 16 and 32, resnet 32."""
     d_attention: tuple[int, ...] | None = None
-    """Sizes of the discriminator's maps that attention follows, or none. By default as published: 8 and 4."""
+    """Sizes of the discriminator's maps that attention follows, or none.
+    By default as published: dcgan 8 and 4, resnet 32."""
     norm_axis: Literal["output", "input"] = "output"
     """Which channels the spectral norm of a transposed convolution takes as rows.
     'input' is what the published program does, and what its checkpoints need."""
@@ -118,20 +130,39 @@ class ModelConfig:
             f"imsize must be a power of two, 16 or more, got {self.imsize}",
         )
         for name in ("span", "g_span", "d_span"):
-            value = getattr(self, name)
-            _require(
-                not isinstance(value, int) or value >= 0, f"{name} must be 0 or more, got {value} (0 is full attention)"
-            )
+            for value in spans(getattr(self, name)):
+                _require(value == "self" or value >= 0, f"{name} must be 0 or more, got {value} (0 is full attention)")
+        _require(
+            self.num_classes == "auto" or self.num_classes >= 0,
+            f"num_classes must be 0 or more, got {self.num_classes}",
+        )
+        _require(
+            self.num_classes == 0 or self.network == "resnet",
+            f"num_classes {self.num_classes} needs --network resnet: the published networks know no classes",
+        )
 
 
 @dataclass(frozen=True)
 class GameConfig:
     """The adversarial game."""
 
-    adv_loss: Literal["hinge", "wgan-gp"] = "hinge"
-    """The adversarial loss."""
+    adv_loss: Literal["hinge", "wgan-gp", "non-saturating", "least-squares", "rpgan"] = "hinge"
+    """The adversarial loss; rpgan compares each fake with a real image (relativistic pairing)."""
     lambda_gp: float = 10.0
     """Weight of the gradient penalty; wgan-gp only."""
+    r1: float | Literal["auto"] = 0.0
+    """Weight of R1, the zero-centred gradient penalty at real images; 'auto': 0.0002 * imsize^2 / batch_size."""
+    r2: float | Literal["auto"] = 0.0
+    """Weight of R2, the same at generated images."""
+    penalty_every: int = 1
+    """Gradient penalties are taken in every so-manieth discriminator step, and weigh as many times more."""
+    lecam: float = 0.0
+    """Weight of the LeCam penalty, which holds logits near the past ones; for little data, around 0.1 to 0.3."""
+    augment: tuple[Literal["color", "translation", "cutout", "flip"], ...] = ()
+    """DiffAugment: what is done at random to all images before the discriminator sees them, such as
+    color translation cutout; for little data."""
+    flip: bool = False
+    """Mirror half of the real images."""
     batch_size: int = 64
     """Real images, and fakes, in a step."""
     n_critic: int = 1
@@ -146,21 +177,31 @@ class GameConfig:
     """Adam's second beta."""
     lr_decay: float | None = None
     """Both learning rates are multiplied by this after every pass over the images; none by default."""
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How both learning rates fall over the run, to 0 at its last step."""
+    max_grad_norm: float | None = None
+    """A gradient longer than this is shortened to it; none by default."""
     ema_halflife: int = 44_000
     """Samples are drawn from an average of the generator's past weights.
     After this many images an old weight counts half. 0 is no averaging."""
 
     def __post_init__(self) -> None:
         _require_types(self)
-        _require_positive(self, "batch_size", "n_critic", "g_lr", "d_lr")
+        _require_positive(self, "batch_size", "n_critic", "g_lr", "d_lr", "penalty_every")
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be from 0 to below 1, got {value}")
-        _require(self.lambda_gp >= 0, f"lambda_gp must be 0 or more, got {self.lambda_gp}")
+        for name in ("lambda_gp", "r1", "r2", "lecam"):
+            value = getattr(self, name)
+            _require(value == "auto" or value >= 0, f"{name} must be 0 or more, got {value}")
         _require(self.ema_halflife >= 0, f"ema_halflife must be 0 or more, got {self.ema_halflife} (0: no averaging)")
         _require(
             self.lr_decay is None or 0 < self.lr_decay <= 1,
             f"lr_decay must be above 0 and at most 1, got {self.lr_decay}",
+        )
+        _require(
+            self.max_grad_norm is None or self.max_grad_norm > 0,
+            f"max_grad_norm must be more than 0, got {self.max_grad_norm}",
         )
 
 
@@ -184,8 +225,15 @@ class RunConfig:
     """Steps between snapshots: the averaged generator, kept for use."""
     sample_count: int = 64
     """Images in a grid, 8 in a row."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: products in bfloat16; weights, losses and softmax statistics stay float32."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16: products in bfloat16; weights, losses and softmax statistics stay float32.
+    auto: bf16 on a GPU that has it, else fp32."""
+    compile: bool | None = None
+    """Fuse the networks' kernels by torch.compile, which takes a minute at the start. By default on a GPU."""
+    cuda_graphs: bool | None = None
+    """Play each training step as one CUDA graph. By default on a GPU, and only there."""
+    resident: bool | None = None
+    """Keep all images on the GPU. By default where they take less than half of its free memory."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     tensorboard: bool = False
@@ -199,6 +247,14 @@ class RunConfig:
     extractor: str | None = None
     """The network whose features scores are made of, as for `sagan evaluate`.
     By default inception where its weights are found, else efficientnet-lite0."""
+    guard: Literal["off", "watch", "recover"] = "watch"
+    """What is done about collapse. watch: it is said and recorded; recover: the run also goes back to its last healthy
+    state and on from there, with other z and images and lower rates. A loss that is no number ends a run that may not
+    go back."""
+    guard_every: int = 50
+    """Steps between the guard's looks."""
+    max_rollbacks: int = 3
+    """How often a run goes back before it is stopped."""
     published_checkpoints: bool = False
     """With every snapshot also write {step}_G.pth and {step}_D.pth as the published program did (64x64 nets only)."""
 
@@ -213,7 +269,9 @@ class RunConfig:
             "snapshot_every",
             "sample_count",
             "eval_num",
+            "guard_every",
         )
+        _require(self.max_rollbacks >= 0, f"max_rollbacks must be 0 or more, got {self.max_rollbacks}")
         _require(
             self.eval_every is None or self.eval_every > 0, f"eval_every must be more than 0, got {self.eval_every}"
         )
@@ -231,7 +289,7 @@ class Config:
 
     def __post_init__(self) -> None:
         model = self.model
-        published = model.imsize == 64 and model.g_attention is None and model.d_attention is None
+        published = (model.network, model.imsize, model.g_attention, model.d_attention) == ("dcgan", 64, None, None)
         _require(
             published or not self.run.published_checkpoints,
             "published_checkpoints needs the published networks: imsize 64, and attention where it was",

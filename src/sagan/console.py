@@ -67,7 +67,7 @@ class Console:
     def training(self, start: int, total: int) -> Iterator[Callable[[int, Mapping[str, Any] | None], None]]:
         """A bar for a training run: gives a function to call with each step and, when one is written, its record."""
         if not self._out.is_terminal:
-            yield _TrainingLines(start, total, self.say)
+            yield _TrainingLines(total, self.say)
             return
         with _TrainingBar(
             BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=self._out, speed_estimate_period=120
@@ -132,9 +132,11 @@ def _terminating() -> Iterator[None]:
 def describe_record(record: Mapping[str, Any]) -> str:
     """The figures of a training record on one line."""
     gammas = " ".join(f"{layer} {value:+.3f}" for layer, value in record["gamma"].items())
+    verdict = record.get("verdict", "healthy")
     return (
         f"{record['images_per_second']:.0f} img/s  D {record['d_loss']:.3f}  G {record['g_loss']:+.3f}  "
         f"D(real) {record['d_real']:+.2f}  D(fake) {record['d_fake']:+.2f}" + (f"  gamma {gammas}" if gammas else "")
+        + (f"  {verdict}" if verdict != "healthy" else "")
     )
 
 
@@ -180,15 +182,17 @@ class _Lines:
 class _TrainingLines:
     """The training bar as lines, for a log file: the first record, then one every few seconds, then the last."""
 
-    def __init__(self, start: int, total: int, say: Callable[[str], None]):
-        self.start, self.total, self.say = start, total, say
+    def __init__(self, total: int, say: Callable[[str], None]):
+        self.total, self.say = total, say
+        self.taken = 0  # steps; one that is taken again after a rollback counts again
         self.began = time.monotonic()
         self.last = float("-inf")
 
     def __call__(self, step: int, record: Mapping[str, Any] | None) -> None:
+        self.taken += 1
         now = time.monotonic()
         if record is None or (now - self.last < _SECONDS_BETWEEN_LINES and step < self.total):
             return
         self.last = now
-        left = (self.total - step) * (now - self.began) / (step - self.start)
+        left = (self.total - step) * (now - self.began) / self.taken
         self.say(f"step {step:,}/{self.total:,}  {duration(left)} left  {describe_record(record)}")

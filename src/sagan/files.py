@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,18 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool =
         raise
     if sync:
         _sync_folder(path.parent)
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Gives what a file holds now another name too, in place of what had it; later writes to the file do not reach it
+    there, if they are by `write_whole`."""
+    partial = other.with_name(f".{other.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(path, partial)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, partial)
+    partial.replace(other)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -50,7 +50,7 @@ def wording(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
-        return "whole numbers, or none"
+        return "whole numbers, or none" if get_args(hint)[0] is int else f"one or more of {wording(get_args(hint)[0])}"
     return {**_NUMBERS, bool: "true or false", Path: "a path"}.get(hint, "text")
 
 

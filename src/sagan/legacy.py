@@ -17,13 +17,12 @@ from typing import Any, NoReturn
 from sagan.attention import Masking
 from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, override, settings
 from sagan.console import Console, run_safely
+from sagan.devices import choose_device
 from sagan.flags import convert, did_you_mean
-from sagan.models.build import load_snapshot
-from sagan.models.dcgan import Discriminator, Generator
+from sagan.models.build import Discriminator, Generator, load_snapshot
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint
 from sagan.training.imported import SPAN_0, import_pair, load_published_discriminator, load_published_generator
-from sagan.training.loop import choose_device
 from sagan.training.start import resume_run, start_run
 from sagan.viewing.samples import write_samples
 

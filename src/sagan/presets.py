@@ -11,6 +11,7 @@ from __future__ import annotations
 from sagan.config import Config, GameConfig, ModelConfig, RunConfig
 
 PRESETS = {
+    "best": Config(),
     "published": Config(model=ModelConfig(norm_axis="input")),
     "quick": Config(
         model=ModelConfig(imsize=32, z_dim=64, g_conv_dim=32, d_conv_dim=32, span=1, g_attention=(8, 16)),

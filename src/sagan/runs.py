@@ -4,7 +4,8 @@ config.json      every setting; enough, with the images, to repeat the run
 records.jsonl    one JSON object a line, in the order of the steps
 samples/         {step}_fake.png: grids from the same z all along
 snapshots/       {step}.safetensors: the averaged generator with its config inside, to use
-checkpoints/     last.pt: everything, to resume
+checkpoints/     last.pt: everything, to resume; healthy.pt: an older one that the run may be rolled back to
+attempt-N/       records and snapshots of steps that a rollback took back
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,6 +39,10 @@ class Run:
     @property
     def checkpoint_file(self) -> Path:
         return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def healthy_file(self) -> Path:
+        return self.folder / "checkpoints" / "healthy.pt"
 
     def snapshot_file(self, step: int) -> Path:
         return self.folder / "snapshots" / f"{step:08d}.safetensors"
@@ -137,13 +142,32 @@ class Run:
         raise ValueError(f"{self.records_file} is damaged: line {number} is no record; mend or delete it")
 
     def rewind_records(self, step: int) -> None:
-        """Drops the training records after ``step``: they will be written again by the run that goes on from there."""
+        """Drops the training's records after ``step``: they will be written again by the run that goes on there."""
+        self._take_records_out(lambda record: record.get("kind") in ("train", "guard") and record["step"] > step)
+
+    def set_aside(self, step: int, name: str) -> Path:
+        """Moves the records and snapshots after ``step``, scores included, into the run's folder ``name``; gives it.
+        What is said of a rollback stays."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        taken = self._take_records_out(lambda r: r.get("kind") != "rollback" and (r.get("step") or 0) > step)
+        with (folder / "records.jsonl").open("a") as file:
+            file.writelines(json.dumps(record) + "\n" for record in taken)
+        for snapshot in self.snapshots():
+            if int(snapshot.stem) > step:
+                snapshot.replace(folder / snapshot.name)
+        return folder
+
+    def _take_records_out(self, condition: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         if not self.records_file.exists():
-            return
+            return []
         with self._records_lock():
-            kept = [r for r in self.records() if not (r.get("kind") == "train" and r.get("step", 0) > step)]
-            text = "".join(json.dumps(record) + "\n" for record in kept)
-            write_whole(self.records_file, lambda file: file.write(text.encode()))
+            records = self.records()
+            taken = [record for record in records if condition(record)]
+            if taken:
+                text = "".join(json.dumps(record) + "\n" for record in records if not condition(record))
+                write_whole(self.records_file, lambda file: file.write(text.encode()))
+        return taken
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -23,12 +23,16 @@ def wander(generator, size=0.3):
     power_iterate(generator, 3)
 
 
+def update(average, generator, images_seen):
+    average.update(generator, torch.tensor(average.decay(images_seen, 64)))
+
+
 def test_half_of_a_weight_is_left_after_the_half_life(generator):
     average = AveragedGenerator(generator, halflife=640)
     start = average.module.last.weight.clone()
     generator.last.weight.data.zero_()
     for step in range(1000, 1010):  # long after the start, where the half-life has its full length
-        average.update(generator, step * 64, 64)
+        update(average, generator, step * 64)
     torch.testing.assert_close(average.module.last.weight, start / 2)
 
 
@@ -43,7 +47,7 @@ def test_early_weights_are_forgotten_sooner(generator):
 def test_no_half_life_keeps_the_last_weights(generator):
     average = AveragedGenerator(generator, halflife=0)
     wander(generator)
-    average.update(generator, 64, 64)
+    update(average, generator, 64)
     torch.testing.assert_close(list(average.module.parameters()), list(generator.parameters()), rtol=0, atol=0)
 
 
@@ -52,7 +56,7 @@ def test_spectral_norm_holds_on_the_averaged_weights(generator):
     average = AveragedGenerator(generator, halflife=6400)
     for step in range(300, 340):
         wander(generator, 0.05)
-        average.update(generator, step * 64, 64)
+        update(average, generator, step * 64)
     for layer in average.module.modules():
         if isinstance(layer, SpectralNorm):
             effective = layer.normalized_weight().transpose(0, layer.row_dim).flatten(1)
@@ -62,9 +66,9 @@ def test_spectral_norm_holds_on_the_averaged_weights(generator):
 def test_batch_norm_is_measured_on_the_averaged_weights(generator):
     average = AveragedGenerator(generator, halflife=6400)
     wander(generator)
-    average.update(generator, 64_000, 64)
+    update(average, generator, 64_000)
     z = torch.randn(4, 32, 8)
-    average.measure_batch_norm(z)
+    average.measure_batch_norm((part, None) for part in z)
     first, norm = average.module.stages["4"][0], average.module.stages["4"][1]
     with torch.no_grad():
         inputs = torch.cat([first(part[:, :, None, None]) for part in z])
@@ -77,10 +81,10 @@ def test_batch_norm_is_measured_on_the_averaged_weights(generator):
 def test_measuring_again_gives_the_same_and_leaves_weights_alone(generator):
     average = AveragedGenerator(generator, halflife=6400)
     z = torch.randn(4, 16, 8)
-    average.measure_batch_norm(z)
+    average.measure_batch_norm((part, None) for part in z)
     once = copy.deepcopy(average.module.state_dict())
-    average.measure_batch_norm(torch.randn(2, 16, 8))
-    average.measure_batch_norm(z)
+    average.measure_batch_norm((part, None) for part in torch.randn(2, 16, 8))
+    average.measure_batch_norm((part, None) for part in z)
     torch.testing.assert_close(average.module.state_dict(), once, rtol=0, atol=0)
 
 

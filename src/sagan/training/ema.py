@@ -30,28 +30,35 @@ class AveragedGenerator:
         self.halflife = halflife
 
     def decay(self, images_seen: int, batch_size: int) -> float:
-        """How much of the average stays in an update that brings the images seen to ``images_seen``."""
+        """How much of the average stays in the update after a step on ``batch_size`` images that brings the images
+        seen to ``images_seen``."""
         halflife = min(self.halflife, _RAMP * images_seen)
         return 0.5 ** (batch_size / halflife) if halflife > 0 else 0.0
 
     @torch.no_grad()
-    def update(self, generator: nn.Module, images_seen: int, batch_size: int) -> None:
-        """Takes the generator's present weights into the average, after a step on ``batch_size`` images."""
-        weight = 1 - self.decay(images_seen, batch_size)
-        torch._foreach_lerp_(list(self.module.parameters()), list(generator.parameters()), weight)
+    def update(self, generator: nn.Module, decay: Tensor) -> None:
+        """Takes the generator's present weights into the average, of which ``decay`` stays: a scalar on its device,
+        a tensor so that a captured step can be played again with another."""
+        averages: list[Tensor] = list(self.module.parameters())
+        weights: list[Tensor] = list(generator.parameters())
+        torch._foreach_mul_(averages, decay)
+        torch._foreach_add_(averages, list(torch._foreach_mul(weights, 1 - decay)))
         power_iterate(self.module)
 
     @torch.no_grad()
-    def measure_batch_norm(self, latents: Iterable[Tensor]) -> None:
-        """Sets batch norm's statistics to those of the averaged weights over batches of z, forgetting older ones."""
+    def measure_batch_norm(self, latents: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """Sets batch norm's statistics to those of the averaged weights over batches of z, forgetting older ones.
+
+        With each z come its classes, or None for a network without classes.
+        """
         norms = [module for module in self.module.modules() if isinstance(module, nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over the batches
             norm.train()
-        for z in latents:
-            self.module(z)
+        for z, labels in latents:
+            self.module(*(z,) if labels is None else (z, labels))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()

@@ -12,13 +12,13 @@ from sagan.attention import Masking
 from sagan.config import Config, DataConfig, ModelConfig, Span, override, to_dict, with_absolute_paths
 from sagan.console import Console
 from sagan.layers.spectral_norm import power_iterate
-from sagan.models.build import build_discriminator, build_generator
-from sagan.models.dcgan import Discriminator, Generator
+from sagan.models.build import Discriminator, Generator, build_discriminator, build_generator
 from sagan.models.published import read_published
 from sagan.runs import Run, check_free
 from sagan.training.checkpoint import save_checkpoint
-from sagan.training.loop import Training, save_generator
+from sagan.training.loop import save_generator
 from sagan.training.start import choose_source
+from sagan.training.state import Training
 
 SPAN_0 = (
     "span 0 here is full attention, no mask at all; the published program's own --span 0 masked the pixel itself: for "
@@ -30,7 +30,7 @@ def load_published_generator(path: Path, span: Span, masking: Masking) -> tuple[
     """The generator of ``{step}_G.pth`` in eval mode on the CPU, and its settings; errors as `read_published`."""
     state = read_published(path, "generator")
     z_dim, width = state["stages.4.0.weight"].shape[0], state["last.weight"].shape[0]
-    model = ModelConfig(64, z_dim, width, width, span, masking=masking, norm_axis="input")
+    model = ModelConfig(z_dim=z_dim, g_conv_dim=width, d_conv_dim=width, span=span, masking=masking, norm_axis="input")
     generator = build_generator(model)
     _load(generator, state, path)
     power_iterate(generator)  # that program does, in every forward pass
@@ -41,7 +41,7 @@ def load_published_discriminator(path: Path, span: Span, masking: Masking) -> Di
     """The discriminator of ``{step}_D.pth`` in eval mode on the CPU; errors as `read_published`."""
     state = read_published(path, "discriminator")
     width = state["stages.32.0.weight"].shape[0]
-    discriminator = build_discriminator(ModelConfig(64, d_conv_dim=width, span=span, masking=masking))
+    discriminator = build_discriminator(ModelConfig(d_conv_dim=width, span=span, masking=masking))
     _load(discriminator, state, path)
     power_iterate(discriminator)
     return discriminator.eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import signal
 import threading
@@ -17,24 +18,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sagan.config import Config, GameConfig, differences, from_dict, to_dict
+from sagan.config import Config, differences, from_dict, to_dict
 from sagan.console import Console
 from sagan.data.batches import Batches
 from sagan.data.store import Store
+from sagan.devices import choose_device
+from sagan.files import keep_as
 from sagan.images import grid, save_png
-from sagan.losses import LOSSES, PENALTIES
-from sagan.models.build import SNAPSHOT_FORMAT, build_discriminator, build_generator
+from sagan.models.build import SNAPSHOT_FORMAT
 from sagan.models.published import save_published_pair
-from sagan.models.sampling import generate
+from sagan.models.sampling import classes_in_turn, generate
 from sagan.randomness import generator as random_generator
 from sagan.randomness import latents
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint, save_checkpoint, save_snapshot
-from sagan.training.ema import AveragedGenerator
-from sagan.training.guard import FiniteWatch
-from sagan.training.step import discriminator_step, generator_step
-
-_BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
+from sagan.training.guard import Diverged, FiniteWatch, Guard, Verdict
+from sagan.training.state import Training, describe_remedy, purpose
 
 
 @dataclass(frozen=True)
@@ -46,120 +45,9 @@ class Outcome:
     signal: int | None = None
 
 
-class Training:
-    """What a run is made of between two steps: networks, optimisers, average, and the step it has reached."""
-
-    def __init__(self, config: Config, device: torch.device):
-        self.config, self.device = config, device
-        game = config.game
-        seed = config.run.seed
-        self.generator = build_generator(config.model, seed).to(device)
-        self.discriminator = build_discriminator(config.model, seed).to(device)
-        self.average = AveragedGenerator(self.generator, game.ema_halflife)
-        self.g_optimizer = _adam(self.generator, game.g_lr, game)
-        self.d_optimizer = _adam(self.discriminator, game.d_lr, game)
-        self.step = 0
-        self._measured_step = -1
-        self.seconds = 0.0  # spent training, over all the processes that worked on the run
-
-    def state(self) -> dict[str, Any]:
-        """Everything the next step depends on, and nothing else: randomness and data order follow from the step."""
-        return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "config": json.dumps(to_dict(self.config)),
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "average": self.average.module.state_dict(),
-            "g_optimizer": self.g_optimizer.state_dict(),
-            "d_optimizer": self.d_optimizer.state_dict(),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.average.module.load_state_dict(state["average"])
-        self.g_optimizer.load_state_dict(state["g_optimizer"])
-        self.d_optimizer.load_state_dict(state["d_optimizer"])
-
-    def advance(self, batches: Batches) -> dict[str, Tensor]:
-        """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
-        game, precision = self.config.game, self.config.run.precision
-        loss = LOSSES[game.adv_loss]
-        self._set_learning_rates(self.step * game.n_critic // batches.batches_per_epoch)
-        self.generator.train()
-        self.discriminator.train()
-        for critic_step in range(self.step * game.n_critic, (self.step + 1) * game.n_critic):
-            measured = discriminator_step(
-                self.generator,
-                self.discriminator,
-                self.d_optimizer,
-                batches.batch(critic_step),
-                self.draw_z("z of a discriminator step", critic_step),
-                loss=loss,
-                penalty=self._penalty(critic_step),
-                precision=precision,
-            )
-        measured |= generator_step(
-            self.generator,
-            self.discriminator,
-            self.g_optimizer,
-            self.draw_z("z of a generator step", self.step),
-            loss=loss,
-            precision=precision,
-        )
-        self.step += 1
-        self.average.update(self.generator, self.step * game.batch_size, game.batch_size)
-        return measured
-
-    def draw_z(self, purpose: str, step: int) -> Tensor:
-        z = latents(self.config.run.seed, purpose, self.config.game.batch_size, self.config.model.z_dim, step=step)
-        return z.to(self.device)
-
-    def networks(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.module}
-
-    def gammas(self) -> dict[str, float]:
-        """The gate of each attention layer, named by network and map: ``{"G16": 0.01, "D8": ...}``."""
-        networks: list[tuple[str, Any]] = [("G", self.generator), ("D", self.discriminator)]
-        return {f"{name}{size}": layer.gamma.item() for name, net in networks for size, layer in net.attention.items()}
-
-    def measured_average(self) -> nn.Module:
-        """The averaged generator, ready for use: its batch norm measured, once a step, on a fixed set of z."""
-        if self._measured_step == self.step:
-            return self.average.module
-        seed, z_dim = self.config.run.seed, self.config.model.z_dim
-        batches = (
-            latents(seed, "z for batch norm", 64, z_dim, step=number).to(self.device)
-            for number in range(_BATCH_NORM_BATCHES)
-        )
-        self.average.measure_batch_norm(batches)
-        self._measured_step = self.step
-        return self.average.module
-
-    def _penalty(self, critic_step: int) -> Callable[[Tensor, Tensor], Tensor] | None:
-        game = self.config.game
-        if game.adv_loss not in PENALTIES:
-            return None
-        draw = random_generator(self.config.run.seed, "points of the gradient penalty", step=critic_step)
-        penalty = partial(PENALTIES[game.adv_loss], self.discriminator, generator=draw)
-        return lambda real, fake: game.lambda_gp * penalty(real, fake)
-
-    def _set_learning_rates(self, epoch: int) -> None:
-        game = self.config.game
-        if game.lr_decay is not None:
-            self.g_optimizer.param_groups[0]["lr"] = game.g_lr * game.lr_decay**epoch
-            self.d_optimizer.param_groups[0]["lr"] = game.d_lr * game.lr_decay**epoch
-
-
-def _adam(network: nn.Module, rate: float, game: GameConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), rate, (float(game.beta1), float(game.beta2)), fused=True)
-
-
-def data_order(seed: int, count: int, epoch: int) -> Tensor:
-    """The order in which an epoch visits ``count`` images: a permutation decided by the seed and the epoch alone."""
-    return torch.randperm(count, generator=random_generator(seed, "data order", step=epoch))
+def data_order(seed: int, count: int, epoch: int, attempt: int = 0) -> Tensor:
+    """The order in which an epoch visits ``count`` images: a permutation decided by these numbers alone."""
+    return torch.randperm(count, generator=random_generator(seed, purpose("data order", attempt), step=epoch))
 
 
 OnSnapshot = Callable[[Run, Store, Path], None]
@@ -170,13 +58,12 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
 
     Writes records, sample grids, snapshots and checkpoints into the run's folder. Every ``eval_every`` steps it writes
     a snapshot and calls ``on_snapshot`` with it, off the run's clock: that is where scoring comes in. A first SIGINT or
-    SIGTERM ends the run after the step at hand, with everything saved. Raises `Diverged` when a loss or a weight is
-    no number, ValueError for a checkpoint of another config and for other images, OSError where a file cannot be
-    written.
+    SIGTERM ends the run after the step at hand, with everything saved. Raises `Diverged` when a run has gone wrong and
+    may not or can no longer go back, ValueError for a checkpoint of another config and for other images, OSError where
+    a file cannot be written.
     """
     with run.locked():
-        device = choose_device(config.run.device)
-        training = Training(config, device)
+        training = Training(config, choose_device(config.run.device))
         if run.checkpoint_file.exists():
             training.load(_matching_checkpoint(run, config, store))
             if training.step > config.run.total_step:
@@ -189,60 +76,141 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
         if run.config() != to_dict(config):
             run.write_config(to_dict(config))  # only now that the checkpoint has agreed to it
         run.rewind_records(training.step)
-        order = partial(data_order, config.run.seed, store.count)
-        batches = Batches(store.images, config.game.batch_size, order, device, channels_last=True)
         with exact_convolutions(config.run.precision):
-            return _run_steps(training, batches, run, store, console, on_snapshot)
+            return _Loop(training, run, store, console, on_snapshot).run_steps()
 
 
-def _run_steps(
-    training: Training, batches: Batches, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None
-) -> Outcome:
-    settings = training.config.run
-    pace = _Pace(training)
-    watch = FiniteWatch(training.networks(), run.checkpoint_file, training.step)
-    board = _tensorboard(run, training.step) if settings.tensorboard else None
-    last_sample = None
-    with _stop_signals() as stopped, console.training(training.step, settings.total_step) as show:
-        while training.step < settings.total_step and not stopped:
-            measured = training.advance(batches)
-            step = training.step
-            watch.add(step, measured)
-            due = partial(_due, step, settings.total_step)
-            record = None
-            if due(settings.log_step):
-                watch.check()
-                record = _record(training, measured, pace)
-                run.append(record)
-                if board:
-                    _write_board(board, record)
-            show(step, record)
-            if due(settings.sample_step):
-                watch.check()
-                last_sample = _write_samples(training, run)
-            evaluating = on_snapshot is not None and settings.eval_every is not None and due(settings.eval_every)
-            if due(settings.snapshot_every) or evaluating:
-                watch.check()
-                _write_snapshot(training, run)
-            if due(settings.checkpoint_every):
-                watch.check()
-                watch.saved = _save(training, run, store, pace)
-            if on_snapshot is not None and evaluating:
-                with pace.standing():
-                    on_snapshot(run, store, run.snapshot_file(step))
-        if watch.saved < training.step:  # a signal came between two checkpoints
-            watch.check()
-            _save(training, run, store, pace)
-    if board:
-        board.close()
-    return Outcome(training.step, last_sample, stopped[0] if stopped else None)
+class _Loop:
+    """The steps of a run, and what is due after each."""
 
+    def __init__(
+        self, training: Training, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None
+    ) -> None:
+        self.training, self.run, self.store, self.console, self.on_snapshot = training, run, store, console, on_snapshot
+        self.settings = training.config.run
+        self.pace = _Pace(training)
+        self.watch = FiniteWatch(training.networks())
+        self.guard = Guard(record for record in run.records() if record.get("kind") == "guard")
+        self.batches = self._open_batches()
+        self.saved = training.step
+        self.board = _tensorboard(run, training.step) if self.settings.tensorboard else None
+        self.last_sample: Path | None = None
 
-def _save(training: Training, run: Run, store: Store, pace: _Pace) -> int:
-    pace.stop()
-    run.sync_records()
-    save_checkpoint(run.checkpoint_file, {**training.state(), "images": store.hash})
-    return training.step
+    def run_steps(self) -> Outcome:
+        training, total = self.training, self.settings.total_step
+        if training.compiled and training.step < total:
+            self.console.say("compiling the networks: the first steps take up to a minute")
+        with _stop_signals() as stopped, self.console.training(training.step, total) as show:
+            while training.step < total and not stopped:
+                try:
+                    record = self._take_step()
+                    show(training.step, record)
+                except Diverged as trouble:
+                    self._roll_back(trouble)
+            if self.saved < training.step:  # a signal came between two checkpoints
+                self.watch.check()
+                self._save()
+        if self.board:
+            self.board.close()
+        return Outcome(training.step, self.last_sample, stopped[0] if stopped else None)
+
+    def _take_step(self) -> dict[str, Any] | None:
+        """One step and everything that is due after it; gives the record, where one was due."""
+        settings, training = self.settings, self.training
+        measured = training.advance(self.batches)
+        step = training.step
+        self.watch.add(step, measured)
+        due = partial(_due, step, settings.total_step)
+        record = None
+        if settings.guard != "off" and step % settings.guard_every == 0:
+            self._look()
+        if due(settings.log_step):
+            self.watch.check()
+            record = _record(training, measured, self.pace, self.guard)
+            self.run.append(record)
+            if self.board:
+                _write_board(self.board, record)
+        if due(settings.sample_step):
+            self.watch.check()
+            self.last_sample = _write_samples(training, self.run)
+        evaluating = self.on_snapshot is not None and settings.eval_every is not None and due(settings.eval_every)
+        if due(settings.snapshot_every) or evaluating:
+            self.watch.check()
+            _write_snapshot(training, self.run, self.store)
+        if due(settings.checkpoint_every):
+            self.watch.check()
+            self._save()
+        if self.on_snapshot is not None and evaluating:
+            if self.saved < step:  # scoring takes a while, in which a person may press Ctrl-C twice
+                self._save()
+            with self.pace.standing():
+                self.on_snapshot(self.run, self.store, self.run.snapshot_file(step))
+        return record
+
+    def _open_batches(self) -> Batches:
+        config = self.training.config
+        order = partial(data_order, config.run.seed, self.store.count, attempt=self.training.attempt)
+        return Batches(
+            self.store.images,
+            config.game.batch_size,
+            order,
+            self.training.device,
+            config.run.resident,
+            labels=self.store.needed_labels() if config.model.num_classes else None,
+            channels_last=True,
+        )
+
+    def _look(self) -> None:
+        """Lets the guard look at the run. Raises `Diverged` where it must go back."""
+        self.watch.check()
+        before = self.guard.verdict
+        self.run.append(self.guard.add(self.training.look(self.batches)))
+        verdict = self.guard.verdict
+        if verdict.collapsed and not before.collapsed:
+            self.console.warn(f"step {self.training.step:,}: {verdict.reason}")
+        if self.settings.guard == "recover" and verdict.collapsed:
+            raise Diverged(verdict, self.training.step)
+
+    def _roll_back(self, trouble: Diverged) -> None:
+        """Goes back to the last healthy state, more carefully. Raises the trouble where that is not to be."""
+        training, settings, run = self.training, self.settings, self.run
+        if settings.guard != "recover" or training.attempt >= settings.max_rollbacks:
+            raise self._last_words(trouble)
+        state = load_checkpoint(run.healthy_file) if run.healthy_file.exists() else None
+        remedy = training.roll_back(state, trouble.verdict.state)
+        self.watch.unseen.clear()
+        self.pace = _Pace(training)
+        folder = run.set_aside(training.step, f"attempt-{training.attempt - 1}")
+        self.guard = Guard(record for record in run.records() if record.get("kind") == "guard")
+        self.batches = self._open_batches()
+        record = {"kind": "rollback", "step": training.step, "from_step": trouble.step, "attempt": training.attempt}
+        run.append(record | {"verdict": trouble.verdict.state, "reason": trouble.verdict.reason, "remedy": remedy})
+        self._save(healthy_so_far=False)
+        self.console.warn(
+            f"{trouble.verdict.reason}: back to step {training.step:,} with {describe_remedy(remedy)}; "
+            f"what came after it is in {folder}"
+        )
+
+    def _last_words(self, trouble: Diverged) -> Diverged:
+        kept = f"the last good state, step {self.saved:,}, is in {self.run.checkpoint_file}"
+        tried = f" after {self.training.attempt} rollbacks" if self.training.attempt else ""
+        reason = (
+            f"{trouble.verdict.reason}: training has diverged and was stopped{tried}; "
+            f"{kept if self.saved else 'nothing was saved yet'}. "
+            "The usual cure is a new run with lower learning rates (--g_lr, --d_lr)"
+        )
+        return Diverged(Verdict(trouble.verdict.state, reason), trouble.step)
+
+    def _save(self, *, healthy_so_far: bool = True) -> None:
+        """Writes the checkpoint. The one before it has proved healthy if the run has been since: it is kept."""
+        self.pace.stop()
+        self.run.sync_records()
+        recovering = self.settings.guard == "recover" and healthy_so_far
+        if recovering and self.run.checkpoint_file.exists() and self.guard.healthy_since(self.saved):
+            keep_as(self.run.checkpoint_file, self.run.healthy_file)
+        state = self.training.state()
+        save_checkpoint(self.run.checkpoint_file, {**state, "images": _identity(self.store, self.training.config)})
+        self.saved = self.training.step
 
 
 def _due(step: int, total: int, every: int) -> bool:
@@ -277,13 +245,14 @@ class _Pace:
         return steps * self.training.config.game.batch_size / max(seconds, 1e-9)
 
 
-def _record(training: Training, measured: dict[str, Tensor], pace: _Pace) -> dict[str, Any]:
+def _record(training: Training, measured: dict[str, Tensor], pace: _Pace, guard: Guard) -> dict[str, Any]:
     return {
         "kind": "train",
         "step": training.step,
         "images": training.step * training.config.game.batch_size,
         **{name: float(value) for name, value in measured.items()},
         "gamma": training.gammas(),
+        "verdict": guard.verdict.state,
         "images_per_second": round(pace.images_per_second(), 2),
         "seconds": round(training.seconds, 3),
     }
@@ -292,21 +261,24 @@ def _record(training: Training, measured: dict[str, Tensor], pace: _Pace) -> dic
 def _write_samples(training: Training, run: Run) -> Path:
     settings = training.config.run
     z = latents(settings.seed, "z of the sample grids", settings.sample_count, training.config.model.z_dim)
-    images = generate(training.measured_average(), z.to(training.device))
+    labels = classes_in_turn(range(settings.sample_count), training.config.model.num_classes)
+    images = generate(training.measured_average(), z.to(training.device), labels)
     folder = Path(settings.sample_dir) if settings.sample_dir else run.folder / "samples"
     path = folder / f"{training.step}_fake.png"
     save_png(grid(images), path)
     return path
 
 
-def save_generator(path: Path, generator: nn.Module, config: Config, step: int) -> None:
-    """Writes a snapshot that `models.build.load_snapshot` reads: the weights with the config and the step inside."""
+def save_generator(path: Path, generator: nn.Module, config: Config, step: int, images: str | None = None) -> None:
+    """Writes a snapshot that `models.build.load_snapshot` reads: the weights, and beside them the config, the step and
+    the hash of the images it was trained on, where that is known."""
     facts = {"format": SNAPSHOT_FORMAT, "config": json.dumps(to_dict(config)), "step": str(step)}
-    save_snapshot(path, generator, facts)
+    save_snapshot(path, generator, facts | ({"images": images} if images else {}))
 
 
-def _write_snapshot(training: Training, run: Run) -> None:
-    save_generator(run.snapshot_file(training.step), training.measured_average(), training.config, training.step)
+def _write_snapshot(training: Training, run: Run, store: Store) -> None:
+    average, config = training.measured_average(), training.config
+    save_generator(run.snapshot_file(training.step), average, config, training.step, store.hash)
     if training.config.run.published_checkpoints:
         save_published_pair(run.folder, training.step, training.generator, training.discriminator)
 
@@ -315,7 +287,7 @@ def _matching_checkpoint(run: Run, config: Config, store: Store) -> dict[str, An
     state = load_checkpoint(run.checkpoint_file)
     trained = from_dict(json.loads(state["config"]))
     refuse_other_settings(trained, config, run.folder)
-    if state["images"] not in (None, store.hash):  # None: imported weights, which do not know
+    if state["images"] not in (None, _identity(store, config)):  # None: imported weights, which do not know
         raise ValueError(
             f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
             "bring those back, or start a new run with another --run_dir"
@@ -323,16 +295,28 @@ def _matching_checkpoint(run: Run, config: Config, store: Store) -> dict[str, An
     return state
 
 
+def _identity(store: Store, config: Config) -> str:
+    """What the images are, and of which classes where that matters: it must not change when a run goes on."""
+    if not config.model.num_classes:
+        return store.hash
+    return f"{store.hash} {hashlib.sha256(store.needed_labels().tobytes()).hexdigest()}"
+
+
 # what may change when a run goes on: it decides how long and how often, not what is computed
 CHANGEABLE = {
     "total_step", "log_step", "sample_step", "checkpoint_every", "snapshot_every", "device", "tensorboard", "run_dir",
     "sample_dir", "published_checkpoints", "data", "dataset", "image_path", "prepared", "strict", "eval_every",
-    "eval_num", "extractor",
+    "eval_num", "extractor", "guard", "max_rollbacks", "compile", "cuda_graphs", "resident",
 }  # fmt: skip
 
 
 def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None:
     """Raises ValueError, naming the settings, where a run would go on with others than it was trained with."""
+    if trained.game.lr_schedule != "constant" and trained.run.total_step != wanted.run.total_step:
+        raise ValueError(
+            f"the run in {folder} follows a {trained.game.lr_schedule} schedule to step {trained.run.total_step:,}, so "
+            f"it cannot end at step {wanted.run.total_step:,}"
+        )
     fixed = {name: values for name, values in differences(trained, wanted).items() if name not in CHANGEABLE}
     if fixed:
         listed = ", ".join(f"{name} {old} (not {new})" for name, (old, new) in fixed.items())
@@ -344,18 +328,6 @@ def exact_convolutions(precision: str) -> contextlib.AbstractContextManager[None
     allow_tf32 = precision != "fp32"
     flags = torch.backends.cudnn.flags
     return flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device meant by ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ValueError for one that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"  # mps by its name only: it has never been tried
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 @contextlib.contextmanager

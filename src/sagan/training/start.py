@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 
 import torch
 
-from sagan.config import Config, DataConfig, from_dict, override, to_dict, with_absolute_paths
+from sagan.config import Config, DataConfig, ModelConfig, from_dict, override, to_dict, with_absolute_paths
 from sagan.console import Console
 from sagan.data import Recipe, Source, Store, find_dataset, open_or_prepare, open_source
 from sagan.data.batches import check as check_batches
 from sagan.data.faces import FacesSource
+from sagan.devices import choose_device
 from sagan.models.build import build_discriminator, build_generator, describe_attention
 from sagan.runs import Run, check_free, make_free_folder
-from sagan.training.loop import OnSnapshot, Outcome, choose_device, refuse_other_settings, train
+from sagan.training.loop import OnSnapshot, Outcome, refuse_other_settings, train
 
 FACES = 10_000
 
@@ -30,13 +32,13 @@ def start_run(config: Config, console: Console, on_snapshot: OnSnapshot | None =
     Errors as `training.loop.train`, and ValueError for a folder that is taken. Where a run cannot begin, nothing of it
     is left: the same command can be given again, mended.
     """
-    config = with_absolute_paths(config)
+    config = with_absolute_paths(settle(config))
     attention = describe_attention(config.model)
     _check_networks(config)
     _check_sample_folder(config)
     with _new_folder(config) as folder:
-        config = override(config, {"run_dir": str(folder)})
         store = _store_for(config, console)
+        config = override(config, {"run_dir": str(folder), "num_classes": _count_classes(config.model, store)})
         run = Run.create(folder, to_dict(config))
     console.say(f"run folder: {folder}")
     _say_all(attention, console)
@@ -58,6 +60,28 @@ def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snaps
     console.say(f"run folder: {folder}")
     _say_all(describe_attention(config.model), console)
     return _train(config, run, store, console, on_snapshot)
+
+
+def settle(config: Config) -> Config:
+    """The config with what depends on the machine decided, as a run keeps it: its precision."""
+    if config.run.precision != "auto":
+        return config
+    device = choose_device(config.run.device)
+    native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return override(config, {"precision": "bf16" if native else "fp32"})
+
+
+def _count_classes(model: ModelConfig, store: Store) -> int:
+    """How many classes the networks learn. Raises ValueError where the images have not as many."""
+    if model.num_classes == 0:
+        return 0
+    store.needed_labels()
+    found = len(store.classes)
+    if model.num_classes not in ("auto", found):
+        raise ValueError(
+            f"num_classes is {model.num_classes}, but the images have {found} classes: --num_classes auto takes those"
+        )
+    return found
 
 
 def prepared_store(data: DataConfig, size: int, console: Console) -> Store:
@@ -155,8 +179,11 @@ def run_config(run: Run) -> Config:
 def _check_networks(config: Config) -> None:
     """Raises ValueError for networks that cannot be built, and for a device that is not there."""
     with torch.device("meta"):  # shapes alone: networks too large for this machine are found out when they are made
-        build_generator(config.model)
-        build_discriminator(config.model)
+        model = config.model
+        if model.num_classes == "auto":  # how many the images have is found out later
+            model = dataclasses.replace(model, num_classes=1)
+        build_generator(model)
+        build_discriminator(model)
     choose_device(config.run.device)
 
 

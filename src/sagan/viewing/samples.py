@@ -24,20 +24,28 @@ def write_samples(
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
+    label: int | None = None,
     name: Callable[[int], str] = "{:06d}.png".format,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Writes images 0 to count - 1 of a seed into a new or empty folder, without gaps.
 
     Image i depends on the generator, the seed and i alone; on another batch size it may differ by one grey level, as
-    sums are rounded in another order. Raises ValueError for a folder that already holds something.
+    sums are rounded in another order. Classes come in turn, or all are of the class ``label``. Raises ValueError for a
+    folder that already holds something, and for a class that there is not.
     """
     for what, number in (("num", count), ("batch_size", batch_size)):
         if number < 1:
             raise ValueError(f"{what} must be 1 or more, got {number}")
+    classes = int(getattr(generator, "num_classes", 0))
+    if label is not None and not 0 <= label < classes:
+        known = f"classes 0 to {classes - 1}" if classes else "no classes"
+        raise ValueError(f"this generator knows {known}, got label {label}")
     _make_empty_folder(folder)
     generator = generator.to(device)
-    images = numbered_images(generator, z_dim, seed, range(count), device=torch.device(device), batch_size=batch_size)
+    images = numbered_images(
+        generator, z_dim, seed, range(count), device=torch.device(device), batch_size=batch_size, label=label
+    )
     with ThreadPoolExecutor() as writers:
         waiting: list[Future[None]] = []
         for number, image in images:

@@ -1,0 +1,117 @@
+"""What the guard notices: failures brought about on purpose, and false alarms on runs left alone.
+
+    python -m benchmarks.guard [--healthy 20] [--steps 700] [--out guard.jsonl]
+
+Small networks on drawn faces at 32x32, batch 32, a look every 20 steps. Each failure happens at step 400 of a run that
+was going well, three seeds each: the discriminator's or the generator's learning rate x 20, a gradient that is NaN, the
+generator set back to fresh weights, a generator that knows one image. The table says at which step after it the guard
+would have gone back, and what it saw; for healthy runs, how many it would have disturbed. Looks go to ``--out``, to
+judge the same runs by other rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, override
+from sagan.console import Console
+from sagan.data.batches import Batches
+from sagan.data.store import Store
+from sagan.models.build import build_generator
+from sagan.training.guard import Diverged, FiniteWatch, Guard
+from sagan.training.loop import data_order
+from sagan.training.start import prepared_store
+from sagan.training.state import Training
+
+BEGINS = 400
+LOOK_EVERY = 20
+
+
+def settings(seed: int, span: int) -> Config:
+    return Config(
+        model=ModelConfig(imsize=32, z_dim=64, g_conv_dim=16, d_conv_dim=16, span=span, g_attention=(8, 16)),
+        game=GameConfig(batch_size=32, g_lr=2e-4, d_lr=4e-4, ema_halflife=10_000),
+        run=RunConfig(seed=seed),
+    )
+
+
+def raise_rate(training: Training, name: str) -> None:
+    training.config = override(training.config, {name: 20 * getattr(training.config.game, name)})
+
+
+def spoil_gradient(training: Training) -> None:
+    weight = training.discriminator.last.weight
+    weight.register_hook(lambda gradient: gradient * math.nan)
+
+
+def forget(training: Training) -> None:
+    training.generator.load_state_dict(build_generator(training.config.model, seed=1000).state_dict())
+
+
+def know_one_image(training: Training) -> None:
+    forward = training.generator.forward
+    training.generator.forward = lambda z: forward(z[:1] + 0.02 * z)  # type: ignore[method-assign]
+
+
+FAILURES: dict[str, Callable[[Training], None]] = {
+    "d_lr x 20": partial(raise_rate, name="d_lr"),
+    "g_lr x 20": partial(raise_rate, name="g_lr"),
+    "NaN in a gradient": spoil_gradient,
+    "generator reset": forget,
+    "one image": know_one_image,
+}
+
+
+def watched_run(store: Store, seed: int, span: int, steps: int, failure: str | None) -> dict[str, object]:
+    """Trains, and says when and why the guard would have gone back."""
+    config = settings(seed, span)
+    training = Training(config, torch.device("cpu"))
+    batches = Batches(store.images, config.game.batch_size, partial(data_order, seed, store.count), channels_last=True)
+    guard, watch, alarm = Guard(), FiniteWatch(training.networks()), None
+    while training.step < steps and alarm is None:
+        if failure and training.step == BEGINS:
+            FAILURES[failure](training)
+        watch.add(training.step + 1, training.advance(batches))
+        if training.step % LOOK_EVERY == 0:
+            try:
+                watch.check()
+                guard.add(training.look(batches))
+            except Diverged as trouble:
+                alarm = {"step": training.step, "state": trouble.verdict.state, "reason": trouble.verdict.reason}
+            if guard.verdict.collapsed:
+                alarm = {"step": training.step, "state": guard.verdict.state, "reason": guard.verdict.reason}
+    return {"failure": failure, "seed": seed, "span": span, "alarm": alarm, "looks": guard.looks}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--healthy", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--out", type=Path)
+    flags = parser.parse_args()
+    torch.set_num_threads(1)
+    plan = [(name, seed, 3) for name in FAILURES for seed in range(flags.seeds)]
+    plan += [(None, 100 + number, number % 5) for number in range(flags.healthy)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = prepared_store(DataConfig(prepared=folder), 32, Console(quiet=True))
+        for failure, seed, span in plan:
+            found = watched_run(store, seed, span, flags.steps, failure)
+            alarm = found["alarm"]
+            said = f"step {alarm['step'] - BEGINS:+} {alarm['state']}: {alarm['reason']}" if alarm else "no alarm"
+            print(f"{failure or 'healthy':18} seed {seed:3} span {span}  {said}", flush=True)
+            if flags.out:
+                with flags.out.open("a") as file:
+                    file.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A whole training step as one CUDA graph: the GPU plays it again without being told each kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Turn = dict[str, Tensor]  # what one move of one network needs from outside
+Kind = tuple[bool, ...]  # what decides which kernels a step consists of
+Play = Callable[[Kind, list[Turn]], dict[str, Tensor]]
+
+_EAGER_STEPS = 3  # until kernels are compiled, chosen and loaded, and optimisers have their state
+
+
+@dataclass(frozen=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    turns: list[Turn]  # where the graph reads
+    names: list[str]
+    values: Tensor  # where it writes what was measured, (names,)
+
+
+class CapturedStep:
+    """Plays steps by CUDA graphs, one for each kind of step.
+
+    The first steps of a kind are played as they are; the next is captured, which computes nothing, and from then on
+    replayed. So every step is taken once and in order, whatever is captured when.
+
+    Args:
+        play: takes a step: launches work on the device and never waits for it. Its tensors must stay where they are
+            from call to call (weights, optimiser states); those that come from outside are in the turns.
+        device: a CUDA device.
+    """
+
+    def __init__(self, play: Play, device: torch.device):
+        if device.type != "cuda":
+            raise ValueError(f"CUDA graphs need a CUDA device, got {device}: leave out --cuda_graphs")
+        self.play = play
+        self.stream = torch.cuda.Stream(device)  # capturing is not allowed on the default stream
+        self.pool = torch.cuda.graph_pool_handle()
+        self.captured: dict[Kind, _Captured] = {}
+        self.eager_steps: dict[Kind, int] = {}
+
+    def __call__(self, kind: Kind, turns: list[Turn]) -> dict[str, Tensor]:
+        done = self.eager_steps.get(kind, 0)
+        if done < _EAGER_STEPS:
+            self.eager_steps[kind] = done + 1
+            return self._play_eagerly(kind, turns)
+        if kind not in self.captured:
+            self.captured[kind] = self._capture(kind, turns)
+        captured = self.captured[kind]
+        for place, turn in zip(captured.turns, turns, strict=True):
+            for name, tensor in turn.items():
+                place[name].copy_(tensor)
+        captured.graph.replay()
+        # a copy, as the next replay writes there again
+        return dict(zip(captured.names, captured.values.clone().unbind(), strict=True))
+
+    def _play_eagerly(self, kind: Kind, turns: list[Turn]) -> dict[str, Tensor]:
+        here = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(here)
+        with torch.cuda.stream(self.stream):
+            measured = self.play(kind, turns)
+        here.wait_stream(self.stream)
+        return measured
+
+    def _capture(self, kind: Kind, turns: list[Turn]) -> _Captured:
+        places = [{name: tensor.clone() for name, tensor in turn.items()} for turn in turns]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            measured = self.play(kind, places)
+            values = torch.stack([value.float() for value in measured.values()])
+        return _Captured(graph, places, list(measured), values)

@@ -1,0 +1,315 @@
+"""What a run is made of between two steps, and how it takes one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sagan.config import Config, GameConfig, to_dict
+from sagan.data.batches import Batches
+from sagan.devices import send
+from sagan.losses import LOSSES, default_r1_weight, gradient_penalty, zero_centred_penalty
+from sagan.models.build import build_discriminator, build_generator
+from sagan.models.sampling import classes_in_turn
+from sagan.randomness import generator as random_generator
+from sagan.randomness import latents
+from sagan.training.augment import augment, draw
+from sagan.training.capture import CapturedStep, Kind, Play, Turn
+from sagan.training.ema import AveragedGenerator
+from sagan.training.guard import examine
+from sagan.training.step import Augment, Penalty, discriminator_step, generator_step
+
+_BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
+
+SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of the run that is done: the factor of both rates
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+}
+
+
+# by verdict: what the rates and the gradient penalties are multiplied by when a run goes back
+REMEDIES = {
+    "diverged": {"g_lr": 0.5, "d_lr": 0.5, "penalties": 1.0},
+    "D winning": {"g_lr": 1.0, "d_lr": 0.5, "penalties": 2.0},
+    "diversity falling": {"g_lr": 0.5, "d_lr": 0.5, "penalties": 2.0},
+}
+
+
+def describe_remedy(remedy: dict[str, float]) -> str:
+    """A remedy in words: "other z and images, g_lr x 0.5, d_lr x 0.5"."""
+    return ", ".join(["other z and images", *(f"{name} x {by:g}" for name, by in remedy.items() if by != 1)])
+
+
+def purpose(name: str, attempt: int) -> str:
+    """What random numbers are drawn for: after a rollback others than before."""
+    return f"{name}, attempt {attempt}" if attempt else name
+
+
+class Training:
+    """Networks, optimisers, average, and the step they have reached.
+
+    A step is in two halves. What it needs from outside (images, latents, every random number) is drawn on the CPU and
+    sent to the device, a turn for each move of a network; then the turns are played there without the CPU looking at a
+    number, so that on a GPU they can be captured once and played again.
+    """
+
+    def __init__(self, config: Config, device: torch.device):
+        self.config, self.device = config, device
+        game, run = config.game, config.run
+        self.generator = build_generator(config.model, run.seed).to(device)
+        self.discriminator = build_discriminator(config.model, run.seed).to(device)
+        self.average = AveragedGenerator(self.generator, game.ema_halflife)
+        self.anchors = torch.zeros(2, device=device) if game.lecam else None  # of the LeCam penalty
+        self.g_optimizer = _adam(self.generator, game.g_lr, game, device)
+        self.d_optimizer = _adam(self.discriminator, game.d_lr, game, device)
+        self.step = 0
+        self.seconds = 0.0  # spent training, over all the processes that worked on the run
+        self.attempt = 0  # how often the run was rolled back
+        self.caution = dict.fromkeys(("g_lr", "d_lr", "penalties"), 1.0)  # what the remedies have come to
+        self._measured_step = -1
+        self._g_grad_norm = torch.zeros(())  # of the last step, for the guard
+        self.compiled = device.type == "cuda" if run.compile is None else run.compile
+        if self.compiled:
+            self.generator.compile(dynamic=False)
+            self.discriminator.compile(dynamic=False)
+        self._play = self._player()
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next step depends on, and nothing else: randomness and data order follow from the step."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": json.dumps(to_dict(self.config)),
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.module.state_dict(),
+            "anchors": self.anchors,
+            "attempt": self.attempt,
+            "caution": self.caution,
+            "g_optimizer": self.g_optimizer.state_dict(),
+            "d_optimizer": self.d_optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.attempt, self.caution = state.get("attempt", 0), state.get("caution", self.caution)
+        self._measured_step = -1
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.average.module.load_state_dict(state["average"])
+        if self.anchors is not None:
+            self.anchors.copy_(state["anchors"])
+        for optimizer, saved in ((self.g_optimizer, state["g_optimizer"]), (self.d_optimizer, state["d_optimizer"])):
+            groups = optimizer.state_dict()["param_groups"]  # rates and switches are this device's and this config's
+            optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+
+    def roll_back(self, state: dict[str, Any] | None, verdict: str) -> dict[str, float]:
+        """Goes back to a state, or to the start, to go on from there with other randomness and more carefully.
+
+        Gives the remedy: what the rates and penalties were multiplied by, on top of earlier ones.
+        """
+        attempt, seconds, remedy = self.attempt + 1, self.seconds, REMEDIES[verdict]
+        caution = {name: self.caution[name] * by for name, by in remedy.items()}
+        self.load(Training(self.config, self.device).state() if state is None else state)
+        self.attempt, self.seconds, self.caution = attempt, seconds, caution
+        self._play = self._player()  # what was captured has the old penalties in it
+        return remedy
+
+    def advance(self, batches: Batches) -> dict[str, Tensor]:
+        """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
+        game = self.config.game
+        self._set_rates(self.step * game.n_critic // batches.batches_per_epoch)
+        numbers = range(self.step * game.n_critic, (self.step + 1) * game.n_critic)
+        turns = [self._discriminator_turn(batches, number) for number in numbers]
+        turns.append(self._generator_turn())
+        kind = tuple(self._penalized(number) for number in numbers)
+        self.generator.train()
+        self.discriminator.train()
+        measured = self._play(kind, turns)
+        self._g_grad_norm = measured["g_grad_norm"]
+        self.step += 1
+        return measured
+
+    def play(self, kind: Kind, turns: list[Turn]) -> dict[str, Tensor]:
+        """A discriminator step for each turn but the last, a generator step for that, and the average's update.
+
+        ``kind`` says of each discriminator step whether it has a gradient penalty.
+        """
+        game = self.config.game
+        shared: dict[str, Any] = {
+            "loss": LOSSES[game.adv_loss],
+            "max_norm": game.max_grad_norm,
+            "precision": self.config.run.precision,
+        }
+        *critic_turns, turn = turns
+        networks = self.generator, self.discriminator
+        for penalized, critic_turn in zip(kind, critic_turns, strict=True):
+            measured = discriminator_step(
+                *networks,
+                self.d_optimizer,
+                critic_turn["real"],
+                critic_turn["z"],
+                penalty=self._penalty(critic_turn) if penalized else None,
+                lecam=game.lecam,
+                anchors=self.anchors,
+                augment=self._augment(critic_turn),
+                labels=critic_turn.get("labels"),
+                fake_labels=critic_turn.get("fake_labels"),
+                **shared,
+            )
+        measured |= generator_step(
+            *networks,
+            self.g_optimizer,
+            turn["z"],
+            real=critic_turns[-1]["real"],
+            augment=self._augment(turn),
+            labels=turn.get("fake_labels"),
+            real_labels=critic_turns[-1].get("labels"),
+            **shared,
+        )
+        self.average.update(self.generator, turn["decay"])
+        return measured
+
+    def look(self, batches: Batches) -> dict[str, Any]:
+        """What the guard judges the run by, at the present step, which is left as it is."""
+        number = self.step * self.config.game.n_critic
+        labels: list[Tensor] = []
+        if self.config.model.num_classes:
+            labels = [batches.labels(number), self._draw_labels("classes of the guard", self.step)]
+        networks = self.generator, self.discriminator, self.average.module
+        found = examine(*networks, batches.batch(number), self._draw_z("z of the guard", self.step), labels)
+        return {"step": self.step, **found, "g_grad_norm": self._g_grad_norm.item()}
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.module}
+
+    def gammas(self) -> dict[str, float]:
+        """The gate of each attention layer, named by network and map: ``{"G16": 0.01, "D8": ...}``."""
+        networks: list[tuple[str, Any]] = [("G", self.generator), ("D", self.discriminator)]
+        return {f"{name}{size}": layer.gamma.item() for name, net in networks for size, layer in net.attention.items()}
+
+    def measured_average(self) -> nn.Module:
+        """The averaged generator, ready for use: its batch norm measured, once a step, on a fixed set of z."""
+        if self._measured_step != self.step:
+            self.average.measure_batch_norm(self._batch_norm_latents())
+            self._measured_step = self.step
+        return self.average.module
+
+    def _batch_norm_latents(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        for number in range(_BATCH_NORM_BATCHES):
+            z = latents(self.config.run.seed, "z for batch norm", 64, self.config.model.z_dim, step=number)
+            labels = classes_in_turn(range(64), self.config.model.num_classes)
+            yield z.to(self.device), None if labels is None else labels.to(self.device)
+
+    def _discriminator_turn(self, batches: Batches, number: int) -> Turn:
+        game, size = self.config.game, self.config.game.batch_size
+        turn = {"real": batches.batch(number), "z": self._draw_z("z of a discriminator step", number)}
+        if game.flip:
+            mirrored = send(torch.rand(size, generator=self._chance("mirrored images", number)) < 0.5, self.device)
+            turn["real"] = torch.where(mirrored.view(-1, 1, 1, 1), turn["real"].flip(3), turn["real"])
+        if game.augment:
+            chance = self._chance("augmentation in a discriminator step", number)
+            turn["augment"] = send(draw(game.augment, 2 * size, chance), self.device)
+        if game.adv_loss == "wgan-gp":
+            chance = self._chance("points of the gradient penalty", number)
+            turn["share"] = send(torch.rand(size, generator=chance), self.device)
+        if self.config.model.num_classes:
+            turn["labels"] = batches.labels(number)
+            turn["fake_labels"] = self._draw_labels("classes of a discriminator step", number)
+        return turn
+
+    def _generator_turn(self) -> Turn:
+        game = self.config.game
+        images = (self.step + 1) * game.batch_size
+        turn = {
+            "z": self._draw_z("z of a generator step", self.step),
+            "decay": send(torch.tensor(self.average.decay(images, game.batch_size)), self.device),
+        }
+        if game.augment:
+            chance = self._chance("augmentation in a generator step", self.step)
+            turn["augment"] = send(draw(game.augment, game.batch_size, chance), self.device)
+        if self.config.model.num_classes:
+            turn["fake_labels"] = self._draw_labels("classes of a generator step", self.step)
+        return turn
+
+    def _chance(self, name: str, step: int) -> torch.Generator:
+        return random_generator(self.config.run.seed, purpose(name, self.attempt), step=step)
+
+    def _draw_z(self, name: str, step: int) -> Tensor:
+        size = self.config.game.batch_size, self.config.model.z_dim
+        return send(torch.randn(size, generator=self._chance(name, step)), self.device)
+
+    def _draw_labels(self, name: str, step: int) -> Tensor:
+        classes = int(self.config.model.num_classes)
+        chosen = torch.randint(classes, (self.config.game.batch_size,), generator=self._chance(name, step))
+        return send(chosen, self.device)
+
+    def _player(self) -> Play:
+        captured = self.config.run.cuda_graphs
+        on_gpu = self.device.type == "cuda"
+        return CapturedStep(self.play, self.device) if (on_gpu if captured is None else captured) else self.play
+
+    def _augment(self, turn: Turn) -> Augment | None:
+        if not (policies := self.config.game.augment):
+            return None
+        return lambda images: augment(images, policies, turn["augment"])
+
+    def _penalized(self, number: int) -> bool:
+        game = self.config.game
+        asked = game.adv_loss == "wgan-gp" or game.r1 != 0 or game.r2 != 0
+        return asked and number % game.penalty_every == 0
+
+    def _penalty(self, turn: Turn) -> Penalty:
+        """The sum of the gradient penalties asked for; one that is taken every k steps weighs k times as much."""
+        game = self.config.game
+        labels, fake_labels = ([turn[name]] if name in turn else [] for name in ("labels", "fake_labels"))
+        default = default_r1_weight(self.config.model.imsize, game.batch_size)
+        r1, r2 = (default if weight == "auto" else weight for weight in (game.r1, game.r2))
+
+        def judge(images: Tensor, labels: list[Tensor]) -> Tensor:
+            logits: Tensor = self.discriminator.forward(images, *labels)  # compiled it would have no second derivative
+            return logits
+
+        def penalty(real: Tensor, fake: Tensor) -> Tensor:
+            total = real.new_zeros(())
+            if game.adv_loss == "wgan-gp":
+                of_real = partial(judge, labels=labels)
+                total = total + game.lambda_gp * gradient_penalty(of_real, real, fake, turn["share"])
+            if r1:
+                total = total + r1 * zero_centred_penalty(partial(judge, labels=labels), real)
+            if r2:
+                total = total + r2 * zero_centred_penalty(partial(judge, labels=fake_labels), fake)
+            return game.penalty_every * self.caution["penalties"] * total
+
+        return penalty
+
+    def _set_rates(self, epoch: int) -> None:
+        game = self.config.game
+        factor = SCHEDULES[game.lr_schedule](min(1.0, self.step / self.config.run.total_step))
+        if game.lr_decay is not None:
+            factor *= game.lr_decay**epoch
+        rates = (
+            (self.g_optimizer, game.g_lr * self.caution["g_lr"]),
+            (self.d_optimizer, game.d_lr * self.caution["d_lr"]),
+        )
+        for optimizer, rate in rates:
+            group = optimizer.param_groups[0]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(factor * rate)
+            else:
+                group["lr"] = factor * rate
+
+
+def _adam(network: nn.Module, rate: float, game: GameConfig, device: torch.device) -> torch.optim.Adam:
+    """Adam; on a GPU its rate and step count live there, so that a captured step reads them anew each time."""
+    on_gpu = device.type == "cuda"
+    lr = torch.tensor(rate, device=device) if on_gpu else rate
+    betas = float(game.beta1), float(game.beta2)
+    return torch.optim.Adam(network.parameters(), lr, betas, fused=True, capturable=on_gpu)

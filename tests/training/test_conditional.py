@@ -1,0 +1,89 @@
+"""Training on classes, from folders to samples of a class."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sagan.cli import main
+from sagan.models.build import load_snapshot
+from sagan.models.sampling import generate
+from sagan.runs import Run
+from sagan.training.checkpoint import load_checkpoint
+
+SETTINGS = {
+    "network": "resnet", "num_classes": "auto", "imsize": 16, "z_dim": 4, "g_conv_dim": 4, "d_conv_dim": 4,
+    "batch_size": 4, "log_step": 1, "sample_step": 4, "checkpoint_every": 2, "snapshot_every": 4, "sample_count": 6,
+    "g_attention": 8, "d_attention": 8, "device": "cpu", "guard_every": 2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(["cats", "dogs", "eels"]):
+        folder = tmp_path / "zoo" / name
+        folder.mkdir(parents=True)
+        for image in range(4):
+            pixels = np.full((16, 16, 3), 60 * number + image, np.uint8)
+            Image.fromarray(pixels).save(folder / f"{image}.png")
+    return tmp_path
+
+
+def train(*words, **changes):
+    values = SETTINGS | {"data": "zoo", "run_dir": "run", "total_step": 4} | changes
+    return main(["train", *(f"--{name}={value}" for name, value in values.items()), *words])
+
+
+def test_classes_go_from_folders_to_samples(home, capsys):
+    assert train() == 0
+    assert "in 3 classes" in capsys.readouterr().out
+    run = Run.open(home / "run")
+    assert run.config()["model"]["num_classes"] == 3
+    generator, _, _ = load_snapshot(run.snapshot())
+    z = torch.randn(1, 4).expand(3, -1)
+    images = generate(generator, z, torch.arange(3)).float()
+    assert (images[0] != images[1]).any()
+    assert main(["sample", "run", "--num", "6", "--out", "all"]) == 0
+    assert main(["sample", "run", "--num", "6", "--out", "dogs", "--label", "1"]) == 0
+    same = [
+        (home / "all" / f"{n:06d}.png").read_bytes() == (home / "dogs" / f"{n:06d}.png").read_bytes() for n in range(6)
+    ]
+    assert same == [False, True, False, False, True, False]  # the classes in turn
+
+
+def test_a_resumed_run_learns_the_same_classes(home):
+    assert train(total_step=2) == 0
+    assert main(["resume", "run", "--total_step", "4"]) == 0
+    assert train(run_dir="straight") == 0
+    states = [load_checkpoint(Run(home / name).checkpoint_file) for name in ("run", "straight")]
+    for name in ("generator", "discriminator", "average"):
+        torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=0)
+
+
+def test_a_run_does_not_go_on_with_other_classes(home, capsys):
+    """The pixels and their order are the same: only the class of an image has changed."""
+    assert train(total_step=2) == 0
+    (home / "zoo" / "dogs" / "0.png").rename(home / "zoo" / "cats" / "9.png")
+    assert main(["resume", "run", "--total_step", "4"]) == 2
+    assert "other images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_classes": 2}, "num_classes is 2, but the images have 3 classes"),
+        ({"network": "dcgan"}, "needs --network resnet"),
+        ({"data": "zoo/cats"}, "no classes"),
+    ],
+)
+def test_classes_that_cannot_be(home, capsys, changes, said):
+    assert train(**changes) == 2
+    assert said in capsys.readouterr().err
+    assert not (home / "run").exists()
+
+
+def test_a_class_that_there_is_not(home, capsys):
+    assert train() == 0
+    assert main(["sample", "run", "--out", "none", "--label", "3"]) == 2
+    assert "knows classes 0 to 2, got label 3" in capsys.readouterr().err

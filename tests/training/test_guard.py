@@ -1,0 +1,158 @@
+import copy
+import math
+
+import pytest
+import torch
+
+from sagan.config import ModelConfig
+from sagan.models.build import build_discriminator, build_generator
+from sagan.training.guard import HEALTHY, Diverged, FiniteWatch, Guard, all_finite, examine, judge
+
+SMALL = ModelConfig(imsize=16, z_dim=8, g_conv_dim=8, d_conv_dim=8)
+GOOD = {
+    "separation": 0.9, "gap": 1.0, "pixel_spread": 0.8, "feature_spread": 0.9, "sigma": 1.5, "g_grad_norm": 5.0,
+}  # fmt: skip
+FRESH = GOOD | {"separation": 1.0, "pixel_spread": 0.3, "feature_spread": 0.2, "gap": 4.0}
+
+
+def looks(*parts):
+    """Looks made of (count, changes) parts, 10 steps apart."""
+    found = [GOOD | changes for count, changes in parts for _ in range(count)]
+    return [{"step": 10 * number, **look} for number, look in enumerate(found, 1)]
+
+
+def test_a_steady_run_is_healthy():
+    assert judge([]) == HEALTHY
+    assert judge(looks((1, {}))) == HEALTHY
+    assert judge(looks((100, {}))) == HEALTHY
+
+
+def test_a_fresh_generator_is_no_collapse():
+    verdict = judge(looks((30, FRESH)))
+    assert verdict.state == "D winning"
+    assert not verdict.collapsed
+    assert judge(looks((30, FRESH), (20, {}))) == HEALTHY
+
+
+def test_a_game_that_never_begins_is_lost_in_the_end():
+    assert judge(looks((500, FRESH))).collapsed
+
+
+@pytest.mark.parametrize("before", [looks((30, {})), looks((30, FRESH), (10, {}))], ids=["steady", "after a start"])
+@pytest.mark.parametrize(
+    ("changes", "state", "word"),
+    [
+        ({"pixel_spread": 0.1}, "diversity falling", "spread in pixels, as a share of the real images', is 0.10, where 0.80"),
+        ({"feature_spread": 0.4}, "diversity falling", "spread in the discriminator's features"),
+        ({"separation": 1.0}, "D winning", "where 0.90 was usual"),
+        ({"gap": -50.0}, "diverged", "the gap between the logits"),
+        ({"sigma": 20.0}, "diverged", "the largest singular value of a layer is 20, where 1.5 was usual"),
+        ({"g_grad_norm": 1e4}, "diverged", "the length of the generator's gradient"),
+    ],
+)  # fmt: skip
+def test_collapse_is_told_after_three_looks_and_not_before(before, changes, state, word):
+    broken = [GOOD | changes | {"step": 1000 + number} for number in range(4)]
+    assert judge(before + broken[:1]) == HEALTHY
+    assert judge(before + broken[:2]) == HEALTHY
+    for seen in (3, 4):
+        verdict = judge(before + broken[:seen])
+        assert (verdict.state, verdict.collapsed) == (state, True)
+        assert word in verdict.reason
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_value_that_is_no_number_is_told_at_once(name):
+    verdict = judge(looks((1, {}), (1, {name: math.nan})))
+    assert (verdict.state, verdict.collapsed) == ("diverged", True)
+
+
+def test_a_single_odd_look_is_let_pass():
+    assert judge(looks((30, {}), (2, {"pixel_spread": 0.1, "gap": 90}), (1, {}))) == HEALTHY
+
+
+def test_slow_change_is_healthy():
+    drifting = [
+        GOOD | {"step": n, "gap": 1.01**n, "separation": 0.7 + n / 1500, "sigma": 1 + n / 20} for n in range(400)
+    ]
+    assert all(judge(drifting[:count]) == HEALTHY for count in range(len(drifting)))
+
+
+def test_a_guard_that_goes_on_judges_as_one_that_never_stopped():
+    seen = looks((30, FRESH), (10, {}), (3, {"pixel_spread": 0.1}))
+    straight = Guard()
+    records = [straight.add(look) for look in seen]
+    resumed = Guard(records[:20])
+    assert [resumed.add(look) for look in seen[20:]] == records[20:]
+    assert records[-1]["verdict"] == "diversity falling"
+    assert records[-1]["kind"] == "guard"
+
+
+def test_healthy_since_asks_for_a_look_and_for_no_bad_one():
+    guard = Guard(looks((30, {}), (3, {"pixel_spread": 0.1}), (3, {})))
+    assert guard.healthy_since(340)
+    assert not guard.healthy_since(310)
+    assert not guard.healthy_since(1000)
+    assert not Guard().healthy_since(0)
+
+
+class Pair:
+    def __init__(self):
+        self.generator, self.discriminator = build_generator(SMALL), build_discriminator(SMALL)
+        self.average = copy.deepcopy(self.generator)
+        torch.manual_seed(0)
+        self.real, self.z = torch.rand(32, 3, 16, 16) * 2 - 1, torch.randn(32, 8)
+
+    def examine(self):
+        return examine(self.generator, self.discriminator, self.average, self.real, self.z)
+
+
+def test_a_look_changes_nothing():
+    pair = Pair()
+    before = copy.deepcopy([net.state_dict() for net in (pair.generator, pair.discriminator)])
+    assert pair.examine() == pair.examine()
+    after = [net.state_dict() for net in (pair.generator, pair.discriminator)]
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+def test_what_a_look_finds_by_hand():
+    pair = Pair()
+    with torch.no_grad():
+        pair.average.last.bias += 1.0
+        fake = copy.deepcopy(pair.generator)(pair.z)
+        logits = [pair.discriminator(images) for images in (pair.real, fake)]
+    found = pair.examine()
+    pairs = [float(r > f) for r in logits[0] for f in logits[1]]
+    assert found["separation"] == pytest.approx(sum(pairs) / len(pairs), abs=1e-4)
+    assert found["gap"] == pytest.approx((logits[0].mean() - logits[1].mean()).item(), abs=1e-4)
+    assert found["pixel_spread"] == pytest.approx((fake.var(0).sum() / pair.real.var(0).sum()).sqrt().item(), rel=1e-4)
+    length = torch.cat([p.flatten() for p in pair.generator.parameters()]).norm().item()
+    assert found["average_distance"] == pytest.approx(3**0.5 / length, rel=1e-3)
+    assert found["sigma"] > 0
+
+
+def test_a_generator_of_one_image_has_no_spread():
+    pair = Pair()
+    pair.z = pair.z[:1].expand(32, -1)
+    found = pair.examine()
+    assert found["pixel_spread"] == pytest.approx(0, abs=1e-3)
+    assert found["feature_spread"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_loss_that_is_no_number_is_named_with_its_step():
+    watch = FiniteWatch({})
+    watch.add(7, {"d_loss": torch.tensor(1.0), "g_loss": torch.tensor(2.0)})
+    watch.check()
+    watch.add(8, {"d_loss": torch.tensor(1.0), "g_loss": torch.tensor(math.inf)})
+    watch.add(9, {"d_loss": torch.tensor(math.nan), "g_loss": torch.tensor(math.nan)})
+    with pytest.raises(Diverged, match="g_loss is inf at step 8") as trouble:
+        watch.check()
+    assert trouble.value.step == 8
+    assert trouble.value.verdict.collapsed
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_bad_weight_among_many_is_found(bad):
+    network = build_generator(SMALL)
+    assert all_finite(network)
+    network.last.weight.data[0, 0, 0, 0] = bad
+    assert not all_finite(network)
