@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 import sagan.cli
-from sagan.cli import COMMANDS, ImportFlags, PrepareFlags, ResumeFlags, SampleFlags, main
+from sagan.cli import COMMANDS, ImportFlags, PrepareFlags, ResumeFlags, SampleFlags, TrainFlags, main
+from sagan.cli.bench import BenchFlags
 from sagan.cli.scores import CompareFlags, EvaluateFlags
-from sagan.config import Config, to_dict
+from sagan.config import to_dict
 from sagan.flags import flags_of
 from sagan.presets import PRESETS
 from sagan.runs import Run
@@ -36,9 +37,10 @@ PUBLISHED = {
     "span": 2,
 }
 KINDS = {
-    "train": Config,
+    "train": TrainFlags,
     "resume": ResumeFlags,
     "evaluate": EvaluateFlags,
+    "bench": BenchFlags,
     "compare-metrics": CompareFlags,
     "sample": SampleFlags,
     "prepare": PrepareFlags,
@@ -380,6 +382,24 @@ def test_an_interrupted_preparation_says_that_it_goes_on(home, capsys, monkeypat
     assert main(tiny(data="photos.npy", run_dir="run")) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert not (home / "run").exists()
+
+
+def test_a_dry_run_says_what_a_run_would_cost_and_makes_nothing(home, capsys):
+    assert main(tiny(dry_run=True, data="photos.npy", run_dir="run")) == 0
+    out = capsys.readouterr().out
+    assert "parameters" in out
+    assert "a query sees" in out
+    assert "ms a step" in out
+    assert not (home / "run").exists()
+
+
+def test_the_largest_batch_is_found_and_used(home, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("sagan.bench.pace.largest_batch", lambda config, device: asked.append(config) or 12)
+    assert main(tiny(batch_size="auto", data="photos.npy", run_dir="run", total_step=1)) == 0
+    assert "the largest batch that fits is 12" in capsys.readouterr().out
+    assert Run.open(home / "run").config()["game"]["batch_size"] == 12
+    assert len(asked) == 1
 
 
 def test_the_commands_are_those_of_the_table():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from sagan.data import Store
     from sagan.evaluation.evaluate import ImageSet
     from sagan.evaluation.evaluate.snapshots import Scorer
+    from sagan.evaluation.features import FeatureExtractor
     from sagan.runs import Run
     from sagan.training.loop import OnSnapshot
 
 FULL = 5  # times the images of a score during training, for the score of the last step
+MOST = 0.05  # of the time of a training that scoring should take
 
 
 @dataclass(frozen=True)
@@ -74,93 +77,110 @@ def evaluate(arguments: Sequence[str], console: Console) -> int:
     if asks_help(arguments):
         show_help(EvaluateFlags, "sagan evaluate")
         return 0
-    flags = fill(EvaluateFlags, read(EvaluateFlags, arguments, "sagan evaluate"))
+    given = read(EvaluateFlags, arguments, "sagan evaluate")
+    flags = fill(EvaluateFlags, given)
     check_device(flags.device)
-    if flags.num < 1 or flags.repeats < 1:
-        raise ValueError(f"num and repeats must be 1 or more, got {flags.num} and {flags.repeats}")
     if (flags.target / "config.json").is_file():
         return _evaluate_run(flags, console)
+    for name in ("step", "last", "best", "num", "repeats", "seed"):
+        if name in given:
+            raise ValueError(f"--{name} is for the snapshots of a run, and {flags.target} is no run's folder")
     return _evaluate_images(flags, console)
 
 
 def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.evaluate import open_images, store_images
-    from sagan.evaluation.evaluate.snapshots import score_table
+    from sagan.evaluation.evaluate.scoring import refuse_other_size
+    from sagan.evaluation.evaluate.snapshots import open_snapshot, score_table, scored_steps
     from sagan.runs import Run
     from sagan.training.start import prepared_store, run_config
 
+    refuse_few("num", flags.num)
+    if flags.repeats < 1:
+        raise ValueError(f"repeats must be 1 or more, got {flags.repeats}")
     run = Run.open(flags.target)
     config = run_config(run)
-    real = (
-        open_images(flags.reference)
-        if flags.reference is not None
-        else store_images(prepared_store(config.data, config.model.imsize, console))
-    )
-    scorer = _scorer(flags, real, console)
-    snapshots = _snapshots_to_score(flags, run, scorer, console)
+    snapshots = _chosen_snapshots(flags, run)
+    extractor = _extractor(flags)
+    if flags.reference is not None:
+        real, trained_on = open_images(flags.reference), None
+    else:
+        store = prepared_store(config.data, config.model.imsize, console)
+        real, trained_on = store_images(store), store.hash
+    open_snapshot(snapshots[-1], run, trained_on)  # what is wrong is said now, not after a pass over the real images
+    size = config.model.imsize
+    refuse_other_size(f"{size}x{size}", real)
+    scorer = dataclasses.replace(_scorer(flags, extractor, real, console), trained_on=trained_on)
+    if flags.step is None and not flags.last and not flags.best:
+        done = scored_steps(run, scorer.card(), warn=lambda sentence: scorer.once(console.warn, sentence))
+        snapshots = [path for path in snapshots if int(path.stem) not in done]
     if not snapshots:
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores one again")
+        return 0
     for path in snapshots:
         scores = scorer.score_snapshot(run, path, console)
         console.say(f"step {int(path.stem):,}, {flags.num:,} samples against {real.count:,} real images")
         console.table(score_table(scores))
-    if snapshots:
-        console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
+    console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
     return 0
+
+
+def _chosen_snapshots(flags: EvaluateFlags, run: Run) -> list[Path]:
+    """The snapshot that a flag chooses, or all. Raises ValueError where there is none."""
+    from sagan.evaluation.evaluate.snapshots import best_step
+
+    if sum([flags.step is not None, flags.last, flags.best]) > 1:
+        raise ValueError("give one of --step, --last and --best")
+    newest = run.snapshot()
+    if flags.best:
+        return [run.snapshot(best_step(run))]
+    if flags.step is not None:
+        return [run.snapshot(flags.step)]
+    return [newest] if flags.last else run.snapshots()
 
 
 def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.evaluate import open_images, score_images
+    from sagan.evaluation.evaluate.scoring import refuse_unfit
     from sagan.evaluation.evaluate.snapshots import score_table
 
-    for name in ("step", "last", "best"):
-        if getattr(flags, name):
-            raise ValueError(f"--{name} chooses among the snapshots of a run, and {flags.target} is no run's folder")
+    if flags.target.suffix == ".safetensors":
+        raise ValueError(f"{flags.target} is a snapshot: name the folder of its run, and --step to choose it there")
     if not flags.target.exists():
         raise ValueError(f"{flags.target} does not exist: give a run's folder, or images")
     if flags.reference is None:
         raise ValueError(f"{flags.target} is no run's folder: to score images, name the real ones with --reference")
-    images = open_images(flags.target)
-    scorer = _scorer(flags, open_images(flags.reference), console)
+    images, real = open_images(flags.target), open_images(flags.reference)
+    refuse_unfit(images, real)
+    scorer = _scorer(flags, _extractor(flags), real, console)
     with console.progress("scoring images") as progress:
         scores, _ = score_images(
             [images], scorer.reference, scorer.extractor, progress=progress, warn=console.warn, say=console.say
         )
-    console.say(f"{images.count:,} images against {scorer.reference.images.count:,} real ones")
+    console.say(f"{images.count:,} images against {real.count:,} real ones")
     console.table(score_table(scores))
     card = scorer.card("images", images.count)
     console.say("card: " + ", ".join(f"{name} {value}" for name, value in card.to_dict().items() if name != "versions"))
     return 0
 
 
-def _scorer(flags: EvaluateFlags, real: ImageSet, console: Console) -> Scorer:
+def _extractor(flags: EvaluateFlags) -> FeatureExtractor:
+    from sagan.devices import choose_device
+    from sagan.evaluation.features import load_extractor
+
+    return load_extractor(flags.extractor, weights=flags.weights, device=choose_device(flags.device))
+
+
+def _scorer(flags: EvaluateFlags, extractor: FeatureExtractor, real: ImageSet, console: Console) -> Scorer:
     from sagan.evaluation.evaluate import reference_statistics
     from sagan.evaluation.evaluate.snapshots import Scorer
-    from sagan.evaluation.features import load_extractor
-    from sagan.training.loop import choose_device
 
-    device = choose_device(flags.device)
-    extractor = load_extractor(flags.extractor, weights=flags.weights, device=device)
     with console.progress("features of real images") as progress:
         cache = Path(flags.prepared).expanduser()
-        reference = reference_statistics(real, extractor, cache, progress, console.warn)
+        reference = reference_statistics(real, extractor, cache, progress, console.warn, console.say)
     if sentence := reference.small_sample():
         console.warn(sentence)
-    return Scorer(extractor, reference, flags.num, flags.repeats, flags.seed, str(device))
-
-
-def _snapshots_to_score(flags: EvaluateFlags, run: Run, scorer: Scorer, console: Console) -> list[Path]:
-    from sagan.evaluation.evaluate.snapshots import best_step, scored_steps
-
-    if sum([flags.step is not None, flags.last, flags.best]) > 1:
-        raise ValueError("give one of --step, --last and --best")
-    if flags.best:
-        return [run.snapshot(best_step(run))]
-    if flags.step is not None or flags.last:
-        return [run.snapshot(flags.step)]
-    run.snapshot()  # refuses a run that has none
-    done = scored_steps(run, scorer.card(), warn=lambda sentence: scorer.once(console.warn, sentence))
-    return [path for path in run.snapshots() if int(path.stem) not in done]
+    return Scorer(extractor, reference, flags.num, flags.repeats, flags.seed)
 
 
 def compare_metrics(arguments: Sequence[str], console: Console) -> int:
@@ -185,41 +205,74 @@ class _Scoring:
     """Scores snapshots while a run is trained: `eval_num` images each, and `FULL` times as many at the last step."""
 
     def __init__(self, config: Config, console: Console):
-        self.config, self.console = config, console
+        settings = config.run
+        refuse_few("eval_num", settings.eval_num)
+        self.flags = EvaluateFlags(
+            Path(),
+            extractor=settings.extractor,
+            num=settings.eval_num,
+            device=settings.device,
+            prepared=config.data.prepared,
+        )
+        self.extractor = _extractor(self.flags)  # now, for what it lacks must not end a run half way
+        self.settings, self.console = settings, console
         self.scorer: Scorer | None = None
         self.began = time.monotonic()
         self.seconds = 0.0
 
     def __call__(self, run: Run, store: Store, path: Path) -> None:
         from sagan.evaluation.evaluate import store_images
-        from sagan.evaluation.evaluate.snapshots import scored_steps
 
         start = time.monotonic()
-        settings, step = self.config.run, int(path.stem)
-        if self.scorer is None:
-            flags = EvaluateFlags(
-                run.folder,
-                extractor=settings.extractor,
-                num=settings.eval_num,
-                device=settings.device,
-                prepared=self.config.data.prepared,
-            )
-            self.scorer = _scorer(flags, store_images(store), self.console)
-        scorers = [self.scorer]
-        if step == settings.total_step:
-            scorers.append(dataclasses.replace(self.scorer, samples=FULL * self.scorer.samples))
-        for scorer in scorers:
-            if step not in scored_steps(run, scorer.card(), [path]):
-                self._score(run, path, scorer)
+        self.scorer = self.scorer or _scorer(self.flags, self.extractor, store_images(store), self.console)
+        once = time.monotonic()
+        self._score(run, path, self.scorer)
+        cost = time.monotonic() - once
+        if int(path.stem) == self.settings.total_step:
+            self._score(run, path, dataclasses.replace(self.scorer, samples=FULL * self.scorer.samples))
         self.seconds += time.monotonic() - start
-        share = self.seconds / (time.monotonic() - self.began)
-        self.console.say(f"scoring has taken {duration(self.seconds)} so far, {share:.0%} of the time")
+        self._say_share(run, cost)
 
     def _score(self, run: Run, path: Path, scorer: Scorer) -> None:
+        from sagan.evaluation.evaluate.snapshots import scored_steps
+
+        step = int(path.stem)
+        if step in scored_steps(run, scorer.card(), [path]):
+            return
         scores = scorer.score_snapshot(run, path, self.console)
         frechet = next(score for score in scores if score.metric == "frechet")
         self.console.say(
-            f"step {int(path.stem):,}: {frechet.label} {frechet.value:.3f} with {scorer.samples:,} samples "
+            f"step {step:,}: {frechet.label} {frechet.value:.3f} with {scorer.samples:,} samples "
             f"(half of the real images against the other half, {frechet.floor_samples:,} vs "
             f"{frechet.floor_samples:,}: {frechet.floor:.3f})"
         )
+
+    def _say_share(self, run: Run, cost: float) -> None:
+        share = self.seconds / (time.monotonic() - self.began)
+        sentence = f"scoring has taken {duration(self.seconds)} so far, {share:.1%} of the time"
+        self.console.say(sentence + (self._remedy(run, cost) if share > MOST else ""))
+
+    def _remedy(self, run: Run, cost: float) -> str:
+        """What follows a share of more than `MOST`."""
+        trained = [record for record in run.records() if record.get("kind") == "train"]
+        every, limit = self.settings.eval_every, f"more than {MOST:.0%}"
+        enough = rare_enough(cost, trained[-1]["seconds"] / trained[-1]["step"]) if trained else 0
+        if every is not None and enough > every:
+            return f"; that is {limit}: --eval_every {enough} would be seldom enough"
+        return f"; that is {limit} for what is done once: the features of the real images, the last step's samples"
+
+
+def rare_enough(cost: float, pace: float) -> int:
+    """Steps between scorings that take ``cost`` seconds each, where a step takes ``pace`` seconds, so that no more than
+    `MOST` of the time goes into them; rounded up to two digits."""
+    steps = math.ceil(cost * (1 / MOST - 1) / pace)
+    unit: int = 10 ** max(0, len(str(steps)) - 2)
+    return -(-steps // unit) * unit
+
+
+def refuse_few(name: str, count: int) -> None:
+    """Raises ValueError where a setting asks for fewer images than can be scored."""
+    from sagan.evaluation.evaluate.reference import FEWEST
+
+    if count < FEWEST:
+        raise ValueError(f"{name} must be {FEWEST} or more, got {count}: fewer images cannot be scored")
