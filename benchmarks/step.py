@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.plain import PlainStep
 from sagan.config import Config, GameConfig, ModelConfig, RunConfig
 from sagan.losses import LOSSES
-from sagan.training.loop import Training
+from sagan.training.state import Training
 from sagan.training.step import discriminator_step, generator_step
 
 

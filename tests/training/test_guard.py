@@ -42,7 +42,7 @@ def test_a_game_that_never_begins_is_lost_in_the_end():
 @pytest.mark.parametrize(
     ("changes", "state", "word"),
     [
-        ({"pixel_spread": 0.1}, "diversity falling", "spread in pixels, as a share of the real ones', is 0.10, where 0.80"),
+        ({"pixel_spread": 0.1}, "diversity falling", "a share of the real images', is 0.10, where 0.80"),
         ({"feature_spread": 0.4}, "diversity falling", "spread in the discriminator's features"),
         ({"separation": 1.0}, "D winning", "where 0.90 was usual"),
         ({"gap": -50.0}, "diverged", "the gap between the logits"),

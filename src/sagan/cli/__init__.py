@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
+from sagan.cli.bench import bench
 from sagan.cli.scores import compare_metrics, evaluate, score_while_training
 from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, check_device, override
 from sagan.console import Console, run_safely
@@ -83,6 +84,8 @@ class SampleFlags:
     """auto, cpu, cuda, cuda:1 or mps."""
     step: int | None = None
     """Use the run's snapshot of this step."""
+    label: int | None = None
+    """Only images of this class, counted from 0; by default the classes in turn."""
 
 
 @dataclass(frozen=True)
@@ -127,21 +130,59 @@ _TRAIN_HELP = """Train a generator.
   sagan train --dataset celeb --image_path data --span 3 --total_step 100000"""
 
 
+@dataclass(frozen=True)
+class TrainFlags:
+    config: Config = field(default_factory=Config)
+    dry_run: bool = False
+    """Train nothing: say what the run would cost, and how long it would take by a few steps on noise."""
+
+
 def train(arguments: Sequence[str], console: Console) -> int:
     """Train a GAN on your images (or on drawn faces)."""
     preset, rest = _take_preset(arguments)
-    base = PRESETS[preset] if preset else Config()
+    base = PRESETS[preset or "best"]
     if asks_help(rest):
-        show_help(Config, "sagan train", _TRAIN_HELP.format(presets=", ".join(PRESETS)), base)
+        show_help(TrainFlags, "sagan train", _TRAIN_HELP.format(presets=", ".join(PRESETS)), TrainFlags(base))
         return 0
-    values = read(Config, rest, "sagan train", _PUBLISHED_NAMES)
-    _check_use(values)
-    config = fill(Config, values, base)
-    if "lambda_gp" in values and config.game.adv_loss == "hinge":
-        console.warn("--lambda_gp changes nothing: the hinge loss has no gradient penalty")
-    from sagan.training.start import start_run
+    from sagan.training.start import settle, start_run
 
+    largest, rest = _take_largest_batch(rest)
+    values = read(TrainFlags, rest, "sagan train", _PUBLISHED_NAMES)
+    _check_use(values)
+    dry_run = values.pop("dry_run", False)
+    config = settle(fill(Config, values, base))
+    if "lambda_gp" in values and config.game.adv_loss != "wgan-gp":
+        console.warn(f"--lambda_gp changes nothing: the {config.game.adv_loss} loss has no such penalty")
+    if config.model.num_classes == "auto" and (largest or dry_run):
+        raise ValueError(
+            "--num_classes must be a number here: how many the images have is found out when they are opened"
+        )
+    if largest:
+        config = _with_largest_batch(config, console)
+    if dry_run:
+        return _say_cost(config, console)
     return start_run(config, console, score_while_training(config, console))
+
+
+def _with_largest_batch(config: Config, console: Console) -> Config:
+    from sagan.bench.pace import largest_batch
+    from sagan.devices import choose_device
+
+    size = largest_batch(config, choose_device(config.run.device))
+    console.say(f"the largest batch that fits is {size}")
+    return override(config, {"batch_size": size})
+
+
+def _say_cost(config: Config, console: Console) -> int:
+    from sagan.bench.cost import describe_cost
+    from sagan.bench.pace import measured_pace
+    from sagan.devices import choose_device
+
+    device = choose_device(config.run.device)
+    for line in describe_cost(config, device):
+        console.say(line)
+    console.say(measured_pace(config, device).describe())
+    return 0
 
 
 def resume(arguments: Sequence[str], console: Console) -> int:
@@ -187,9 +228,9 @@ def sample(arguments: Sequence[str], console: Console) -> int:
         return 0
     flags = fill(SampleFlags, read(SampleFlags, arguments, "sagan sample"))
     check_device(flags.device)
+    from sagan.devices import choose_device
     from sagan.models.build import load_snapshot
     from sagan.runs import find_snapshot
-    from sagan.training.loop import choose_device
     from sagan.viewing.samples import write_samples
 
     path = find_snapshot(flags.run, flags.step)
@@ -203,6 +244,7 @@ def sample(arguments: Sequence[str], console: Console) -> int:
             seed=flags.seed,
             batch_size=flags.batch_size,
             device=choose_device(flags.device),
+            label=flags.label,
             progress=progress,
         )
     images = "1 image" if flags.num == 1 else f"{flags.num:,} images"
@@ -230,6 +272,7 @@ COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
     "resume": resume,
     "evaluate": evaluate,
     "compare-metrics": compare_metrics,
+    "bench": bench,
     "sample": sample,
     "prepare": prepare,
     "import": import_published,
@@ -288,14 +331,10 @@ def _check_use(values: dict[str, Any]) -> None:
 
 def _take_preset(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     """The preset that ``--preset NAME`` or ``--preset=NAME`` asks for, and the other arguments."""
-    rest, preset = [], None
-    given = iter(arguments)
-    for argument in given:
-        flag, _, value = argument.partition("=")
-        if flag != "--preset":
-            rest.append(argument)
-            continue
-        preset = value or next(given, "")
+    rest, preset = list(arguments), None
+    while place := _find_flag(rest, "preset"):
+        start, preset, stop = place
+        del rest[start:stop]
         if preset not in PRESETS:
             near = difflib.get_close_matches(preset, PRESETS, n=1)
             raise ValueError(
@@ -303,3 +342,23 @@ def _take_preset(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
                 + (f": did you mean {near[0]}?" if near else "")
             )
     return preset, rest
+
+
+def _take_largest_batch(arguments: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether ``--batch_size auto`` is asked for, and the arguments without it."""
+    rest = list(arguments)
+    place = _find_flag(rest, "batch_size")
+    if place is None or place[1] != "auto":
+        return False, rest
+    del rest[place[0] : place[2]]
+    return True, rest
+
+
+def _find_flag(arguments: Sequence[str], name: str) -> tuple[int, str, int] | None:
+    """Where a flag with one value begins among the arguments, the value, and one past where it ends."""
+    for start, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag.replace("-", "_") == f"__{name}":
+            after = "" if equals else next(iter(arguments[start + 1 :]), "")
+            return start, value or after, start + (1 if equals else 2)
+    return None

@@ -36,7 +36,7 @@ class SelfAttention2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (batch, channels, height, width) to the same shape."""
         q, k, v = self.project(x)
-        out = self._attended_channels(attend(q, k, v, self.pattern))  # (batch, 1, pixels, channels)
+        out = self.attended_channels(attend(q, k, v, self.pattern))  # (batch, 1, pixels, channels)
         return x + self.gamma * _as_map(out, x.shape[-2:])
 
     def weights(self, x: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class SelfAttention2d(nn.Module):
         layers = (self.query, self.key, self.value)
         return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
 
-    def _attended_channels(self, attended: Tensor) -> Tensor:
+    def attended_channels(self, attended: Tensor) -> Tensor:
         """What attention gathered, (batch, 1, pixels, value channels), as channels of the map."""
         return attended
 
@@ -97,7 +97,7 @@ class SpectralSelfAttention2d(SelfAttention2d):
     def _projection(self) -> tuple[Tensor, Tensor | None]:
         return torch.cat([layer.normalized_weight() for layer in (self.query, self.key, self.value)]), None
 
-    def _attended_channels(self, attended: Tensor) -> Tensor:
+    def attended_channels(self, attended: Tensor) -> Tensor:
         out: Tensor = self.output(attended)
         return out
 

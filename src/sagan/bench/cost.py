@@ -1,0 +1,313 @@
+"""What a run costs, counted before it is begun: nothing here takes the time or the memory that it counts.
+
+The step is carried out once on fake tensors, which have shapes and no content; torch's own formulas say how many
+operations each product and convolution is. Attention is counted as its definition has it, scores and weighted sum:
+other ways to the same result do more, to hold less. Hiding the square takes nothing away from this count; pooled keys
+divide it by pool * pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from sagan.attention import Pattern
+from sagan.attention.dispatch import choose_backend
+from sagan.attention.reference import product_dtype, softmax_dtype
+from sagan.bench.tally import Saved, Tally
+from sagan.config import Config, override
+from sagan.data.batches import Batches
+from sagan.layers.self_attention import SelfAttention2d
+from sagan.models.build import build_discriminator, build_generator, describe_attention
+from sagan.training.state import Training
+
+_BYTES = 4  # weights, gradients and averages are float32 in every precision
+
+Attend = Callable[[Tensor, Tensor, Tensor, Pattern], Tensor]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a generator step with its discriminator steps takes; bytes and numbers of operations.
+
+    Where gradient penalties are taken in some steps only, this is one of those.
+    """
+
+    generator_parameters: int
+    discriminator_parameters: int
+    operations: int
+    """Of products and convolutions, two for a multiply and add."""
+    attention_operations: int
+    """Those of them that are attention's scores and weighted sums."""
+    fewest_bytes: int
+    """That must be read and written at the least: what the backward pass needs, once each way, and the weights."""
+    weights: int
+    """Bytes of both networks with their buffers, and of the averaged generator."""
+    gradients: int
+    optimizer: int
+    activations: int
+    """The most that everything else takes at a time, without the workspaces of the kernels."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that tensors take at most."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def count_cost(config: Config, device: torch.device | str = "cpu") -> Cost:
+    """The cost of one step, with the memory of the attention backends that the device would use."""
+    with _fake_steps(config) as take:
+        thin, dense, as_run = take(_thin), take(_dense), take(_as_on(device))
+    generator, discriminator = _parameter_counts(config)
+    gradients = (generator + discriminator) * _BYTES
+    moves = generator + config.game.n_critic * discriminator  # of parameters
+    return Cost(
+        generator_parameters=generator,
+        discriminator_parameters=discriminator,
+        operations=dense.operations,
+        attention_operations=dense.operations - thin.operations,
+        # a parameter is read forwards, backwards and by Adam, its gradient and two moments are written and read
+        fewest_bytes=2 * thin.saved + 10 * _BYTES * moves,
+        weights=as_run.weights,
+        gradients=gradients,
+        optimizer=2 * gradients,
+        activations=as_run.peak - as_run.weights - 3 * gradients,
+    )
+
+
+def count_memory(config: Config, device: torch.device | str = "cpu") -> int:
+    """`Cost.memory` alone, which is counted sooner."""
+    with _fake_steps(config) as take:
+        take(_thin)  # makes Adam's moments
+        return take(_as_on(device)).peak
+
+
+def describe_cost(config: Config, device: torch.device | str = "cpu") -> list[str]:
+    """What a run takes, as lines for a person: parameters, operations, memory, visible keys, disk."""
+    cost = count_cost(config, device)
+    steps = "a step" if config.game.n_critic == 1 else f"a step ({config.game.n_critic} of the discriminator)"
+    share = cost.attention_operations / cost.operations
+    return [
+        f"parameters: generator {cost.generator_parameters:,}, discriminator {cost.discriminator_parameters:,}",
+        f"operations: {amount(cost.operations, 'FLOP')} {steps} of {config.game.batch_size} images, "
+        f"{share:.0%} of it attention",
+        f"memory: {binary(cost.memory)} of tensors (weights and average {binary(cost.weights)}, gradients "
+        f"{binary(cost.gradients)}, Adam {binary(cost.optimizer)}, activations {binary(cost.activations)}); "
+        "kernels' workspaces and the libraries come on top",
+        *describe_attention(config.model),
+        f"disk: {binary(snapshot_bytes(config))} a snapshot, {binary(checkpoint_bytes(config))} the checkpoint, "
+        f"{binary(run_bytes(config))} the whole run, and {binary(image_bytes(config))} for each 1,000 prepared images",
+    ]
+
+
+# ---- disk
+
+
+def snapshot_bytes(config: Config) -> int:
+    """Bytes of one snapshot: the averaged generator with its buffers."""
+    return _sizes(config)[0]
+
+
+def checkpoint_bytes(config: Config) -> int:
+    """Bytes of the checkpoint: both networks, the average, and Adam's two moments of every parameter."""
+    generator, discriminator, parameters = _sizes(config)
+    return 2 * generator + discriminator + 2 * parameters * _BYTES
+
+
+def run_bytes(config: Config) -> int:
+    """Bytes of a run's folder at its end, but for its sample grids and records; while a checkpoint is written there
+    are two of them for a moment."""
+    snapshots = -(-config.run.total_step // config.run.snapshot_every)
+    pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
+    return snapshots * (snapshot_bytes(config) + pair) + 2 * checkpoint_bytes(config)
+
+
+def image_bytes(config: Config, count: int = 1000) -> int:
+    """Bytes of that many prepared images."""
+    return count * config.model.imsize**2 * 3
+
+
+def _sizes(config: Config) -> tuple[int, int, int]:
+    """Bytes of the generator's and of the discriminator's state dict, and the number of parameters of both."""
+    generator, discriminator = (sum(x.nbytes for x in network.state_dict().values()) for network in _networks(config))
+    return generator, discriminator, sum(_parameter_counts(config))
+
+
+def _parameter_counts(config: Config) -> tuple[int, int]:
+    generator, discriminator = (sum(x.numel() for x in network.parameters()) for network in _networks(config))
+    return generator, discriminator
+
+
+def _networks(config: Config) -> tuple[nn.Module, nn.Module]:
+    """Both networks, without content."""
+    with torch.device("meta"):
+        return build_generator(config.model), build_discriminator(config.model)
+
+
+# ---- the step on fake tensors
+
+
+@dataclass(frozen=True)
+class _Count:
+    weights: int  # bytes of both networks and of the average
+    operations: int
+    saved: int  # bytes, for the backward passes
+    peak: int  # bytes; of a first step without Adam's moments
+
+
+@contextlib.contextmanager
+def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
+    """Gives a function that takes a step, with attention carried out by another function, and counts it."""
+    with torch.device("meta"):
+        training = Training(override(config, {"compile": False, "cuda_graphs": False}), torch.device("meta"))
+    with FakeTensorMode(), _BlindTally() as tally:
+        _make_fake(training)
+        tally.hold(_tensors(training))
+        weights, layers = tally.held, _stand_ins(training)
+        batches = cast(Batches, _FakeBatches(config))
+
+        def take(attend: Attend) -> _Count:
+            for layer in layers:
+                layer.attend = attend
+            training.step = 0
+            tally.operations, tally.peak = 0, tally.held
+            saved = Saved(without=_tensors(training))
+            with saved:
+                training.advance(batches)
+            return _Count(weights, tally.operations, saved.bytes, tally.peak)
+
+        yield take
+
+
+def _stand_ins(training: Training) -> list[_StandIn]:
+    """Puts a stand-in in the place of every attention layer."""
+    found = []
+    for network in (training.generator, training.discriminator):
+        for size, layer in list(network.attention.items()):
+            found.append(_StandIn(cast(SelfAttention2d, layer)))
+            network.attention[size] = found[-1]
+    return found
+
+
+def _make_fake(training: Training) -> None:
+    """Gives a training on the meta device, inside a fake mode, fake tensors of the CPU, where a step can be taken."""
+    new: dict[int, Tensor] = {}
+    for network in training.networks().values():
+        for module in network.modules():
+            for kind in cast(tuple[dict[str, Tensor | None], ...], (module._parameters, module._buffers)):
+                for name, old in kind.items():
+                    if old is not None:
+                        kind[name] = new[id(old)] = _fake(old)
+    for optimizer in (training.g_optimizer, training.d_optimizer):
+        for group in optimizer.param_groups:
+            group["params"] = [new[id(old)] for old in group["params"]]
+    if training.anchors is not None:
+        training.anchors = _fake(training.anchors)
+    training.device = torch.device("cpu")
+
+
+def _fake(tensor: Tensor) -> Tensor:
+    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+
+
+def _tensors(training: Training) -> Iterator[Tensor]:
+    for network in training.networks().values():
+        yield from network.parameters()
+        yield from network.buffers()
+
+
+class _BlindTally(Tally):
+    """Fake tensors hold no numbers: who looks at one, to check it, sees a 0."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 0.0 if args[0].is_floating_point() else 0
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+class _FakeBatches:
+    """Stands in for the batches of a store, inside a fake mode."""
+
+    batches_per_epoch = 1_000_000
+
+    def __init__(self, config: Config):
+        self.shape = config.game.batch_size, 3, config.model.imsize, config.model.imsize
+
+    def batch(self, index: int) -> Tensor:
+        return torch.empty(self.shape).contiguous(memory_format=torch.channels_last)
+
+    def labels(self, index: int) -> Tensor:
+        return torch.empty(self.shape[0], dtype=torch.int64)
+
+
+class _StandIn(nn.Module):
+    """An attention layer whose attention is carried out otherwise: fake tensors have no content to choose by."""
+
+    attend: Attend
+
+    def __init__(self, layer: SelfAttention2d):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.layer.project(x)
+        out = self.layer.attended_channels(self.attend(q, k, v, self.layer.pattern))  # (batch, 1, pixels, channels)
+        return x + self.layer.gamma * out.squeeze(1).transpose(1, 2).reshape(x.shape)
+
+
+def _thin(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
+    """Something of attention's shape that depends on q, k and v and costs next to nothing."""
+    return v.mean(2, keepdim=True) + q.mean(3, keepdim=True) + k.mean()
+
+
+def _dense(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
+    """Attention with the products and the matrices of the reference; which keys are hidden does not matter here."""
+    with unset_fake_temporarily():
+        hidden_after = pattern.masking == "after" and pattern.visible_share() < 1
+    with torch.autocast(q.device.type, enabled=False):
+        dtype = softmax_dtype(q)
+        weights = torch.bmm(q.flatten(0, 1).to(dtype), k.flatten(0, 1).to(dtype).transpose(1, 2)).softmax(-1)
+        if hidden_after:
+            weights = weights.masked_fill(torch.empty(pattern.queries, pattern.keys, dtype=torch.bool), 0)
+        out = torch.bmm(weights.to(product_dtype(v)), v.flatten(0, 1).to(product_dtype(v)))
+        return out.to(v.dtype).reshape(*q.shape[:3], v.shape[3])
+
+
+def _as_on(device: torch.device | str) -> Attend:
+    """What `attend` would hold on a device: the matrix of weights, or nothing of that size."""
+
+    def carry_out(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
+        with unset_fake_temporarily():
+            q_like, k_like, v_like = (torch.empty(1, dtype=x.dtype, device=device).expand(x.shape) for x in (q, k, v))
+            backend = choose_backend(q_like, k_like, v_like, pattern)
+        return _dense(q, k, v, pattern) if backend == "reference" else _thin(q, k, v, pattern)
+
+    return carry_out
+
+
+# ---- words
+
+
+def amount(number: float, unit: str) -> str:
+    """A number with the prefix of thousands that suits it: 221 GFLOP."""
+    prefixes = iter("kMGTP")
+    prefix = ""
+    while number >= 999.5:
+        number, prefix = number / 1000, next(prefixes)
+    return f"{number:.3g} {prefix}{unit}"
+
+
+def binary(number: float) -> str:
+    """Bytes as KiB, MiB or GiB."""
+    for unit in ("KiB", "MiB"):
+        number /= 1024
+        if number < 1024:
+            return f"{number:.3g} {unit}" if number < 100 else f"{number:.0f} {unit}"
+    return f"{number / 1024:.2f} GiB"

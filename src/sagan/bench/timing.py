@@ -1,0 +1,85 @@
+"""Times of things that are done in turns, so that a change in the machine's load favours none of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+ROUNDS = 5
+
+_LEAST_SECONDS = 0.01  # what is shorter is repeated until it takes as long
+_MOST_REPEATS = 1000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one thing, one number for each round."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def least(self) -> float:
+        return min(self.rounds)
+
+    @property
+    def spread(self) -> float:
+        """How far the slowest round is from the quickest, as a share of the median."""
+        return (max(self.rounds) - self.least) / self.median
+
+    def to_dict(self) -> dict[str, float]:
+        return {"median": self.median, "least": self.least, "spread": self.spread}
+
+
+def time_in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    device: torch.device,
+    rounds: int = ROUNDS,
+    on_round: Callable[[int, int], None] | None = None,
+) -> dict[str, Timing]:
+    """Seconds of each way, done in turns for several rounds after it has been warmed up.
+
+    On CUDA the device's own clock, elsewhere the wall's. ``on_round`` is called with (rounds done, rounds in all).
+    """
+    repeats = {name: _warm_up(way, device) for name, way in ways.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, way in ways.items():
+            seconds[name].append(_seconds(way, device, repeats[name]))
+        if on_round:
+            on_round(number + 1, rounds)
+    return {name: Timing(tuple(taken)) for name, taken in seconds.items()}
+
+
+def _warm_up(way: Callable[[], object], device: torch.device) -> int:
+    """How often the way is to be repeated in a round, after a first call that may compile or allocate."""
+    seconds = _seconds(way, device, 1)
+    if device.type != "cpu" or seconds < 5 * _LEAST_SECONDS:
+        seconds = _seconds(way, device, 1)
+    return max(1, min(_MOST_REPEATS, int(_LEAST_SECONDS / max(seconds, 1e-9))))
+
+
+def _seconds(way: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Seconds of one call, on average over the repeats."""
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        stream = torch.cuda.current_stream(device)
+        start.record(stream)
+        for _ in range(repeats):
+            way()
+        end.record(stream)
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000 / repeats
+    began = time.perf_counter()
+    for _ in range(repeats):
+        way()
+    if device.type == "mps":
+        torch.mps.synchronize()
+    return (time.perf_counter() - began) / repeats

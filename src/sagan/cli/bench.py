@@ -1,0 +1,126 @@
+"""The command that measures this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from sagan.config import GameConfig, ModelConfig, Span, check_device
+from sagan.console import Console
+from sagan.files import write_whole
+from sagan.flags import asks_help, fill, read, show_help
+
+_BATCH, _QUICK_BATCH = 64, 8
+
+
+@dataclass(frozen=True)
+class BenchFlags:
+    """Measure this machine: the attention backends, a training step, the loading of images, the scoring.
+    Every figure is the median of five rounds in which all that is compared is done in turns."""
+
+    sections: Annotated[tuple[str, ...], Positional] = ()
+    """Some of attention, step, data and evaluation; by default all."""
+    json: str | None = None
+    """Also write everything into this file; '-' prints it, and nothing else."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    threads: int | None = None
+    """Processor threads for torch; by default as many as it takes by itself."""
+    imsize: int = 64
+    """Size of the images."""
+    batch_size: int | None = None
+    """Images in a step. By default 64, or 8 with --quick."""
+    span: Span = 3
+    """The square that attention leaves out; excluding it saves no time."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: products in bfloat16."""
+    extractor: str | None = None
+    """The network to score with, as for `sagan evaluate`."""
+    quick: bool = False
+    """Under a minute: small batches, few sizes."""
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        ModelConfig(imsize=self.imsize, span=self.span)  # which say what is wrong with a size or a span
+        GameConfig(batch_size=_BATCH if self.batch_size is None else self.batch_size)
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be 1 or more, got {self.threads}")
+
+
+def bench(arguments: Sequence[str], console: Console) -> int:
+    """Measure how fast this machine attends, trains, loads and scores."""
+    if asks_help(arguments):
+        show_help(BenchFlags, "sagan bench")
+        return 0
+    flags = fill(BenchFlags, read(BenchFlags, _join_sections(arguments), "sagan bench"))
+    from sagan.bench.report import SECTIONS, run_bench
+    from sagan.bench.settings import BenchSettings
+    from sagan.devices import choose_device
+
+    for name in flags.sections:
+        if name not in SECTIONS:
+            raise ValueError(f"there is nothing called {name!r} to measure: there are {', '.join(SECTIONS)}")
+    names = list(dict.fromkeys(flags.sections)) or list(SECTIONS)
+    _check_before_measuring(flags, names)
+    settings = BenchSettings(
+        choose_device(flags.device),
+        flags.imsize,
+        flags.batch_size or (_QUICK_BATCH if flags.quick else _BATCH),
+        flags.span,
+        flags.precision,
+        flags.extractor,
+        flags.quick,
+    )
+    with _threads(flags.threads):
+        report = run_bench(
+            names,
+            settings,
+            Console(quiet=True) if flags.json == "-" else console,
+        )
+    _write(report, flags.json, console)
+    return 0
+
+
+def _join_sections(arguments: Sequence[str]) -> list[str]:
+    """The words before the first flag as one, with commas: the place of the sections holds one word."""
+    first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    return [",".join(arguments[:first])] * (first > 0) + list(arguments[first:])
+
+
+def _check_before_measuring(flags: BenchFlags, names: list[str]) -> None:
+    """Raises now what would otherwise be found out minutes later."""
+    if flags.json is not None and Path(flags.json).is_dir():
+        raise ValueError(f"--json must be a file to write or '-', got the folder {flags.json}")
+    if flags.extractor is not None and "evaluation" in names:
+        from sagan.evaluation.features import load_extractor
+
+        load_extractor(flags.extractor)
+
+
+def _write(report: dict[str, object], where: str | None, console: Console) -> None:
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    if where == "-":
+        sys.stdout.write(text)
+    elif where is not None:
+        write_whole(Path(where), lambda file: file.write(text.encode()))
+        console.say(f"written to {where}")
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """torch works with so many threads in here."""
+    import torch
+
+    former = torch.get_num_threads()
+    torch.set_num_threads(count or former)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
