@@ -8,6 +8,7 @@ With one thread the time is the CPU time of the process, with more it is wall ti
 process of its own for each way, where the peak of the memory can be read too.
 
 "dense" is written plainly, the way the published program does it: bmm, softmax, bmm, with a boolean mask made once.
+With --device cuda the tables are those of benchmarks/fused_attention.py.
 """
 
 from __future__ import annotations
@@ -151,13 +152,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds after one that warms up (default 5)")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float64"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"))
     parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda (not with --alone)")
     parser.add_argument("--quick", action="store_true", help="the two smallest shapes, two rounds")
     parser.add_argument("--alone", nargs=2, metavar=("WAY", "MASKING"), help="only the largest map, one way")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
+    if options.device.type == "cuda":
+        from benchmarks import fused_attention  # imports Triton
+
+        fused_attention.run(options.device, dtype, options.rounds, [16, 32] if options.quick else [16, 32, 64, 128])
+        return
     if options.alone:
         print(measure_alone(*options.alone, dtype, options.rounds))
         return

@@ -135,7 +135,8 @@ def describe_record(record: Mapping[str, Any]) -> str:
     verdict = record.get("verdict", "healthy")
     return (
         f"{record['images_per_second']:.0f} img/s  D {record['d_loss']:.3f}  G {record['g_loss']:+.3f}  "
-        f"D(real) {record['d_real']:+.2f}  D(fake) {record['d_fake']:+.2f}" + (f"  gamma {gammas}" if gammas else "")
+        f"D(real) {record['d_real']:+.2f}  D(fake) {record['d_fake']:+.2f}"
+        + (f"  gamma {gammas}" if gammas else "")
         + (f"  {verdict}" if verdict != "healthy" else "")
     )
 

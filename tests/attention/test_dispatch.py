@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sagan.attention import blocked
-from sagan.attention.dispatch import BACKENDS, attend, choose_backend, reasons_against
+from sagan.attention import blocked, dispatch
+from sagan.attention.dispatch import BACKENDS, attend, choose_backend, describe_choice, reasons_against
 from sagan.attention.patterns import ExcludeLocal, Full, Local
 
 GRIDS = [
@@ -43,7 +43,7 @@ def visible(pattern) -> torch.Tensor:
 
 
 def definition(q, k, v, pattern, scale):
-    seen = visible(pattern).double()
+    seen = visible(pattern).to(q.device).double()
     exps = torch.exp(scale * torch.einsum("bhid,bhjd->bhij", q, k))
     total = (exps if pattern.masking == "after" else exps * seen).sum(-1, keepdim=True)
     weights = torch.where(total > 0, exps * seen / torch.where(total > 0, total, 1), 0)
@@ -53,9 +53,10 @@ def definition(q, k, v, pattern, scale):
 def plain_dense(q, k, v, pattern, scale):
     """What one would write without thinking of rounding, in the dtype of the inputs."""
     scores = q @ k.transpose(-1, -2) * scale
+    hidden = ~visible(pattern).to(q.device)
     if pattern.masking == "before":
-        return scores.masked_fill(~visible(pattern), -torch.inf).softmax(-1) @ v
-    return scores.softmax(-1).masked_fill(~visible(pattern), 0) @ v
+        return scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v
+    return scores.softmax(-1).masked_fill(hidden, 0) @ v
 
 
 def inputs(pattern, dtype=torch.float64, batch=1, heads=1, dim=4, value_dim=5, seed=0):
@@ -207,6 +208,36 @@ def test_a_backend_with_something_against_it_is_not_chosen_and_says_why(monkeypa
     assert choose_backend(*qkv, pattern) == "reference"
     with pytest.raises(ValueError, match=r"attention backend 'blocked' cannot run here: .* cannot be exported"):
         attend(*qkv, pattern, backend="blocked")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "batch", "with_triton", "without"),
+    [
+        (Full(16, 16), 4, "reference", "reference"),
+        (Full(32, 32), 4, "triton", "reference"),
+        (ExcludeLocal(64, 64, 3), 64, "triton", "blocked"),
+        (ExcludeLocal(64, 64, 3, pool=4), 4, "triton", "reference"),
+        (Full(16, 16), 4096, "triton", "blocked"),  # a small map, a batch too large to hold
+    ],
+)
+def test_auto_on_a_gpu_takes_the_kernel_on_large_maps(pattern, batch, with_triton, without, monkeypatch):
+    number = torch.empty((), device="meta")  # neither a CPU nor a GPU: what is preferred is what a GPU prefers
+    q, k, v = (number.expand(batch, 1, rows, 8) for rows in (pattern.queries, pattern.keys, pattern.keys))
+    monkeypatch.setattr(dispatch, "_against_triton_here", lambda *_: [])
+    assert choose_backend(q, k, v, pattern) == with_triton
+    monkeypatch.setattr(dispatch, "_against_triton_here", lambda *_: ["not here"])
+    assert choose_backend(q, k, v, pattern) == without
+    monkeypatch.setattr(dispatch, "_against_triton_here", lambda *_: [])
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    assert choose_backend(q, k, v, pattern) == "reference"
+
+
+def test_the_choice_is_described_in_a_line():
+    assert describe_choice(ExcludeLocal(8, 8, 3), 64, 8, 64) == "8x8 by reference"
+    large = describe_choice(ExcludeLocal(128, 128, 3, "before"), 64, 8, 64, dtype=torch.bfloat16)
+    assert large == "128x128 by blocked (dense would hold 65,536 MiB)"
+    double = describe_choice(Full(16, 16), 64, 8, 64, heads=2, dtype=torch.float64)
+    assert double == "16x16 by blocked (dense would hold 64 MiB)"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Attention over feature maps in which a pattern decides which keys a query may look at."""
 
-from sagan.attention.dispatch import BACKENDS, Backend, attend, choose_backend, reasons_against
+from sagan.attention.dispatch import BACKENDS, Backend, attend, choose_backend, describe_choice, reasons_against
 from sagan.attention.patterns import ExcludeLocal, Full, Local, Masking, Pattern
 from sagan.attention.reference import attention_weights
 
@@ -15,5 +15,6 @@ __all__ = [
     "attend",
     "attention_weights",
     "choose_backend",
+    "describe_choice",
     "reasons_against",
 ]

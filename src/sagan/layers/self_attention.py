@@ -39,6 +39,11 @@ class SelfAttention2d(nn.Module):
         out = self.attended_channels(attend(q, k, v, self.pattern))  # (batch, 1, pixels, channels)
         return x + self.gamma * _as_map(out, x.shape[-2:])
 
+    @property
+    def dims(self) -> tuple[int, int]:
+        """The dims of queries and keys, and of values."""
+        return self.query.out_features, self.value.out_features
+
     def weights(self, x: Tensor) -> Tensor:
         """The attention weights for a map x, (batch, pixels, keys): dense, so for looking at, not for training."""
         q, k, _ = self.project(x)

@@ -76,6 +76,7 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
         if run.config() != to_dict(config):
             run.write_config(to_dict(config))  # only now that the checkpoint has agreed to it
         run.rewind_records(training.step)
+        console.say(training.describe_backends())
         with exact_convolutions(config.run.precision):
             return _Loop(training, run, store, console, on_snapshot).run_steps()
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sagan.attention import describe_choice
 from sagan.config import Config, GameConfig, to_dict
 from sagan.data.batches import Batches
 from sagan.devices import send
@@ -186,6 +187,21 @@ class Training:
         networks = self.generator, self.discriminator, self.average.module
         found = examine(*networks, batches.batch(number), self._draw_z("z of the guard", self.step), labels)
         return {"step": self.step, **found, "g_grad_norm": self._g_grad_norm.item()}
+
+    def describe_backends(self) -> str:
+        """Which backend computes each attention layer here, in a line."""
+        size, bf16 = self.config.game.batch_size, self.config.run.precision == "bf16"
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        networks: list[tuple[str, int, Any]] = [("generator", size, self.generator)]
+        networks += [("discriminator", 2 * size, self.discriminator)]  # real and fake images in one pass
+        lines = []
+        for name, batch, network in networks:
+            choices = [
+                describe_choice(layer.pattern, batch, *layer.dims, dtype=dtype, device=self.device)
+                for layer in network.attention.values()
+            ]
+            lines += [f"{name} {', '.join(choices)}"] if choices else []
+        return "attention: " + ("; ".join(lines) or "none")
 
     def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.module}
