@@ -1,11 +1,12 @@
 """Seconds of a training step at the published size, against the published program's way of doing it.
 
     python -m benchmarks.step [--threads 2] [--rounds 5] [--batch 64] [--variants plain,fp32,bf16] [--device cuda]
+    python -m benchmarks.step --device cuda --rounds 50 --variants plain,eager-fp32,eager-bf16,fp32,bf16
 
 Variants run in turn, round by round, in one process; a ratio is taken within a round and its median shown, so that a
 change in the machine's load does not favour one of them. ``plain`` is `benchmarks.plain`; ``fp32`` and ``bf16`` are
-what `sagan train` does, with the average's update. With ``--errors`` it prints how far each one's gradients are from
-those of float64 on the same weights, images and latents.
+what `sagan train` does, with the average's update (on a GPU compiled and captured; ``eager-`` is neither). With
+``--errors`` it prints how far each one's gradients are from those of float64 on the same weights, images and latents.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Images:
 
 
 def settings(precision: str, batch: int, span: int, device: str) -> Config:
+    switches = {"compile": False, "cuda_graphs": False} if precision.startswith("eager-") else {}
     return Config(
         model=ModelConfig(span=span, masking="before", norm_axis="input"),
         game=GameConfig(batch_size=batch),
-        run=RunConfig(precision=precision, device=device),
+        run=RunConfig(precision=precision.removeprefix("eager-"), device=device, **switches),
     )
 
 
@@ -77,7 +79,8 @@ def timed(step: Callable[[], object], device: str) -> float:
 def compare_speed(names: list[str], rounds: int, batch: int, span: int, device: str) -> None:
     steps = {name: variant(name, batch, span, device) for name in names}
     for step in steps.values():
-        timed(step, device)
+        for _ in range(1 if device == "cpu" else 6):  # kernels are compiled, and the step captured
+            timed(step, device)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, step in steps.items():
