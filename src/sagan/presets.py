@@ -1,7 +1,11 @@
 """Named starting points: a preset is a whole config; flags change it from there.
 
-``published``   the old program's settings. `sagan train --preset published --dataset celeb --span 3`.
-                100,000 steps of batch 64 at 64x64: about 80 hours on two CPU cores; a GPU is meant.
+``best``        what we know to do; the default of `sagan train`.
+``published``   the old program's settings, no average of the weights included.
+                `sagan train --preset published --dataset celeb --span 3`. 100,000 steps of batch 64 at 64x64: about 55
+                hours on two CPU cores; a GPU is meant.
+``paper``       the residual networks and the settings of the paper's own code at 128x128, for one GPU: its batch of 256 on
+                four. `sagan train --preset paper --data imagenet --num_classes auto`. 1,000,000 steps.
 ``quick``       drawn faces at 32x32 with small networks, for a first look: `sagan train --preset quick`.
                 A few minutes on two CPU cores; faces with eyes, hair and mouth, not yet good ones.
 """
@@ -12,7 +16,12 @@ from sagan.config import Config, GameConfig, ModelConfig, RunConfig
 
 PRESETS = {
     "best": Config(),
-    "published": Config(model=ModelConfig(norm_axis="input")),
+    "published": Config(model=ModelConfig(norm_axis="input"), game=GameConfig(ema_halflife=0)),
+    "paper": Config(
+        model=ModelConfig(network="resnet", imsize=128, pool=2),
+        game=GameConfig(batch_size=256, ema_halflife=0),
+        run=RunConfig(total_step=1_000_000),
+    ),
     "quick": Config(
         model=ModelConfig(imsize=32, z_dim=64, g_conv_dim=32, d_conv_dim=32, span=1, g_attention=(8, 16)),
         game=GameConfig(g_lr=2e-4, d_lr=4e-4, ema_halflife=10_000),
