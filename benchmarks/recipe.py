@@ -21,28 +21,34 @@ from pathlib import Path
 
 from sagan.runs import Run
 
+AVERAGED = {"ema_halflife": 44_000}
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is changed in it
     "published": ("published", {}),
-    "published + ema": ("published", {"ema_halflife": 44_000}),
-    "published + flip": ("published", {"flip": True}),
-    "published + augment": ("published", {"augment": "color translation cutout"}),
-    "published + r1": ("published", {"r1": 1.0, "penalty_every": 4}),
-    "published + lecam": ("published", {"lecam": 0.1}),
-    "published + rpgan": ("published", {"adv_loss": "rpgan"}),
-    "published + output axis": ("published", {"norm_axis": "output"}),
-    "published + rates x 2": ("published", {"g_lr": 2e-4, "d_lr": 8e-4}),
-    "published + beta2 0.99": ("published", {"beta2": 0.99}),
-    "published + linear": ("published", {"lr_schedule": "linear"}),
-    "published + resnet": ("published", {"network": "resnet", "g_attention": 16, "d_attention": 16, "pool": 2}),
+    "averaged": ("published", AVERAGED),
+    "averaged, flip": ("published", AVERAGED | {"flip": True}),
+    "averaged, augment": ("published", AVERAGED | {"augment": "color translation cutout"}),
+    "averaged, translation": ("published", AVERAGED | {"augment": "translation"}),
+    "averaged, r1": ("published", AVERAGED | {"r1": 0.1, "penalty_every": 4}),
+    "averaged, lecam": ("published", AVERAGED | {"lecam": 0.1}),
+    "averaged, rpgan": ("published", AVERAGED | {"adv_loss": "rpgan"}),
+    "averaged, non-saturating": ("published", AVERAGED | {"adv_loss": "non-saturating"}),
+    "averaged, output axis": ("published", AVERAGED | {"norm_axis": "output"}),
+    "averaged, rates x 2": ("published", AVERAGED | {"g_lr": 2e-4, "d_lr": 8e-4}),
+    "averaged, g_lr x 2": ("published", AVERAGED | {"g_lr": 2e-4}),
+    "averaged, beta2 0.99": ("published", AVERAGED | {"beta2": 0.99}),
+    "averaged, linear": ("published", AVERAGED | {"lr_schedule": "linear"}),
+    "averaged, resnet": (
+        "published",
+        AVERAGED | {"network": "resnet", "g_attention": 16, "d_attention": 16, "pool": 2},
+    ),
     "best": ("best", {}),
-    "best - ema": ("best", {"ema_halflife": 0}),
 }
 
 
 def train(flags: argparse.Namespace, name: str, seed: int) -> Path:
     """One run from start to score, in a process of its own; gives its folder."""
     preset, changes = VARIANTS[name]
-    folder = Path(flags.out) / f"{name.replace(' ', '')}-span{flags.span}-seed{seed}"
+    folder = Path(flags.out) / f"{name.replace(', ', '+').replace(' ', '')}-span{flags.span}-seed{seed}"
     settings = {
         "preset": preset,
         "imsize": flags.imsize,

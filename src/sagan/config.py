@@ -199,6 +199,7 @@ class GameConfig:
             self.lr_decay is None or 0 < self.lr_decay <= 1,
             f"lr_decay must be above 0 and at most 1, got {self.lr_decay}",
         )
+        _require(len(set(self.augment)) == len(self.augment), f"augment must name each once, got {self.augment}")
         _require(
             self.max_grad_norm is None or self.max_grad_norm > 0,
             f"max_grad_norm must be more than 0, got {self.max_grad_norm}",

@@ -4,8 +4,8 @@
 ``published``   the old program's settings, no average of the weights included.
                 `sagan train --preset published --dataset celeb --span 3`. 100,000 steps of batch 64 at 64x64: about 55
                 hours on two CPU cores; a GPU is meant.
-``paper``       the residual networks and the settings of the paper's own code at 128x128, for one GPU: its batch of 256 on
-                four. `sagan train --preset paper --data imagenet --num_classes auto`. 1,000,000 steps.
+``paper``       the residual networks and the settings of the paper's own code at 128x128, with its batch of 256 on one
+                GPU. `sagan train --preset paper --data imagenet --num_classes auto`. 1,000,000 steps.
 ``quick``       drawn faces at 32x32 with small networks, for a first look: `sagan train --preset quick`.
                 A few minutes on two CPU cores; faces with eyes, hair and mouth, not yet good ones.
 """

@@ -143,31 +143,36 @@ class Run:
 
     def rewind_records(self, step: int) -> None:
         """Drops the training's records after ``step``: they will be written again by the run that goes on there."""
-        self._take_records_out(lambda record: record.get("kind") in ("train", "guard") and record["step"] > step)
+        with self._records_lock():
+            self._keep_records(lambda record: record.get("kind") not in ("train", "guard") or record["step"] <= step)
 
     def set_aside(self, step: int, name: str) -> Path:
-        """Moves the records and snapshots after ``step``, scores included, into the run's folder ``name``; gives it.
-        What is said of a rollback stays."""
+        """Moves the records after ``step``, scores included, the snapshots and the sample grids into the run's folder
+        ``name``; gives it. What is said of rollbacks stays. Can be done again where it was cut."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        taken = self._take_records_out(lambda r: r.get("kind") != "rollback" and (r.get("step") or 0) > step)
-        with (folder / "records.jsonl").open("a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in taken)
-        for snapshot in self.snapshots():
-            if int(snapshot.stem) > step:
-                snapshot.replace(folder / snapshot.name)
+
+        def stays(record: dict[str, Any]) -> bool:
+            return record.get("kind") == "rollback" or (record.get("step") or 0) <= step
+
+        with self._records_lock():
+            taken = [json.dumps(record) + "\n" for record in self.records() if not stays(record)]
+            if taken:  # there first, and here no longer only then
+                former = folder / "records.jsonl"
+                text = (former.read_text() if former.exists() else "") + "".join(taken)
+                write_whole(former, lambda file: file.write(text.encode()))
+            self._keep_records(stays)
+        for path in [*self.snapshots(), *(self.folder / "samples").glob("*_fake.png")]:
+            if int(path.stem.removesuffix("_fake")) > step:
+                path.replace(folder / path.name)
         return folder
 
-    def _take_records_out(self, condition: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        if not self.records_file.exists():
-            return []
-        with self._records_lock():
-            records = self.records()
-            taken = [record for record in records if condition(record)]
-            if taken:
-                text = "".join(json.dumps(record) + "\n" for record in records if not condition(record))
-                write_whole(self.records_file, lambda file: file.write(text.encode()))
-        return taken
+    def _keep_records(self, stays: Callable[[dict[str, Any]], bool]) -> None:
+        records = self.records()
+        kept = [record for record in records if stays(record)]
+        if len(kept) < len(records):
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            write_whole(self.records_file, lambda file: file.write(text.encode()))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -393,13 +393,29 @@ def test_a_dry_run_says_what_a_run_would_cost_and_makes_nothing(home, capsys):
     assert not (home / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lambda_gp", 3), ("penalty_every", 4), ("max_rollbacks", 1), ("eval_num", 100), ("norm_axis", "input")],
+)
+def test_a_flag_without_effect_is_said_to_have_none(home, capsys, name, value):
+    changes = {"network": "resnet"} if name == "norm_axis" else {}
+    assert main(tiny(dry_run=True, data="photos.npy", **{name: value}, **changes)) == 0
+    assert f"warning: --{name} changes nothing" in capsys.readouterr().err
+
+
+def test_cuda_graphs_on_a_cpu_are_refused_before_anything_is_made(home, capsys):
+    said = refused(capsys, *tiny(data="photos.npy", run_dir="run", device="cpu", cuda_graphs=True))
+    assert "cuda_graphs needs a CUDA device" in said
+    assert not (home / "run").exists()
+
+
 def test_the_largest_batch_is_found_and_used(home, capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr("sagan.bench.pace.largest_batch", lambda config, device: asked.append(config) or 12)
+    monkeypatch.setattr("sagan.bench.pace.largest_batch", lambda config, device, limit: asked.append(limit) or 12)
     assert main(tiny(batch_size="auto", data="photos.npy", run_dir="run", total_step=1)) == 0
     assert "the largest batch that fits is 12" in capsys.readouterr().out
     assert Run.open(home / "run").config()["game"]["batch_size"] == 12
-    assert len(asked) == 1
+    assert asked == [24]  # no more than there are images
 
 
 def test_the_commands_are_those_of_the_table():

@@ -24,7 +24,7 @@ def wander(generator, size=0.3):
 
 
 def update(average, generator, images_seen):
-    average.update(generator, torch.tensor(average.decay(images_seen, 64)))
+    average.update(generator, average.shares(images_seen, 64))
 
 
 def test_half_of_a_weight_is_left_after_the_half_life(generator):

@@ -1,18 +1,20 @@
 """A run that goes wrong and goes back."""
 
 import json
+import signal
 
 import pytest
 import torch
 
 from sagan.console import Console
+from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint
 from sagan.training.guard import Diverged, Verdict
 from sagan.training.loop import train
 from sagan.training.state import Training
 from tests.training.test_loop import Killed, assert_same_bits, stop_before_step
 
-RECOVER = {"guard": "recover", "guard_every": 1, "total_step": 12, "checkpoint_every": 2, "sample_step": 12}
+RECOVER = {"guard": "recover", "guard_every": 1, "total_step": 12, "checkpoint_every": 3, "sample_step": 12}
 
 
 def spoil(monkeypatch, when):
@@ -39,13 +41,13 @@ def rollbacks(run):
 
 
 def test_a_run_goes_back_to_its_last_healthy_state_and_on_to_the_end(workshop, monkeypatch):
-    spoil(monkeypatch, lambda step, attempt: step == 7 and attempt == 0)
+    spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
     run, outcome = workshop.train(**RECOVER)
     assert outcome.step == 12
     (record,) = rollbacks(run)
-    # step 6 was saved but has not been looked at since: step 4 is the last that proved healthy
-    assert (record["step"], record["from_step"], record["attempt"]) == (4, 7, 1)
-    assert record["reason"] == "d_loss is nan at step 7"
+    # step 6 was saved but has not been looked at often enough since: step 3 is the last that proved healthy
+    assert (record["step"], record["from_step"], record["attempt"]) == (3, 8, 1)
+    assert record["reason"] == "d_loss is nan at step 8"
     assert record["remedy"] == {"g_lr": 0.5, "d_lr": 0.5, "penalties": 1.0}
     state = load_checkpoint(run.checkpoint_file)
     assert (state["attempt"], state["caution"]["g_lr"]) == (1, 0.5)
@@ -55,17 +57,32 @@ def test_a_run_goes_back_to_its_last_healthy_state_and_on_to_the_end(workshop, m
 
 
 def test_nothing_of_what_was_taken_back_is_lost_or_mixed_in(workshop, monkeypatch):
-    spoil(monkeypatch, lambda step, attempt: step == 7 and attempt == 0)
+    spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
     run, _ = workshop.train(**RECOVER | {"snapshot_every": 6})
     aside = run.folder / "attempt-0"
     lines = [json.loads(line) for line in (aside / "records.jsonl").read_text().splitlines()]
-    assert {line["step"] for line in lines} == {5, 6}
+    assert {line["step"] for line in lines} == {4, 5, 6, 7}
     assert [path.name for path in aside.glob("*.safetensors")] == ["00000006.safetensors"]
     assert [path.name for path in run.snapshots()] == ["00000006.safetensors", "00000012.safetensors"]
     assert (aside / "00000006.safetensors").read_bytes() != run.snapshot_file(6).read_bytes()
 
 
-def test_a_run_without_a_healthy_state_starts_anew(workshop, monkeypatch):
+def test_without_a_healthy_state_it_goes_back_to_the_last_checkpoint(workshop, monkeypatch):
+    spoil(monkeypatch, lambda step, attempt: step == 5 and attempt == 0)
+    run, _ = workshop.train(**RECOVER)
+    assert [(record["step"], record["from_step"]) for record in rollbacks(run)] == [(3, 5)]
+
+
+def test_a_checkpoint_that_has_proved_healthy_since_is_the_one_to_go_back_to(workshop, monkeypatch):
+    spoil(monkeypatch, lambda step, attempt: step == 7 and attempt == 0)
+    run, _ = workshop.train(**RECOVER | {"checkpoint_every": 3})
+    assert rollbacks(run)[0]["step"] == 3
+    spoil(monkeypatch, lambda step, attempt: step == 10 and attempt == 0)
+    run, _ = workshop.train("other", **RECOVER | {"checkpoint_every": 6})
+    assert rollbacks(run)[0]["step"] == 6
+
+
+def test_a_run_without_any_checkpoint_starts_anew(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 1 and attempt == 0)
     run, outcome = workshop.train(**RECOVER)
     assert outcome.step == 12
@@ -105,13 +122,56 @@ def test_collapse_is_a_reason_to_go_back_too(workshop, monkeypatch):
     monkeypatch.setattr(Training, "roll_back", lambda *args: rolled.append(1) or roll_back(*args))
     run, outcome = workshop.train(**RECOVER)
     (record,) = rollbacks(run)
-    assert (record["verdict"], record["reason"], record["step"]) == ("diversity falling", "all alike", 6)
+    assert (record["verdict"], record["reason"], record["step"]) == ("diversity falling", "all alike", 3)
     assert outcome.step == 12
+
+
+@pytest.mark.parametrize("moment", ["set_aside", "append"])
+def test_a_rollback_that_is_killed_half_way_is_finished_by_the_resumed_run(workshop, monkeypatch, moment):
+    spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
+    changes = RECOVER | {"snapshot_every": 6, "sample_step": 6}
+    straight, _ = workshop.train("straight", **changes)
+    act = getattr(Run, moment)
+
+    def dying(self, *arguments):
+        if moment == "set_aside" or arguments[0]["kind"] == "rollback":
+            raise Killed
+        return act(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, moment, dying)
+        with pytest.raises(Killed):
+            workshop.train("stopped", **changes)
+    stopped, _ = workshop.train("stopped", **changes)
+    assert_same_bits(straight, stopped)
+    assert [sorted(path.name for path in (run.folder / "attempt-0").iterdir()) for run in (straight, stopped)] == [
+        ["00000006.safetensors", "6_fake.png", "records.jsonl"]
+    ] * 2
+
+
+def test_a_signal_and_a_loss_that_is_no_number_together(workshop, monkeypatch):
+    """The last look at the losses, after the last step, goes back as any other."""
+    advance = Training.advance
+
+    def both(self, batches):
+        measured = advance(self, batches)
+        if self.step == 7 and self.attempt == 0:
+            measured["d_loss"] = torch.tensor(float("nan"))
+            signal.raise_signal(signal.SIGINT)
+        return measured
+
+    monkeypatch.setattr(Training, "advance", both)
+    run, outcome = workshop.train(**RECOVER | {"guard_every": 100, "log_step": 100})
+    assert outcome.signal == signal.SIGINT
+    assert [record["step"] for record in rollbacks(run)] == [6]
+    run, config = workshop.run("watched", guard="watch", guard_every=100, log_step=100, total_step=12)
+    with pytest.raises(Diverged, match=r"d_loss is nan at step 7: .* the last good state, step 6, is in"):
+        train(config, run, workshop.store, Console(quiet=True))
 
 
 @pytest.mark.parametrize("killed_before", [6, 9, 11])
 def test_a_run_with_a_rollback_resumes_to_the_same_bits(workshop, monkeypatch, killed_before):
-    spoil(monkeypatch, lambda step, attempt: step == 7 and attempt == 0)
+    spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
     changes = RECOVER | {"snapshot_every": 6, "sample_step": 6}
     straight, _ = workshop.train("straight", **changes)
     with monkeypatch.context() as patch:

@@ -78,13 +78,15 @@ def describe_choice(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     heads: int = 1,
+    compiled: bool = False,
 ) -> str:
     """Which backend :func:`attend` takes for such inputs, for a run to print: ``8x8 by reference``, or
     ``32x32 by triton (dense would hold 256 MiB)``."""
     number = torch.empty((), dtype=dtype, device=device)  # every entry of q, k and v: they take no memory
     rows = (pattern.queries, dim), (pattern.keys, dim), (pattern.keys, value_dim)
     q, k, v = (number.expand(batch, heads, *shape) for shape in rows)
-    backend = choose_backend(q, k, v, pattern)
+    usable = [name for name in _preferred(q, pattern) if not reasons_against(name, q, k, v, pattern)]
+    backend = next(name for name in usable if not (compiled and name == "blocked"))  # as when torch.compile asks
     mib = batch * heads * pattern.queries * pattern.keys * softmax_dtype(number).itemsize / 2**20
     choice = f"{pattern.height}x{pattern.width} by {backend}"
     return choice if backend == "reference" else f"{choice} (dense would hold {mib:,.0f} MiB)"

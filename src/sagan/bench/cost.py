@@ -122,10 +122,11 @@ def checkpoint_bytes(config: Config) -> int:
 
 def run_bytes(config: Config) -> int:
     """Bytes of a run's folder at its end, but for its sample grids and records; while a checkpoint is written there
-    are two of them for a moment."""
+    are two of them for a moment, and a third where a run may go back to one."""
     snapshots = -(-config.run.total_step // config.run.snapshot_every)
     pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
-    return snapshots * (snapshot_bytes(config) + pair) + 2 * checkpoint_bytes(config)
+    checkpoints = 3 if config.run.guard == "recover" else 2
+    return snapshots * (snapshot_bytes(config) + pair) + checkpoints * checkpoint_bytes(config)
 
 
 def image_bytes(config: Config, count: int = 1000) -> int:

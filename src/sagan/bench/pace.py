@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,15 +79,30 @@ def measured_pace(
     """The pace of a run, from a few steps on its images (without any, on noise), after some that warm up."""
     training = Training(config, device)
     batches = batches_of(noise(config) if images is None else images, config, device)
+    period = penalty_period(config)
+
+    def take_period() -> None:
+        for _ in range(period):
+            training.advance(batches)
+
     with exact_convolutions(config.run.precision):
         warm_up(training, batches)
-        timing = time_in_turns({"step": lambda: training.advance(batches)}, device, steps)["step"]
+        timing = time_in_turns({"steps": take_period}, device, steps)["steps"]
+    timing = Timing(tuple(seconds / period for seconds in timing.rounds))
     return Pace(timing, config.game.batch_size, config.run.total_step)
 
 
+def penalty_period(config: Config) -> int:
+    """After how many generator steps the gradient penalties fall on the same discriminator steps again."""
+    game = config.game
+    penalized = game.adv_loss == "wgan-gp" or game.r1 != 0 or game.r2 != 0
+    return math.lcm(game.penalty_every, game.n_critic) // game.n_critic if penalized else 1
+
+
 def warm_up(training: Training, batches: Batches) -> None:
-    """Takes steps until kernels are compiled and, on a GPU, the step is captured."""
-    for _ in range(5 if training.device.type == "cuda" else 1):
+    """Takes steps until kernels are compiled and, on a GPU, every kind of step is captured."""
+    rounds = 5 if training.device.type == "cuda" else 1
+    for _ in range(rounds * penalty_period(training.config)):
         training.advance(batches)
 
 
@@ -125,7 +142,9 @@ def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> in
 def _steps_fit(config: Config, device: torch.device) -> bool:
     """Whether real steps run on a GPU with `_SHARE` of its memory; as they are written, for running out of memory
     while a step is captured cannot be mended."""
-    torch.cuda.set_per_process_memory_fraction(_SHARE, device)
+    # captured steps with and without a penalty each keep what they need
+    share = _SHARE / 2 if penalty_period(config) > 1 else _SHARE
+    torch.cuda.set_per_process_memory_fraction(share, device)
     try:
         _take_two_steps(override(config, {"compile": False, "cuda_graphs": False}), device)
         return True
@@ -133,6 +152,7 @@ def _steps_fit(config: Config, device: torch.device) -> bool:
         return False
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
+        gc.collect()  # a training holds itself by the steps it plays
         torch.cuda.empty_cache()
 
 
@@ -141,6 +161,7 @@ def _take_two_steps(config: Config, device: torch.device) -> None:
     training = Training(config, device)
     batches = batches_of(noise(config), config, device)
     for _ in range(2):
+        training.step = 0  # which has the penalties, where they are not in every step
         training.advance(batches)
     torch.cuda.synchronize(device)
 

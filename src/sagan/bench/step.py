@@ -13,6 +13,7 @@ from sagan.bench.pace import batches_of, noise, warm_up
 from sagan.bench.settings import BenchSettings, Progress, Result, Rows
 from sagan.bench.tally import peak_memory
 from sagan.bench.timing import time_in_turns
+from sagan.config import override
 from sagan.training.loop import exact_convolutions
 from sagan.training.state import Training
 
@@ -32,7 +33,10 @@ def measure_step(settings: BenchSettings, progress: Progress) -> Result:
     with exact_convolutions(config.run.precision):
         warm_up(training, batches)
         timings = time_in_turns(ways, settings.device, on_round=progress)
-        memory = peak_memory(lambda: training.advance(batches), settings.device, tensors_of(training))
+        # what a captured step uses is the graph's own, and not counted: the same step as it is written
+        plain = Training(override(config, {"cuda_graphs": False}), settings.device)
+        plain.advance(batches)
+        memory = peak_memory(lambda: plain.advance(batches), settings.device, tensors_of(plain))
     rates = {name: each.amount / timings[name].median for name, each in ceilings.items()}
     floors = {"operations": cost.operations / rates["matmul"], "bytes": cost.fewest_bytes / rates["copy"]}
     floor = max(floors, key=lambda name: floors[name])

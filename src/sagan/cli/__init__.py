@@ -52,6 +52,26 @@ class ResumeFlags:
     """auto, cpu, cuda, cuda:1 or mps."""
     tensorboard: bool | None = None
     """Also write the records for TensorBoard."""
+    compile: bool | None = None
+    """Fuse the networks' kernels, or not."""
+    cuda_graphs: bool | None = None
+    """Play each step as one CUDA graph, or not."""
+    resident: bool | None = None
+    """Keep all images on the GPU, or not."""
+    guard: Literal["off", "watch", "recover"] | None = None
+    """What is done about collapse."""
+    max_rollbacks: int | None = None
+    """How often a run goes back before it is stopped."""
+    eval_every: int | None = None
+    """Steps between scorings."""
+    eval_num: int | None = None
+    """Images drawn for each of them."""
+    extractor: str | None = None
+    """The network whose features scores are made of."""
+    strict: bool | None = None
+    """Refuse images that cannot be read."""
+    sample_dir: str | None = None
+    """Where the grids go."""
     data: str | None = None
     """Where the run's images are now, if they have moved (they must be the same images)."""
     image_path: str | None = None
@@ -144,31 +164,47 @@ def train(arguments: Sequence[str], console: Console) -> int:
     if asks_help(rest):
         show_help(TrainFlags, "sagan train", _TRAIN_HELP.format(presets=", ".join(PRESETS)), TrainFlags(base))
         return 0
-    from sagan.training.start import settle, start_run
+    from sagan.training.start import prepared_store, settle, start_run
 
     largest, rest = _take_largest_batch(rest)
     values = read(TrainFlags, rest, "sagan train", _PUBLISHED_NAMES)
     _check_use(values)
     dry_run = values.pop("dry_run", False)
     config = settle(fill(Config, values, base))
-    if "lambda_gp" in values and config.game.adv_loss != "wgan-gp":
-        console.warn(f"--lambda_gp changes nothing: the {config.game.adv_loss} loss has no such penalty")
+    for sentence in _without_effect(values, config):
+        console.warn(sentence)
     if config.model.num_classes == "auto" and (largest or dry_run):
         raise ValueError(
             "--num_classes must be a number here: how many the images have is found out when they are opened"
         )
     if largest:
-        config = _with_largest_batch(config, console)
+        limit = 1024 if dry_run else prepared_store(config.data, config.model.imsize, console).count
+        config = _with_largest_batch(config, limit, console)
     if dry_run:
         return _say_cost(config, console)
     return start_run(config, console, score_while_training(config, console))
 
 
-def _with_largest_batch(config: Config, console: Console) -> Config:
+def _without_effect(values: dict[str, Any], config: Config) -> list[str]:
+    """A sentence for each flag that was given and changes nothing."""
+    game, run = config.game, config.run
+    penalized = game.adv_loss == "wgan-gp" or game.r1 != 0 or game.r2 != 0
+    idle = {
+        "lambda_gp": (game.adv_loss != "wgan-gp", f"the {game.adv_loss} loss has no such penalty"),
+        "penalty_every": (not penalized, "no gradient penalty is asked for"),
+        "max_rollbacks": (run.guard != "recover", f"with --guard {run.guard} a run does not go back"),
+        "guard_every": (run.guard == "off", "the guard is off"),
+        "eval_num": (run.eval_every is None, "nothing is scored during training without --eval_every"),
+        "norm_axis": (config.model.network == "resnet", "the residual networks have no transposed convolution"),
+    }
+    return [f"--{name} changes nothing: {why}" for name, (is_idle, why) in idle.items() if is_idle and name in values]
+
+
+def _with_largest_batch(config: Config, limit: int, console: Console) -> Config:
     from sagan.bench.pace import largest_batch
     from sagan.devices import choose_device
 
-    size = largest_batch(config, choose_device(config.run.device))
+    size = largest_batch(config, choose_device(config.run.device), min(limit, 1024))
     console.say(f"the largest batch that fits is {size}")
     return override(config, {"batch_size": size})
 

@@ -98,6 +98,10 @@ def _check_before_measuring(flags: BenchFlags, names: list[str]) -> None:
     """Raises now what would otherwise be found out minutes later."""
     if flags.json is not None and Path(flags.json).is_dir():
         raise ValueError(f"--json must be a file to write or '-', got the folder {flags.json}")
+    if flags.json not in (None, "-"):
+        Path(str(flags.json)).parent.mkdir(parents=True, exist_ok=True)
+        with Path(str(flags.json)).open("ab"):  # an OSError now
+            pass
     if flags.extractor is not None and "evaluation" in names:
         from sagan.evaluation.features import load_extractor
 

@@ -56,6 +56,10 @@ class Batches:
         self._on_device = copy_to(images, self.device) if self.resident else None
         self._order: tuple[int, Tensor] | None = None  # of the last epoch asked for
 
+    def reorder(self, permutation: Callable[[int], Tensor]) -> None:
+        """From now on the images come in another order; those on the device stay there."""
+        self.permutation, self._order = permutation, None
+
     def epoch_of(self, index: int) -> int:
         """The epoch, from 0, that batch ``index`` belongs to."""
         return index // self.batches_per_epoch

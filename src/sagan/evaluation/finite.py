@@ -27,11 +27,13 @@ class FiniteCheck:
             self.bad = self.bad + (~some.isfinite()).flatten(1).any(1).sum()
         self.count += len(rows)
         if not rows.is_cuda:
-            self.look()
+            try:
+                self.look()
+            finally:  # the rows refused here go no further
+                self.bad = self.count = 0
 
     def look(self) -> None:
-        """ValueError unless all rows since the last look were finite."""
-        bad, count = int(self.bad), self.count
+        """ValueError unless all rows since the last look were finite; once they were not, at every look."""
+        if bad := int(self.bad):
+            raise ValueError(self.sentence.format(bad=bad, count=self.count))
         self.bad = self.count = 0
-        if bad:
-            raise ValueError(self.sentence.format(bad=bad, count=count))

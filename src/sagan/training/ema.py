@@ -36,14 +36,22 @@ class AveragedGenerator:
         return 0.5 ** (batch_size / halflife) if halflife > 0 else 0.0
 
     @torch.no_grad()
-    def update(self, generator: nn.Module, decay: Tensor) -> None:
-        """Takes the generator's present weights into the average, of which ``decay`` stays: a scalar on its device,
-        a tensor so that a captured step can be played again with another."""
+    def update(self, generator: nn.Module, shares: Tensor) -> None:
+        """Takes the generator's present weights into the average.
+
+        ``shares`` (2,), on its device: how much of the average stays and how much of the generator comes in; a tensor,
+        so that a captured step can be played with others.
+        """
         averages: list[Tensor] = list(self.module.parameters())
         weights: list[Tensor] = list(generator.parameters())
-        torch._foreach_mul_(averages, decay)
-        torch._foreach_add_(averages, list(torch._foreach_mul(weights, 1 - decay)))
+        torch._foreach_mul_(averages, shares[0])
+        torch._foreach_add_(averages, list(torch._foreach_mul(weights, shares[1])))
         power_iterate(self.module)
+
+    def shares(self, images_seen: int, batch_size: int) -> Tensor:
+        """`update`'s shares after a step on ``batch_size`` images that brings the images seen to ``images_seen``."""
+        decay = self.decay(images_seen, batch_size)
+        return torch.tensor([decay, 1 - decay])
 
     @torch.no_grad()
     def measure_batch_norm(self, latents: Iterable[tuple[Tensor, Tensor | None]]) -> None:

@@ -98,9 +98,9 @@ class Guard:
         return {"kind": "guard", **look, "verdict": self.verdict.state, "reason": self.verdict.reason}
 
     def healthy_since(self, step: int) -> bool:
-        """Whether there was a look after ``step``, and none from there on that was not healthy."""
+        """Whether there were looks enough after ``step`` to notice collapse, and none that was not healthy."""
         later = [number for number, look in enumerate(self.looks, 1) if look["step"] > step]
-        return bool(later) and all(judge(self.looks[:number]).state == "healthy" for number in later)
+        return len(later) >= _PATIENCE and all(judge(self.looks[:number]).state == "healthy" for number in later)
 
 
 _PATIENCE = 3  # looks in a row that must agree
@@ -108,7 +108,6 @@ _BEFORE = 60  # looks before those, whose median they are compared with
 _ENOUGH_BEFORE = 5  # of them, in which the generator was in the game
 _IN_THE_GAME = 0.99  # a separation below it: the generator has learnt to deceive now and then
 _LOST = 0.999  # a separation from it on: the discriminator is hardly ever wrong
-_LONG = 200  # looks in a row after which a lost game is lost
 
 
 def judge(looks: Sequence[Mapping[str, float]]) -> Verdict:
@@ -116,21 +115,25 @@ def judge(looks: Sequence[Mapping[str, float]]) -> Verdict:
 
     A run is compared with itself: what is healthy differs with data, networks and losses. At first the discriminator
     always wins, and a fresh generator's images spread as little as a collapsed one's, so nothing is called collapse
-    before the generator was in the game.
+    before the generator was in the game. A discriminator that wins is collapse only where it did not use to: WGAN's
+    critic wins all along, and should.
     """
     recent, before = looks[-_PATIENCE:], looks[-_PATIENCE - _BEFORE : -_PATIENCE]
     played = [look for look in before if look["separation"] < _IN_THE_GAME]
-    if recent and not all(math.isfinite(value) for value in _numbers(recent[-1]).values()):
-        bad = next(name for name, value in _numbers(recent[-1]).items() if not math.isfinite(value))
-        return Verdict("diverged", f"{_WORDS[bad]} is no longer a number", True)
+    if recent:
+        bad = [name for name in _WORDS if not math.isfinite(recent[-1][name])]
+        if bad:
+            return Verdict("diverged", f"{_WORDS[bad[0]]} is no longer a number", True)
     lost = _looks_in_a_row(looks, lambda look: look["separation"] >= _LOST)
     if len(played) >= _ENOUGH_BEFORE:
-        verdict = _compare(recent, {name: statistics.median(look[name] for look in played) for name in _WORDS})
+        verdict = _compare(recent, played)
         if verdict.state != "healthy":
             return verdict
     if lost >= _PATIENCE:
-        reason = f"the discriminator has told every real image from every fake for {lost} looks"
-        return Verdict("D winning", reason, collapsed=lost >= _LONG)
+        usual = 2 * len(played) >= len(before) > 0
+        was = f", where it used to tell {_usual(played, 'separation'):.0%}" if usual else ""
+        reason = f"the discriminator has told every real image from every fake for {lost} looks{was}"
+        return Verdict("D winning", reason, collapsed=usual and len(played) >= _ENOUGH_BEFORE)
     return HEALTHY
 
 
@@ -143,29 +146,25 @@ _WORDS = {
     "g_grad_norm": "the length of the generator's gradient",
 }
 _TOO_MUCH = {"gap": 30.0, "sigma": 10.0, "g_grad_norm": 100.0}  # times the usual
+_AT_LEAST = {"gap": 10.0}  # a gap of logits may be near 0 as usual: so much is never too much
 _TOO_LITTLE = {"pixel_spread": 0.5, "feature_spread": 0.5}
 
 
-def _compare(recent: Sequence[Mapping[str, float]], usual: Mapping[str, float]) -> Verdict:
-    """The verdict on a game that was going well, from its last looks and what was usual before them."""
+def _compare(recent: Sequence[Mapping[str, float]], before: Sequence[Mapping[str, float]]) -> Verdict:
+    """The verdict on a game that was going well, from its last looks and those before them."""
     for name, times in _TOO_MUCH.items():
-        least = min(abs(look[name]) for look in recent)
-        if least > times * abs(usual[name]):
-            return Verdict("diverged", f"{_WORDS[name]} is {least:.3g}, where {usual[name]:.3g} was usual", True)
+        least, usual = min(abs(look[name]) for look in recent), _usual(before, name)
+        if least > max(times * usual, _AT_LEAST.get(name, 0.0)):
+            return Verdict("diverged", f"{_WORDS[name]} is {least:.3g}, where {usual:.3g} was usual", True)
     for name, share in _TOO_LITTLE.items():
-        most = max(look[name] for look in recent)
-        if most < share * usual[name]:
-            return Verdict(
-                "diversity falling", f"{_WORDS[name]} is {most:.2f}, where {usual[name]:.2f} was usual", True
-            )
-    if min(look["separation"] for look in recent) >= _LOST:
-        reason = f"the discriminator tells every real image from every fake, where {usual['separation']:.2f} was usual"
-        return Verdict("D winning", reason, True)
+        most, usual = max(look[name] for look in recent), _usual(before, name)
+        if most < share * usual:
+            return Verdict("diversity falling", f"{_WORDS[name]} is {most:.2f}, where {usual:.2f} was usual", True)
     return HEALTHY
 
 
-def _numbers(look: Mapping[str, Any]) -> dict[str, float]:
-    return {name: look[name] for name in _WORDS}
+def _usual(looks: Sequence[Mapping[str, float]], name: str) -> float:
+    return statistics.median(abs(look[name]) for look in looks)
 
 
 def _looks_in_a_row(looks: Sequence[Mapping[str, float]], holds: Callable[[Mapping[str, float]], bool]) -> int:
@@ -185,7 +184,8 @@ def examine(
     sigma: the largest singular value that spectral norm finds in a layer.
     average_distance: how far the averaged weights are from the generator's, as a share of their length.
 
-    ``labels``: the classes of the real images and of z, for networks that take them. Waits for the device once.
+    Both batches hold 2 images or more. ``labels``: the classes of the real images and of z, for networks that take
+    them. Waits for the device once.
     """
     real_labels, fake_labels = ([each] for each in labels) if labels else ([], [])
     with _buffers_kept(generator):
@@ -197,8 +197,8 @@ def examine(
     found = {
         "separation": (logits[0][:, None] - logits[1]).sign().mean() / 2 + 0.5,
         "gap": logits[0].mean() - logits[1].mean(),
-        "pixel_spread": _spread(fake) / _spread(real),
-        "feature_spread": _spread(features[1]) / _spread(features[0]),
+        "pixel_spread": _spread(fake) / _spread(real).clamp_min(1e-6),
+        "feature_spread": _spread(features[1]) / _spread(features[0]).clamp_min(1e-6),
         "sigma": torch.stack(sigmas).max(),
         "average_distance": _length(torch._foreach_sub(weights[0], weights[1])) / _length(weights[0]),
     }

@@ -33,7 +33,7 @@ from sagan.randomness import latents
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint, save_checkpoint, save_snapshot
 from sagan.training.guard import Diverged, FiniteWatch, Guard, Verdict
-from sagan.training.state import Training, describe_remedy, purpose
+from sagan.training.state import REMEDIES, Training, describe_remedy, purpose
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
     with run.locked():
         training = Training(config, choose_device(config.run.device))
         if run.checkpoint_file.exists():
-            training.load(_matching_checkpoint(run, config, store))
+            training.load(_matching_checkpoint(run.checkpoint_file, run, config, store))
             if training.step > config.run.total_step:
                 raise ValueError(
                     f"{run.folder} is at step {training.step:,} already: total_step must be more, "
@@ -73,8 +73,9 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
                 )
             if training.step < config.run.total_step:
                 console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
-        if run.config() != to_dict(config):
+        if from_dict(run.config()) != config:
             run.write_config(to_dict(config))  # only now that the checkpoint has agreed to it
+        _finish_rollback(training, run)
         run.rewind_records(training.step)
         console.say(training.describe_backends())
         with exact_convolutions(config.run.precision):
@@ -109,8 +110,11 @@ class _Loop:
                 except Diverged as trouble:
                     self._roll_back(trouble)
             if self.saved < training.step:  # a signal came between two checkpoints
-                self.watch.check()
-                self._save()
+                try:
+                    self.watch.check()
+                    self._save()
+                except Diverged as trouble:
+                    self._roll_back(trouble)
         if self.board:
             self.board.close()
         return Outcome(training.step, self.last_sample, stopped[0] if stopped else None)
@@ -123,7 +127,7 @@ class _Loop:
         self.watch.add(step, measured)
         due = partial(_due, step, settings.total_step)
         record = None
-        if settings.guard != "off" and step % settings.guard_every == 0:
+        if settings.guard != "off" and step % settings.guard_every == 0 and training.config.game.batch_size > 1:
             self._look()
         if due(settings.log_step):
             self.watch.check()
@@ -150,16 +154,18 @@ class _Loop:
 
     def _open_batches(self) -> Batches:
         config = self.training.config
-        order = partial(data_order, config.run.seed, self.store.count, attempt=self.training.attempt)
         return Batches(
             self.store.images,
             config.game.batch_size,
-            order,
+            self._data_order(),
             self.training.device,
             config.run.resident,
             labels=self.store.needed_labels() if config.model.num_classes else None,
             channels_last=True,
         )
+
+    def _data_order(self) -> Callable[[int], Tensor]:
+        return partial(data_order, self.settings.seed, self.store.count, attempt=self.training.attempt)
 
     def _look(self) -> None:
         """Lets the guard look at the run. Raises `Diverged` where it must go back."""
@@ -174,27 +180,46 @@ class _Loop:
 
     def _roll_back(self, trouble: Diverged) -> None:
         """Goes back to the last healthy state, more carefully. Raises the trouble where that is not to be."""
-        training, settings, run = self.training, self.settings, self.run
-        if settings.guard != "recover" or training.attempt >= settings.max_rollbacks:
+        training, run = self.training, self.run
+        if self.settings.guard != "recover" or training.attempt >= self.settings.max_rollbacks:
             raise self._last_words(trouble)
-        state = load_checkpoint(run.healthy_file) if run.healthy_file.exists() else None
-        remedy = training.roll_back(state, trouble.verdict.state)
+        self.pace.stop()
+        training.roll_back(self._state_to_go_back_to(), trouble)
+        self._save(keep=False)  # first of all: what is left to do can be done from it
+        folder = _finish_rollback(training, run)
         self.watch.unseen.clear()
         self.pace = _Pace(training)
-        folder = run.set_aside(training.step, f"attempt-{training.attempt - 1}")
         self.guard = Guard(record for record in run.records() if record.get("kind") == "guard")
-        self.batches = self._open_batches()
-        record = {"kind": "rollback", "step": training.step, "from_step": trouble.step, "attempt": training.attempt}
-        run.append(record | {"verdict": trouble.verdict.state, "reason": trouble.verdict.reason, "remedy": remedy})
-        self._save(healthy_so_far=False)
+        self.batches.reorder(self._data_order())
+        if self.board:
+            self.board.close()
+            self.board = _tensorboard(run, training.step)
         self.console.warn(
-            f"{trouble.verdict.reason}: back to step {training.step:,} with {describe_remedy(remedy)}; "
-            f"what came after it is in {folder}"
+            f"{trouble.verdict.reason}: back to step {training.step:,} with "
+            f"{describe_remedy(REMEDIES[trouble.verdict.state])}; what came after it is in {folder}"
         )
+
+    def _state_to_go_back_to(self) -> dict[str, Any] | None:
+        """The last checkpoint that proved healthy, else the last one; None where nothing was saved."""
+        self._keep_if_healthy()
+        for path in (self.run.healthy_file, self.run.checkpoint_file):
+            if path.exists():
+                return _matching_checkpoint(path, self.run, self.training.config, self.store)
+        return None
+
+    def _keep_if_healthy(self) -> None:
+        """Keeps the last checkpoint to go back to, if the run has proved healthy since.
+
+        Only one that was due: where a run was stopped in between makes no difference to what it goes back to.
+        """
+        was_due = self.saved > 0 and self.saved % self.settings.checkpoint_every == 0
+        if was_due and self.run.checkpoint_file.exists() and self.guard.healthy_since(self.saved):
+            keep_as(self.run.checkpoint_file, self.run.healthy_file)
 
     def _last_words(self, trouble: Diverged) -> Diverged:
         kept = f"the last good state, step {self.saved:,}, is in {self.run.checkpoint_file}"
-        tried = f" after {self.training.attempt} rollbacks" if self.training.attempt else ""
+        count = self.training.attempt
+        tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
         reason = (
             f"{trouble.verdict.reason}: training has diverged and was stopped{tried}; "
             f"{kept if self.saved else 'nothing was saved yet'}. "
@@ -202,16 +227,25 @@ class _Loop:
         )
         return Diverged(Verdict(trouble.verdict.state, reason), trouble.step)
 
-    def _save(self, *, healthy_so_far: bool = True) -> None:
-        """Writes the checkpoint. The one before it has proved healthy if the run has been since: it is kept."""
+    def _save(self, *, keep: bool = True) -> None:
+        """Writes the checkpoint; the one before it is kept first where it may be needed to go back to."""
         self.pace.stop()
         self.run.sync_records()
-        recovering = self.settings.guard == "recover" and healthy_so_far
-        if recovering and self.run.checkpoint_file.exists() and self.guard.healthy_since(self.saved):
-            keep_as(self.run.checkpoint_file, self.run.healthy_file)
+        if keep and self.settings.guard == "recover":
+            self._keep_if_healthy()
         state = self.training.state()
         save_checkpoint(self.run.checkpoint_file, {**state, "images": _identity(self.store, self.training.config)})
         self.saved = self.training.step
+
+
+def _finish_rollback(training: Training, run: Run) -> Path | None:
+    """Sets aside what a rollback took back and records it, unless that is done; gives the folder."""
+    record = training.rollback
+    if record is None or any(r.get("kind") == "rollback" and r["attempt"] == record["attempt"] for r in run.records()):
+        return None
+    folder = run.set_aside(record["step"], f"attempt-{record['attempt'] - 1}")
+    run.append(record)
+    return folder
 
 
 def _due(step: int, total: int, every: int) -> bool:
@@ -284,8 +318,8 @@ def _write_snapshot(training: Training, run: Run, store: Store) -> None:
         save_published_pair(run.folder, training.step, training.generator, training.discriminator)
 
 
-def _matching_checkpoint(run: Run, config: Config, store: Store) -> dict[str, Any]:
-    state = load_checkpoint(run.checkpoint_file)
+def _matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> dict[str, Any]:
+    state = load_checkpoint(path)
     trained = from_dict(json.loads(state["config"]))
     refuse_other_settings(trained, config, run.folder)
     if state["images"] not in (None, _identity(store, config)):  # None: imported weights, which do not know

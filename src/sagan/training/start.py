@@ -53,7 +53,7 @@ def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snaps
         raise ValueError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
-    choose_device(config.run.device)
+    _check_device(config)
     store = _store_of_run(config, console)
     if not run.checkpoint_file.exists():
         console.say("no checkpoint was written yet: training starts from the first step")
@@ -184,7 +184,14 @@ def _check_networks(config: Config) -> None:
             model = dataclasses.replace(model, num_classes=1)
         build_generator(model)
         build_discriminator(model)
-    choose_device(config.run.device)
+    _check_device(config)
+
+
+def _check_device(config: Config) -> None:
+    """Raises ValueError for a device that is not there, and for CUDA graphs on one that has none."""
+    device = choose_device(config.run.device)
+    if config.run.cuda_graphs and device.type != "cuda":
+        raise ValueError(f"cuda_graphs needs a CUDA device, and this run's is {device}: leave it out, or say false")
 
 
 def _check_sample_folder(config: Config) -> None:

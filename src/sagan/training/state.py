@@ -23,7 +23,7 @@ from sagan.randomness import latents
 from sagan.training.augment import augment, draw
 from sagan.training.capture import CapturedStep, Kind, Play, Turn
 from sagan.training.ema import AveragedGenerator
-from sagan.training.guard import examine
+from sagan.training.guard import Diverged, examine
 from sagan.training.step import Augment, Penalty, discriminator_step, generator_step
 
 _BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
@@ -74,6 +74,7 @@ class Training:
         self.seconds = 0.0  # spent training, over all the processes that worked on the run
         self.attempt = 0  # how often the run was rolled back
         self.caution = dict.fromkeys(("g_lr", "d_lr", "penalties"), 1.0)  # what the remedies have come to
+        self.rollback: dict[str, Any] | None = None  # the record of the last one
         self._measured_step = -1
         self._g_grad_norm = torch.zeros(())  # of the last step, for the guard
         self.compiled = device.type == "cuda" if run.compile is None else run.compile
@@ -94,6 +95,7 @@ class Training:
             "anchors": self.anchors,
             "attempt": self.attempt,
             "caution": self.caution,
+            "rollback": self.rollback,
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
         }
@@ -101,6 +103,7 @@ class Training:
     def load(self, state: dict[str, Any]) -> None:
         self.step, self.seconds = state["step"], state["seconds"]
         self.attempt, self.caution = state.get("attempt", 0), state.get("caution", self.caution)
+        self.rollback = state.get("rollback")
         self._measured_step = -1
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
@@ -111,17 +114,26 @@ class Training:
             groups = optimizer.state_dict()["param_groups"]  # rates and switches are this device's and this config's
             optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
 
-    def roll_back(self, state: dict[str, Any] | None, verdict: str) -> dict[str, float]:
+    def roll_back(self, state: dict[str, Any] | None, trouble: Diverged) -> None:
         """Goes back to a state, or to the start, to go on from there with other randomness and more carefully.
 
-        Gives the remedy: what the rates and penalties were multiplied by, on top of earlier ones.
+        ``rollback`` then says what was wrong and what the rates and penalties were multiplied by, on top of earlier
+        remedies.
         """
-        attempt, seconds, remedy = self.attempt + 1, self.seconds, REMEDIES[verdict]
+        attempt, seconds, remedy = self.attempt + 1, self.seconds, REMEDIES[trouble.verdict.state]
         caution = {name: self.caution[name] * by for name, by in remedy.items()}
         self.load(Training(self.config, self.device).state() if state is None else state)
         self.attempt, self.seconds, self.caution = attempt, seconds, caution
+        self.rollback = {
+            "kind": "rollback",
+            "step": self.step,
+            "from_step": trouble.step,
+            "attempt": attempt,
+            "verdict": trouble.verdict.state,
+            "reason": trouble.verdict.reason,
+            "remedy": remedy,
+        }
         self._play = self._player()  # what was captured has the old penalties in it
-        return remedy
 
     def advance(self, batches: Batches) -> dict[str, Tensor]:
         """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
@@ -175,7 +187,7 @@ class Training:
             real_labels=critic_turns[-1].get("labels"),
             **shared,
         )
-        self.average.update(self.generator, turn["decay"])
+        self.average.update(self.generator, turn["shares"])
         return measured
 
     def look(self, batches: Batches) -> dict[str, Any]:
@@ -197,7 +209,9 @@ class Training:
         lines = []
         for name, batch, network in networks:
             choices = [
-                describe_choice(layer.pattern, batch, *layer.dims, dtype=dtype, device=self.device)
+                describe_choice(
+                    layer.pattern, batch, *layer.dims, dtype=dtype, device=self.device, compiled=self.compiled
+                )
                 for layer in network.attention.values()
             ]
             lines += [f"{name} {', '.join(choices)}"] if choices else []
@@ -246,7 +260,7 @@ class Training:
         images = (self.step + 1) * game.batch_size
         turn = {
             "z": self._draw_z("z of a generator step", self.step),
-            "decay": send(torch.tensor(self.average.decay(images, game.batch_size)), self.device),
+            "shares": send(self.average.shares(images, game.batch_size), self.device),
         }
         if game.augment:
             chance = self._chance("augmentation in a generator step", self.step)
@@ -328,4 +342,6 @@ def _adam(network: nn.Module, rate: float, game: GameConfig, device: torch.devic
     on_gpu = device.type == "cuda"
     lr = torch.tensor(rate, device=device) if on_gpu else rate
     betas = float(game.beta1), float(game.beta2)
-    return torch.optim.Adam(network.parameters(), lr, betas, fused=True, capturable=on_gpu)
+    adam = torch.optim.Adam(network.parameters(), lr, betas, fused=True, capturable=on_gpu)
+    adam._warned_capturable_if_run_uncaptured = True  # the steps before a capture run as they are, and may
+    return adam
