@@ -114,10 +114,10 @@ class ModelConfig:
     """Keys and values are max-pooled this much before attention; the paper's own code uses 2."""
     g_attention: tuple[int, ...] | None = None
     """Sizes of the generator's maps that attention follows, such as 16 32, or none.
-    By default as published, where the network has them: dcgan 16 and 32, resnet 32."""
+    By default as published, where the network has them: dcgan 16 and 32, resnet 32 or half of a smaller image."""
     d_attention: tuple[int, ...] | None = None
     """Sizes of the discriminator's maps that attention follows, or none.
-    By default as published: dcgan 8 and 4, resnet 32."""
+    By default as published: dcgan 8 and 4, resnet 32 or half of a smaller image."""
     norm_axis: Literal["output", "input"] = "output"
     """Which channels the spectral norm of a transposed convolution takes as rows.
     'input' is what the published program does, and what its checkpoints need."""
@@ -160,11 +160,11 @@ class GameConfig:
     """Weight of the LeCam penalty, which holds logits near the past ones; for little data, around 0.1 to 0.3."""
     augment: tuple[Literal["color", "translation", "cutout", "flip"], ...] = ()
     """DiffAugment: what is done at random to all images before the discriminator sees them, such as
-    color translation cutout; for little data."""
+    color translation cutout, or flip; for little data."""
     flip: bool = False
     """Mirror half of the real images."""
     batch_size: int = 64
-    """Real images, and fakes, in a step."""
+    """Real images, and fakes, in a step; on the command line also 'auto': the largest batch that fits."""
     n_critic: int = 1
     """Discriminator steps for each generator step."""
     g_lr: float = 1e-4

@@ -28,8 +28,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool =
             if sync:
                 os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(partial)):
+            error.filename = str(path)  # a full disk does not tell which file it was
         raise
     if sync:
         _sync_folder(path.parent)

@@ -76,6 +76,11 @@ def test_a_value_that_is_no_number_is_told_at_once(name):
     assert (verdict.state, verdict.collapsed) == ("diverged", True)
 
 
+def test_a_generator_of_one_image_is_told_whatever_was_before():
+    assert not judge(looks((2, {"pixel_spread": 0.0}))).collapsed
+    assert judge(looks((3, {"pixel_spread": 0.0}))).reason == "the generator makes one image, whatever its z"
+
+
 def test_a_single_odd_look_is_let_pass():
     assert judge(looks((30, {}), (2, {"pixel_spread": 0.1, "gap": 90}), (1, {}))) == HEALTHY
 

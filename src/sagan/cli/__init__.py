@@ -164,7 +164,7 @@ def train(arguments: Sequence[str], console: Console) -> int:
     if asks_help(rest):
         show_help(TrainFlags, "sagan train", _TRAIN_HELP.format(presets=", ".join(PRESETS)), TrainFlags(base))
         return 0
-    from sagan.training.start import prepared_store, settle, start_run
+    from sagan.training.start import choose_source, prepared_store, settle, start_run
 
     largest, rest = _take_largest_batch(rest)
     values = read(TrainFlags, rest, "sagan train", _PUBLISHED_NAMES)
@@ -181,6 +181,7 @@ def train(arguments: Sequence[str], console: Console) -> int:
         limit = 1024 if dry_run else prepared_store(config.data, config.model.imsize, console).count
         config = _with_largest_batch(config, limit, console)
     if dry_run:
+        choose_source(config.data, config.model.imsize)  # which says what is wrong with it
         return _say_cost(config, console)
     return start_run(config, console, score_while_training(config, console))
 

@@ -22,10 +22,7 @@ Network = Literal["generator", "discriminator"]
 Generator = dcgan.Generator | resnet.Generator
 Discriminator = dcgan.Discriminator | resnet.Discriminator
 
-_PUBLISHED_ATTENTION: dict[str, dict[Network, tuple[int, ...]]] = {
-    "dcgan": {"generator": (16, 32), "discriminator": (8, 4)},
-    "resnet": {"generator": (32,), "discriminator": (32,)},
-}
+_DCGAN_ATTENTION: dict[Network, tuple[int, ...]] = {"generator": (16, 32), "discriminator": (8, 4)}  # as published
 _MAP_SIZES = {"dcgan": dcgan.map_sizes, "resnet": resnet.map_sizes}
 
 
@@ -37,7 +34,8 @@ def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Patter
     sizes = map_sizes(model, network)
     chosen = model.g_attention if network == "generator" else model.d_attention
     if chosen is None:
-        chosen = tuple(size for size in _PUBLISHED_ATTENTION[model.network][network] if size in sizes)
+        usual = (min(32, model.imsize // 2),) if model.network == "resnet" else _DCGAN_ATTENTION[network]
+        chosen = tuple(size for size in usual if size in sizes)
     for size in chosen:
         if size not in sizes:
             raise ValueError(
@@ -46,9 +44,10 @@ def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Patter
     layers = [size for size in sizes if size in chosen]
     own = spans(model.g_span if network == "generator" else model.d_span) or (model.span,)
     if len(own) not in (1, len(layers)):
+        listed = ", ".join(f"{size}x{size}" for size in layers) or "none"
         raise ValueError(
-            f"{network[0]}_span must be one span, or {len(layers)}, one for each attention layer of the {network} "
-            f"({', '.join(map(str, layers))}), got {len(own)}"
+            f"{network[0]}_span must be one span, or one for each attention layer of the {network} ({listed}), "
+            f"got {len(own)} spans"
         )
     own = own * len(layers) if len(own) == 1 else own
     return {

@@ -107,6 +107,7 @@ _PATIENCE = 3  # looks in a row that must agree
 _BEFORE = 60  # looks before those, whose median they are compared with
 _ENOUGH_BEFORE = 5  # of them, in which the generator was in the game
 _IN_THE_GAME = 0.99  # a separation below it: the generator has learnt to deceive now and then
+_NOTHING = 1e-3  # a spread below it: nothing differs
 _LOST = 0.999  # a separation from it on: the discriminator is hardly ever wrong
 
 
@@ -124,16 +125,19 @@ def judge(looks: Sequence[Mapping[str, float]]) -> Verdict:
         bad = [name for name in _WORDS if not math.isfinite(recent[-1][name])]
         if bad:
             return Verdict("diverged", f"{_WORDS[bad[0]]} is no longer a number", True)
+        if len(recent) == _PATIENCE and max(look["pixel_spread"] for look in recent) < _NOTHING:
+            return Verdict("diversity falling", "the generator makes one image, whatever its z", True)
     lost = _looks_in_a_row(looks, lambda look: look["separation"] >= _LOST)
     if len(played) >= _ENOUGH_BEFORE:
         verdict = _compare(recent, played)
         if verdict.state != "healthy":
             return verdict
     if lost >= _PATIENCE:
-        usual = 2 * len(played) >= len(before) > 0
+        lately = [look["separation"] < _IN_THE_GAME for look in before[-2 * _ENOUGH_BEFORE :]]
+        usual = sum(lately) >= _ENOUGH_BEFORE
         was = f", where it used to tell {_usual(played, 'separation'):.0%}" if usual else ""
         reason = f"the discriminator has told every real image from every fake for {lost} looks{was}"
-        return Verdict("D winning", reason, collapsed=usual and len(played) >= _ENOUGH_BEFORE)
+        return Verdict("D winning", reason, collapsed=usual)
     return HEALTHY
 
 

@@ -350,7 +350,7 @@ def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None
     if trained.game.lr_schedule != "constant" and trained.run.total_step != wanted.run.total_step:
         raise ValueError(
             f"the run in {folder} follows a {trained.game.lr_schedule} schedule to step {trained.run.total_step:,}, so "
-            f"it cannot end at step {wanted.run.total_step:,}"
+            f"it cannot end at step {wanted.run.total_step:,}: start a new run for that"
         )
     fixed = {name: values for name, values in differences(trained, wanted).items() if name not in CHANGEABLE}
     if fixed:

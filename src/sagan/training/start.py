@@ -131,10 +131,10 @@ def _train(config: Config, run: Run, store: Store, console: Console, on_snapshot
     try:
         outcome = train(config, run, store, console, on_snapshot)
     except KeyboardInterrupt as interruption:
-        interruption.add_note(f"`sagan resume {run.folder}` goes on from the last checkpoint")
+        interruption.add_note(f"`sagan resume {run.folder}` {_from_where(run)}")
         raise
     except OSError as error:
-        error.add_note(f"once that is mended, `sagan resume {run.folder}` goes on from the last checkpoint")
+        error.add_note(f"once that is mended, `sagan resume {run.folder}` {_from_where(run)}")
         raise
     except torch.OutOfMemoryError as error:
         raise ValueError(
@@ -142,6 +142,12 @@ def _train(config: Config, run: Run, store: Store, console: Console, on_snapshot
             "--g_conv_dim and --d_conv_dim"
         ) from error
     return _report(run, outcome, config.run.total_step, console)
+
+
+def _from_where(run: Run) -> str:
+    if run.checkpoint_file.exists():
+        return "goes on from the last checkpoint"
+    return "starts from the first step: no checkpoint was written yet"
 
 
 def _report(run: Run, outcome: Outcome, total: int, console: Console) -> int:

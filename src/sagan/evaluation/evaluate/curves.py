@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +43,16 @@ def draw_curves(run: Run, folder: Path, metric: str = "frechet", warn: Report = 
 def _difference(shown: list[Scored], group: list[Scored], name: str | None) -> str:
     steps = "1 score" if len(group) == 1 else f"{len(group)} scores"
     unlike = differences(group[0].card, shown[0].card)
-    listed = "; ".join(f"{field} {_short(theirs)}, not {_short(ours)}" for field, (theirs, ours) in unlike.items())
+    shown_first = {name: unlike[name] for name in ("extractor", "samples", "reference") if name in unlike} or unlike
+    listed = "; ".join(f"{field} {_short(theirs)}, not {_short(ours)}" for field, (theirs, ours) in shown_first.items())
     where = f"in {name}.png" if name else f"of step {group[0].step:,}"
     return f"not in this curve: {steps} {where} ({listed})"
 
 
 def _short(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)[:24]
+    """A value of a card in a caption: a number with commas, a hash by its beginning."""
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return re.sub(r"[0-9a-f]{24,}", lambda found: f"{found[0][:8]}...", text)
 
 
 def _draw(group: list[Scored], notes: list[str], folder: Path, name: str) -> list[Path]:
@@ -66,7 +71,7 @@ def _draw(group: list[Scored], notes: list[str], folder: Path, name: str) -> lis
         axes.axhline(newest["floor"], linestyle="--", color="0.5", label=floor)
     axes.set_xlabel("generator steps")
     if notes:
-        figure.supxlabel("\n".join(notes), fontsize=7)
+        figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, 110)), fontsize=7)
     axes.set_ylabel(newest["label"])
     axes.set_ylim(bottom=0)
     axes.set_title(f"{card.samples:,} samples against {card.reference_count:,} images, {card.extractor}", fontsize=9)
