@@ -9,8 +9,11 @@ from PIL import Image
 
 import sagan.cli
 from sagan.cli import COMMANDS, ImportFlags, PrepareFlags, ResumeFlags, SampleFlags, TrainFlags, main
+from sagan.cli.attention import AttentionFlags
 from sagan.cli.bench import BenchFlags
+from sagan.cli.report import ReportFlags
 from sagan.cli.scores import CompareFlags, EvaluateFlags
+from sagan.cli.sweep import StatusFlags, SweepFlags
 from sagan.config import to_dict
 from sagan.flags import flags_of
 from sagan.presets import PRESETS
@@ -41,6 +44,10 @@ KINDS = {
     "resume": ResumeFlags,
     "evaluate": EvaluateFlags,
     "bench": BenchFlags,
+    "attention": AttentionFlags,
+    "sweep": SweepFlags,
+    "status": StatusFlags,
+    "report": ReportFlags,
     "compare-metrics": CompareFlags,
     "sample": SampleFlags,
     "prepare": PrepareFlags,
@@ -398,7 +405,7 @@ def test_a_dry_run_says_what_a_run_would_cost_and_makes_nothing(home, capsys):
     [("lambda_gp", 3), ("penalty_every", 4), ("max_rollbacks", 1), ("eval_num", 100), ("norm_axis", "input")],
 )
 def test_a_flag_without_effect_is_said_to_have_none(home, capsys, name, value):
-    changes = {"network": "resnet"} if name == "norm_axis" else {}
+    changes = {"norm_axis": {"network": "resnet"}, "max_rollbacks": {"guard": "watch"}}.get(name, {})
     assert main(tiny(dry_run=True, data="photos.npy", **{name: value}, **changes)) == 0
     assert f"warning: --{name} changes nothing" in capsys.readouterr().err
 

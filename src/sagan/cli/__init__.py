@@ -1,4 +1,4 @@
-"""The command ``sagan``: train, resume, evaluate, compare-metrics, sample, prepare, import."""
+"""The command ``sagan``: a table of commands, and those that train, sample, prepare and import."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
+from sagan.cli.attention import attention
 from sagan.cli.bench import bench
+from sagan.cli.report import report
 from sagan.cli.scores import compare_metrics, evaluate, score_while_training
+from sagan.cli.sweep import status, sweep
 from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, check_device, override
 from sagan.console import Console, run_safely
 from sagan.flags import asks_help, fill, flags_of, read, show_help
@@ -309,6 +312,10 @@ COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
     "resume": resume,
     "evaluate": evaluate,
     "compare-metrics": compare_metrics,
+    "sweep": sweep,
+    "status": status,
+    "report": report,
+    "attention": attention,
     "bench": bench,
     "sample": sample,
     "prepare": prepare,

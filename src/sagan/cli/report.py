@@ -1,0 +1,53 @@
+"""The command that reports on a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from sagan.console import Console
+from sagan.flags import asks_help, fill, read, show_help
+
+
+@dataclass(frozen=True)
+class ReportFlags:
+    """Report on a sweep, finished or not: curves with every seed, arms against span 0 with intervals that allow for how
+    many there are, times to a threshold, samples of the same z, collapses, and how to make it all again.
+    Refused, with the reason, where runs were scored in unlike ways."""
+
+    sweep: Annotated[Path, Positional]
+    """The sweep's folder."""
+    out: Path | None = None
+    """The folder to write into: report.html, which needs nothing beside it, the same as report.md, figures as PNG and
+    SVG, and CSV. By default SWEEP/report."""
+    metric: str = "frechet"
+    """What arms are compared by: frechet, kernel, precision, eye_colour_agreement or another that was scored."""
+    threshold: float | None = None
+    """The score to which steps and hours are counted. By default 30 for frechet; for other metrics there is none."""
+    step: int | None = None
+    """Compare arms at this step. By default at the last one, or, while runs are under way, at the last that most have
+    reached."""
+    published: bool = False
+    """Lay the published FIDs under the curves: of a sweep on CelebA or LSUN at 64x64, scored by Inception."""
+
+
+def report(arguments: Sequence[str], console: Console) -> int:
+    """Report on a sweep: curves, intervals, times, samples, as one page."""
+    if asks_help(arguments):
+        show_help(ReportFlags, "sagan report")
+        return 0
+    flags = fill(ReportFlags, read(ReportFlags, arguments, "sagan report"))
+    from sagan.experiments.report import write_report
+
+    out = flags.sweep / "report" if flags.out is None else flags.out
+    page, findings = write_report(
+        flags.sweep, out, flags.metric, flags.threshold, flags.step, published=flags.published, warn=console.warn
+    )
+    for sentence in findings or ["nothing has been scored yet, so nothing can be said"]:
+        console.say(sentence)
+    console.say(f"report: {page}")
+    return 0

@@ -1,0 +1,281 @@
+"""A sweep's folder, and carrying out its plan here: several runs at a time, each a process of its own.
+
+plan.json       which runs: the base config, the axes, each run's values and the command that repeats it
+runs/NAME/      the runs
+logs/NAME.log   what a run's commands said; NAME.failed: why it failed, until it is tried again
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from sagan.config import Config
+from sagan.experiments.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
+from sagan.experiments.status import RunStatus, State, Watched, is_held
+from sagan.files import alone, write_whole
+from sagan.runs import Run
+
+Show = Callable[[Sequence[RunStatus]], object]
+
+PROGRAM = (sys.executable, "-P", "-m", "sagan")  # -P: not a sagan.py that happens to lie in the present folder
+_BETWEEN_LOOKS = 1.0  # seconds
+_HEEDED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_INTERRUPTED = {sign * number + base for number in _HEEDED for sign, base in ((1, 128), (-1, 0))}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's folder and its plan."""
+
+    folder: Path
+    plan: Plan
+
+    @classmethod
+    def open(cls, folder: Path) -> Sweep:
+        """A sweep that exists. Raises ValueError where there is none."""
+        folder = folder.expanduser().resolve()
+        if not (folder / "plan.json").is_file():
+            raise ValueError(f"{folder} has no plan.json, so it is no sweep; `sagan sweep` makes one")
+        return cls(folder, read_plan(folder / "plan.json"))
+
+    @classmethod
+    def begin(cls, folder: Path, plan: Plan) -> Sweep:
+        """A new sweep, or one that goes on with its plan, to which values may have been added; writes nothing.
+
+        Raises ValueError where the folder holds another sweep, or something else.
+        """
+        folder = folder.expanduser().resolve()
+        if (folder / "plan.json").is_file():
+            return cls(folder, extend(read_plan(folder / "plan.json"), plan, folder))
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} is not an empty folder: give another --sweep_dir")
+        return cls(folder, plan)
+
+    def write(self) -> None:
+        """Makes the folder and writes the plan into it."""
+        write_plan(self.plan, self.folder / "plan.json", self.folder / "runs")
+
+    def run_folder(self, run: PlannedRun) -> Path:
+        return self.folder / "runs" / run.name
+
+    def log_file(self, run: PlannedRun) -> Path:
+        return self.folder / "logs" / f"{run.name}.log"
+
+    def failure_file(self, run: PlannedRun) -> Path:
+        return self.folder / "logs" / f"{run.name}.failed"
+
+    def config(self, run: PlannedRun) -> Config:
+        return self.plan.config(run, self.run_folder(run))
+
+    def watch(self, run: PlannedRun) -> Watched:
+        """The run, to be looked at."""
+        total = self.config(run).run.total_step
+        return Watched(self.run_folder(run), run.name, total, self.failure_file(run))
+
+    def is_scored(self, run: PlannedRun, extractor: str) -> bool:
+        """Whether every snapshot of a run has a score of as many images as planned, by an extractor's name on cards."""
+        made, samples = Run(self.run_folder(run)), self.config(run).run.eval_num
+        scored = {
+            record["step"]
+            for record in made.records()
+            if record.get("kind") == "score"
+            and record["metric"] == "frechet"
+            and (record["card"].get("samples"), record["card"].get("extractor")) == (samples, extractor)
+        }
+        return all(int(path.stem) in scored for path in made.snapshots())
+
+    def commands(self, run: PlannedRun, extractor: str | None) -> list[tuple[State, list[str]]]:
+        """What is left to do for a run: the words after ``sagan`` of each command, and the state that it is in then.
+
+        ``extractor``: whose scores are wanted, by its name on cards; None for no scores.
+        """
+        folder, config = self.run_folder(run), self.config(run)
+        trained = self.watch(run).is_trained()
+        left: list[tuple[State, list[str]]] = []
+        if not trained:
+            begun = (folder / "config.json").is_file()
+            left.append(("running", ["resume", str(folder)] if begun else train_words(config, run.overrides)))
+        if extractor is not None and not (trained and self.is_scored(run, extractor)):
+            left.append(("scoring", _evaluate_words(config, folder)))
+        return left
+
+
+def _evaluate_words(config: Config, folder: Path) -> list[str]:
+    settings = config.run
+    chosen = ["--extractor", settings.extractor] if settings.extractor is not None else []
+    where = ["--device", settings.device, "--prepared", config.data.prepared]
+    return ["evaluate", str(folder), "--num", str(settings.eval_num), *chosen, *where]
+
+
+class Player:
+    """Plays runs of a sweep: the commands of each one after another, as processes, from where the run stands.
+
+    ``threads``: processor threads for each, unless the environment says another number. ``program``: what to call
+    instead of this package's command.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        extractor: str | None,
+        threads: int | None = None,
+        program: Sequence[str] | None = None,
+    ):
+        self.sweep, self.extractor, self.program = sweep, extractor, program or PROGRAM
+        number = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        self.environment = number | dict(os.environ)
+        self.stopping = False
+        self.playing: dict[str, State] = {}  # by the names of runs
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._starting = threading.Lock()
+
+    def play(self, run: PlannedRun) -> None:
+        """Trains a run to its last step and scores it. What goes wrong is written into its failure file; a run that
+        another process trains is left to that."""
+        if self.stopping or is_held(self.sweep.run_folder(run) / "running.lock"):
+            return
+        failure, log = self.sweep.failure_file(run), self.sweep.log_file(run)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        failure.unlink(missing_ok=True)
+        try:
+            for state, words in self.sweep.commands(run, self.extractor):
+                self.playing[run.name] = state
+                said = log.stat().st_size if log.exists() else 0
+                status = self._call(words, log)
+                if status and (self.stopping or status in _INTERRUPTED):
+                    return
+                if status:
+                    _write_sentence(failure, _last_words(log, said, status))
+                    return
+        finally:
+            self.playing.pop(run.name, None)
+
+    def interrupt(self, number: int) -> None:
+        """Passes a signal on to what is being played, which saves and ends by the first one; nothing more is begun."""
+        with self._starting:
+            self.stopping = True
+            for process in self._processes:
+                process.send_signal(number)
+
+    def _call(self, words: Sequence[str], log: Path) -> int:
+        """The exit status of a command, whose output is added to a log; a signal's, where it is too late to begin."""
+        with log.open("ab") as file:
+            with self._starting:
+                if self.stopping:
+                    return -signal.SIGINT
+                process = subprocess.Popen(
+                    [*self.program, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=self.environment,
+                    start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+                )
+                self._processes.add(process)
+            status = process.wait()
+        with self._starting:
+            self._processes.discard(process)
+        return status
+
+
+def _write_sentence(path: Path, sentence: str) -> None:
+    write_whole(path, lambda file: file.write(f"{sentence}\n".encode()))
+
+
+def _last_words(log: Path, start: int, status: int) -> str:
+    """Why a command failed: the error it named, from ``start`` on in the log, or the last thing it said."""
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}" + (
+            ", which the system does when memory runs out" if -status == signal.SIGKILL else ""
+        )
+    lines = [line for line in log.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or [f"it ended with status {status} and said nothing"])[-1].strip()
+
+
+def carry_out(player: Player, runs: Sequence[PlannedRun], jobs: int, show: Show) -> int | None:
+    """Plays runs, ``jobs`` of them at a time, and shows how all of the sweep stand about once a second.
+
+    A signal is passed on to the runs, which save and end. Gives the first that came, or None where all was played.
+    Raises ValueError where another process is at it.
+    """
+    sweep = player.sweep
+    watched = [sweep.watch(run) for run in sweep.plan.runs()]
+
+    def look() -> list[RunStatus]:
+        return [each.look(player.playing.get(each.name)) for each in watched]
+
+    def refuse() -> None:
+        raise ValueError(
+            f"another process carries out the sweep in {sweep.folder}: `sagan status {sweep.folder}` shows how far"
+        )
+
+    with alone(sweep.folder / "sweeping.lock", refuse), _signals() as caught:
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(player.play, run) for run in runs]
+            passed_on = 0
+            try:
+                while not all(future.done() for future in futures):
+                    for number in caught[passed_on:]:
+                        player.interrupt(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+                        passed_on += 1
+                    show(look())
+                    wait(futures, timeout=_BETWEEN_LOOKS)
+            except BaseException:
+                player.interrupt(signal.SIGTERM)
+                raise
+        for future in futures:
+            future.result()  # raises what went wrong here, such as a full disk
+        return caught[0] if caught else None
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects the signals that ask to stop, instead of being stopped by them."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    former = {}
+    if threading.current_thread() is threading.main_thread():  # elsewhere signals are someone else's business
+        heeded = [number for number in _HEEDED if signal.getsignal(number) is not signal.SIG_IGN]
+        former = {number: signal.signal(number, note) for number in heeded}
+    try:
+        yield caught
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def find_watched(place: Path) -> list[Watched]:
+    """The runs that a person means by a sweep's folder, a run's, or a folder with runs in it.
+
+    Raises ValueError where there is none.
+    """
+    if (place / "plan.json").is_file():
+        sweep = Sweep.open(place)
+        return [sweep.watch(run) for run in sweep.plan.runs()]
+    if (place / "config.json").is_file():
+        return [_watch_run(place)]
+    found = sorted(path.parent for path in place.glob("*/config.json"))
+    if not found:
+        what = "holds no run and no sweep" if place.is_dir() else "does not exist"
+        raise ValueError(f"{place} {what}: give the folder of a sweep or of a run, or one with runs in it")
+    return [_watch_run(folder) for folder in found]
+
+
+def _watch_run(folder: Path) -> Watched:
+    """A run by itself; one of a sweep may have failed there."""
+    folder = folder.resolve()
+    return Watched(folder, failure=folder.parents[1] / "logs" / f"{folder.name}.failed")

@@ -1,0 +1,57 @@
+"""The command that reports, on sweeps whose records were made up."""
+
+from pathlib import Path
+
+import pytest
+
+import sagan.experiments.report
+from sagan.cli.report import ReportFlags, report
+from sagan.console import Console, run_safely
+from sagan.flags import flags_of
+from tests.experiments.made import empty_figure, full_sweep
+
+
+def command(line):
+    console = Console()
+    return run_safely(lambda: report(line.split(), console), console)
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sagan.experiments.report, "save_figure", empty_figure)
+    return full_sweep(Path("faces"), {0: 0.0, 1: -9.0}, noise=0.3)
+
+
+def test_a_report_is_one_word(sweep, capsys):
+    assert command("faces") == 0
+    printed = capsys.readouterr().out
+    assert "span 1 is better than span 0 by " in printed
+    assert "report: faces/report/report.html" in printed
+    assert Path("faces/report/report.html").is_file()
+    assert command("faces --out elsewhere --threshold 25 --step 300") == 0
+    assert "at 300 steps" in capsys.readouterr().out
+    assert "Time to 25" in Path("elsewhere/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("nowhere", "nowhere"),
+        ("faces --metric kernel", "has a score 'kernel' (there are: frechet)"),
+        ("faces --step 7", "no run was scored at step 7"),
+        ("faces --published", "the published figures are FIDs by Inception"),
+        ("faces --treshold 20", "did you mean --threshold"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_and_writes_nothing(sweep, line, said, capsys):
+    assert command(line) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("faces/report").exists()
+
+
+def test_the_help_names_every_flag(capsys):
+    assert command("--help") == 0
+    shown = capsys.readouterr().out
+    for name in flags_of(ReportFlags):
+        assert name in shown.lower()

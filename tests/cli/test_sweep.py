@@ -1,0 +1,179 @@
+"""The commands `sweep` and `status`, with tiny networks."""
+
+import json
+import re
+import signal
+import time
+
+import numpy as np
+import pytest
+
+import sagan.experiments.sweep
+from sagan.cli.sweep import status, sweep
+from sagan.console import Console, run_safely
+from sagan.experiments.sweep import Sweep
+from sagan.runs import Run
+
+TINY = (
+    "--data photos.npy --imsize 16 --z_dim 4 --g_conv_dim 8 --d_conv_dim 8 --batch_size 8 --device cpu "
+    "--sample_count 4 --total_step 4 --log_step 1 --snapshot_every 2 --eval_num 25 --extractor random-conv "
+    "--sweep_dir S"
+)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_with_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("photos.npy", np.random.default_rng(0).integers(0, 256, (24, 20, 16, 3)).astype(np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def called(tmp_path, monkeypatch):
+    """The commands that a sweep would call, instead of calling them."""
+    words = []
+    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", lambda self, given, log: words.append(given) or 0)
+    return words
+
+
+def command(line, function=sweep):
+    console = Console()
+    return run_safely(lambda: function(line.split(), console), console)
+
+
+def refused(capsys, line, function=sweep):
+    assert command(line, function) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return " ".join(error.split())
+
+
+def test_a_sweep_is_trained_scored_shown_and_then_done(capsys, in_a_folder_with_images, monkeypatch):
+    """With the real commands, in processes of their own."""
+    assert command(f"{TINY} --span 1 --seed 5") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"span1-seed5 +done +4/4 +\d+\.\d+ at 4", printed)
+    run = Run(in_a_folder_with_images / "S" / "runs" / "span1-seed5")
+    config = run.config()
+    assert (config["model"]["span"], config["run"]["seed"]) == (1, 5)
+    scored = [r["step"] for r in run.records() if r["kind"] == "score" and r["metric"] == "frechet"]
+    assert scored == [2, 4]
+    before = run.records_file.read_bytes()
+    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", lambda *_: pytest.fail("there was nothing to do"))
+    assert command(f"{TINY} --span 1 --seed 5") == 0
+    assert command("--sweep_dir S") == 0
+    assert run.records_file.read_bytes() == before
+    capsys.readouterr()
+    assert command("S", status) == 0
+    assert "1 done" in capsys.readouterr().out
+
+
+def test_images_are_prepared_before_any_run_begins(called, in_a_folder_with_images, monkeypatch):
+    prepared = []
+    monkeypatch.setattr("sagan.training.start.prepared_store", lambda data, size, console: prepared.append(size))
+    command(f"{TINY} --span 0 1 --seed 0 1")
+    assert prepared == [16]
+    assert [(words[0], words[-1]) for words in called[::2]] == [("train", "random-conv")] * 4
+    assert {words[0] for words in called[1::2]} == {"evaluate"}
+
+
+def test_a_run_that_failed_is_said_at_the_end_and_the_status_tells(capsys, monkeypatch):
+    def fail(self, words, log):
+        log.write_text("error: a sentence\n")
+        return 2 if "span1" in str(log) else 0
+
+    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", fail)
+    assert command(f"{TINY} --span 0 1") == 1
+    said = capsys.readouterr()
+    assert re.search(r"warning: span1-seed0 failed: a sentence \(log: .*S/logs/span1-seed0.log\)", said.err)
+    assert "sagan sweep --sweep_dir S" in said.out
+    command("S", status)
+    printed = capsys.readouterr().out
+    assert "span1-seed0: a sentence" in printed
+    assert "1 waiting, 1 failed" in printed
+
+
+def test_a_stopped_sweep_says_how_to_go_on(capsys, called, monkeypatch):
+    def stop(self, run):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("sagan.experiments.board._Tables.__call__", stop)
+    monkeypatch.setattr(sagan.experiments.sweep.Player, "play", lambda self, run: time.sleep(0.5))
+    assert command(f"{TINY} --span 0 1 --jobs 2 --score false") == 130
+    assert "go on with: sagan sweep --sweep_dir S --jobs 2 --score false" in capsys.readouterr().out
+
+
+def test_a_dry_run_shows_runs_cost_and_time_and_writes_nothing(capsys, in_a_folder_with_images):
+    assert command(f"{TINY} --span 0 1 --seed 0 1 --jobs 2 --dry_run") == 0
+    printed = capsys.readouterr().out
+    assert "4 runs: span 0 | 1, seed 0 | 1" in printed
+    assert "span0-seed0 (the same for 3 more):" in printed
+    assert printed.count("pace: ") == 1
+    assert re.search(r"all: about \d+:\d\d:\d\d one run at a time", printed)
+    assert "with --jobs 2: " in printed
+    assert [path.name for path in in_a_folder_with_images.iterdir()] == ["photos.npy"]
+
+
+def test_the_plan_is_printed_as_lines_for_a_shell(capsys, called, in_a_folder_with_images):
+    assert command(f"{TINY} --span 0 1 --print_commands") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    for span, line in enumerate(lines):
+        train, evaluate = line.split(" && ")
+        folder = in_a_folder_with_images / "S" / "runs" / f"span{span}-seed0"
+        assert train.startswith("sagan train --preset ")
+        assert f"--span {span} " in train
+        assert f"--run_dir {folder} " in train
+        assert evaluate.startswith(f"sagan evaluate {folder} --num 25 --extractor random-conv")
+    assert called == []
+    plan = json.loads((in_a_folder_with_images / "S" / "plan.json").read_text())
+    assert plan["command"] == f"sagan sweep {TINY} --span 0 1 --print_commands"
+
+
+def test_runs_begin_from_the_preset(in_a_folder_with_images):
+    command(f"--preset quick --span 0 1 --score false --sweep_dir S --print_commands --data {in_a_folder_with_images}")
+    assert Sweep.open(in_a_folder_with_images / "S").plan.base.model.imsize == 32
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--span 0 1", "`sagan sweep` needs --sweep_dir"),
+        ("--sweep_dir S", "S holds no sweep to go on with: give the values of a new one"),
+        ("--sweep_dir S --span 0 1 --sede 1", "there is no flag --sede: did you mean --seed?"),
+        ("--sweep_dir S --span 0 -2", "span must be 0 or more, got -2"),
+        ("--sweep_dir S --span 0 --preset quik", "--preset must be best or published or paper or quick, got 'quik'"),
+        ("--sweep_dir S --span 0 --parallel_runs 2", "here it is --jobs"),
+        ("--sweep_dir S --span 0 --jobs 0", "jobs must be 1 or more, got 0"),
+        ("--sweep_dir S --span 0 --run_dir x", "--run_dir is for one run"),
+        ("--sweep_dir S --span 0 --dry_run --cluster slurm", "give one of --dry_run and --cluster"),
+        ("--sweep_dir S --span 0 --cluster_hours 3", "--cluster_hours needs --cluster slurm"),
+        ("--sweep_dir S --span 0 --image_path there", "--image_path says where a --dataset is"),
+        ("--sweep_dir S --span 0 --eval_num 3", "eval_num must be 20 or more, got 3"),
+        ("--sweep_dir S --span 0 --extractor nonsense", "extractor must be one of"),
+        ("--sweep_dir S --span 0 --g_attention 7", "7"),
+        ("--sweep_dir . --span 0 --score false", "is not an empty folder: give another --sweep_dir"),
+        ("stray --sweep_dir S", "`sagan sweep` has no place for 'stray'"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence_and_nothing_is_made(capsys, in_a_folder_with_images, line, said):
+    assert said in refused(capsys, line)
+    assert [path.name for path in in_a_folder_with_images.iterdir()] == ["photos.npy"]
+
+
+def test_another_plan_for_the_folder_is_refused(capsys):
+    assert command(f"{TINY} --span 0 1 --score false --print_commands") == 0
+    assert "its --span has 0 and 1, and 0 is missing now" in refused(capsys, f"{TINY} --span 1 2 --score false")
+    assert command(f"{TINY} --span 0 1 2 --score false --print_commands") == 0
+
+
+def test_the_status_of_what_is_no_run_is_refused(capsys):
+    assert "runs does not exist" in refused(capsys, "", status)
+    assert "there is no flag --all" in refused(capsys, "S --all", status)
+
+
+@pytest.mark.parametrize("function", [sweep, status])
+def test_help_shows_the_flags(capsys, function):
+    assert command("--help", function) == 0
+    printed = capsys.readouterr().out
+    assert ("--sweep_dir" in printed and "--span" in printed) if function is sweep else "PLACES" in printed

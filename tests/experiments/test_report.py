@@ -1,0 +1,266 @@
+import csv
+import html.parser
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sagan.experiments.report
+from sagan.config import override
+from sagan.experiments.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
+from sagan.experiments.findings import Compared, describe_method, findings, number, table_rows
+from sagan.experiments.plots import Times, draw_times, save_figure, stack_samples
+from sagan.experiments.report import write_report
+from sagan.experiments.results import Arm
+from sagan.experiments.statistics import compare
+from tests.experiments.made import BASE, begun, empty_figure, full_sweep, made_sweep, scored, with_samples
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(html.parser.HTMLParser):
+    """Reads a page, refuses tags that are closed in another order than opened, and keeps what a reader gets."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.words = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(autouse=True)
+def empty_figures(monkeypatch):
+    """Reports have empty figures, which take no time to draw, but for the one of `reported`."""
+    monkeypatch.setattr(sagan.experiments.report, "save_figure", empty_figure)
+
+
+def compared(arm, base, metric="frechet", planned=(0, 1, 2)):
+    arm, base = dict(enumerate(arm)), dict(enumerate(base))
+    arms = [Arm((("span", 0),)), Arm((("span", 3),))]
+    return Compared(metric, 40_000, arms[0], base, arms[1:], [arm], compare([arm], base), [set(planned)])
+
+
+def rows_of(path):
+    return list(csv.DictReader(path.open()))
+
+
+# ---- sentences
+
+
+def test_sentences_claim_no_more_than_the_data():
+    base = [30.0, 32.0, 34.0]
+    better, worse = [27.9, 29.2, 32.4], [32.1, 34.8, 35.6]
+    # differences of 2.1, 2.8 and 1.6: their mean 2.17, their interval that less and more 4.303 * 0.603 / sqrt(3)
+    assert findings(compared(better, base)) == [
+        "span 3 is better than span 0 by 2.2 [0.7, 3.7] at 40,000 steps (3 paired seeds)"
+    ]
+    assert findings(compared(worse, base)) == [
+        "span 3 is worse than span 0 by 2.2 [0.7, 3.7] at 40,000 steps (3 paired seeds)"
+    ]
+    assert findings(compared([29.0, 32.5, 33.6], base)) == [
+        "no difference shown between span 3 and span 0: -0.3 [-2.2, 1.6] at 40,000 steps (3 paired seeds)"
+    ]
+
+
+def test_better_is_higher_where_it_is_and_nothing_where_neither_is():
+    one, base = [0.9, 0.92, 0.88], [0.5, 0.51, 0.49]
+    assert "span 3 is better than span 0 by 0.40" in findings(compared(one, base, "eye_colour_agreement"))[0]
+    assert "span 3 is worse than span 0 by 0.40" in findings(compared(one, base, "kernel"))[0]
+    assert "span 3 is higher than span 0 by 0.40" in findings(compared(one, base, "symmetry"))[0]
+
+
+def test_sentences_about_few_seeds():
+    (one,) = findings(compared([28.0], [30.0, 31.0], planned=(0, 1)))
+    assert one == (
+        "one pair of runs shows nothing about span 3 and span 0: their difference is -2.0 at 40,000 steps "
+        "(1 paired seed; without seed 1, where a score is missing)"
+    )
+    assert findings(compared([], [30.0])) == [
+        "span 3 cannot be compared with span 0: no seed has a score of both at 40,000 steps"
+    ]
+
+
+def test_p_is_shown_only_where_it_could_be_small():
+    three = compared([28.0, 29.5, 31.0], [30.0, 31.0, 32.0])
+    assert "could show nothing with 3 pairs" in describe_method(three, False)
+    assert not any("p, sign flips" in cell for cell in table_rows(three)[0])
+    eight = compared(range(8), [x + 1 + x / 9 for x in range(8)], planned=range(8))
+    assert "exact for differences that are symmetric" in describe_method(eight, False)
+    assert table_rows(eight)[0][-2] == "p, sign flips"
+    assert table_rows(eight)[2][-2:] == ["0.00781", "0.00781"]
+
+
+def test_numbers_have_the_decimals_that_are_worth_showing():
+    assert number(2.137, 1.7) == "2.1"
+    assert number(2.137, 17) == "2"
+    assert number(-0.001, 1.7) == "0.0"
+    assert number(0.00234, 0.0004) == "0.00234"
+
+
+# ---- the page
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The report of a finished sweep in which span 1 is better, and the sentences it gives."""
+    folder = tmp_path_factory.mktemp("sweeps") / "faces"
+    full_sweep(folder, noise=0.5)
+    return folder, *write_report(folder, folder / "report", threshold=22.0)
+
+
+def test_the_page_needs_nothing_beside_it(reported):
+    _, path, _ = reported
+    page = Page(path.read_text())
+    assert page.sources
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert not re.findall(r"""(?:src|href)=["']?https?:|url\(|<script|@import""", path.read_text())
+
+
+def test_the_page_says_what_was_found(reported):
+    _, path, found = reported
+    text = Page(path.read_text()).text
+    assert re.fullmatch(r"span 1 is better than span 0 by .* at 400 steps \(3 paired seeds\)", found[0])
+    assert found[1].startswith("no difference shown between span 3 and span 0: ")
+    for said in (*found, "9 runs, 9 of them trained", "random-conv", "sagan train", "sagan sweep as in the tests"):
+        assert said in text
+    assert "What is missing" not in text
+    assert "a query sees 61% of the keys" in text, "span 1 on the discriminator's 4x4 map"
+
+
+def test_the_markdown_is_the_same_with_files_beside_it(reported):
+    folder, _, found = reported
+    text = (folder / "report" / "report.md").read_text()
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text)
+    assert {"scores.svg", "scores-by-arm.svg", "scores-by-time.svg", "comparison.svg", "threshold.svg"} <= set(pictures)
+    for name in pictures:
+        file = folder / "report" / name
+        assert file.stat().st_size > 0
+        assert file.with_suffix(".png").is_file()
+    assert all(sentence.replace("[", "\\[").replace("]", "\\]") in text for sentence in found)
+
+
+def test_the_tables_hold_the_scores(reported):
+    folder, _, _ = reported
+    scores = rows_of(folder / "report" / "scores.csv")
+    assert len(scores) == 9 * 4
+    at_end = {(row["arm"], int(row["seed"])): float(row["value"]) for row in scores if row["step"] == "400"}
+    assert {float(row["training_seconds"]) for row in scores} == {10, 20, 30, 40}
+    base, one, _ = rows_of(folder / "report" / "comparison.csv")
+    differences = [at_end["span 1", seed] - at_end["span 0", seed] for seed in (0, 1, 2)]
+    assert float(one["difference"]) == pytest.approx(np.mean(differences))
+    assert float(base["mean"]) == pytest.approx(np.mean([at_end["span 0", seed] for seed in (0, 1, 2)]))
+    assert float(one["high"]) < 0
+
+
+def test_times_to_the_threshold_are_counted_and_censored(reported):
+    folder, _, _ = reported
+    scores = rows_of(folder / "report" / "scores.csv")
+    for row in rows_of(folder / "report" / "threshold.csv"):
+        own = [each for each in scores if (each["arm"], each["seed"]) == (row["arm"], row["seed"])]
+        under = [int(each["step"]) for each in own if float(each["value"]) <= 22]
+        assert row["reached"] == str(bool(under))
+        assert int(row["step"]) == (min(under) if under else 400)
+        assert float(row["training_seconds"]) == int(row["step"]) / 10
+
+
+def test_the_same_files_give_the_same_report(reported, tmp_path):
+    folder, _, _ = reported
+    pages = [write_report(folder, tmp_path / name)[0].read_bytes() for name in ("one", "other")]
+    assert pages[0] == pages[1]
+    for name in ("one", "other"):
+        save_figure(draw_times([Times("span 0", {0: 300.0}, {1: 400.0})], "steps"), tmp_path / name / "figure")
+    for name in ("figure.png", "figure.svg"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_a_report_of_an_unfinished_sweep_says_what_is_missing(tmp_path):
+    sweep = made_sweep(tmp_path / "sweep", span=(0, 1), seed=(0, 1))
+    page, found = write_report(sweep.folder, tmp_path / "empty")
+    assert found == []
+    assert "span1-seed1 has not begun" in Page(page.read_text()).text
+    for name, last in (("span0-seed0", 400), ("span1-seed0", 200), ("span0-seed1", 200)):
+        values = {100: 60.0, 200: 50.0, 400: 30.0}
+        run = scored(begun(sweep, name, last), {step: value for step, value in values.items() if step <= last})
+        with_samples(run, last)
+    page, found = write_report(sweep.folder, tmp_path / "half")
+    text = Page(page.read_text()).text
+    assert found == [
+        "one pair of runs shows nothing about span 1 and span 0: their difference is 0.000 at 200 steps "
+        "(1 paired seed; without seed 1, where a score is missing)"
+    ]
+    for said in ("span1-seed1 has not begun", "span1-seed0 is at step 200 of 400", "> 200", "not scored"):
+        assert said in text
+
+
+def test_a_step_may_be_asked_for(tmp_path):
+    full_sweep(tmp_path / "sweep", {0: 0.0, 1: -5.0})
+    _, found = write_report(tmp_path / "sweep", tmp_path / "report", step=200)
+    assert "at 200 steps" in found[0]
+    with pytest.raises(ValueError, match="no run was scored at step 250, only at 100, 200, 300, 400"):
+        write_report(tmp_path / "sweep", tmp_path / "report", step=250)
+
+
+def test_a_collapse_is_told(tmp_path):
+    sweep = made_sweep(tmp_path / "sweep", span=(0,), seed=(0,))
+    begun(sweep, "span0-seed0").append({"kind": "guard", "step": 90, "verdict": "diverged", "reason": "sigma is 99"})
+    page, _ = write_report(sweep.folder, tmp_path / "report")
+    assert "span0-seed0 90 diverged sigma is 99" in Page(page.read_text()).text
+
+
+def test_published_figures_only_over_fids_of_their_images(tmp_path):
+    base = override(BASE, {"dataset": "celeb", "imsize": 64, "total_step": 40_000})
+    sweep = made_sweep(tmp_path / "sweep", base, span=(0, 3), seed=(0,))
+    for name in ("span0-seed0", "span3-seed0"):
+        scored(begun(sweep, name), {100: 70.0})
+    with pytest.raises(ValueError, match="FIDs by Inception, and these scores are by random-conv"):
+        write_report(sweep.folder, tmp_path / "report", published=True)
+    assert not (tmp_path / "report").exists()
+    for name in ("span0-seed0", "span3-seed0"):
+        run = sweep.run_folder(sweep.plan.run(name)) / "records.jsonl"
+        fid = run.read_text().replace("random-conv", "inception-2015-tf1").replace("16x16", "64x64")
+        run.write_text(fid.replace('"step": 100', '"step": 40000'))
+    page, _ = write_report(sweep.folder, tmp_path / "report", published=True)
+    assert "no seed, no error bar" in Page(page.read_text()).text
+    plain, _ = write_report(sweep.folder, tmp_path / "plain")
+    assert "no seed, no error bar" not in Page(plain.read_text()).text
+
+
+# ---- parts
+
+
+def test_samples_of_the_same_z_are_in_one_column(tmp_path):
+    sweep = made_sweep(tmp_path / "sweep", span=(0, 1), seed=(0,))
+    grids = [with_samples(begun(sweep, f"span{span}-seed0"), 400, shade) for span, shade in ((0, 0), (1, 5))]
+    picture = stack_samples(grids, 16)
+    assert picture.shape == (20 + 4 + 20, 146, 3)
+    for column in range(8):
+        left = 2 + 18 * column
+        assert (picture[2:18, left : left + 16] == 10 + 10 * column).all()
+        assert (picture[26:42, left : left + 16] == 15 + 10 * column).all()
+
+
+def test_characters_that_mean_something_are_kept_as_text(tmp_path):
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "a.png")
+    words = 'a < b & "c" *d* [e] | f'
+    blocks = [Heading(words), Paragraph(words), Items([words]), Table([["head"], [words]]), Code([words])]
+    page = Page(to_html(words, [*blocks, Picture("a.png", words, True)], tmp_path))
+    assert page.text.count(words) == 8, "the title twice, and each block once"
+    text = to_markdown("t", blocks)
+    assert 'a \\< b & "c" \\*d\\* \\[e\\] \\| f |' in text
+    assert f"```\n{words}\n```" in text

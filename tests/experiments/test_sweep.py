@@ -1,0 +1,340 @@
+"""Carrying out a plan, with a program in the place of `sagan` that leaves the files of a run and takes no time."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import sagan.experiments.sweep
+from sagan.config import Config
+from sagan.experiments.plan import make_plan
+from sagan.experiments.sweep import Player, Sweep, carry_out
+from sagan.runs import Run
+
+PROGRAM = """
+import json, os, pathlib, signal, sys, time
+
+words = sys.argv[1:]
+command = words[0]
+folder = pathlib.Path(words[words.index("--run_dir") + 1] if command == "train" else words[1])
+sweep, name = folder.parents[1], folder.name
+
+
+def note(text):
+    with (sweep / "called").open("a") as file:
+        file.write(f"{text} {name}\\n")
+
+
+def snapshot(step):
+    (folder / "snapshots").mkdir(exist_ok=True)
+    (folder / "snapshots" / f"{step:08d}.safetensors").touch()
+
+
+def stop(number, frame):
+    stops.append(number)
+    note(signal.Signals(number).name)
+    if len(stops) > 1:
+        os._exit(130)
+
+
+stops = []
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+note(command)
+trouble = dict(pair.split(":") for pair in os.environ.get("TROUBLE", "").split()).get(f"{command}-{name}")
+if trouble == "sentence":
+    print("one line\\nwarning: another\\nerror: there is no memory; give less", flush=True)
+    sys.exit(2)
+if trouble == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if command == "train":
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"threads": os.environ.get("OMP_NUM_THREADS")}))
+if command == "evaluate":
+    card = {"samples": 25, "extractor": "eye"}
+    with (folder / "records.jsonl").open("a") as file:
+        for path in (folder / "snapshots").iterdir():
+            record = {"kind": "score", "metric": "frechet", "step": int(path.stem), "value": 1.5, "card": card}
+            file.write(json.dumps(record) + "\\n")
+    sys.exit(0)
+began = time.monotonic()
+while trouble == "slow" and not stops and time.monotonic() - began < 60:
+    time.sleep(0.02)
+if stops:
+    time.sleep(float(os.environ.get("SAVING", "0")))
+    sys.exit(128 + stops[0])
+snapshot(6)
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return [sys.executable, "-I", "-S", str(tmp_path / "program.py")]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    given = {"span": [0, 3], "seed": [0, 1], "total_step": [6], "eval_num": [25]}
+    made = Sweep.begin(tmp_path / "S", make_plan(Config(), given))
+    made.write()
+    return made
+
+
+@pytest.fixture
+def play(sweep, program, monkeypatch):
+    """Carries the sweep out as far as it goes; gives the states at the end, and the signal that ended it."""
+
+    monkeypatch.setattr(sagan.experiments.sweep, "_BETWEEN_LOOKS", 0.05)
+
+    def carry(jobs=1, extractor="eye", show=lambda statuses: None, threads=None):
+        player = Player(sweep, extractor, threads, program)
+        todo = [run for run in sweep.plan.runs() if sweep.commands(run, extractor)]
+        stopped = carry_out(player, todo, jobs, show)
+        return {run.name: sweep.watch(run).look().state for run in sweep.plan.runs()}, stopped
+
+    return carry
+
+
+def called(sweep):
+    path = sweep.folder / "called"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+ALL = ["span0-seed0", "span3-seed0", "span0-seed1", "span3-seed1"]
+
+
+def test_every_run_is_trained_and_scored_and_then_there_is_nothing_left(sweep, play):
+    states, stopped = play()
+    assert stopped is None
+    assert states == dict.fromkeys(ALL, "done")
+    assert called(sweep) == [f"{command} {name}" for name in ALL for command in ("train", "evaluate")]
+    play()
+    assert called(sweep) == []
+
+
+def test_without_scores_runs_are_only_trained_and_can_be_scored_later(sweep, play):
+    play(extractor=None)
+    assert called(sweep) == [f"train {name}" for name in ALL]
+    play()
+    assert called(sweep) == [f"evaluate {name}" for name in ALL]
+    play(extractor="another")  # whose scores these are not
+    assert len(called(sweep)) == 4
+
+
+def test_what_was_cut_is_resumed_and_what_is_done_skipped(sweep, play):
+    play()
+    called(sweep)
+    run = Run(sweep.folder / "runs" / "span3-seed0")
+    run.snapshot_file(6).unlink()
+    run.records_file.unlink()
+    play()
+    assert called(sweep) == ["resume span3-seed0", "evaluate span3-seed0"]
+
+
+def test_a_failed_run_says_why_and_the_others_go_on(sweep, play, monkeypatch):
+    monkeypatch.setenv("TROUBLE", "train-span3-seed0:sentence train-span0-seed1:killed evaluate-span3-seed1:sentence")
+    states, _ = play()
+    assert states == dict(zip(ALL, ["done", "failed", "failed", "failed"], strict=True))
+    reasons = {run.name: sweep.watch(run).look().reason for run in sweep.plan.runs()}
+    assert reasons["span3-seed0"] == "there is no memory; give less"
+    assert "SIGKILL" in reasons["span0-seed1"]
+    assert sweep.log_file(sweep.plan.run("span3-seed0")).read_text().startswith("one line\n")
+    called(sweep)
+    monkeypatch.delenv("TROUBLE")
+    states, _ = play()
+    assert states == dict.fromkeys(ALL, "done")
+    assert called(sweep)[-1] == "evaluate span3-seed1"
+
+
+def test_so_many_runs_are_played_at_a_time(sweep, play, monkeypatch):
+    """All four wait for a signal; three jobs begin three of them."""
+    monkeypatch.setenv("TROUBLE", " ".join(f"train-{name}:slow" for name in ALL))
+    most = []
+
+    def show(statuses):
+        most.append(sum(status.state == "running" for status in statuses))
+        begun = (sweep.folder / "called").read_text().count("train") if (sweep.folder / "called").exists() else 0
+        if begun == 3 and len(most) > 2:
+            signal.raise_signal(signal.SIGINT)
+
+    states, stopped = play(jobs=3, show=show)
+    assert stopped == signal.SIGINT
+    assert max(most) == 3
+    assert sorted(states.values()) == ["cut"] * 3 + ["waiting"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_each_run_once_and_their_saving_is_waited_for(sweep, play, monkeypatch, number):
+    monkeypatch.setenv("TROUBLE", "train-span0-seed0:slow train-span3-seed0:slow")
+    monkeypatch.setenv("SAVING", "0.3")  # longer than between two looks
+    sent = []
+
+    def show(statuses):
+        path = sweep.folder / "called"
+        if not sent and path.exists() and path.read_text().count("train") == 2:
+            sent.append(number)
+            signal.raise_signal(number)
+
+    handler = signal.getsignal(number)
+    states, stopped = play(jobs=2, show=show)
+    assert stopped == number
+    assert states == dict(zip(ALL, ["cut", "cut", "waiting", "waiting"], strict=True))
+    assert sorted(line for line in called(sweep) if "SIG" in line) == [
+        f"{signal.Signals(number).name} {name}" for name in ALL[:2]
+    ]
+    assert signal.getsignal(number) is handler
+    monkeypatch.delenv("TROUBLE")
+    assert play()[0] == dict.fromkeys(ALL, "done")
+    assert [line for line in called(sweep) if "resume" in line] == [f"resume {name}" for name in ALL[:2]]
+
+
+def test_a_second_signal_is_passed_on_too(sweep, play, monkeypatch):
+    monkeypatch.setenv("TROUBLE", "train-span0-seed0:slow")
+    monkeypatch.setenv("SAVING", "30")
+    began = time.monotonic()
+
+    def show(statuses):
+        path = sweep.folder / "called"
+        said = path.read_text() if path.exists() else ""
+        if "train" in said and said.count("SIGINT") < 2:
+            signal.raise_signal(signal.SIGINT)
+
+    assert play(show=show)[0]["span0-seed0"] == "cut"
+    assert time.monotonic() - began < 25
+
+
+def test_an_error_here_ends_what_is_played(sweep, play, monkeypatch):
+    monkeypatch.setenv("TROUBLE", "train-span0-seed0:slow")
+
+    def show(statuses):
+        if (sweep.folder / "called").exists():
+            raise KeyError("a bug in the table")
+
+    with pytest.raises(KeyError):
+        play(show=show)
+    assert called(sweep) == ["train span0-seed0", "SIGTERM span0-seed0"]
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(sweep, play, program):
+    play(extractor=None)
+    called(sweep)
+    run = sweep.plan.runs()[0]
+    made = Run(sweep.run_folder(run))
+    made.snapshot_file(6).unlink()
+    with made.locked():
+        assert play(extractor=None)[0][run.name] == "running"
+    assert called(sweep) == []
+
+
+def test_a_sweep_is_carried_out_by_one_process(sweep, play):
+    def show(statuses):
+        refused = []
+
+        def second():
+            try:
+                play()
+            except ValueError as error:
+                refused.append(str(error))
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        assert "another process carries out the sweep" in refused[0]
+
+    play(show=show)
+
+
+def test_runs_share_the_cores(sweep, play, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    play(threads=3, extractor=None)
+    configs = [json.loads((sweep.run_folder(run) / "config.json").read_text()) for run in sweep.plan.runs()]
+    assert [config["threads"] for config in configs] == ["3"] * 4
+
+
+def test_a_person_s_own_number_of_threads_holds(sweep, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert Player(sweep, None, 3).environment["OMP_NUM_THREADS"] == "7"
+
+
+# ---- the folder
+
+
+def test_a_sweep_goes_on_with_more_values(sweep, play):
+    play()
+    called(sweep)
+    more = make_plan(Config(), {"span": [0, 3, 4], "seed": [0, 1], "total_step": [6], "eval_num": [25]})
+    longer = Sweep.begin(sweep.folder, more)
+    longer.write()
+    assert [run.name for run in longer.plan.runs() if longer.commands(run, "eye")] == ["span4-seed0", "span4-seed1"]
+    assert Sweep.open(sweep.folder) == longer
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(ValueError, match="is not an empty folder: give another --sweep_dir"):
+        Sweep.begin(tmp_path, make_plan(Config(), {}))
+    with pytest.raises(ValueError, match="has no plan.json, so it is no sweep"):
+        Sweep.open(tmp_path)
+
+
+def test_planning_writes_nothing(tmp_path):
+    Sweep.begin(tmp_path / "S", make_plan(Config(), {}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_file_holds_each_run_with_its_command(sweep):
+    values = json.loads((sweep.folder / "plan.json").read_text())
+    assert values["axes"] == {"span": [0, 3], "seed": [0, 1]}
+    assert [run["name"] for run in values["runs"]] == ALL
+    for run in values["runs"]:
+        span, seed = run["overrides"]["span"], run["overrides"]["seed"]
+        assert run["name"] == f"span{span}-seed{seed}"
+        assert f"--span {span}" in run["command"]
+        assert f"--seed {seed}" in run["command"]
+        assert f"--run_dir {sweep.folder / 'runs' / run['name']}" in run["command"]
+
+
+# ---- on a cluster
+
+
+def test_jobs_of_a_cluster_play_their_runs(sweep, program, monkeypatch):
+    submitit = pytest.importorskip("submitit", reason="needs the extra sagan[cluster]")
+    from sagan.experiments.cluster import Cluster, ClusterJob, submit
+
+    monkeypatch.setenv("TROUBLE", "train-span3-seed0:sentence")
+    # a job is another process, which finds the program by its module
+    module = (
+        "import sagan.experiments.sweep as sweep",
+        f"sweep.PROGRAM = {tuple(program)!r}",
+        "from sagan.experiments.cluster import ClusterJob",
+        "class StandIn(ClusterJob): pass",
+    )
+    Path(sweep.folder.parent, "stand_in.py").write_text("\n".join(module))
+    monkeypatch.syspath_prepend(sweep.folder.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(sweep.folder.parent), *filter(None, sys.path)]))
+    from stand_in import StandIn
+
+    monkeypatch.setattr("sagan.experiments.cluster.ClusterJob", StandIn)
+    runs = sweep.plan.runs()[:2]
+    jobs = submit(sweep, runs, "eye", Cluster("local", hours=0.1, gpus_per_run=0), 2)
+    assert jobs[0].result() == "done"
+    with pytest.raises(submitit.core.utils.FailedJobError, match="there is no memory; give less"):
+        jobs[1].result()
+    again = ClusterJob(sweep.folder, "span0-seed0", "eye").checkpoint()
+    assert again.function == ClusterJob(sweep.folder, "span0-seed0", "eye")
+
+
+def test_a_cluster_without_its_extra_is_answered_in_a_sentence(sweep, monkeypatch):
+    from sagan.experiments.cluster import Cluster, submit
+
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ValueError, match=r"--cluster needs an extra: pip install 'sagan\[cluster\]'"):
+        submit(sweep, sweep.plan.runs(), None, Cluster("slurm"), None)
