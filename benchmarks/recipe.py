@@ -43,8 +43,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is c
     ),
     "averaged, resnet, rates x 2": (
         "published",
-        AVERAGED
-        | {"network": "resnet", "g_attention": 16, "d_attention": 16, "pool": 2, "g_lr": 2e-4, "d_lr": 8e-4},
+        AVERAGED | {"network": "resnet", "g_attention": 16, "d_attention": 16, "pool": 2, "g_lr": 2e-4, "d_lr": 8e-4},
     ),
     "best": ("best", {"g_attention": 16}),
     "best, augment": ("best", {"g_attention": 16, "augment": "color translation cutout"}),
