@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -105,6 +107,22 @@ class SpectralSelfAttention2d(SelfAttention2d):
     def attended_channels(self, attended: Tensor) -> Tensor:
         out: Tensor = self.output(attended)
         return out
+
+
+def attention_layers(
+    channels: Mapping[int, int],
+    patterns: Mapping[int, Pattern] | None,
+    layer: Callable[[int, Pattern], SelfAttention2d] = SelfAttention2d,
+) -> nn.ModuleDict:
+    """A network's attention layers by the size of their map, for maps of so many ``channels``.
+
+    Raises ValueError for a map that the network does not have.
+    """
+    patterns = patterns or {}
+    for size in patterns:
+        if size not in channels:
+            raise ValueError(f"there is no {size}x{size} map to attend on; this network has {sorted(channels)}")
+    return nn.ModuleDict({str(size): layer(channels[size], pattern) for size, pattern in patterns.items()})
 
 
 def _as_map(pixels: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

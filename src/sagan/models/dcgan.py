@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.attention import Pattern
-from sagan.layers.self_attention import SelfAttention2d
+from sagan.layers.self_attention import attention_layers
 from sagan.layers.spectral_norm import NormAxis, SpectralConv2d, SpectralConvTranspose2d
 
 SMALLEST_IMAGE = 16
@@ -77,7 +77,7 @@ class Generator(nn.Module):
                 nn.BatchNorm2d(channels[size]),
                 nn.ReLU(),
             )
-        self.attention = _attention_layers(channels, attention)
+        self.attention = attention_layers(channels, attention)
         self.last = nn.ConvTranspose2d(width, 3, 4, stride=2, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Discriminator(nn.Module):
                 SpectralConv2d(channels.get(2 * size, 3), channels[size], 4, stride=2, padding=1),
                 nn.LeakyReLU(0.1),
             )
-        self.attention = _attention_layers(channels, attention)
+        self.attention = attention_layers(channels, attention)
         self.last = nn.Conv2d(channels[sizes[-1]], 1, 4)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -127,14 +127,6 @@ class Discriminator(nn.Module):
     def judge(self, features: Tensor) -> Tensor:
         """The logits (batch,) of images that have these features."""
         return _in_float32(self.last, features).flatten()
-
-
-def _attention_layers(channels: Mapping[int, int], patterns: Mapping[int, Pattern] | None) -> nn.ModuleDict:
-    patterns = patterns or {}
-    for size in patterns:
-        if size not in channels:
-            raise ValueError(f"there is no {size}x{size} map to attend on; this network has {sorted(channels)}")
-    return nn.ModuleDict({str(size): SelfAttention2d(channels[size], pattern) for size, pattern in patterns.items()})
 
 
 def _in_float32(last: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:

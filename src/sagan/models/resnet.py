@@ -41,7 +41,7 @@ from torch.nn import functional as F
 
 from sagan.attention import Pattern
 from sagan.layers.residual import DownBlock, SameBlock, UpBlock
-from sagan.layers.self_attention import SpectralSelfAttention2d
+from sagan.layers.self_attention import SpectralSelfAttention2d, attention_layers
 from sagan.layers.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear, SpectralNorm
 from sagan.models import dcgan
 
@@ -86,7 +86,7 @@ class Generator(nn.Module):
         self.stages = nn.ModuleDict(
             {str(size): UpBlock(channels[size // 2], channels[size], num_classes) for size in larger}
         )
-        self.attention = _attention_layers(channels, attention)
+        self.attention = attention_layers(channels, attention, SpectralSelfAttention2d)
         self.norm = nn.BatchNorm2d(width)
         self.last = SpectralConv2d(width, 3, 3, padding=1)
         _start_as_xavier(self)
@@ -133,7 +133,7 @@ class Discriminator(nn.Module):
         self.stages = nn.ModuleDict(
             {str(size): DownBlock(channels.get(2 * size, 3), channels[size], first=size == sizes[0]) for size in sizes}
         )
-        self.attention = _attention_layers(channels, attention)
+        self.attention = attention_layers(channels, attention, SpectralSelfAttention2d)
         features = channels[sizes[-1]]
         self.last_block = SameBlock(features)
         self.last = SpectralLinear(features, 1)
@@ -162,16 +162,6 @@ class Discriminator(nn.Module):
             if self.embedding is not None:
                 logits = logits + (self.embedding(labels) * summed).sum(1)
             return logits
-
-
-def _attention_layers(channels: Mapping[int, int], patterns: Mapping[int, Pattern] | None) -> nn.ModuleDict:
-    patterns = patterns or {}
-    for size in patterns:
-        if size not in channels:
-            raise ValueError(f"there is no {size}x{size} map to attend on; this network has {sorted(channels)}")
-    return nn.ModuleDict(
-        {str(size): SpectralSelfAttention2d(channels[size], pattern) for size, pattern in patterns.items()}
-    )
 
 
 def _start_as_xavier(network: nn.Module) -> None:
