@@ -1,7 +1,7 @@
 """Named starting points: a preset is a whole config; flags change it from there.
 
 ``best``        what we know to do, the default of `sagan train`: the residual networks with about as many weights as
-                the published ones, rates twice as high, an average of the weights, a guard that goes back from collapse.
+                the published ones, twice the rates, an average of the weights, a guard that goes back from collapse.
                 `sagan train --data my_photos --imsize 64 --span 3`. A step is 490 GFLOP at 64x64, batch 64, where the
                 published one is 220. On drawn faces at 32x32, equal width and 2,500 steps, its Fréchet distance
                 (EfficientNet-Lite0) was 200 and 239 where the published settings gave 325 to 337.
