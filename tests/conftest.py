@@ -1,5 +1,10 @@
+import signal
+
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background: the tests send it to themselves
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # the tensors are tiny and the workers share the cores: threads would only wait for each other
 
