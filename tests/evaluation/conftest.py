@@ -18,6 +18,7 @@ def make_hasty(monkeypatch):
     """Every switch set for speed, as a training may leave them."""
     backends = torch.backends
     monkeypatch.setattr(backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(backends.cudnn, "deterministic", False)
     fast = {backends.cuda.matmul: "tf32", backends.cudnn.conv: "tf32"}
     fast |= {backends.mkldnn.matmul: "bf16", backends.mkldnn.conv: "bf16"}
     before = {operation: operation.fp32_precision for operation in fast}
