@@ -129,6 +129,21 @@ def _terminating() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
+@contextlib.contextmanager
+def heeding(numbers: Iterable[int], handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """In here the signals go to ``handle``, but for those that are ignored; afterwards as before. Outside the main
+    thread signals are someone else's business, and nothing is done."""
+    former = {}
+    if threading.current_thread() is threading.main_thread():
+        heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        former = {number: signal.signal(number, handle) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
 def describe_record(record: Mapping[str, Any]) -> str:
     """The figures of a training record on one line."""
     gammas = " ".join(f"{layer} {value:+.3f}" for layer, value in record["gamma"].items())

@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from sagan.config import Config, GameConfig, ModelConfig, RunConfig
 
 PRESETS = {
@@ -36,3 +38,12 @@ PRESETS = {
         run=RunConfig(total_step=2000, log_step=20, sample_step=500, checkpoint_every=500, snapshot_every=1000),
     ),
 }
+
+
+def check_preset(name: str) -> None:
+    """Raises ValueError, with the nearest name, for a preset that there is not."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        raise ValueError(
+            f"--preset must be {' or '.join(PRESETS)}, got {name!r}" + (f": did you mean {near[0]}?" if near else "")
+        )

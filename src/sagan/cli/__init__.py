@@ -20,7 +20,7 @@ from sagan.cli.sweep import status, sweep
 from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, check_device, override
 from sagan.console import Console, run_safely
 from sagan.flags import asks_help, fill, flags_of, read, show_help
-from sagan.presets import PRESETS
+from sagan.presets import PRESETS, check_preset
 
 
 @dataclass(frozen=True)
@@ -379,12 +379,7 @@ def _take_preset(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     while place := _find_flag(rest, "preset"):
         start, preset, stop = place
         del rest[start:stop]
-        if preset not in PRESETS:
-            near = difflib.get_close_matches(preset, PRESETS, n=1)
-            raise ValueError(
-                f"--preset must be {' or '.join(PRESETS)}, got {preset!r}"
-                + (f": did you mean {near[0]}?" if near else "")
-            )
+        check_preset(preset)
     return preset, rest
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 import signal
@@ -18,7 +17,7 @@ from sagan.config import Config, override
 from sagan.console import Console, duration
 from sagan.experiments.axes import read_values
 from sagan.flags import asks_help, fill, read, show_help
-from sagan.presets import PRESETS
+from sagan.presets import PRESETS, check_preset
 
 if TYPE_CHECKING:
     from sagan.experiments.plan import Plan, PlannedRun
@@ -143,12 +142,7 @@ def _check_together(flags: SweepFlags, values: Mapping[str, Any]) -> None:
     for name in ("cluster_partition", "cluster_hours", "cluster_gpus_per_run"):
         if name in values and flags.cluster is None:
             raise ValueError(f"--{name} needs --cluster slurm")
-    if flags.preset not in PRESETS:
-        near = difflib.get_close_matches(flags.preset, PRESETS, n=1)
-        raise ValueError(
-            f"--preset must be {' or '.join(PRESETS)}, got {flags.preset!r}"
-            + (f": did you mean {near[0]}?" if near else "")
-        )
+    check_preset(flags.preset)
 
 
 def _begin(

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from sagan.config import Config
+from sagan.console import heeding
 from sagan.experiments.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
 from sagan.experiments.status import RunStatus, State, Watched, is_held
 from sagan.files import alone, write_whole
@@ -247,15 +248,8 @@ def _signals() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         caught.append(number)
 
-    former = {}
-    if threading.current_thread() is threading.main_thread():  # elsewhere signals are someone else's business
-        heeded = [number for number in _HEEDED if signal.getsignal(number) is not signal.SIG_IGN]
-        former = {number: signal.signal(number, note) for number in heeded}
-    try:
+    with heeding(_HEEDED, note):
         yield caught
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def find_watched(place: Path) -> list[Watched]:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.config import Config, differences, from_dict, to_dict
-from sagan.console import Console
+from sagan.console import Console, heeding
 from sagan.data.batches import Batches
 from sagan.data.store import Store
 from sagan.devices import choose_device
@@ -375,15 +374,8 @@ def _stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    former = {}
-    if threading.current_thread() is threading.main_thread():  # elsewhere signals are someone else's business
-        heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-        former = {number: signal.signal(number, note) for number in heeded}
-    try:
+    with heeding((signal.SIGINT, signal.SIGTERM), note):
         yield caught
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _tensorboard(run: Run, step: int) -> Any:
