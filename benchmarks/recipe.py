@@ -4,8 +4,10 @@
         [--data celeb64.zip] [--num 2000] [--width 32] [--imsize 32] [--jobs 2]
 
 Every variant is a preset with changes (the table below). All have the same images, steps, batch and seeds; the runs of
-a seed see the same images in the same order. What is done is not done again, so a call that was cut goes on. Prints the
-Fréchet distance of the last snapshot, mean and each seed; records, samples and logs stay in ``--out``.
+a seed see the same images in the same order. ``--width`` is the published networks'; the residual ones have half of it,
+as in the presets, and so about as many weights. What is done is not done again, so a call that was cut goes on. Prints
+the Fréchet distance of the last snapshot, mean and each seed, what the guard said, and seconds of training; records,
+samples and logs stay in ``--out``.
 """
 
 from __future__ import annotations
@@ -19,35 +21,39 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sagan.presets import PRESETS
 from sagan.runs import Run
 
-AVERAGED = {"ema_halflife": 44_000}
+RESIDUAL = {"network": "resnet", "pool": 2}
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is changed in it
+    # from published to best, a part at a time
     "published": ("published", {}),
-    "averaged": ("published", AVERAGED),
-    "averaged, flip": ("published", AVERAGED | {"flip": True}),
-    "averaged, augment": ("published", AVERAGED | {"augment": "color translation cutout"}),
-    "averaged, translation": ("published", AVERAGED | {"augment": "translation"}),
-    "averaged, r1": ("published", AVERAGED | {"r1": 0.1, "penalty_every": 4}),
-    "averaged, lecam": ("published", AVERAGED | {"lecam": 0.1}),
-    "averaged, rpgan": ("published", AVERAGED | {"adv_loss": "rpgan"}),
-    "averaged, non-saturating": ("published", AVERAGED | {"adv_loss": "non-saturating"}),
-    "averaged, output axis": ("published", AVERAGED | {"norm_axis": "output"}),
-    "averaged, rates x 2": ("published", AVERAGED | {"g_lr": 2e-4, "d_lr": 8e-4}),
-    "averaged, g_lr x 2": ("published", AVERAGED | {"g_lr": 2e-4}),
-    "averaged, beta2 0.99": ("published", AVERAGED | {"beta2": 0.99}),
-    "averaged, linear": ("published", AVERAGED | {"lr_schedule": "linear"}),
-    "averaged, resnet": (
-        "published",
-        AVERAGED | {"network": "resnet", "g_attention": 16, "d_attention": 16, "pool": 2},
-    ),
-    "averaged, resnet, rates x 2": (
-        "published",
-        AVERAGED | {"network": "resnet", "g_attention": 16, "d_attention": 16, "pool": 2, "g_lr": 2e-4, "d_lr": 8e-4},
-    ),
-    "best": ("best", {"g_attention": 16}),
-    "best, augment": ("best", {"g_attention": 16, "augment": "color translation cutout"}),
+    "published, averaged": ("published", {"ema_halflife": 44_000}),
+    "published, rates x 2": ("published", {"g_lr": 2e-4, "d_lr": 8e-4}),
+    "published, residual": ("published", RESIDUAL),
+    "best": ("best", {}),
+    # and best with one thing otherwise
     "best, dcgan": ("best", {"network": "dcgan", "pool": 1}),
+    "best, not averaged": ("best", {"ema_halflife": 0}),
+    "best, no attention": ("best", {"g_attention": "none", "d_attention": "none"}),
+    "best, keys not pooled": ("best", {"pool": 1}),
+    "best, rates / 2": ("best", {"g_lr": 1e-4, "d_lr": 4e-4}),
+    "best, rates x 2": ("best", {"g_lr": 4e-4, "d_lr": 1.6e-3}),
+    "best, g_lr x 2": ("best", {"g_lr": 4e-4}),
+    "best, equal rates": ("best", {"g_lr": 4e-4, "d_lr": 4e-4}),
+    "best, beta2 0.99": ("best", {"beta2": 0.99}),
+    "best, linear": ("best", {"lr_schedule": "linear"}),
+    "best, cosine": ("best", {"lr_schedule": "cosine"}),
+    "best, non-saturating": ("best", {"adv_loss": "non-saturating"}),
+    "best, least squares": ("best", {"adv_loss": "least-squares"}),
+    "best, rpgan": ("best", {"adv_loss": "rpgan"}),
+    "best, rpgan, r1, r2": ("best", {"adv_loss": "rpgan", "r1": 0.1, "r2": 0.1, "penalty_every": 4}),
+    "best, r1": ("best", {"r1": 0.1, "penalty_every": 4}),
+    "best, lecam": ("best", {"lecam": 0.1}),
+    "best, flip": ("best", {"flip": True}),
+    "best, translation": ("best", {"augment": "translation"}),
+    "best, augment": ("best", {"augment": "color translation cutout"}),
+    "best, two critics": ("best", {"n_critic": 2}),
 }
 
 
@@ -55,18 +61,21 @@ def train(flags: argparse.Namespace, name: str, seed: int) -> Path:
     """One run from start to score, in a process of its own; gives its folder."""
     preset, changes = VARIANTS[name]
     folder = Path(flags.out) / f"{name.replace(', ', '+').replace(' ', '')}-span{flags.span}-seed{seed}"
+    network = changes.get("network", PRESETS[preset].model.network)
+    residual = network == "resnet"
+    width = flags.width // 2 if residual else flags.width
     settings = {
         "preset": preset,
         "imsize": flags.imsize,
-        "g_conv_dim": flags.width,
-        "d_conv_dim": flags.width,
+        "g_conv_dim": width,
+        "d_conv_dim": width,
         "span": flags.span,
         "total_step": flags.steps,
         "batch_size": flags.batch,
-        "g_attention": "8 16",
+        "g_attention": flags.imsize // 2 if residual else f"{flags.imsize // 4} {flags.imsize // 2}",
         "seed": seed,
         "data": flags.data,
-        "prepared": str(Path(flags.out) / "prepared"),
+        "prepared": flags.prepared,
         "snapshot_every": flags.steps,
         "run_dir": str(folder),
         **changes,
@@ -100,6 +109,19 @@ def frechet(folder: Path) -> float | None:
     return float(scores[-1]["value"]) if scores else None
 
 
+def describe(name: str, folders: Sequence[Path]) -> str:
+    """A row of the table: mean and each seed, looks of the guard that were not healthy, rollbacks, seconds."""
+    values = [frechet(folder) or float("nan") for folder in folders]
+    records = [record for folder in folders for record in Run(folder).records()]
+    unhealthy = sum(r.get("kind") == "guard" and r["verdict"] not in ("healthy", "D winning") for r in records)
+    rollbacks = sum(r.get("kind") == "rollback" for r in records)
+    seconds = [max(r["seconds"] for r in Run(folder).records() if r.get("kind") == "train") for folder in folders]
+    return (
+        f"{name:26} {statistics.mean(values):8.2f} {unhealthy:9} {rollbacks:9} {statistics.mean(seconds):8.0f}  "
+        f"{' '.join(f'{value:.2f}' for value in values)}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True)
@@ -107,6 +129,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--data", default="faces")
+    parser.add_argument("--prepared", default="prepared")
     parser.add_argument("--num", type=int, default=2000)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--imsize", type=int, default=32)
@@ -117,12 +140,9 @@ def main() -> None:
     Path(flags.out).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(flags.jobs) as pool:
         runs = {name: [pool.submit(train, flags, name, seed) for seed in flags.seeds] for name in flags.variants}
-        print(f"{'variant':26} {'mean':>8}  each seed")
+        print(f"{'variant':26} {'mean':>8} {'unhealthy':>9} {'rollbacks':>9} {'seconds':>8}  each seed")
         for name, futures in runs.items():
-            values = [frechet(future.result()) or float("nan") for future in futures]
-            print(
-                f"{name:26} {statistics.mean(values):8.2f}  {' '.join(f'{value:.2f}' for value in values)}", flush=True
-            )
+            print(describe(name, [future.result() for future in futures]), flush=True)
 
 
 if __name__ == "__main__":
