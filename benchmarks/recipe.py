@@ -57,10 +57,10 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is c
 }
 
 
-def train(flags: argparse.Namespace, name: str, seed: int) -> Path:
+def train(flags: argparse.Namespace, name: str, span: str, seed: int) -> Path:
     """One run from start to score, in a process of its own; gives its folder."""
     preset, changes = VARIANTS[name]
-    folder = Path(flags.out) / f"{name.replace(', ', '+').replace(' ', '')}-span{flags.span}-seed{seed}"
+    folder = Path(flags.out) / f"{name.replace(', ', '+').replace(' ', '')}-span{span}-seed{seed}"
     network = changes.get("network", PRESETS[preset].model.network)
     residual = network == "resnet"
     width = flags.width // 2 if residual else flags.width
@@ -69,13 +69,14 @@ def train(flags: argparse.Namespace, name: str, seed: int) -> Path:
         "imsize": flags.imsize,
         "g_conv_dim": width,
         "d_conv_dim": width,
-        "span": flags.span,
+        "span": span,
         "total_step": flags.steps,
         "batch_size": flags.batch,
         "g_attention": flags.imsize // 2 if residual else f"{flags.imsize // 4} {flags.imsize // 2}",
         "seed": seed,
         "data": flags.data,
         "prepared": flags.prepared,
+        "device": flags.device,
         "snapshot_every": flags.steps,
         "run_dir": str(folder),
         **changes,
@@ -85,7 +86,7 @@ def train(flags: argparse.Namespace, name: str, seed: int) -> Path:
         words = ["resume", str(folder)] if (folder / "config.json").exists() else ["train", *as_words(settings)]
         call(words, log)
     if frechet(folder) is None:
-        call(["evaluate", str(folder), "--num", str(flags.num), "--prepared", settings["prepared"]], log)
+        call(["evaluate", folder, "--num", flags.num, "--prepared", flags.prepared, "--device", flags.device], log)
     return folder
 
 
@@ -117,7 +118,7 @@ def describe(name: str, folders: Sequence[Path]) -> str:
     rollbacks = sum(r.get("kind") == "rollback" for r in records)
     seconds = [max(r["seconds"] for r in Run(folder).records() if r.get("kind") == "train") for folder in folders]
     return (
-        f"{name:26} {statistics.mean(values):8.2f} {unhealthy:9} {rollbacks:9} {statistics.mean(seconds):8.0f}  "
+        f"{name:32} {statistics.mean(values):8.2f} {unhealthy:9} {rollbacks:9} {statistics.mean(seconds):8.0f}  "
         f"{' '.join(f'{value:.2f}' for value in values)}"
     )
 
@@ -134,15 +135,17 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--imsize", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--span", default=1)
+    parser.add_argument("--spans", nargs="+", default=["1"])
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, default=1)
     flags = parser.parse_args()
     Path(flags.out).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(flags.jobs) as pool:
-        runs = {name: [pool.submit(train, flags, name, seed) for seed in flags.seeds] for name in flags.variants}
-        print(f"{'variant':26} {'mean':>8} {'unhealthy':>9} {'rollbacks':>9} {'seconds':>8}  each seed")
-        for name, futures in runs.items():
-            print(describe(name, [future.result() for future in futures]), flush=True)
+        every = [(name, span) for span in flags.spans for name in flags.variants]
+        runs = {each: [pool.submit(train, flags, *each, seed) for seed in flags.seeds] for each in every}
+        print(f"{'variant':32} {'mean':>8} {'unhealthy':>9} {'rollbacks':>9} {'seconds':>8}  each seed")
+        for (name, span), futures in runs.items():
+            print(describe(f"{name}, span {span}", [future.result() for future in futures]), flush=True)
 
 
 if __name__ == "__main__":

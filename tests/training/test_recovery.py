@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sagan.console import Console
+from sagan.models.build import load_snapshot
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint
 from sagan.training.guard import Diverged, Verdict
@@ -91,7 +92,7 @@ def test_a_run_without_any_checkpoint_starts_anew(workshop, monkeypatch):
 
 def test_a_run_that_keeps_going_wrong_is_stopped_with_a_sentence(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 7)
-    run, config = workshop.run(**RECOVER | {"max_rollbacks": 2})
+    run, config = workshop.run(**RECOVER | {"max_rollbacks": 2, "snapshot_every": 100})
     with pytest.raises(
         Diverged, match=r"d_loss is nan at step 7: .*stopped after 2 rollbacks; the last good state"
     ) as end:
@@ -99,6 +100,23 @@ def test_a_run_that_keeps_going_wrong_is_stopped_with_a_sentence(workshop, monke
     assert str(end.value) == end.value.verdict.reason
     assert [record["attempt"] for record in rollbacks(run)] == [1, 2]
     assert load_checkpoint(run.checkpoint_file)["step"] < 7
+    (snapshot,) = run.snapshots()  # none was due before, so there would be nothing to draw from
+    assert f"its generator, to use, is {snapshot}" in str(end.value)
+    generator, _, facts = load_snapshot(snapshot)
+    healthy = load_checkpoint(run.healthy_file)
+    assert facts["step"] == healthy["step"] == 3
+    assert torch.equal(generator.last.weight, healthy["average"]["last.weight"])
+
+
+def test_a_run_that_is_given_up_names_its_best_snapshot(workshop, monkeypatch):
+    spoil(monkeypatch, lambda step, attempt: step == 7)
+    run, config = workshop.run(**RECOVER | {"max_rollbacks": 0, "snapshot_every": 2, "checkpoint_every": 6})
+    score = {"kind": "score", "metric": "frechet", "label": "FID"}
+    for step, value, samples in ((2, 50.0, 100), (4, 30.0, 100), (6, 40.0, 100), (2, 9.0, 10)):
+        run.append(score | {"step": step, "value": value, "card": {"samples": samples}})
+    run.append(score | {"step": 6, "value": 41.0, "card": {"samples": 100}})
+    with pytest.raises(Diverged, match=rf"the best snapshot \(FID 30\) is {run.snapshot_file(4)}"):
+        train(config, run, workshop.store, Console(quiet=True))
 
 
 @pytest.mark.parametrize("guard", ["off", "watch"])

@@ -183,7 +183,8 @@ class _Loop:
         if self.settings.guard != "recover" or training.attempt >= self.settings.max_rollbacks:
             raise self._last_words(trouble)
         self.pace.stop()
-        training.roll_back(self._state_to_go_back_to(), trouble)
+        path = self._good_file()
+        training.roll_back(None if path is None else self._good_state(path), trouble)
         self._save(keep=False)  # first of all: what is left to do can be done from it
         folder = _finish_rollback(training, run)
         self.watch.unseen.clear()
@@ -198,13 +199,16 @@ class _Loop:
             f"{describe_remedy(REMEDIES[trouble.verdict.state])}; what came after it is in {folder}"
         )
 
-    def _state_to_go_back_to(self) -> dict[str, Any] | None:
-        """The last checkpoint that proved healthy, else the last one; None where nothing was saved."""
-        self._keep_if_healthy()
-        for path in (self.run.healthy_file, self.run.checkpoint_file):
-            if path.exists():
-                return _matching_checkpoint(path, self.run, self.training.config, self.store)
-        return None
+    def _good_file(self) -> Path | None:
+        """The checkpoint to go back to: the last that proved healthy, else the last one; None where there is none."""
+        files = [self.run.checkpoint_file]
+        if self.settings.guard == "recover":
+            self._keep_if_healthy()
+            files.insert(0, self.run.healthy_file)
+        return next((path for path in files if path.exists()), None)
+
+    def _good_state(self, path: Path) -> dict[str, Any]:
+        return _matching_checkpoint(path, self.run, self.training.config, self.store)
 
     def _keep_if_healthy(self) -> None:
         """Keeps the last checkpoint to go back to, if the run has proved healthy since.
@@ -216,15 +220,31 @@ class _Loop:
             keep_as(self.run.checkpoint_file, self.run.healthy_file)
 
     def _last_words(self, trouble: Diverged) -> Diverged:
-        kept = f"the last good state, step {self.saved:,}, is in {self.run.checkpoint_file}"
-        count = self.training.attempt
+        count, path = self.training.attempt, self._good_file()
         tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
+        kept = "nothing was saved yet"
+        if path is not None:
+            self.training.load(self._good_state(path))
+            kept = f"the last good state, step {self.training.step:,}, is in {path}, {self._best_snapshot()}"
         reason = (
-            f"{trouble.verdict.reason}: training has diverged and was stopped{tried}; "
-            f"{kept if self.saved else 'nothing was saved yet'}. "
+            f"{trouble.verdict.reason}: training has diverged and was stopped{tried}; {kept}. "
             "The usual cure is a new run with lower learning rates (--g_lr, --d_lr)"
         )
         return Diverged(Verdict(trouble.verdict.state, reason), trouble.step)
+
+    def _best_snapshot(self) -> str:
+        """Which snapshot to use of a run that is given up: the one of the best score, if there are scores, else one of
+        the last good state, which the training must be in."""
+        scores = [r for r in self.run.records() if r.get("kind") == "score" and r["metric"] == "frechet" and r["step"]]
+        if scores:
+            kinds = [(record["label"], record["card"].get("samples")) for record in scores]
+            like = [record for record, kind in zip(scores, kinds, strict=True) if kind == kinds[-1]]
+            best = min(like, key=lambda record: float(record["value"]))
+            return f"the best snapshot ({best['label']} {best['value']:.4g}) is {self.run.snapshot_file(best['step'])}"
+        path = self.run.snapshot_file(self.training.step)
+        if not path.is_file():
+            _write_snapshot(self.training, self.run, self.store)
+        return f"and its generator, to use, is {path}"
 
     def _save(self, *, keep: bool = True) -> None:
         """Writes the checkpoint; the one before it is kept first where it may be needed to go back to."""
