@@ -147,7 +147,7 @@ def heeding(numbers: Iterable[int], handle: Callable[[int, FrameType | None], No
 def describe_record(record: Mapping[str, Any]) -> str:
     """The figures of a training record on one line."""
     gammas = " ".join(f"{layer} {value:+.3f}" for layer, value in record["gamma"].items())
-    verdict = record.get("verdict", "healthy")
+    verdict = record.get("verdict") or "healthy"
     return (
         f"{record['images_per_second']:.0f} img/s  D {record['d_loss']:.3f}  G {record['g_loss']:+.3f}  "
         f"D(real) {record['d_real']:+.2f}  D(fake) {record['d_fake']:+.2f}"

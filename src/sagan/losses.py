@@ -22,7 +22,8 @@ class AdversarialLoss(NamedTuple):
     discriminator: of the logits of real and of fake images, its loss in two parts to be added, kept apart for the
         record: what the real images and what the fakes cost. A paired loss cannot be split: it is all in the first.
     generator: of the logits of fake and of real images.
-    paired: whether the generator's side looks at the logits of real images; otherwise it may be given anything.
+    paired: whether each fake is compared with a real image, which must then be of its class; the generator's side of
+        another loss may be given anything for the logits of real images.
     """
 
     discriminator: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

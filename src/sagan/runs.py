@@ -4,8 +4,9 @@ config.json      every setting; enough, with the images, to repeat the run
 records.jsonl    one JSON object a line, in the order of the steps
 samples/         {step}_fake.png: grids from the same z all along
 snapshots/       {step}.safetensors: the averaged generator with its config inside, to use
-checkpoints/     last.pt: everything, to resume; healthy.pt: an older one that the run may be rolled back to
-attempt-N/       records and snapshots of steps that a rollback took back
+checkpoints/     last.pt: everything, to resume; healthy.pt: an older one that the run may be rolled back to, and
+                 pending.pt: one that may become it
+attempt-N/       records, snapshots and the last checkpoint of steps that a rollback took back
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +45,14 @@ class Run:
     @property
     def healthy_file(self) -> Path:
         return self.folder / "checkpoints" / "healthy.pt"
+
+    @property
+    def pending_file(self) -> Path:
+        return self.folder / "checkpoints" / "pending.pt"
+
+    def attempt_folder(self, number: int) -> Path:
+        """Where what a rollback took back of an attempt is."""
+        return self.folder / f"attempt-{number}"
 
     def snapshot_file(self, step: int) -> Path:
         return self.folder / "snapshots" / f"{step:08d}.safetensors"
@@ -146,10 +156,11 @@ class Run:
         with self._records_lock():
             self._keep_records(lambda record: record.get("kind") not in ("train", "guard") or record["step"] <= step)
 
-    def set_aside(self, step: int, name: str) -> Path:
-        """Moves the records after ``step``, scores included, the snapshots and the sample grids into the run's folder
-        ``name``; gives it. What is said of rollbacks stays. Can be done again where it was cut."""
-        folder = self.folder / name
+    def set_aside(self, step: int, attempt: int, sample_folders: Sequence[Path] = ()) -> None:
+        """Moves what an attempt wrote after ``step`` into its folder: records, scores included, snapshots, published
+        checkpoints and grids of samples, those in other ``sample_folders`` too. What is said of rollbacks stays. Can be
+        done again where it was cut."""
+        folder = self.attempt_folder(attempt)
         folder.mkdir(exist_ok=True)
 
         def stays(record: dict[str, Any]) -> bool:
@@ -162,10 +173,12 @@ class Run:
                 text = (former.read_text() if former.exists() else "") + "".join(taken)
                 write_whole(former, lambda file: file.write(text.encode()))
             self._keep_records(stays)
-        for path in [*self.snapshots(), *(self.folder / "samples").glob("*_fake.png")]:
-            if int(path.stem.removesuffix("_fake")) > step:
-                path.replace(folder / path.name)
-        return folder
+        grids = [path for each in (self.folder / "samples", *sample_folders) for path in each.glob("*_fake.png")]
+        pairs = [*self.folder.glob("*_G.pth"), *self.folder.glob("*_D.pth")]
+        for path in [*self.snapshots(), *grids, *pairs]:
+            number = path.stem.partition("_")[0]
+            if number.isdecimal() and int(number) > step:
+                shutil.move(path, folder / path.name)  # a folder of samples may be on another disk
 
     def _keep_records(self, stays: Callable[[dict[str, Any]], bool]) -> None:
         records = self.records()

@@ -6,11 +6,12 @@ import torch
 
 from sagan.config import ModelConfig
 from sagan.models.build import build_discriminator, build_generator
-from sagan.training.guard import HEALTHY, Diverged, FiniteWatch, Guard, all_finite, examine, judge
+from sagan.training.guard import HEALTHY, Diverged, FiniteWatch, Guard, Seen, all_finite, examine, judge
 
 SMALL = ModelConfig(imsize=16, z_dim=8, g_conv_dim=8, d_conv_dim=8)
 GOOD = {
-    "separation": 0.9, "gap": 1.0, "pixel_spread": 0.8, "feature_spread": 0.9, "sigma": 1.5, "g_grad_norm": 5.0,
+    "images": 64, "separation": 0.9, "gap": 1.0, "pixel_spread": 0.8, "feature_spread": 0.9, "nearest": 0.9,
+    "sigma": 1.5, "average_distance": 0.1, "g_grad_norm": 5.0, "d_grad_norm": 1.0,
 }  # fmt: skip
 FRESH = GOOD | {"separation": 1.0, "pixel_spread": 0.3, "feature_spread": 0.2, "gap": 4.0}
 
@@ -19,6 +20,16 @@ def looks(*parts):
     """Looks made of (count, changes) parts, 10 steps apart."""
     found = [GOOD | changes for count, changes in parts for _ in range(count)]
     return [{"step": 10 * number, **look} for number, look in enumerate(found, 1)]
+
+
+def verdicts(seen, **kind):
+    """What a guard says at each of these looks, one after the other."""
+    guard = Guard(**kind)
+    found = []
+    for look in seen:
+        guard.add(look)
+        found.append(guard.verdict)
+    return found
 
 
 def test_a_steady_run_is_healthy():
@@ -38,14 +49,27 @@ def test_a_critic_that_wins_all_along_is_no_collapse():
     """As WGAN's does, and should."""
     assert not judge(looks((500, FRESH))).collapsed
     winning = [GOOD | {"step": n, "separation": 0.98 if n % 25 == 0 else 1.0} for n in range(500)]
-    assert not any(judge(winning[:count]).collapsed for count in range(500))
+    assert not any(verdict.collapsed for verdict in verdicts(winning))
+    begins_to_win = looks((30, {}), (50, {"separation": 1.0, "gap": 60.0}))
+    assert {verdict.state for verdict in verdicts(begins_to_win, critic=True)} == {"healthy", "diverged"}
+    assert all(verdict == HEALTHY for verdict in verdicts(looks((30, {}), (50, {"separation": 1.0})), critic=True))
+
+
+@pytest.mark.parametrize("images", [4, 8, 16, 32])
+def test_few_images_in_a_row_are_told_apart_by_chance(images):
+    """A game that stands still, at a batch that is small: pairs are told apart with probability 0.98."""
+    torch.manual_seed(0)
+    real, fake = torch.randn(2000, images) + 2.05 * 2**0.5, torch.randn(2000, images)
+    told = (real[:, :, None] > fake[:, None]).float().mean((1, 2)).tolist()
+    seen = [GOOD | {"images": images, "step": n, "separation": share} for n, share in enumerate(told)]
+    assert not any(verdict.collapsed for verdict in verdicts(seen))
 
 
 def test_a_gap_that_is_usually_near_nothing_may_be_much_more_at_times():
     torch.manual_seed(0)
     gaps = torch.randn(2000).tolist()
     balanced = [GOOD | {"step": n, "separation": 0.5, "gap": gap} for n, gap in enumerate(gaps)]
-    assert all(judge(balanced[:count]) == HEALTHY for count in range(2000))
+    assert all(verdict == HEALTHY for verdict in verdicts(balanced))
 
 
 @pytest.mark.parametrize("before", [looks((30, {})), looks((30, FRESH), (10, {}))], ids=["steady", "after a start"])
@@ -58,6 +82,8 @@ def test_a_gap_that_is_usually_near_nothing_may_be_much_more_at_times():
         ({"gap": -50.0}, "diverged", "the gap between the logits"),
         ({"sigma": 20.0}, "diverged", "the largest singular value of a layer is 20, where 1.5 was usual"),
         ({"g_grad_norm": 1e4}, "diverged", "the length of the generator's gradient"),
+        ({"d_grad_norm": 1e4}, "diverged", "the length of the discriminator's gradient"),
+        ({"nearest": 0.1}, "diversity falling", "from the fake that is nearest to it"),
     ],
 )  # fmt: skip
 def test_collapse_is_told_after_three_looks_and_not_before(before, changes, state, word):
@@ -70,7 +96,7 @@ def test_collapse_is_told_after_three_looks_and_not_before(before, changes, stat
     assert judge(before + broken).collapsed
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", sorted(GOOD.keys() - {"images"}))
 def test_a_value_that_is_no_number_is_told_at_once(name):
     verdict = judge(looks((1, {}), (1, {name: math.nan})))
     assert (verdict.state, verdict.collapsed) == ("diverged", True)
@@ -89,7 +115,22 @@ def test_slow_change_is_healthy():
     drifting = [
         GOOD | {"step": n, "gap": 1.01**n, "separation": 0.7 + n / 1500, "sigma": 1 + n / 20} for n in range(400)
     ]
-    assert all(judge(drifting[:count]) == HEALTHY for count in range(len(drifting)))
+    assert all(verdict == HEALTHY for verdict in verdicts(drifting))
+
+
+def test_collapse_is_not_forgotten():
+    for changes in ({"pixel_spread": 0.1}, {"separation": 1.0}):
+        found = verdicts(looks((60, {}), (300, changes)))
+        assert all(verdict.collapsed for verdict in found[63:])
+    assert verdicts(looks((60, {}), (100, {"pixel_spread": 0.1}), (3, {})))[-1] == HEALTHY  # it recovered
+
+
+def test_slow_collapse_is_told():
+    fading = [GOOD | {"step": n, "pixel_spread": 0.8 * 0.99 ** max(0, n - 60)} for n in range(200)]
+    found = verdicts(fading)
+    first = next(n for n, verdict in enumerate(found) if verdict.collapsed)
+    assert "0.80 was usual at its best" in found[first].reason
+    assert fading[first]["pixel_spread"] > 0.25
 
 
 def test_a_guard_that_goes_on_judges_as_one_that_never_stopped():
@@ -102,12 +143,28 @@ def test_a_guard_that_goes_on_judges_as_one_that_never_stopped():
     assert records[-1]["kind"] == "guard"
 
 
-def test_healthy_since_asks_for_looks_enough_and_for_no_bad_one():
-    guard = Guard(looks((30, {}), (3, {"pixel_spread": 0.1}), (4, {})))
-    assert guard.healthy_since(340)  # looks at 350, 360 and 370
-    assert not guard.healthy_since(350)  # two are too few to notice collapse
-    assert not guard.healthy_since(310)
-    assert not Guard().healthy_since(0)
+def test_proof_asks_for_looks_enough_and_for_no_collapse():
+    guard = Guard()
+    for look in looks((30, {}), (3, {"pixel_spread": 0.1}), (4, {})):
+        guard.add(look)
+    assert guard.proved_since(340)  # looks at 350, 360 and 370
+    assert not guard.proved_since(350)  # two are too few to notice collapse
+    assert not guard.proved_since(310)
+    assert not Guard().proved_since(0)
+    winning = Guard()
+    for look in looks((10, FRESH)):
+        winning.add(look)
+    assert winning.verdict.state == "D winning"
+    assert winning.proved_since(0)  # which is no collapse
+
+
+def test_a_verdict_says_when_what_it_rests_on_began():
+    for changes in ({"pixel_spread": 0.1}, {"separation": 1.0}):
+        guard = Guard()
+        for look in looks((30, {}), (3, changes)):
+            guard.add(look)
+        assert guard.verdict.collapsed
+        assert guard.began() == 310
 
 
 class Pair:
@@ -118,7 +175,7 @@ class Pair:
         self.real, self.z = torch.rand(32, 3, 16, 16) * 2 - 1, torch.randn(32, 8)
 
     def examine(self):
-        return examine(self.generator, self.discriminator, self.average, self.real, self.z)
+        return examine(self.generator, self.discriminator, self.average, [Seen(self.real, self.z)])
 
 
 def test_a_look_changes_nothing():
@@ -143,6 +200,31 @@ def test_what_a_look_finds_by_hand():
     length = torch.cat([p.flatten() for p in pair.generator.parameters()]).norm().item()
     assert found["average_distance"] == pytest.approx(3**0.5 / length, rel=1e-3)
     assert found["sigma"] > 0
+    assert found["images"] == 32
+    assert found["gamma"] == 0
+    assert found["real_positive"] == pytest.approx((logits[0] > 0).float().mean().item())
+    assert found["fake_positive"] == pytest.approx((logits[1] > 0).float().mean().item())
+    apart = [
+        [min((a - each[other]).norm().item() for other in range(32) if other != own) for own, a in enumerate(each)]
+        for each in (fake, pair.real)
+    ]
+    assert found["nearest"] == pytest.approx(sum(apart[0]) / sum(apart[1]), rel=1e-3)
+
+
+def test_a_look_at_several_batches_sees_what_each_would_show():
+    pair = Pair()
+    halves = [Seen(pair.real[:16], pair.z[:16]), Seen(pair.real[16:], pair.z[16:])]
+    found = examine(pair.generator, pair.discriminator, pair.average, halves)
+    fake = torch.cat([copy.deepcopy(pair.generator)(half.z) for half in halves])  # batch norm by each half
+    assert found["images"] == 32
+    assert found["pixel_spread"] == pytest.approx((fake.var(0).sum() / pair.real.var(0).sum()).sqrt().item(), rel=1e-4)
+
+
+def test_a_generator_of_three_images_is_far_from_none_but_near_itself():
+    pair = Pair()
+    pair.z = pair.z[:3].repeat(11, 1)[:32]
+    found = pair.examine()
+    assert found["nearest"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_generator_of_one_image_has_no_spread():

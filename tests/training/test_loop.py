@@ -191,7 +191,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workshop, 
     with pytest.raises(Diverged, match=r"d_loss is nan at step 5: .* the last good state, step 3, is in"):
         loop.train(config, run, workshop.store, loop.Console(quiet=True))
     assert load_checkpoint(run.checkpoint_file)["step"] == 3
-    assert [record["step"] for record in run.records()] == [4]
+    assert [(record["kind"], record["step"]) for record in run.records()] == [("train", 4), ("stopped", 5)]
 
 
 def test_absurd_rates_are_noticed_before_anything_is_saved(workshop):

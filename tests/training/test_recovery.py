@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sagan.console import Console
+from sagan.experiments.status import Watched
 from sagan.models.build import load_snapshot
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint
@@ -34,7 +35,7 @@ def spoil(monkeypatch, when):
 @pytest.fixture(autouse=True)
 def every_look_is_healthy(monkeypatch):
     """Networks this small never get into the game: what the guard makes of looks is tested elsewhere."""
-    monkeypatch.setattr("sagan.training.guard.judge", lambda looks: Verdict("healthy"))
+    monkeypatch.setattr("sagan.training.guard.judge", lambda looks, critic=False: Verdict("healthy"))
 
 
 def rollbacks(run):
@@ -49,7 +50,7 @@ def test_a_run_goes_back_to_its_last_healthy_state_and_on_to_the_end(workshop, m
     # step 6 was saved but has not been looked at often enough since: step 3 is the last that proved healthy
     assert (record["step"], record["from_step"], record["attempt"]) == (3, 8, 1)
     assert record["reason"] == "d_loss is nan at step 8"
-    assert record["remedy"] == {"g_lr": 0.5, "d_lr": 0.5, "penalties": 1.0}
+    assert record["remedy"] == {"g_lr": 0.5, "d_lr": 0.5}
     state = load_checkpoint(run.checkpoint_file)
     assert (state["attempt"], state["caution"]["g_lr"]) == (1, 0.5)
     assert state["g_optimizer"]["param_groups"][0]["lr"] == 0.5e-4
@@ -119,6 +120,100 @@ def test_a_run_that_is_given_up_names_its_best_snapshot(workshop, monkeypatch):
         train(config, run, workshop.store, Console(quiet=True))
 
 
+def judged(monkeypatch, verdict):
+    """The guard's verdict on a look, in the first attempt, is what ``verdict`` says of its step; else healthy."""
+    rolled = []
+    roll_back = Training.roll_back
+    healthy = Verdict("healthy")
+    monkeypatch.setattr(Training, "roll_back", lambda *args: rolled.append(1) or roll_back(*args))
+    monkeypatch.setattr(
+        "sagan.training.guard.judge",
+        lambda looks, critic=False: healthy if rolled else verdict(looks[-1]["step"]) or healthy,
+    )
+
+
+COLLAPSE = Verdict("diversity falling", "all alike", collapsed=True)
+
+
+def test_a_discriminator_that_wins_and_is_no_collapse_does_not_make_states_old(workshop, monkeypatch):
+    judged(monkeypatch, lambda step: Verdict("D winning", "it wins") if step > 4 else None)
+    spoil(monkeypatch, lambda step, attempt: step == 23 and attempt == 0)
+    run, _ = workshop.train(**RECOVER | {"total_step": 24})
+    assert rollbacks(run)[0]["step"] == 18
+
+
+def test_it_does_not_go_back_into_the_collapse(workshop, monkeypatch):
+    """However close checkpoints are: every step has one here, and a collapse needs three looks to be told."""
+    judged(monkeypatch, lambda step: COLLAPSE if step == 9 else None)  # looks 7, 8 and 9 were bad
+    run, _ = workshop.train(**RECOVER | {"checkpoint_every": 1})
+    assert 0 < rollbacks(run)[0]["step"] < 7
+    judged(monkeypatch, lambda step: COLLAPSE if step == 3 else None)
+    run, _ = workshop.train("early", **RECOVER | {"checkpoint_every": 1})
+    assert rollbacks(run)[0]["step"] == 0  # the checkpoint of step 1 was made as its look was taken: it may be bad
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_where_a_run_was_stopped_makes_no_difference_to_where_it_goes_back(workshop, monkeypatch, stop):
+    changes = RECOVER | {"total_step": 14, "log_step": 1, "sample_step": 14, "snapshot_every": 7}
+    spoil(monkeypatch, lambda step, attempt: step == 12 and attempt == 0)
+    straight, _ = workshop.train("straight", **changes)
+    with monkeypatch.context() as patch:
+        advance = Training.advance
+
+        def stopping(self, batches):
+            measured = advance(self, batches)
+            if self.step == stop:
+                signal.raise_signal(signal.SIGINT)
+            return measured
+
+        patch.setattr(Training, "advance", stopping)
+        _, outcome = workshop.train("stopped", **changes)
+        assert outcome.signal == signal.SIGINT
+    stopped, _ = workshop.train("stopped", **changes)
+    assert [record["step"] for record in rollbacks(straight)] == [6]
+    assert rollbacks(stopped) == rollbacks(straight)
+
+
+def test_scoring_makes_no_difference_to_where_a_run_goes_back(workshop, monkeypatch):
+    spoil(monkeypatch, lambda step, attempt: step == 12 and attempt == 0)
+    run, config = workshop.run(**RECOVER | {"total_step": 14, "eval_every": 2})
+    train(config, run, workshop.store, Console(quiet=True), on_snapshot=lambda *_: None)
+    assert [record["step"] for record in rollbacks(run)] == [6]
+
+
+def test_everything_of_an_attempt_is_set_aside(workshop, monkeypatch, tmp_path):
+    spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
+    run, _ = workshop.train(**RECOVER | {"sample_step": 4, "sample_dir": str(tmp_path / "grids")})
+    aside = run.folder / "attempt-0"
+    assert load_checkpoint(aside / "last.pt")["step"] == 6
+    assert (aside / "4_fake.png").exists()
+    assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == ["12_fake.png", "4_fake.png", "8_fake.png"]
+
+
+def test_a_remedy_names_penalties_only_where_there_are_any(workshop, monkeypatch):
+    judged(monkeypatch, lambda step: COLLAPSE if step == 9 else None)
+    run, _ = workshop.train(**RECOVER)
+    assert rollbacks(run)[0]["remedy"] == {"g_lr": 0.5, "d_lr": 0.5}
+    judged(monkeypatch, lambda step: COLLAPSE if step == 9 else None)
+    run, _ = workshop.train("penalized", **RECOVER | {"r1": 0.1})
+    assert rollbacks(run)[0]["remedy"] == {"g_lr": 0.5, "d_lr": 0.5, "penalties": 2.0}
+
+
+def test_a_run_that_is_given_up_is_recorded_and_may_be_resumed(workshop, monkeypatch):
+    judged(monkeypatch, lambda step: COLLAPSE if step == 9 else None)
+    run, config = workshop.run(**RECOVER | {"max_rollbacks": 0})
+    with pytest.raises(Diverged, match="all alike: the samples have lost their diversity, training has collapsed and"):
+        train(config, run, workshop.store, Console(quiet=True))
+    (stopped,) = (record for record in run.records() if record["kind"] == "stopped")
+    assert (stopped["step"], stopped["verdict"], stopped["reason"]) == (9, "diversity falling", "all alike")
+    look = Watched(run.folder).look()
+    assert (look.state, look.reason) == ("failed", "all alike")
+    monkeypatch.setattr("sagan.training.guard.judge", lambda looks, critic=False: Verdict("healthy"))
+    workshop.train(**RECOVER)
+    look = Watched(run.folder).look()
+    assert (look.state, look.reason) == ("done", "")
+
+
 @pytest.mark.parametrize("guard", ["off", "watch"])
 def test_a_run_that_may_not_go_back_does_not(workshop, monkeypatch, guard):
     spoil(monkeypatch, lambda step, attempt: step == 7)
@@ -130,7 +225,7 @@ def test_a_run_that_may_not_go_back_does_not(workshop, monkeypatch, guard):
 
 
 def test_collapse_is_a_reason_to_go_back_too(workshop, monkeypatch):
-    def collapsed_at_nine(looks):
+    def collapsed_at_nine(looks, critic=False):
         bad = bool(looks) and looks[-1]["step"] == 9 and not rolled
         return Verdict("diversity falling", "all alike", collapsed=True) if bad else Verdict("healthy")
 
@@ -163,7 +258,7 @@ def test_a_rollback_that_is_killed_half_way_is_finished_by_the_resumed_run(works
     stopped, _ = workshop.train("stopped", **changes)
     assert_same_bits(straight, stopped)
     assert [sorted(path.name for path in (run.folder / "attempt-0").iterdir()) for run in (straight, stopped)] == [
-        ["00000006.safetensors", "6_fake.png", "records.jsonl"]
+        ["00000006.safetensors", "6_fake.png", "last.pt", "records.jsonl"]
     ] * 2
 
 
@@ -207,3 +302,9 @@ def test_watching_changes_no_bit(workshop):
     for name in ("generator", "discriminator", "average", "g_optimizer"):
         torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=0)
     assert len([record for record in watched.records() if record["kind"] == "guard"]) == 8
+
+
+def test_a_guard_that_seldom_looks_does_not_make_states_old(workshop, monkeypatch):
+    spoil(monkeypatch, lambda step, attempt: step == 23 and attempt == 0)
+    run, _ = workshop.train(**RECOVER | {"total_step": 24, "guard_every": 100})
+    assert rollbacks(run)[0]["step"] == 21

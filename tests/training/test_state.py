@@ -140,7 +140,7 @@ def test_schedules_fall_from_the_rate_to_nothing(workshop):
 
 
 def test_a_rollback_goes_back_and_on_with_other_randomness_and_lower_rates(workshop):
-    training, batches = make(workshop)
+    training, batches = make(workshop, r1=0.1)
     training.advance(batches)
     healthy, good = copy.deepcopy(training.state()), weights(training)
     first = training.advance(batches)

@@ -301,6 +301,9 @@ def events(result: RunResult) -> list[Event]:
             remedy = f"back to step {record['step']:,}, on with {describe_remedy(record['remedy'])}"
             found.append(Event(result.name, record["from_step"], record["from_step"], verdict, reason, remedy))
             healthy = True
+        elif record.get("kind") == "stopped":
+            verdict, reason = str(record["verdict"]), str(record["reason"])
+            found.append(Event(result.name, record["step"], record["step"], verdict, reason, "the run was stopped"))
         elif record.get("kind") == "guard" and record["verdict"] == "healthy":
             healthy = True
         elif record.get("kind") == "guard":

@@ -83,7 +83,7 @@ class Watched:
             verdict=self.verdict,
             rollbacks=self.rollbacks,
             seconds_per_step=self._pace(),
-            reason=self.damage or self._failure(),
+            reason=self.damage or self._failure() or self.stopped,
         )
 
     def is_trained(self) -> bool:
@@ -94,7 +94,7 @@ class Watched:
     def _state(self, begun: bool) -> State:
         if begun and is_held(self.run.folder / "running.lock"):
             return "running"
-        if self._failure():
+        if self._failure() or self.stopped:
             return "failed"
         if not begun:
             return "waiting"
@@ -117,7 +117,7 @@ class Watched:
         self.train: dict[str, Any] = {}  # the last record of training
         self.score: dict[str, Any] = {}  # the last Fréchet distance
         self.marks: deque[tuple[int, float]] = deque(maxlen=_PACE)  # (step, seconds)
-        self.verdict, self.damage = "", ""
+        self.verdict, self.damage, self.stopped = "", "", ""  # stopped: why, where that was its own doing
         self.rollbacks = 0
 
     def _read_records(self) -> None:
@@ -145,8 +145,11 @@ class Watched:
     def _take(self, record: dict[str, Any]) -> None:
         kind = record.get("kind")
         if kind in ("train", "guard"):
-            self.verdict = record.get("verdict", "")
-        if kind == "train":
+            self.verdict = record.get("verdict") or ""
+        if kind == "stopped":
+            self.stopped = record["reason"]
+        elif kind == "train":
+            self.stopped = ""  # it was resumed
             self.train = record
             self.marks.append((record["step"], record["seconds"]))
         elif kind == "rollback":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -85,60 +85,85 @@ def all_finite(network: nn.Module) -> bool:
 
 
 class Guard:
-    """Looks at a run now and then and judges it by all its looks; ``looks`` are those of a run that goes on."""
+    """Looks at a run now and then and judges it by all its looks; ``looks`` are the records of a run that goes on.
 
-    def __init__(self, looks: Iterable[dict[str, Any]] = ()):
-        self.looks = list(looks)
-        self.verdict = judge(self.looks)
+    ``critic``: the discriminator is one that wins all along and should, as WGAN's.
+    """
+
+    def __init__(self, looks: Iterable[dict[str, Any]] = (), *, critic: bool = False):
+        self.looks, self.critic = list(looks), critic
+        last = self.looks[-1] if self.looks else {}
+        self.verdict = Verdict(last["verdict"], last["reason"], last.get("collapsed", False)) if last else HEALTHY
 
     def add(self, look: dict[str, Any]) -> dict[str, Any]:
         """Takes in a look (what `examine` found, with ``step``) and gives it as a record, with the verdict."""
-        self.looks.append(look)
-        self.verdict = judge(self.looks)
-        return {"kind": "guard", **look, "verdict": self.verdict.state, "reason": self.verdict.reason}
+        self.verdict = judge([*self.looks, look], critic=self.critic)
+        state, reason, collapsed = self.verdict
+        self.looks.append({"kind": "guard", **look, "verdict": state, "reason": reason, "collapsed": collapsed})
+        return self.looks[-1]
 
-    def healthy_since(self, step: int) -> bool:
-        """Whether there were looks enough after ``step`` to notice collapse, and none that was not healthy."""
-        later = [number for number, look in enumerate(self.looks, 1) if look["step"] > step]
-        return len(later) >= _PATIENCE and all(judge(self.looks[:number]).state == "healthy" for number in later)
+    def proved_since(self, step: int) -> bool:
+        """Whether there were looks enough after ``step`` to notice collapse, and none that did."""
+        later = [look for look in self.looks if look["step"] > step]
+        return len(later) >= _PATIENCE and not any(look["collapsed"] for look in later)
+
+    def looked_since(self, step: int) -> bool:
+        """Whether there was a look after ``step``."""
+        return bool(self.looks) and self.looks[-1]["step"] > step
+
+    def began(self) -> int:
+        """The step of the first of the looks that the present verdict rests on."""
+        lost = _looks_lost(self.looks) if self.verdict.state == "D winning" else 0
+        return int(self.looks[-max(_PATIENCE, lost) :][0]["step"]) if self.looks else 0
 
 
 _PATIENCE = 3  # looks in a row that must agree
-_BEFORE = 60  # looks before those, whose median they are compared with
+_BEFORE = 60  # looks before those, whose median is what was usual
+_LONG = 20  # looks whose median may be the best that a run ever had
 _ENOUGH_BEFORE = 5  # of them, in which the generator was in the game
 _IN_THE_GAME = 0.99  # a separation below it: the generator has learnt to deceive now and then
 _NOTHING = 1e-3  # a spread below it: nothing differs
 _LOST = 0.999  # a separation from it on: the discriminator is hardly ever wrong
+_LOST_IMAGES = 192  # so many real images in a row, and as many fakes, must be told apart: by fewer it may be chance
 
 
-def judge(looks: Sequence[Mapping[str, float]]) -> Verdict:
-    """The verdict on a run after its looks so far.
+def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdict:
+    """The verdict on a run after its looks so far, of which each but the last has its own.
 
-    A run is compared with itself: what is healthy differs with data, networks and losses. At first the discriminator
-    always wins, and a fresh generator's images spread as little as a collapsed one's, so nothing is called collapse
-    before the generator was in the game. A discriminator that wins is collapse only where it did not use to: WGAN's
-    critic wins all along, and should.
+    A run is compared with itself, at the looks that were no collapse: what is healthy differs with data, networks and
+    losses. At first the discriminator always wins, and a fresh generator's images spread as little as a collapsed
+    one's, so nothing is called collapse before the generator was in the game. A discriminator that wins is collapse
+    only where it did not use to; of a ``critic`` it is not said at all.
     """
-    recent, before = looks[-_PATIENCE:], looks[-_PATIENCE - _BEFORE : -_PATIENCE]
-    played = [look for look in before if look["separation"] < _IN_THE_GAME]
-    if recent:
-        bad = [name for name in _WORDS if not math.isfinite(recent[-1][name])]
-        if bad:
-            return Verdict("diverged", f"{_WORDS[bad[0]]} is no longer a number", True)
-        if len(recent) == _PATIENCE and max(look["pixel_spread"] for look in recent) < _NOTHING:
-            return Verdict("diversity falling", "the generator makes one image, whatever its z", True)
-    lost = _looks_in_a_row(looks, lambda look: look["separation"] >= _LOST)
+    if not looks:
+        return HEALTHY
+    recent = looks[-_PATIENCE:]
+    bad = [name for name in _WORDS if not math.isfinite(recent[-1].get(name, 0.0))]
+    if bad:
+        return Verdict("diverged", f"{_WORDS[bad[0]]} is no longer a number", True)
+    if len(recent) == _PATIENCE and max(look["pixel_spread"] for look in recent) < _NOTHING:
+        return Verdict("diversity falling", "the generator makes one image, whatever its z", True)
+    sound = [look for look in looks[:-_PATIENCE] if not look.get("collapsed")]
+    played = [look for look in sound if look["separation"] < _IN_THE_GAME]
     if len(played) >= _ENOUGH_BEFORE:
         verdict = _compare(recent, played)
         if verdict.state != "healthy":
             return verdict
-    if lost >= _PATIENCE:
-        lately = [look["separation"] < _IN_THE_GAME for look in before[-2 * _ENOUGH_BEFORE :]]
-        usual = sum(lately) >= _ENOUGH_BEFORE
-        was = f", where it used to tell {_usual(played, 'separation'):.0%}" if usual else ""
-        reason = f"the discriminator has told every real image from every fake for {lost} looks{was}"
-        return Verdict("D winning", reason, collapsed=usual)
-    return HEALTHY
+    return HEALTHY if critic else _judge_winning(looks, sound, played)
+
+
+def _judge_winning(
+    looks: Sequence[Mapping[str, Any]], sound: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, Any]]
+) -> Verdict:
+    """The verdict on a discriminator that may tell everything apart."""
+    lost = _looks_lost(looks)
+    if lost < _PATIENCE or sum(look.get("images", 64) for look in looks[-lost:]) < _LOST_IMAGES:
+        return HEALTHY
+    lately = [look for look in sound if look["step"] < looks[-lost]["step"]][-2 * _ENOUGH_BEFORE :]
+    usual = sum(look["separation"] < _IN_THE_GAME for look in lately) >= _ENOUGH_BEFORE
+    was = f", where it used to tell {_usual(played[-_BEFORE:], 'separation'):.0%}" if usual else ""
+    reason = f"the discriminator has told every real image from every fake for {lost} looks{was}"
+    return Verdict("D winning", reason, collapsed=usual)
 
 
 _WORDS = {
@@ -146,73 +171,128 @@ _WORDS = {
     "gap": "the gap between the logits of real images and fakes",
     "pixel_spread": "the fakes' spread in pixels, as a share of the real images',",
     "feature_spread": "the fakes' spread in the discriminator's features, as a share of the real images',",
+    "nearest": "the distance of a fake from the fake that is nearest to it, as a share of the real images',",
     "sigma": "the largest singular value of a layer",
+    "average_distance": "the distance of the averaged weights from the generator's",
     "g_grad_norm": "the length of the generator's gradient",
+    "d_grad_norm": "the length of the discriminator's gradient",
 }
-_TOO_MUCH = {"gap": 30.0, "sigma": 10.0, "g_grad_norm": 100.0}  # times the usual
-_AT_LEAST = {"gap": 10.0}  # a gap of logits may be near 0 as usual: so much is never too much
-_TOO_LITTLE = {"pixel_spread": 0.5, "feature_spread": 0.5}
+_TOO_MUCH = {"gap": 30.0, "sigma": 10.0, "g_grad_norm": 100.0, "d_grad_norm": 100.0}  # times the usual
+_AT_LEAST = {"gap": 10.0, "d_grad_norm": 10.0}  # what may be near 0 as usual: so much is never too much
+_TOO_LITTLE = {"pixel_spread": 0.5, "feature_spread": 0.5, "nearest": 0.4}  # of the usual
+_OF_THE_BEST = 0.8  # times these, of the best long median: usual sinks with a slow collapse, the best does not
 
 
-def _compare(recent: Sequence[Mapping[str, float]], before: Sequence[Mapping[str, float]]) -> Verdict:
-    """The verdict on a game that was going well, from its last looks and those before them."""
+def _compare(recent: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, Any]]) -> Verdict:
+    """The verdict on a game that was going well, from its last looks and all those before in which it did."""
+    before = played[-_BEFORE:]
     for name, times in _TOO_MUCH.items():
+        if not all(name in look for look in (*recent, *before)):
+            continue
         least, usual = min(abs(look[name]) for look in recent), _usual(before, name)
         if least > max(times * usual, _AT_LEAST.get(name, 0.0)):
             return Verdict("diverged", f"{_WORDS[name]} is {least:.3g}, where {usual:.3g} was usual", True)
     for name, share in _TOO_LITTLE.items():
-        most, usual = max(look[name] for look in recent), _usual(before, name)
-        if most < share * usual:
-            return Verdict("diversity falling", f"{_WORDS[name]} is {most:.2f}, where {usual:.2f} was usual", True)
+        if not all(name in look for look in (*recent, *played)):
+            continue
+        most, usual, best = max(look[name] for look in recent), _usual(before, name), _best(played, name)
+        for less, word, what in ((share, usual, "was usual"), (share * _OF_THE_BEST, best, "was usual at its best")):
+            if most < less * word:
+                return Verdict("diversity falling", f"{_WORDS[name]} is {most:.2f}, where {word:.2f} {what}", True)
     return HEALTHY
 
 
-def _usual(looks: Sequence[Mapping[str, float]], name: str) -> float:
-    return statistics.median(abs(look[name]) for look in looks)
+def _usual(looks: Sequence[Mapping[str, Any]], name: str) -> float:
+    return statistics.median(abs(float(look[name])) for look in looks)
 
 
-def _looks_in_a_row(looks: Sequence[Mapping[str, float]], holds: Callable[[Mapping[str, float]], bool]) -> int:
-    return next((count for count, look in enumerate(reversed(looks)) if not holds(look)), len(looks))
+def _best(looks: Sequence[Mapping[str, Any]], name: str) -> float:
+    """The largest median of so many looks in a row; 0 before there are as many."""
+    starts = range(0, len(looks) - _LONG + 1, _LONG)
+    return max((_usual(looks[start : start + _LONG], name) for start in starts), default=0.0)
+
+
+def _looks_lost(looks: Sequence[Mapping[str, Any]]) -> int:
+    """The last looks in a row at which the discriminator told everything apart."""
+    return next((count for count, look in enumerate(reversed(looks)) if look["separation"] < _LOST), len(looks))
+
+
+class Seen(NamedTuple):
+    """A batch for a look: real images and z, and the classes of both for networks that take them."""
+
+    real: Tensor
+    z: Tensor
+    labels: Tensor | None = None
+    fake_labels: Tensor | None = None
 
 
 @torch.no_grad()
-def examine(
-    generator: Any, discriminator: Any, average: nn.Module, real: Tensor, z: Tensor, labels: Sequence[Tensor] = ()
-) -> dict[str, float]:
-    """What the guard judges a run by, from one pass over real (n, 3, h, w) and generated images; changes nothing.
+def examine(generator: Any, discriminator: Any, average: nn.Module, batches: Sequence[Seen]) -> dict[str, float]:
+    """What the guard judges a run by, from one pass over batches of real images and of generated ones; changes nothing.
 
+    images: how many real images were seen, and as many fakes.
     separation: share of the pairs of a real image and a fake that the discriminator orders rightly, whatever the loss.
     gap: mean logit of real images less that of fakes.
+    real_positive, fake_positive: share of the real images, and of fakes, with a logit above 0.
     pixel_spread, feature_spread: the standard deviation of the fakes over the batch, as a share of that of the real
         images, in pixels and in the discriminator's last map. A generator that knows one image has spread 0.
+    nearest: the mean distance in pixels of a fake from the fake nearest to it, as a share of the same of the real
+        images. A generator that knows a few images, or one of each class, has next to 0.
     sigma: the largest singular value that spectral norm finds in a layer.
+    gamma: the largest gate of an attention layer, without its sign; 0 where there is none.
     average_distance: how far the averaged weights are from the generator's, as a share of their length.
 
-    Both batches hold 2 images or more. ``labels``: the classes of the real images and of z, for networks that take
-    them. Waits for the device once.
+    There are 2 images or more. Waits for the device once.
     """
-    real_labels, fake_labels = ([each] for each in labels) if labels else ([], [])
-    with _buffers_kept(generator):
-        fake = generator.forward(z, *fake_labels)  # not compiled: a look is rare
-    features = [discriminator.features(images) for images in (real, fake)]
-    logits = [discriminator.judge(features[0], *real_labels), discriminator.judge(features[1], *fake_labels)]
+    fake, features, logits = _pass(generator, discriminator, batches)
+    real = torch.cat([batch.real for batch in batches])
     weights = [list(network.parameters()) for network in (generator, average)]
     sigmas = [layer.sigma() for net in (generator, discriminator) for layer in spectral_layers(net)]
+    gammas = [layer.gamma.abs() for net in (generator, discriminator) for layer in net.attention.values()]
     found = {
         "separation": (logits[0][:, None] - logits[1]).sign().mean() / 2 + 0.5,
         "gap": logits[0].mean() - logits[1].mean(),
+        "real_positive": (logits[0] > 0).float().mean(),
+        "fake_positive": (logits[1] > 0).float().mean(),
         "pixel_spread": _spread(fake) / _spread(real).clamp_min(1e-6),
         "feature_spread": _spread(features[1]) / _spread(features[0]).clamp_min(1e-6),
+        "nearest": _nearest(fake) / _nearest(real).clamp_min(1e-6),
         "sigma": torch.stack(sigmas).max(),
+        "gamma": torch.stack(gammas).max() if gammas else torch.zeros_like(sigmas[0]),
         "average_distance": _length(torch._foreach_sub(weights[0], weights[1])) / _length(weights[0]),
     }
     values = torch.stack([value.float() for value in found.values()]).tolist()
-    return {name: round(value, 6) for name, value in zip(found, values, strict=True)}
+    return {"images": len(real)} | {name: round(value, 6) for name, value in zip(found, values, strict=True)}
+
+
+def _pass(generator: Any, discriminator: Any, batches: Sequence[Seen]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The fakes, and of real images and of fakes the discriminator's features and logits."""
+    fakes: list[Tensor] = []
+    features: tuple[list[Tensor], list[Tensor]] = ([], [])
+    logits: tuple[list[Tensor], list[Tensor]] = ([], [])
+    with _buffers_kept(generator):
+        for batch in batches:  # each as large as in training: batch norm takes its statistics from it
+            fakes.append(generator.forward(batch.z, *_given(batch.fake_labels)))  # not compiled: a look is rare
+            for number, (images, labels) in enumerate(((batch.real, batch.labels), (fakes[-1], batch.fake_labels))):
+                features[number].append(discriminator.features(images))
+                logits[number].append(discriminator.judge(features[number][-1], *_given(labels)))
+    return torch.cat(fakes), [torch.cat(each) for each in features], [torch.cat(each) for each in logits]
+
+
+def _given(labels: Tensor | None) -> list[Tensor]:
+    return [] if labels is None else [labels]
 
 
 def _spread(batch: Tensor) -> Tensor:
     """The square root of the variance over the batch, summed over everything else."""
     return batch.flatten(1).var(0).sum().sqrt()
+
+
+def _nearest(batch: Tensor) -> Tensor:
+    """The mean distance of an image from the nearest other."""
+    points = batch.flatten(1).float()
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.fill_diagonal_(math.inf).amin(1).mean()
 
 
 def _length(tensors: Sequence[Tensor]) -> Tensor:

@@ -32,7 +32,7 @@ from sagan.randomness import latents
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint, save_checkpoint, save_snapshot
 from sagan.training.guard import Diverged, FiniteWatch, Guard, Verdict
-from sagan.training.state import REMEDIES, Training, describe_remedy, purpose
+from sagan.training.state import Training, describe_remedy, purpose
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ class _Loop:
         self.settings = training.config.run
         self.pace = _Pace(training)
         self.watch = FiniteWatch(training.networks())
-        self.guard = Guard(record for record in run.records() if record.get("kind") == "guard")
+        self.guard = self._open_guard()
         self.batches = self._open_batches()
         self.saved = training.step
+        self.pending = self._open_pending()
         self.board = _tensorboard(run, training.step) if self.settings.tensorboard else None
         self.last_sample: Path | None = None
 
@@ -126,7 +127,7 @@ class _Loop:
         self.watch.add(step, measured)
         due = partial(_due, step, settings.total_step)
         record = None
-        if settings.guard != "off" and step % settings.guard_every == 0 and training.config.game.batch_size > 1:
+        if settings.guard != "off" and step % settings.guard_every == 0:
             self._look()
         if due(settings.log_step):
             self.watch.check()
@@ -163,6 +164,10 @@ class _Loop:
             channels_last=True,
         )
 
+    def _open_guard(self) -> Guard:
+        looks = (record for record in self.run.records() if record.get("kind") == "guard")
+        return Guard(looks, critic=self.training.config.game.adv_loss == "wgan-gp")
+
     def _data_order(self) -> Callable[[int], Tensor]:
         return partial(data_order, self.settings.seed, self.store.count, attempt=self.training.attempt)
 
@@ -183,54 +188,90 @@ class _Loop:
         if self.settings.guard != "recover" or training.attempt >= self.settings.max_rollbacks:
             raise self._last_words(trouble)
         self.pace.stop()
-        path = self._good_file()
+        path = self._good_file(trouble)
         training.roll_back(None if path is None else self._good_state(path), trouble)
-        self._save(keep=False)  # first of all: what is left to do can be done from it
-        folder = _finish_rollback(training, run)
+        aside = run.attempt_folder(training.attempt - 1)
+        aside.mkdir(exist_ok=True)
+        if self.saved > training.step:
+            keep_as(run.checkpoint_file, aside / "last.pt")
+        self._save()  # first of all: what is left to do can be done from it
+        _finish_rollback(training, run)
+        self.pending = self._open_pending()
         self.watch.unseen.clear()
         self.pace = _Pace(training)
-        self.guard = Guard(record for record in run.records() if record.get("kind") == "guard")
+        self.guard = self._open_guard()
         self.batches.reorder(self._data_order())
         if self.board:
             self.board.close()
             self.board = _tensorboard(run, training.step)
+        remedy = describe_remedy(training.remedy(trouble.verdict.state))
         self.console.warn(
-            f"{trouble.verdict.reason}: back to step {training.step:,} with "
-            f"{describe_remedy(REMEDIES[trouble.verdict.state])}; what came after it is in {folder}"
+            f"{trouble.verdict.reason}: back to step {training.step:,} with {remedy}; what came after it is in {aside}"
         )
 
-    def _good_file(self) -> Path | None:
-        """The checkpoint to go back to: the last that proved healthy, else the last one; None where there is none."""
-        files = [self.run.checkpoint_file]
-        if self.settings.guard == "recover":
-            self._keep_if_healthy()
-            files.insert(0, self.run.healthy_file)
-        return next((path for path in files if path.exists()), None)
+    # ---- states to go back to: a checkpoint that was due is pending until the guard has looked often enough after it,
+    # then it is the healthy one. One is pending at a time, the newest before the guard's look, and checkpoints that
+    # were not due are never, so that where a run was stopped or scored makes no difference to what it goes back to.
+
+    def _open_pending(self) -> int | None:
+        """The step of the pending checkpoint; it may have to be made again, or be of what was taken back."""
+        run, step = self.run, self.training.step
+        if self.settings.guard != "recover":
+            return None
+        self.pending = int(load_checkpoint(run.pending_file)["step"]) if run.pending_file.exists() else None
+        if self.pending is not None and self.pending > step:
+            run.pending_file.unlink()
+            self.pending = None
+        if run.checkpoint_file.exists():
+            self._offer_pending(step)
+        return self.pending
+
+    def _offer_pending(self, step: int) -> None:
+        """Lets the checkpoint of a step wait for its proof, if it was due and no older one is about to be proved."""
+        due = step > 0 and step % self.settings.checkpoint_every == 0
+        if due and (self.pending is None or not self.guard.looked_since(self.pending)):
+            keep_as(self.run.checkpoint_file, self.run.pending_file)
+            self.pending = step
+
+    def _prove_pending(self) -> None:
+        """Makes the pending checkpoint the healthy one if the guard has looked at the run enough since."""
+        if self.pending is not None and self.guard.proved_since(self.pending):
+            self.run.pending_file.replace(self.run.healthy_file)
+            self.pending = None
+
+    def _good_file(self, trouble: Diverged) -> Path | None:
+        """The checkpoint to go back to; None where there is none.
+
+        The last that proved healthy; else the pending one, unless it was made after the first look that was bad. A run
+        that may not go back has only its last checkpoint.
+        """
+        if self.settings.guard != "recover":
+            return self.run.checkpoint_file if self.run.checkpoint_file.exists() else None
+        self._prove_pending()
+        if self.run.healthy_file.exists():
+            return self.run.healthy_file
+        began = self.guard.began() if self.guard.verdict.collapsed else trouble.step
+        return self.run.pending_file if self.pending is not None and self.pending < began else None
 
     def _good_state(self, path: Path) -> dict[str, Any]:
         return _matching_checkpoint(path, self.run, self.training.config, self.store)
 
-    def _keep_if_healthy(self) -> None:
-        """Keeps the last checkpoint to go back to, if the run has proved healthy since.
-
-        Only one that was due: where a run was stopped in between makes no difference to what it goes back to.
-        """
-        was_due = self.saved > 0 and self.saved % self.settings.checkpoint_every == 0
-        if was_due and self.run.checkpoint_file.exists() and self.guard.healthy_since(self.saved):
-            keep_as(self.run.checkpoint_file, self.run.healthy_file)
-
     def _last_words(self, trouble: Diverged) -> Diverged:
-        count, path = self.training.attempt, self._good_file()
-        tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
-        kept = "nothing was saved yet"
-        if path is not None:
+        """The trouble that ends the run, with what is left of it in words; it is recorded, too."""
+        count, good, verdict = self.training.attempt, self._good_file(trouble), trouble.verdict
+        path, kept = good or self.run.checkpoint_file, "nothing was saved yet"
+        if path.exists():
             self.training.load(self._good_state(path))
-            kept = f"the last good state, step {self.training.step:,}, is in {path}, {self._best_snapshot()}"
+            what = "the last good state" if good else "the last state, of which it is not known whether it is good"
+            kept = f"{what}, step {self.training.step:,}, is in {path}, {self._best_snapshot()}"
+        tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
         reason = (
-            f"{trouble.verdict.reason}: training has diverged and was stopped{tried}; {kept}. "
+            f"{verdict.reason}: {_ENDS[verdict.state]} and was stopped{tried}; {kept}. "
             "The usual cure is a new run with lower learning rates (--g_lr, --d_lr)"
         )
-        return Diverged(Verdict(trouble.verdict.state, reason), trouble.step)
+        stopped = {"kind": "stopped", "step": trouble.step, "verdict": verdict.state, "reason": verdict.reason}
+        self.run.append(stopped)
+        return Diverged(Verdict(verdict.state, reason), trouble.step)
 
     def _best_snapshot(self) -> str:
         """Which snapshot to use of a run that is given up: the one of the best score, if there are scores, else one of
@@ -246,25 +287,33 @@ class _Loop:
             _write_snapshot(self.training, self.run, self.store)
         return f"and its generator, to use, is {path}"
 
-    def _save(self, *, keep: bool = True) -> None:
-        """Writes the checkpoint; the one before it is kept first where it may be needed to go back to."""
+    def _save(self) -> None:
+        """Writes the checkpoint; one that was due may become the state to go back to."""
         self.pace.stop()
         self.run.sync_records()
-        if keep and self.settings.guard == "recover":
-            self._keep_if_healthy()
+        self._prove_pending()
         state = self.training.state()
         save_checkpoint(self.run.checkpoint_file, {**state, "images": _identity(self.store, self.training.config)})
         self.saved = self.training.step
+        if self.settings.guard == "recover":
+            self._offer_pending(self.saved)
 
 
-def _finish_rollback(training: Training, run: Run) -> Path | None:
-    """Sets aside what a rollback took back and records it, unless that is done; gives the folder."""
+_ENDS = {  # what a verdict means for a run
+    "diverged": "training has diverged",
+    "D winning": "the discriminator has won, training has collapsed",
+    "diversity falling": "the samples have lost their diversity, training has collapsed",
+}
+
+
+def _finish_rollback(training: Training, run: Run) -> None:
+    """Sets aside what a rollback took back and records it, unless that is done."""
     record = training.rollback
     if record is None or any(r.get("kind") == "rollback" and r["attempt"] == record["attempt"] for r in run.records()):
-        return None
-    folder = run.set_aside(record["step"], f"attempt-{record['attempt'] - 1}")
+        return
+    sample_dir = training.config.run.sample_dir
+    run.set_aside(record["step"], record["attempt"] - 1, [Path(sample_dir)] if sample_dir else [])
     run.append(record)
-    return folder
 
 
 def _due(step: int, total: int, every: int) -> bool:
@@ -304,9 +353,10 @@ def _record(training: Training, measured: dict[str, Tensor], pace: _Pace, guard:
         "kind": "train",
         "step": training.step,
         "images": training.step * training.config.game.batch_size,
+        **({} if training.penalty is None else {"penalty": float(training.penalty)}),
         **{name: float(value) for name, value in measured.items()},
         "gamma": training.gammas(),
-        "verdict": guard.verdict.state,
+        "verdict": guard.verdict.state if guard.looks else None,
         "images_per_second": round(pace.images_per_second(), 2),
         "seconds": round(training.seconds, 3),
     }

@@ -23,10 +23,12 @@ from sagan.randomness import latents
 from sagan.training.augment import augment, draw
 from sagan.training.capture import CapturedStep, Kind, Play, Turn
 from sagan.training.ema import AveragedGenerator
-from sagan.training.guard import Diverged, examine
+from sagan.training.guard import Diverged, Seen, examine
 from sagan.training.step import Augment, Penalty, discriminator_step, generator_step
 
 _BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
+_LOOKED_AT = 64  # images that the guard looks at, or more where a batch holds more
+_MOST_LOOKED = 16  # batches, so that a look at small ones does not cost too much
 
 SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of the run that is done: the factor of both rates
     "constant": lambda done: 1.0,
@@ -75,8 +77,9 @@ class Training:
         self.attempt = 0  # how often the run was rolled back
         self.caution = dict.fromkeys(("g_lr", "d_lr", "penalties"), 1.0)  # what the remedies have come to
         self.rollback: dict[str, Any] | None = None  # the record of the last one
+        self.penalty: Tensor | None = None  # the last gradient penalty, which not every step has
         self._measured_step = -1
-        self._g_grad_norm = torch.zeros(())  # of the last step, for the guard
+        self._norms = torch.zeros(()), torch.zeros(())  # of the last step's gradients, of both networks, for the guard
         self.compiled = device.type == "cuda" if run.compile is None else run.compile
         if self.compiled:
             self.generator.compile(dynamic=False)
@@ -96,6 +99,7 @@ class Training:
             "attempt": self.attempt,
             "caution": self.caution,
             "rollback": self.rollback,
+            "penalty": None if self.penalty is None else self.penalty.item(),
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
         }
@@ -103,7 +107,8 @@ class Training:
     def load(self, state: dict[str, Any]) -> None:
         self.step, self.seconds = state["step"], state["seconds"]
         self.attempt, self.caution = state.get("attempt", 0), state.get("caution", self.caution)
-        self.rollback = state.get("rollback")
+        self.rollback, penalty = state.get("rollback"), state.get("penalty")
+        self.penalty = None if penalty is None else torch.tensor(penalty, device=self.device)
         self._measured_step = -1
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
@@ -120,8 +125,8 @@ class Training:
         ``rollback`` then says what was wrong and what the rates and penalties were multiplied by, on top of earlier
         remedies.
         """
-        attempt, seconds, remedy = self.attempt + 1, self.seconds, REMEDIES[trouble.verdict.state]
-        caution = {name: self.caution[name] * by for name, by in remedy.items()}
+        attempt, seconds, remedy = self.attempt + 1, self.seconds, self.remedy(trouble.verdict.state)
+        caution = {name: by * remedy.get(name, 1.0) for name, by in self.caution.items()}
         self.load(Training(self.config, self.device).state() if state is None else state)
         self.attempt, self.seconds, self.caution = attempt, seconds, caution
         self.rollback = {
@@ -135,18 +140,24 @@ class Training:
         }
         self._play = self._player()  # what was captured has the old penalties in it
 
+    def remedy(self, state: str) -> dict[str, float]:
+        """What rates and penalties are multiplied by after such a verdict; penalties only where there are any."""
+        penalized = self._penalized(0)
+        return {name: by for name, by in REMEDIES[state].items() if penalized or name != "penalties"}
+
     def advance(self, batches: Batches) -> dict[str, Tensor]:
         """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
         game = self.config.game
         self._set_rates(self.step * game.n_critic // batches.batches_per_epoch)
         numbers = range(self.step * game.n_critic, (self.step + 1) * game.n_critic)
         turns = [self._discriminator_turn(batches, number) for number in numbers]
-        turns.append(self._generator_turn())
+        turns.append(self._generator_turn(turns[-1]))
         kind = tuple(self._penalized(number) for number in numbers)
         self.generator.train()
         self.discriminator.train()
         measured = self._play(kind, turns)
-        self._g_grad_norm = measured["g_grad_norm"]
+        self._norms = measured["g_grad_norm"], measured["d_grad_norm"]
+        self.penalty = measured.get("penalty", self.penalty)
         self.step += 1
         return measured
 
@@ -163,8 +174,9 @@ class Training:
         }
         *critic_turns, turn = turns
         networks = self.generator, self.discriminator
+        measured: dict[str, Tensor] = {}
         for penalized, critic_turn in zip(kind, critic_turns, strict=True):
-            measured = discriminator_step(
+            measured |= discriminator_step(
                 *networks,
                 self.d_optimizer,
                 critic_turn["real"],
@@ -192,13 +204,19 @@ class Training:
 
     def look(self, batches: Batches) -> dict[str, Any]:
         """What the guard judges the run by, at the present step, which is left as it is."""
-        number = self.step * self.config.game.n_critic
-        labels: list[Tensor] = []
-        if self.config.model.num_classes:
-            labels = [batches.labels(number), self._draw_labels("classes of the guard", self.step)]
+        count = min(_MOST_LOOKED, -(-_LOOKED_AT // self.config.game.batch_size))
         networks = self.generator, self.discriminator, self.average.module
-        found = examine(*networks, batches.batch(number), self._draw_z("z of the guard", self.step), labels)
-        return {"step": self.step, **found, "g_grad_norm": self._g_grad_norm.item()}
+        found = examine(*networks, [self._seen(batches, number) for number in range(count)])
+        norms = {"g_grad_norm": self._norms[0].item(), "d_grad_norm": self._norms[1].item()}
+        return {"step": self.step, **found, **norms}
+
+    def _seen(self, batches: Batches, number: int) -> Seen:
+        """The next batch of the images, and others after it, with fakes of their own."""
+        index = self.step * self.config.game.n_critic + number
+        labels = fake_labels = None
+        if self.config.model.num_classes:
+            labels, fake_labels = batches.labels(index), self._draw_labels("classes of the guard", index)
+        return Seen(batches.batch(index), self._draw_z("z of the guard", index), labels, fake_labels)
 
     def describe_backends(self) -> str:
         """Which backend computes each attention layer here, in a line."""
@@ -252,10 +270,12 @@ class Training:
             turn["share"] = send(torch.rand(size, generator=chance), self.device)
         if self.config.model.num_classes:
             turn["labels"] = batches.labels(number)
-            turn["fake_labels"] = self._draw_labels("classes of a discriminator step", number)
+            drawn = self._draw_labels("classes of a discriminator step", number)
+            turn["fake_labels"] = turn["labels"] if LOSSES[game.adv_loss].paired else drawn
         return turn
 
-    def _generator_turn(self) -> Turn:
+    def _generator_turn(self, critic_turn: Turn) -> Turn:
+        """``critic_turn``: of the discriminator's step before it, whose real images a paired loss compares with."""
         game = self.config.game
         images = (self.step + 1) * game.batch_size
         turn = {
@@ -266,7 +286,8 @@ class Training:
             chance = self._chance("augmentation in a generator step", self.step)
             turn["augment"] = send(draw(game.augment, game.batch_size, chance), self.device)
         if self.config.model.num_classes:
-            turn["fake_labels"] = self._draw_labels("classes of a generator step", self.step)
+            drawn = self._draw_labels("classes of a generator step", self.step)
+            turn["fake_labels"] = critic_turn["labels"] if LOSSES[game.adv_loss].paired else drawn
         return turn
 
     def _chance(self, name: str, step: int) -> torch.Generator:
