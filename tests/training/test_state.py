@@ -159,7 +159,7 @@ def test_a_rollback_goes_back_and_on_with_other_randomness_and_lower_rates(works
     training.roll_back(None, Diverged(Verdict("D winning", "", True), 2))
     assert (training.step, training.attempt) == (0, 2)
     assert training.caution == {"g_lr": 0.5, "d_lr": 0.25, "penalties": 2.0}
-    other, _ = make(workshop)
+    other, _ = make(workshop, r1=0.1)
     other.load(copy.deepcopy(training.state()))
     torch.testing.assert_close(other.advance(batches), training.advance(batches), rtol=0, atol=0)
 
