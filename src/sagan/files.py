@@ -58,6 +58,9 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+_WATCHED = 0.2  # seconds in which somebody who only looks whether a lock is held has let go of it
+
+
 @contextlib.contextmanager
 def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     """Holds the lock file at ``path``; the system lets go of it when its holder dies.
@@ -66,7 +69,7 @@ def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     """
     while True:
         with path.open("ab") as file:
-            if not lock(file):
+            if not _lock_soon(file):
                 busy()
                 while not lock(file):
                     time.sleep(0.1)
@@ -80,8 +83,28 @@ def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
             return
 
 
-def lock(file: IO[bytes]) -> bool:
-    """Takes the lock of an open file if nobody else holds it; it is given back when the file is closed."""
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file at a path; a file that a killed process left behind is held by none."""
+    try:
+        with path.open("rb+") as file:  # taken for a moment where it is free; a lock that is held is not disturbed
+            return not _lock_soon(file, shared=True)
+    except (FileNotFoundError, PermissionError):
+        return False
+
+
+def _lock_soon(file: IO[bytes], *, shared: bool = False) -> bool:
+    """Takes a lock that is free, or held by somebody who only looks."""
+    until = time.monotonic() + _WATCHED
+    while not lock(file, shared=shared):
+        if (shared and sys.platform != "win32") or time.monotonic() > until:  # lookers do not exclude each other
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def lock(file: IO[bytes], *, shared: bool = False) -> bool:
+    """Takes the lock of an open file if nobody else holds it; it is given back when the file is closed. A ``shared``
+    one excludes only those that are not (Windows has none: there it is as the others)."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -91,7 +114,7 @@ def lock(file: IO[bytes]) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
             return False

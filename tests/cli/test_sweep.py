@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,8 +33,23 @@ def in_a_folder_with_images(tmp_path, monkeypatch):
 def called(tmp_path, monkeypatch):
     """The commands that a sweep would call, instead of calling them."""
     words = []
-    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", lambda self, given, log: words.append(given) or 0)
+
+    def call(self, given, log):
+        words.append(given)
+        leave_trained(given)
+        return 0
+
+    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", call)
     return words
+
+
+def leave_trained(words):
+    """Leaves what `sagan train` with these words would: a run at its last step."""
+    if words[0] == "train":
+        run = Run(Path(words[words.index("--run_dir") + 1]))
+        run.snapshot_file(4).parent.mkdir(parents=True)
+        run.snapshot_file(4).touch()
+        run.write_config({"run": {"total_step": 4}})
 
 
 def command(line, function=sweep):
@@ -73,13 +89,14 @@ def test_images_are_prepared_before_any_run_begins(called, in_a_folder_with_imag
     monkeypatch.setattr("sagan.training.start.prepared_store", lambda data, size, console: prepared.append(size))
     command(f"{TINY} --span 0 1 --seed 0 1")
     assert prepared == [16]
-    assert [(words[0], words[-1]) for words in called[::2]] == [("train", "random-conv")] * 4
+    assert [words[0] for words in called[::2]] == ["train"] * 4
     assert {words[0] for words in called[1::2]} == {"evaluate"}
 
 
 def test_a_run_that_failed_is_said_at_the_end_and_the_status_tells(capsys, monkeypatch):
     def fail(self, words, log):
         log.write_text("error: a sentence\n")
+        leave_trained(words)
         return 2 if "span1" in str(log) else 0
 
     monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", fail)
@@ -90,7 +107,28 @@ def test_a_run_that_failed_is_said_at_the_end_and_the_status_tells(capsys, monke
     command("S", status)
     printed = capsys.readouterr().out
     assert "span1-seed0: a sentence" in printed
-    assert "1 waiting, 1 failed" in printed
+    assert "1 done, 1 failed" in printed
+
+
+def test_what_failed_and_was_mended_has_failed_no_longer(capsys, monkeypatch):
+    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", lambda self, words, log: log.write_text("") or 2)
+    assert command(f"{TINY} --span 0") == 1
+    begun = Sweep.open(Path("S"))
+    (run,) = begun.plan.runs()
+    assert begun.failure_file(run).exists()
+    monkeypatch.setattr(Sweep, "commands", lambda *_: [])  # it was trained by hand
+    assert command("--sweep_dir S") == 0
+    assert not begun.failure_file(run).exists()
+
+
+def test_a_run_without_its_scores_is_said_at_the_end(capsys, monkeypatch):
+    def train_only(self, words, log):
+        leave_trained(words)
+        return 143 if words[0] == "evaluate" else 0
+
+    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", train_only)
+    assert command(f"{TINY} --span 0") == 1
+    assert "trained, but not scored to the end: span0-seed0; to go on: sagan sweep" in capsys.readouterr().out
 
 
 def test_a_stopped_sweep_says_how_to_go_on(capsys, called, monkeypatch):
@@ -127,7 +165,7 @@ def test_the_plan_is_printed_as_lines_for_a_shell(capsys, called, in_a_folder_wi
         assert evaluate.startswith(f"sagan evaluate {folder} --num 25 --extractor random-conv")
     assert called == []
     plan = json.loads((in_a_folder_with_images / "S" / "plan.json").read_text())
-    assert plan["command"] == f"sagan sweep {TINY} --span 0 1 --print_commands"
+    assert plan["command"] == f"sagan sweep {TINY} --span 0 1"  # what carries it out
 
 
 def test_runs_begin_from_the_preset(in_a_folder_with_images):

@@ -57,6 +57,7 @@ def test_what_is_left_out_is_read_as_the_settings_are():
         ("--leave_out span", "--leave_out must be such as span=0 masking=before, got 'span'"),
         ("--leave_out spam=0", "there is no flag --spam: did you mean --span?"),
         ("--leave_out span=none", "--span must be"),
+        ("--leave_out masking=before,after", "--leave_out takes one value of --masking, got before and after"),
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(line, said):

@@ -2,11 +2,14 @@ import dataclasses
 
 import pytest
 
+from sagan.config import DataConfig
 from sagan.evaluation.card import Card
 from sagan.experiments.published import SAMPLES, caveats, comparable_dataset, published_curves
 from tests.experiments.made import CARD
 
-FID = Card.from_dict(CARD | {"extractor": "inception-2015-tf1", "image_size": "64x64"})
+FID = Card.from_dict(
+    CARD | {"extractor": "inception-2015-tf1", "image_size": "64x64", "samples": 64_000, "reference_count": 202_599}
+)
 
 
 def fids(dataset, span):
@@ -50,14 +53,19 @@ def test_captions_say_what_is_wrong_with_the_figures(dataset):
 
 
 def test_only_the_fid_of_the_same_images_shares_their_axis():
-    assert comparable_dataset(FID, "frechet", "celeb") == "celeb"
-    assert comparable_dataset(FID, "frechet", "lsun") == "lsun"
-    for change, metric, dataset, said in [
-        ({}, "kernel", "celeb", "'kernel'"),
-        ({"extractor": "efficientnet-lite0"}, "frechet", "celeb", "by efficientnet-lite0"),
-        ({"extractor": "inception-2015-clean"}, "frechet", "celeb", "by inception-2015-clean"),
-        ({"image_size": "32x32"}, "frechet", "celeb", "32x32"),
-        ({}, "frechet", None, "neither"),
+    church = dataclasses.replace(FID, reference_count=126_227)
+    assert comparable_dataset(FID, "frechet", DataConfig(dataset="celeb")) == "celeb"
+    assert comparable_dataset(church, "frechet", DataConfig(dataset="lsun")) == "lsun"
+    for change, metric, data, said in [
+        ({}, "kernel", {}, "'kernel'"),
+        ({"extractor": "efficientnet-lite0"}, "frechet", {}, "by efficientnet-lite0"),
+        ({"extractor": "inception-2015-clean"}, "frechet", {}, "by inception-2015-clean"),
+        ({"image_size": "32x32"}, "frechet", {}, "32x32"),
+        ({}, "frechet", {"dataset": None}, "neither"),
+        ({}, "frechet", {"crop": "square"}, "crop square"),
+        ({}, "frechet", {"filter": "box"}, "filter box"),
+        ({}, "frechet", {"dataset": "lsun"}, "against all 126,227 images of lsun"),
+        ({"samples": 10_000}, "frechet", {}, "these scores of 10,000: fewer make a larger FID"),
     ]:
         with pytest.raises(ValueError, match=said):
-            comparable_dataset(dataclasses.replace(FID, **change), metric, dataset)
+            comparable_dataset(dataclasses.replace(FID, **change), metric, DataConfig(**{"dataset": "celeb"} | data))

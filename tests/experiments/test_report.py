@@ -1,19 +1,23 @@
 import csv
 import html.parser
+import math
 import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sagan.experiments.report
 from sagan.config import override
 from sagan.experiments.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
-from sagan.experiments.findings import Compared, describe_method, findings, number, table_rows
+from sagan.experiments.findings import ALIKE, Compared, describe_method, findings, number, table_rows
 from sagan.experiments.plots import Times, draw_times, save_figure, stack_samples
 from sagan.experiments.report import write_report
 from sagan.experiments.results import Arm
 from sagan.experiments.statistics import compare
+from sagan.runs import Run
+from sagan.training.state import Training
 from tests.experiments.made import BASE, begun, empty_figure, full_sweep, made_sweep, scored, with_samples
 
 VOID = {"meta", "img", "br"}
@@ -50,10 +54,11 @@ def empty_figures(monkeypatch):
     monkeypatch.setattr(sagan.experiments.report, "save_figure", empty_figure)
 
 
-def compared(arm, base, metric="frechet", planned=(0, 1, 2)):
+def compared(arm, base, metric="frechet", planned=(0, 1, 2), failed=(), rolled_back=(), axis="span"):
     arm, base = dict(enumerate(arm)), dict(enumerate(base))
-    arms = [Arm((("span", 0),)), Arm((("span", 3),))]
-    return Compared(metric, 40_000, arms[0], base, arms[1:], [arm], compare([arm], base), [set(planned)])
+    arms = [Arm(((axis, 0),)), Arm(((axis, 3),))]
+    seeds = [[set(each)] for each in (planned, failed, rolled_back)]
+    return Compared(metric, 40_000, arms[0], base, arms[1:], [arm], compare([arm], base), *seeds)
 
 
 def rows_of(path):
@@ -94,6 +99,44 @@ def test_sentences_about_few_seeds():
     assert findings(compared([], [30.0])) == [
         "span 3 cannot be compared with span 0: no seed has a score of both at 40,000 steps"
     ]
+
+
+def test_pairs_that_all_differ_alike_are_no_measure_of_chance():
+    (one,) = findings(compared([29.99, 30.99], [30.0, 31.0], planned=(0, 1)))
+    assert one == (
+        "nothing shown about span 3 and span 0: all pairs differ by the same -0.010, which gives no measure of chance, "
+        "at 40,000 steps (2 paired seeds)"
+    )
+    (none,) = findings(compared([0.0] * 8, [0.0] * 8, "recall", planned=range(8)))
+    assert none.startswith("nothing shown about span 3 and span 0: all pairs differ by the same 0")
+
+
+def test_what_is_wrong_with_pairs_is_said_beside_them():
+    (one,) = findings(compared([28.0, 27.0, 26.0], [30.0, 29.0, 28.5], planned=range(5), failed=(3,), rolled_back=(1,)))
+    assert one.endswith(
+        "(3 paired seeds; without seed 3, where a run failed; without seed 4, where a score is missing; in seed 1 the "
+        "guard took a run back, which went on with other z and images)"
+    )
+
+
+def test_pairs_share_what_they_are_said_to_share():
+    same = compared([28.0, 27.0], [30.0, 29.0])
+    assert "they share their first weights, z and the order of images" in describe_method(same, False)
+    wider = compared([28.0, 27.0], [30.0, 29.0], axis="g_conv_dim")
+    said = "they need not share their first weights, z and order of images where g_conv_dim differs"
+    assert said in describe_method(wider, False)
+
+
+@pytest.mark.parametrize("name", sorted(ALIKE - {"total_step"}))
+def test_runs_that_differ_in_this_begin_alike(name):
+    others = {"span": 1, "g_span": 1, "d_span": 1, "masking": "before", "adv_loss": "rpgan", "augment": ("flip",)}
+    others |= {"lr_schedule": "linear", "penalty_every": 2, "ema_halflife": 7}
+    plain = override(BASE, {"span": 2})
+    other = override(plain, {name: others.get(name, 0.5)})
+    assert other != plain
+    one, two = (Training(config, torch.device("cpu")) for config in (plain, other))
+    for mine, its in ((one.generator, two.generator), (one.discriminator, two.discriminator)):
+        torch.testing.assert_close(mine.state_dict(), its.state_dict(), rtol=0, atol=0)
 
 
 def test_p_is_shown_only_where_it_could_be_small():
@@ -192,18 +235,19 @@ def test_the_same_files_give_the_same_report(reported, tmp_path):
 def test_a_report_of_an_unfinished_sweep_says_what_is_missing(tmp_path):
     sweep = made_sweep(tmp_path / "sweep", span=(0, 1), seed=(0, 1))
     page, found = write_report(sweep.folder, tmp_path / "empty")
-    assert found == []
+    assert found == ["Nothing has been scored yet, so nothing can be said."]
     assert "span1-seed1 has not begun" in Page(page.read_text()).text
     for name, last in (("span0-seed0", 400), ("span1-seed0", 200), ("span0-seed1", 200)):
         values = {100: 60.0, 200: 50.0, 400: 30.0}
         run = scored(begun(sweep, name, last), {step: value for step, value in values.items() if step <= last})
         with_samples(run, last)
-    page, found = write_report(sweep.folder, tmp_path / "half")
+    page, found = write_report(sweep.folder, tmp_path / "half", threshold=30)
     text = Page(page.read_text()).text
     assert found == [
         "one pair of runs shows nothing about span 1 and span 0: their difference is 0.000 at 200 steps "
         "(1 paired seed; without seed 1, where a score is missing)"
     ]
+    assert "Time to 30" not in write_report(sweep.folder, tmp_path / "other")[0].read_text()  # it is no FID
     for said in ("span1-seed1 has not begun", "span1-seed0 is at step 200 of 400", "> 200", "not scored"):
         assert said in text
 
@@ -223,18 +267,84 @@ def test_a_collapse_is_told(tmp_path):
     assert "span0-seed0 90 diverged sigma is 99" in Page(page.read_text()).text
 
 
+def test_what_the_guard_did_not_see_is_not_called_healthy(tmp_path):
+    sweep = made_sweep(tmp_path / "sweep", span=(0, 1, 3), seed=(0,))
+    begun(sweep, "span0-seed0")
+    begun(sweep, "span1-seed0").append({"kind": "guard", "step": 90, "verdict": "healthy", "reason": ""})
+    begun(sweep, "span3-seed0").append(
+        {"kind": "stopped", "step": 90, "verdict": "diverged", "reason": "d_loss is nan"}
+    )
+    text = Page(write_report(sweep.folder, tmp_path / "report")[0].read_text()).text
+    assert "Never looked at: span0-seed0, span3-seed0." in text
+    assert "span3-seed0 failed: d_loss is nan" in text
+    assert "span3-seed0 90 diverged d_loss is nan the run was stopped" in text
+    assert "found nothing wrong" not in text
+
+
+def test_one_arm_is_told_though_nothing_is_compared(tmp_path):
+    full_sweep(tmp_path / "sweep", {0: 0.0})
+    _, (one,) = write_report(tmp_path / "sweep", tmp_path / "report")
+    assert one.startswith("There is one arm, span 0, so nothing is compared; its Fréchet distance (random-conv) at 400")
+    assert re.search(r" steps is \d+\.\d ± \d\.\d over 3 seeds\.", one)
+
+
+def test_scores_by_two_extractors_are_told_apart(tmp_path):
+    sweep = full_sweep(tmp_path / "sweep", {0: 0.0, 1: -5.0})
+    for place, planned in enumerate(sweep.plan.runs()):
+        scored(Run(sweep.run_folder(planned)), {400: 9.0 + place}, label="FID", extractor="inception-2015-tf1")
+    _, found = write_report(tmp_path / "sweep", tmp_path / "report")
+    assert [sentence.rsplit(", by ")[1] for sentence in found] == [
+        "Fréchet distance (random-conv) of 100 samples",
+        "FID of 100 samples",
+    ]
+    extractors = {row["extractor"] for row in rows_of(tmp_path / "report" / "scores.csv")}
+    assert extractors == {"random-conv", "inception-2015-tf1"}
+
+
+def test_a_report_leaves_nothing_of_an_earlier_one(tmp_path):
+    sweep = full_sweep(tmp_path / "sweep", {0: 0.0, 1: -5.0})
+    write_report(sweep.folder, tmp_path / "report", threshold=22)
+    (tmp_path / "report" / "notes.txt").touch()
+    assert list((tmp_path / "report").glob("threshold*"))
+    write_report(sweep.folder, tmp_path / "report")
+    assert not list((tmp_path / "report").glob("threshold*"))
+    assert (tmp_path / "report" / "notes.txt").exists()
+
+
+def test_a_threshold_that_nothing_can_come_to_is_refused(tmp_path):
+    sweep = full_sweep(tmp_path / "sweep", {0: 0.0, 1: -5.0})
+    with pytest.raises(ValueError, match="threshold must be a number, got nan"):
+        write_report(sweep.folder, tmp_path / "report", threshold=math.nan)
+    for planned in sweep.plan.runs():
+        scored(Run(sweep.run_folder(planned)), {400: 9.0}, "nearest_distance")
+    with pytest.raises(ValueError, match="of nearest_distance neither more nor less is better"):
+        write_report(sweep.folder, tmp_path / "report", "nearest_distance", 3.0)
+
+
+def test_the_commands_train_and_score_again_elsewhere(reported):
+    _, path, _ = reported
+    text = Page(path.read_text()).text
+    assert "--run_dir again/span1-seed2" in text
+    assert "&& sagan evaluate again/span1-seed2 --num 2000" in text
+
+
 def test_published_figures_only_over_fids_of_their_images(tmp_path):
     base = override(BASE, {"dataset": "celeb", "imsize": 64, "total_step": 40_000})
     sweep = made_sweep(tmp_path / "sweep", base, span=(0, 3), seed=(0,))
     for name in ("span0-seed0", "span3-seed0"):
-        scored(begun(sweep, name), {100: 70.0})
+        scored(begun(sweep, name), {100: 70.0}, samples=64_000, reference_count=202_599)
     with pytest.raises(ValueError, match="FIDs by Inception, and these scores are by random-conv"):
         write_report(sweep.folder, tmp_path / "report", published=True)
     assert not (tmp_path / "report").exists()
     for name in ("span0-seed0", "span3-seed0"):
         run = sweep.run_folder(sweep.plan.run(name)) / "records.jsonl"
         fid = run.read_text().replace("random-conv", "inception-2015-tf1").replace("16x16", "64x64")
-        run.write_text(fid.replace('"step": 100', '"step": 40000'))
+        run.write_text(fid)
+    with pytest.raises(ValueError, match="begin at step 10,000, and the last score here is of step 100"):
+        write_report(sweep.folder, tmp_path / "report", published=True)
+    for name in ("span0-seed0", "span3-seed0"):
+        run = sweep.run_folder(sweep.plan.run(name)) / "records.jsonl"
+        run.write_text(run.read_text().replace('"step": 100', '"step": 40000'))
     page, _ = write_report(sweep.folder, tmp_path / "report", published=True)
     assert "no seed, no error bar" in Page(page.read_text()).text
     plain, _ = write_report(sweep.folder, tmp_path / "plain")

@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import threading
 
 import pytest
 
 from sagan.config import Config, override, to_dict
-from sagan.experiments.status import RunStatus, Watched, describe_progress, is_held, status_table
+from sagan.experiments.status import RunStatus, Watched, describe_progress, status_table
 from sagan.experiments.sweep import find_watched
+from sagan.files import is_held
 from sagan.runs import Run
+from tests.experiments.made import made_sweep
 
 
 def make_run(folder, total=100):
@@ -72,6 +75,28 @@ def test_a_lock_file_that_a_killed_process_left_is_held_by_none(tmp_path):
     with Run(tmp_path).locked():
         assert is_held(path)
         assert is_held(path)  # looking does not let go of it
+
+
+@pytest.mark.skipif(os.name != "posix", reason="on Windows those who look exclude each other for a moment")
+def test_looking_keeps_nobody_from_beginning(tmp_path):
+    path, enough = tmp_path / "running.lock", threading.Event()
+
+    def look():
+        while not enough.is_set():
+            is_held(path)
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(50):
+            path.touch()
+            with Run(tmp_path).locked():  # is not refused
+                pass
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_the_records_say_how_far_how_good_and_how_long(tmp_path):
@@ -162,6 +187,8 @@ def test_a_folder_of_runs_stands_for_each_of_them(tmp_path):
         make_run(tmp_path / "runs" / name)
     assert [each.name for each in find_watched(tmp_path / "runs")] == ["a", "b"]
     assert [each.name for each in find_watched(tmp_path / "runs" / "a")] == ["a"]
+    made_sweep(tmp_path / "runs" / "sweep", span=(0, 1), seed=(0,))
+    assert [each.name for each in find_watched(tmp_path / "runs")] == ["a", "b", "span0-seed0", "span1-seed0"]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

@@ -65,6 +65,8 @@ if command == "evaluate":
 began = time.monotonic()
 while trouble == "slow" and not stops and time.monotonic() - began < 60:
     time.sleep(0.02)
+if trouble == "nothing":
+    sys.exit(0)
 if stops:
     time.sleep(float(os.environ.get("SAVING", "0")))
     sys.exit(128 + stops[0])
@@ -152,6 +154,21 @@ def test_a_failed_run_says_why_and_the_others_go_on(sweep, play, monkeypatch):
     states, _ = play()
     assert states == dict.fromkeys(ALL, "done")
     assert called(sweep)[-1] == "evaluate span3-seed1"
+
+
+def test_a_training_that_leaves_no_last_snapshot_has_failed(sweep, play, monkeypatch):
+    monkeypatch.setenv("TROUBLE", "train-span0-seed0:nothing")
+    assert play()[0]["span0-seed0"] == "failed"
+    assert "without its last snapshot" in sweep.failure_file(sweep.plan.runs()[0]).read_text()
+    assert "evaluate span0-seed0" not in called(sweep)
+
+
+def test_a_run_whose_records_are_damaged_fails_alone(sweep, play):
+    play(extractor=None)
+    run = sweep.plan.runs()[0]
+    Run(sweep.run_folder(run)).records_file.write_text("nonsense\n")
+    Player(sweep, "eye", None, ["false"]).play(run)
+    assert "line 1 is no record" in sweep.failure_file(run).read_text()
 
 
 def test_so_many_runs_are_played_at_a_time(sweep, play, monkeypatch):
@@ -305,14 +322,15 @@ def test_the_plan_file_holds_each_run_with_its_command(sweep):
 # ---- on a cluster
 
 
-def test_jobs_of_a_cluster_play_their_runs(sweep, program, monkeypatch):
+@pytest.fixture
+def cluster(sweep, program, monkeypatch):
+    """submitit, whose local jobs play with the program in the place of `sagan`."""
     submitit = pytest.importorskip("submitit", reason="needs the extra sagan[cluster]")
-    from sagan.experiments.cluster import Cluster, ClusterJob, submit
-
-    monkeypatch.setenv("TROUBLE", "train-span3-seed0:sentence")
     # a job is another process, which finds the program by its module
     module = (
+        "import os, pathlib",
         "import sagan.experiments.sweep as sweep",
+        f"pathlib.Path({str(sweep.folder.parent / 'job')!r}).write_text(str(os.getpid()))",
         f"sweep.PROGRAM = {tuple(program)!r}",
         "from sagan.experiments.cluster import ClusterJob",
         "class StandIn(ClusterJob): pass",
@@ -320,16 +338,36 @@ def test_jobs_of_a_cluster_play_their_runs(sweep, program, monkeypatch):
     Path(sweep.folder.parent, "stand_in.py").write_text("\n".join(module))
     monkeypatch.syspath_prepend(sweep.folder.parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(sweep.folder.parent), *filter(None, sys.path)]))
+    monkeypatch.setattr(sagan.experiments.sweep, "PROGRAM", tuple(program))  # which the module sets here too
+    monkeypatch.delitem(sys.modules, "stand_in", raising=False)
     from stand_in import StandIn
 
     monkeypatch.setattr("sagan.experiments.cluster.ClusterJob", StandIn)
+    return submitit
+
+
+def test_jobs_of_a_cluster_play_their_runs(sweep, cluster, monkeypatch):
+    from sagan.experiments.cluster import Cluster, submit
+
+    monkeypatch.setenv("TROUBLE", "train-span3-seed0:sentence")
     runs = sweep.plan.runs()[:2]
     jobs = submit(sweep, runs, "eye", Cluster("local", hours=0.1, gpus_per_run=0), 2)
     assert jobs[0].result() == "done"
-    with pytest.raises(submitit.core.utils.FailedJobError, match="there is no memory; give less"):
+    with pytest.raises(cluster.core.utils.FailedJobError, match="there is no memory; give less"):
         jobs[1].result()
-    again = ClusterJob(sweep.folder, "span0-seed0", "eye").checkpoint()
-    assert again.function == ClusterJob(sweep.folder, "span0-seed0", "eye")
+
+
+def test_a_job_whose_time_is_up_saves_and_goes_on(sweep, cluster, monkeypatch):
+    from sagan.experiments.cluster import Cluster, submit
+
+    monkeypatch.setenv("TROUBLE", "train-span0-seed0:slow")
+    (job,) = submit(sweep, sweep.plan.runs()[:1], "eye", Cluster("local", hours=0.1, gpus_per_run=0), 1)
+    until = time.monotonic() + 60
+    while not (sweep.folder / "called").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(int((sweep.folder.parent / "job").read_text()), signal.SIGUSR2)  # as SLURM does
+    assert job.result() == "done"
+    assert called(sweep) == [f"{what} span0-seed0" for what in ("train", "SIGTERM", "resume", "evaluate")]
 
 
 def test_a_cluster_without_its_extra_is_answered_in_a_sentence(sweep, monkeypatch):

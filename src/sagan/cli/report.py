@@ -27,7 +27,7 @@ class ReportFlags:
     metric: str = "frechet"
     """What arms are compared by: frechet, kernel, precision, eye_colour_agreement or another that was scored."""
     threshold: float | None = None
-    """The score to which steps and hours are counted. By default 30 for frechet; for other metrics there is none."""
+    """The score to which steps and hours are counted. By default 30 for the FID of papers, else there is none."""
     step: int | None = None
     """Compare arms at this step. By default at the last one, or, while runs are under way, at the last that most have
     reached."""
@@ -47,7 +47,7 @@ def report(arguments: Sequence[str], console: Console) -> int:
     page, findings = write_report(
         flags.sweep, out, flags.metric, flags.threshold, flags.step, published=flags.published, warn=console.warn
     )
-    for sentence in findings or ["nothing has been scored yet, so nothing can be said"]:
+    for sentence in findings:
         console.say(sentence)
     console.say(f"report: {page}")
     return 0

@@ -83,7 +83,7 @@ class StatusFlags:
     """Show how runs stand, from their files: state, step, latest score, the guard's verdict, rollbacks, time left."""
 
     places: Annotated[tuple[str, ...], Positional] = ()
-    """Folders of sweeps or runs, or with runs in them; by default runs."""
+    """Folders of sweeps or runs, or with those in them; by default runs."""
 
 
 def sweep(arguments: Sequence[str], console: Console) -> int:
@@ -95,7 +95,7 @@ def sweep(arguments: Sequence[str], console: Console) -> int:
     values = read(SweepFlags, rest, "sagan sweep", _ELSEWHERE)
     flags = fill(SweepFlags, values)
     _check_together(flags, values)
-    begun = _begin(flags, given, left_out, "preset" in values, shlex.join(["sagan", "sweep", *arguments]))
+    begun = _begin(flags, given, left_out, "preset" in values, _typed(arguments))
     _check_runs(begun.plan)
     if flags.dry_run:
         return _say_cost(begun, flags.jobs, console)
@@ -103,7 +103,7 @@ def sweep(arguments: Sequence[str], console: Console) -> int:
     begun.write()
     if flags.print_commands:
         return _print_commands(begun, extractor, console)
-    todo = [run for run in begun.plan.runs() if begun.commands(run, extractor)]
+    todo = [run for run in begun.plan.runs() if _is_left(begun, run, extractor)]
     _prepare_images(begun, todo, console)
     if flags.cluster is not None:
         return _submit(begun, todo, extractor, flags, "jobs" in values, console)
@@ -195,6 +195,24 @@ def _extractor_name(plan: Plan) -> str:
     if len(names) > 1:
         raise ValueError(f"the runs would be scored by {' and '.join(sorted(names))}, which cannot be compared")
     return names.pop()
+
+
+def _typed(arguments: Sequence[str]) -> str:
+    """What was typed, as the command that carries it out."""
+    words = [word for word in arguments if word not in ("--dry_run", "--print_commands")]
+    return shlex.join(["sagan", "sweep", *words])
+
+
+def _is_left(begun: Sweep, run: PlannedRun, extractor: str | None) -> bool:
+    """Whether there is something left to do for a run, or it is not known because its files are damaged: then it fails
+    by itself when it is played. What had failed and is done by now, has failed no longer."""
+    try:
+        left = bool(begun.commands(run, extractor))
+    except ValueError:
+        return True
+    if not left:
+        begun.failure_file(run).unlink(missing_ok=True)
+    return left
 
 
 def _configs(plan: Plan) -> list[Config]:
@@ -319,6 +337,10 @@ def _carry_out(
         return _FAILED
     if any(each.state == "cut" for each in statuses):
         console.say(f"to go on with what was cut: {again}")
+        return _FAILED
+    unscored = [run.name for run in runs if _is_left(begun, run, extractor)]
+    if unscored:
+        console.say(f"trained, but not scored to the end: {', '.join(unscored)}; to go on: {again}")
         return _FAILED
     return 0
 

@@ -60,4 +60,10 @@ def _read_condition(words: Sequence[str], settings: Mapping[str, Flag]) -> dict[
     for name, _ in pairs:
         if name not in settings:
             read(Config, [f"--{name}"], "sagan sweep")  # which says what is near
-    return {name: _values_of(name, value.split(","), settings[name])[0] for name, value in pairs}
+    found = {name: _values_of(name, value.split(","), settings[name]) for name, value in pairs}
+    for name, values in found.items():
+        if len(values) > 1:
+            raise ValueError(
+                f"--leave_out takes one value of --{name}, got {' and '.join(map(str, values))}: give it once for each"
+            )
+    return {name: values[0] for name, values in found.items()}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagan.experiments.plan import PlannedRun
+from sagan.experiments.status import STATES
 from sagan.experiments.sweep import Player, Sweep
+
+_OFTEN = 1000  # times that a job's time may be up, and it goes on
 
 
 @dataclass(frozen=True)
@@ -21,29 +25,33 @@ class Cluster:
     gpus_per_run: int = 1
 
 
-@dataclass(frozen=True)
 class ClusterJob:
-    """One run as a job. When its time is up it is queued again, and goes on from where it was saved."""
+    """One run as a job. When its time is up, what it is at saves and ends, and the job is queued again to go on."""
 
-    folder: Path
-    name: str
-    extractor: str | None
+    def __init__(self, folder: Path, name: str, extractor: str | None):
+        self.folder, self.name, self.extractor = folder, name, extractor
+        self._player: Player | None = None
 
     def __call__(self) -> str:
-        """Gives how the run stands afterwards. Raises RuntimeError with the reason where it failed."""
+        """Gives how the run stands afterwards, done. Raises RuntimeError with the reason where it is not."""
         sweep = Sweep.open(self.folder)
         run = sweep.plan.run(self.name)
-        Player(sweep, self.extractor).play(run)
+        # the signal that the time is up reaches every process of a job; this one passes on that it is time to save
+        self._player = Player(sweep, self.extractor, deaf_to=[signal.SIGUSR1, signal.SIGUSR2])
+        self._player.play(run)
         status = sweep.watch(run).look()
-        if status.state == "failed":
-            raise RuntimeError(f"{self.name} failed: {status.reason}")
+        if status.state != "done":
+            raise RuntimeError(f"{self.name} {STATES[status.state]}" + (f": {status.reason}" if status.reason else ""))
         return status.state
 
     def checkpoint(self) -> Any:
-        """What submitit queues when the time is up: the same again."""
+        """What submitit queues when the time is up, in the handler of its signal: the same again."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(self)
+        if self._player is not None:
+            self._player.interrupt(signal.SIGTERM)
+            self._player.wait()
+        return submitit.helpers.DelayedSubmission(type(self)(self.folder, self.name, self.extractor))
 
 
 def submit(
@@ -57,8 +65,9 @@ def submit(
         import submitit
     except ModuleNotFoundError as error:
         raise ValueError("--cluster needs an extra: pip install 'sagan[cluster]'") from error
+    often = {f"{cluster.kind}_max_num_timeout": _OFTEN}
     try:
-        executor = submitit.AutoExecutor(folder=sweep.folder / "cluster", cluster=cluster.kind)
+        executor = submitit.AutoExecutor(folder=sweep.folder / "cluster", cluster=cluster.kind, **often)
     except RuntimeError as error:
         raise ValueError(f"--cluster {cluster.kind} cannot be used here: {error}") from error
     settings: dict[str, Any] = {

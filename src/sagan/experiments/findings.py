@@ -10,6 +10,7 @@ from typing import Any
 from sagan.experiments.results import BETTER, Arm, Group, Results, comparison_step
 from sagan.experiments.statistics import (
     LEVEL,
+    MOST_RESAMPLED,
     Comparison,
     Interval,
     bootstrap_interval,
@@ -32,6 +33,10 @@ class Compared:
     comparisons: list[Comparison]
     planned: list[set[int]]
     """The seeds of which an arm and the baseline should both have a run."""
+    failed: list[set[int]]
+    """Those of them of which a run failed."""
+    rolled_back: list[set[int]]
+    """Those of which the guard took a run back, which then went on with other z and images."""
 
     def pairs(self) -> list[list[float]]:
         """The differences of each arm, one for each of its paired seeds."""
@@ -52,7 +57,11 @@ def compare_arms(results: Results, group: Group, metric: str, step: int | None =
     scores = [group.at(results, arm, at) for arm in arms]
     own = {run.seed for run in results.of(results.baseline)}
     planned = [own & {run.seed for run in results.of(arm)} for arm in arms]
-    return Compared(metric, at, results.baseline, base, arms, scores, compare(scores, base), planned)
+    both = [results.of(results.baseline) + results.of(arm) for arm in arms]
+    failed = [{run.seed for run in runs if run.state == "failed"} for runs in both]
+    rolled_back = [{run.seed for run in runs if run.rollbacks} for runs in both]
+    comparisons = compare(scores, base)
+    return Compared(metric, at, results.baseline, base, arms, scores, comparisons, planned, failed, rolled_back)
 
 
 # ---- sentences
@@ -60,19 +69,22 @@ def compare_arms(results: Results, group: Group, metric: str, step: int | None =
 
 def findings(compared: Compared) -> list[str]:
     """A sentence for each arm but the baseline."""
-    every = zip(compared.arms, compared.comparisons, compared.planned, strict=True)
-    return [_finding(compared, arm.label, found, planned) for arm, found, planned in every]
+    return [_finding(compared, number) for number in range(len(compared.arms))]
 
 
-def _finding(compared: Compared, ours: str, found: Comparison, planned: set[int]) -> str:
-    base = compared.baseline.label
+def _finding(compared: Compared, number_of_arm: int) -> str:
+    ours, base = compared.arms[number_of_arm].label, compared.baseline.label
+    found = compared.comparisons[number_of_arm]
     if found.difference is None:
         return f"{ours} cannot be compared with {base}: no seed has a score of both at {compared.step:,} steps"
-    lacking = sorted(planned - set(found.seeds))
-    without = f"; without {_counted(lacking)}, where a score is missing" if lacking else ""
-    where = f"at {compared.step:,} steps ({counted(len(found.seeds), 'paired seed')}{without})"
+    where = f"at {compared.step:,} steps ({counted(len(found.seeds), 'paired seed')}{_beside(compared, number_of_arm)})"
     if found.interval is None:
         difference = number(found.difference, abs(found.difference))
+        if len(found.seeds) > 1:
+            return (
+                f"nothing shown about {ours} and {base}: all pairs differ by the same {difference}, which gives no "
+                f"measure of chance, {where}"
+            )
         return f"one pair of runs shows nothing about {ours} and {base}: their difference is {difference} {where}"
     if not found.shown:
         figures = _with_interval(found.difference, found.interval)
@@ -81,6 +93,19 @@ def _finding(compared: Compared, ours: str, found: Comparison, planned: set[int]
     better = BETTER.get(compared.metric)
     word = way if better is None else "better" if way == better else "worse"
     return f"{ours} is {word} than {base} by {_with_interval(*_upright(found.difference, found.interval))} {where}"
+
+
+def _beside(compared: Compared, number_of_arm: int) -> str:
+    """What must be said of the pairs: which are not there and why, and which share less than they should."""
+    there, failed = set(compared.comparisons[number_of_arm].seeds), compared.failed[number_of_arm]
+    lacking = compared.planned[number_of_arm] - there
+    back = compared.rolled_back[number_of_arm] & there
+    parts = [
+        (sorted(lacking & failed), "without {}, where a run failed"),
+        (sorted(lacking - failed), "without {}, where a score is missing"),
+        (sorted(back), "in {} the guard took a run back, which went on with other z and images"),
+    ]
+    return "".join("; " + words.format(_counted(seeds)) for seeds, words in parts if seeds)
 
 
 def _upright(difference: float, interval: Interval) -> tuple[float, Interval]:
@@ -102,8 +127,8 @@ def describe_method(compared: Compared, asked: bool) -> str:
     sentences = [
         f"Step {compared.step:,} was {why}; whoever looks at other steps, metrics or tables too looks more often, "
         "which nothing here corrects.",
-        "Runs of one seed are a pair: they share their first weights, z and the order of images. A difference is an "
-        f"arm's score less that of {compared.baseline.label} with the same seed, averaged over the pairs.",
+        f"{_about_pairs(compared)} A difference is an arm's score less that of {compared.baseline.label} with the same "
+        "seed, averaged over the pairs.",
         *(_ABOUT[method] for method in sorted(methods)),
     ]
     if few > 1 and len(compared.arms) > 1:
@@ -120,7 +145,26 @@ def describe_method(compared: Compared, asked: bool) -> str:
             "A test that assumes no more than symmetry, by flipping the signs of the differences, could show nothing "
             f"with {pairs}: its p, adjusted for {arms} by Holm, is {best:.2g} or more."
         )
-    return " ".join([*sentences, _ABOUT_NOTHING, *([_ABOUT_SPREAD] if few else [])])
+    return " ".join([*sentences, _ABOUT_NOTHING, *([_ABOUT_SPREAD] if 0 < few <= MOST_RESAMPLED else [])])
+
+
+def _about_pairs(compared: Compared) -> str:
+    """What runs of one seed have in common, which depends on what else is varied."""
+    varied = {name for arm in compared.arms for name, _ in arm.settings}
+    if varied <= ALIKE:
+        return "Runs of one seed are a pair: they share their first weights, z and the order of images."
+    others = ", ".join(sorted(varied - ALIKE))
+    return (
+        f"Runs of one seed are taken as a pair, though they need not share their first weights, z and order of images "
+        f"where {others} differ{'s' if len(varied - ALIKE) == 1 else ''}."
+    )
+
+
+ALIKE = frozenset(
+    ("span", "g_span", "d_span", "masking", "adv_loss", "lambda_gp", "r1", "r2", "penalty_every", "lecam", "augment",
+     "g_lr", "d_lr", "beta1", "beta2", "lr_decay", "lr_schedule", "max_grad_norm", "ema_halflife", "total_step")
+)  # fmt: skip
+"""Settings that may differ between runs of one seed without a change of first weights, z or order of images."""
 
 
 _ABOUT = {

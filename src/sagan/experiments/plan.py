@@ -123,13 +123,14 @@ def extend(old: Plan, new: Plan, folder: Path) -> Plan:
 
 def train_words(config: Config, named: Container[str] = ()) -> list[str]:
     """The words after ``sagan`` that repeat a run wherever they are typed: the preset that is nearest, the settings in
-    which the run differs from it, and those ``named`` in any case."""
+    which the run differs from it, and those ``named`` in any case, but for what has no effect."""
     unlike = {name: differences(preset, config) for name, preset in PRESETS.items()}
     nearest = min(unlike, key=lambda name: len(unlike[name]))
     words = ["train", "--preset", nearest]
+    without_effect = set() if config.data.dataset else {"image_path"}
+    without_effect |= set() if config.run.eval_every else {"eval_num", "extractor"}
     for name, value in settings(config).items():
-        meant = name != "image_path" or config.data.dataset is not None
-        if meant and (name in unlike[nearest] or name in named):
+        if name not in without_effect and (name in unlike[nearest] or name in named):
             words += [f"--{name}", *spell(value)]
     return words
 

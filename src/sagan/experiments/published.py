@@ -8,11 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from sagan.config import DataConfig
 from sagan.evaluation.card import Card
+from sagan.training.start import PUBLISHED_CROPS
 
 Dataset = Literal["celeb", "lsun"]
 
 SAMPLES = 64_000
+LEAST_SAMPLES = 50_000  # from there on, as papers have it, the number of samples moves a FID by less than a tenth
+IMAGES = {"celeb": 202_599, "lsun": 126_227}  # in their reference, which is all that they trained on
 SPANS = (0, 1, 2, 3, 4)
 
 
@@ -101,11 +105,11 @@ def caveats(dataset: Dataset) -> list[str]:
     return [*_CAVEATS, *_OF_DATASET[dataset]]
 
 
-def comparable_dataset(card: Card, metric: str, dataset: str | None) -> Dataset:
-    """The published data set whose curves may be drawn over scores of this card.
+def comparable_dataset(card: Card, metric: str, data: DataConfig) -> Dataset:
+    """The published data set whose curves may be drawn over scores of this card, of runs on such images.
 
     Raises ValueError, with the reason, where none may: another metric or extractor than the FID of papers, another
-    size, or other images.
+    size, other images or another crop, another reference than all of the images, or too few samples.
     """
     if metric != "frechet":
         raise ValueError(f"the published figures are FIDs: they cannot be laid over the metric {metric!r}")
@@ -116,11 +120,24 @@ def comparable_dataset(card: Card, metric: str, dataset: str | None) -> Dataset:
         )
     if card.image_size != "64x64":
         raise ValueError(f"the published figures are of images of 64x64, and these scores are of {card.image_size}")
-    if dataset == "celeb":
-        return "celeb"
-    if dataset == "lsun":
-        return "lsun"
-    raise ValueError(
-        "the published figures are of CelebA and of LSUN church, and this sweep was trained on neither "
-        "(--dataset celeb, --dataset lsun)"
-    )
+    if data.dataset is None:
+        raise ValueError(
+            "the published figures are of CelebA and of LSUN church, and this sweep was trained on neither "
+            "(--dataset celeb, --dataset lsun)"
+        )
+    if data.crop not in ("auto", PUBLISHED_CROPS[data.dataset]) or data.filter != "bilinear":
+        raise ValueError(
+            f"the published figures are of images with crop {PUBLISHED_CROPS[data.dataset]} and filter bilinear, and "
+            f"these have crop {data.crop} and filter {data.filter}"
+        )
+    if card.reference_count != IMAGES[data.dataset]:
+        raise ValueError(
+            f"the published figures are against all {IMAGES[data.dataset]:,} images of {data.dataset}, and these "
+            f"scores against {card.reference_count:,}"
+        )
+    if card.samples < LEAST_SAMPLES:
+        raise ValueError(
+            f"the published figures are of {SAMPLES:,} samples, and these scores of {card.samples:,}: fewer make a "
+            f"larger FID; give `sagan evaluate RUN --num {LEAST_SAMPLES}` or more first"
+        )
+    return data.dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from sagan.experiments.findings import (
     csv_rows,
     describe_method,
     findings,
+    number,
     table_rows,
 )
 from sagan.experiments.plots import (
@@ -36,18 +38,19 @@ from sagan.experiments.results import (
     Group,
     Results,
     RunResult,
+    comparison_step,
     events,
     missing,
     read_results,
     shared_groups,
 )
-from sagan.experiments.statistics import censored_median, first_reached, mean
+from sagan.experiments.statistics import censored_median, first_reached, mean, spread
 from sagan.files import write_whole
 from sagan.images import save_png
 from sagan.models.build import describe_attention
 
 THRESHOLDS = {"frechet": 30.0}
-"""Scores of interest, by metric, where none is given."""
+"""Scores of interest by the Inception of papers, by metric, where none is given."""
 
 _STRIP = 2  # rows of a grid of samples that are shown
 
@@ -91,11 +94,15 @@ def write_report(
     ValueError where scores cannot be compared, and where nothing was scored at ``step``.
     """
     results = read_results(sweep)
-    report = Report(results, out, metric, THRESHOLDS.get(metric) if threshold is None else threshold, step)
+    report = Report(results, out, metric, threshold, step)
     report.groups = shared_groups(results, metric, lambda sentence: _note(sentence, report, warn))
     _check(report, published)
+    if threshold is None and report.groups and report.groups[0].card.extractor.startswith("inception-2015"):
+        report.threshold = THRESHOLDS.get(metric)
     out.mkdir(parents=True, exist_ok=True)
+    _clear(out)
     sections = [*_scores(report), *_samples(report), *_events(report), *_attention(report), *_origin(report)]
+    report.findings = report.findings or [_nothing_compared(report)]
     blocks = [*_summary(report), *sections]
     title = f"Sweep {sweep.resolve().name}"
     page = out / "report.html"
@@ -111,6 +118,12 @@ def _note(sentence: str, report: Report, warn: Warn) -> None:
 
 def _check(report: Report, published: bool) -> None:
     """Raises now what would otherwise be found out when half is written."""
+    if report.threshold is not None and BETTER.get(report.metric) is None:
+        raise ValueError(f"of {report.metric} neither more nor less is better, so it has no --threshold to come to")
+    if report.threshold is not None and not math.isfinite(report.threshold):
+        raise ValueError(f"threshold must be a number, got {report.threshold}")
+    if report.step is not None and not report.groups:
+        raise ValueError(f"no run was scored, so none at step {report.step}")
     if report.groups and report.step is not None and report.step not in report.groups[0].steps():
         steps = ", ".join(map(str, report.groups[0].steps()))
         raise ValueError(f"no run was scored at step {report.step}, only at {steps}")
@@ -118,9 +131,11 @@ def _check(report: Report, published: bool) -> None:
         return
     if not report.groups:
         raise ValueError("no run has been scored: there is no axis to lay the published figures on")
-    dataset = report.results.runs[0].config.data.dataset
-    found = comparable_dataset(report.groups[0].card, report.metric, dataset)
+    found = comparable_dataset(report.groups[0].card, report.metric, report.results.runs[0].config.data)
     report.published, report.caveats = published_curves(found), caveats(found)
+    first, last = min(curve.points[0].step for curve in report.published), max(report.groups[0].steps())
+    if last < first:
+        raise ValueError(f"the published figures begin at step {first:,}, and the last score here is of step {last:,}")
 
 
 def _write(path: Path, text: str) -> None:
@@ -133,7 +148,32 @@ def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     _write(path, text.getvalue())
 
 
+def _clear(out: Path) -> None:
+    """Removes what an earlier report left there: this one may have fewer parts."""
+    parts = ("scores*", "comparison*", "threshold*", "samples-seed*", "events.csv", "report.html", "report.md")
+    for path in [path for part in parts for path in out.glob(part)]:
+        path.unlink()
+
+
 # ---- what it comes to
+
+
+def _nothing_compared(report: Report) -> str:
+    """What is to be said where no arms are compared."""
+    if not report.groups:
+        return "Nothing has been scored yet, so nothing can be said."
+    group, arm = report.groups[0], report.results.baseline
+    step = comparison_step(report.results, group) if report.step is None else report.step
+    values = list(group.at(report.results, arm, step).values())
+    if not values:
+        return f"There is one arm, {arm.label}, and no score of it at {step:,} steps."
+    deviation = spread(values)
+    scale = deviation or abs(mean(values)) / 10
+    around = "" if deviation is None else f" ± {number(deviation, scale)} over {counted(len(values), 'seed')}"
+    return (
+        f"There is one arm, {arm.label}, so nothing is compared; its {group.label} at {step:,} steps is "
+        f"{number(mean(values), scale)}{around}."
+    )
 
 
 def _summary(report: Report) -> list[Block]:
@@ -148,7 +188,7 @@ def _summary(report: Report) -> list[Block]:
             f"{counted(len(results.runs), 'run')}, {done} of them trained to the last step. "
             f"Arms: {arms}; of each, runs with the seeds {seeds}. {sign}".strip()
         ),
-        Items(report.findings or ["Nothing has been scored yet, so nothing can be said."]),
+        Items(report.findings),
     ]
     lacking = missing(results, report.groups) + report.left_out
     if lacking:
@@ -165,17 +205,20 @@ def _scores(report: Report) -> list[Block]:
         return []
     _write_csv(report.folder / "scores.csv", _score_rows(report))
     blocks: list[Block] = []
-    for number, group in enumerate(report.groups):
-        blocks += _comparison(report, group, number)
+    for place, group in enumerate(report.groups):
+        blocks += _comparison(report, group, place)
     return [*blocks, *_curves(report), *_times(report)]
 
 
 def _score_rows(report: Report) -> Iterable[Sequence[object]]:
-    yield "metric", "samples", "run", "arm", "seed", "step", "training_seconds", "value", "spread", "error"
+    card = ("metric", "label", "extractor", "samples", "reference")
+    yield (*card, "run", "arm", "seed", "step", "training_seconds", "value", "spread", "error")
     for group in report.groups:
         for run in report.results.runs:
             for score in group.scores.get(run.name, []):
-                yield report.metric, score.card.samples, *_score_row(run, score)
+                made = score.card
+                kind = (report.metric, group.label, made.extractor, made.samples, made.reference)
+                yield (*kind, *_score_row(run, score))
 
 
 def _score_row(run: RunResult, score: Scored) -> Sequence[object]:
@@ -189,7 +232,7 @@ def _comparison(report: Report, group: Group, place: int) -> list[Block]:
     """The arms at one step: a sentence for each, a table and a figure."""
     asked = report.step in group.steps()
     compared = compare_arms(report.results, group, report.metric, report.step if asked else None)
-    of = "" if place == 0 else f", by {group.card.samples:,} samples"
+    of = f", by {group.label} of {group.card.samples:,} samples" if len(report.groups) > 1 else ""
     report.findings += [sentence + of for sentence in findings(compared)]
     name = "comparison" if place == 0 else f"comparison-{place + 1}"
     _write_csv(report.folder / f"{name}.csv", csv_rows(compared))
@@ -397,15 +440,20 @@ def _common_grid(runs: Sequence[RunResult]) -> int | None:
 
 
 def _events(report: Report) -> list[Block]:
-    found = [event for run in report.results.runs for event in events(run)]
-    watched = [run for run in report.results.runs if run.run and run.config.run.guard != "off"]
+    runs = [run for run in report.results.runs if run.run]
+    found = [event for run in runs for event in events(run)]
     blocks: list[Block] = [Heading("Collapse, and what the guard saw")]
-    unwatched = [run.name for run in report.results.runs if run.run and run not in watched]
+    failed = [f"{run.name} failed: {run.reason}" for run in report.results.runs if run.state == "failed"]
+    if failed:
+        blocks.append(Items(failed))
+    unwatched = [run.name for run in runs if not run.looks]
     if unwatched:
-        blocks.append(Paragraph(f"Not watched: {', '.join(unwatched)}."))
+        blocks.append(Paragraph(f"Never looked at: {', '.join(unwatched)}."))
     if not found:
-        text = "The guard found nothing wrong with any run." if watched else "No run was watched."
-        return [*blocks, Paragraph(text)]
+        looks = sum(run.looks for run in runs)
+        watched = counted(len(runs) - len(unwatched), "run")
+        text = f"The guard looked {counted(looks, 'time')} at {watched} and found nothing wrong."
+        return [*blocks, Paragraph(text)] if looks else blocks
     rows = [["run", "steps", "verdict", "reason", "what was done"]]
     for event in found:
         steps = f"{event.first:,}" if event.first == event.last else f"{event.first:,} to {event.last:,}"

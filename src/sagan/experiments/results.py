@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from sagan.config import Config, from_dict, settings
+from sagan.config import Config, from_dict, override, settings
 from sagan.evaluation.card import Card, differences, refuse_unlike
 from sagan.evaluation.evaluate.records import Scored, like_groups, read_scores
 from sagan.evaluation.evaluate.snapshots import FIXED
 from sagan.experiments.plan import PlannedRun, spell, train_words
 from sagan.experiments.status import State
-from sagan.experiments.sweep import Sweep
+from sagan.experiments.sweep import Sweep, evaluate_words
 from sagan.runs import Run
 from sagan.training.state import describe_remedy
 
@@ -51,6 +51,7 @@ class RunResult:
     name: str
     arm: Arm
     command: str
+    """What trains and scores it again, into another folder."""
     config: Config
     run: Run | None
     state: State
@@ -65,6 +66,16 @@ class RunResult:
     def records(self) -> list[dict[str, Any]]:
         """The run's records; none where it has not begun."""
         return self.run.records() if self.run else []
+
+    @property
+    def rollbacks(self) -> int:
+        """How often the guard took the run back."""
+        return sum(record.get("kind") == "rollback" for record in self.records)
+
+    @property
+    def looks(self) -> int:
+        """How often the guard looked at the run."""
+        return sum(record.get("kind") == "guard" for record in self.records)
 
     @property
     def step(self) -> int:
@@ -177,7 +188,9 @@ def read_results(folder: Path) -> Results:
 def _run_result(sweep: Sweep, planned: PlannedRun, varied: list[str]) -> RunResult:
     config = sweep.config(planned)
     arm = Arm(tuple((axis, planned.overrides[axis]) for axis in varied))
-    command = shlex.join(["sagan", *train_words(config, planned.overrides)])
+    again = Path("again") / planned.name
+    words = train_words(override(config, {"run_dir": str(again)}), planned.overrides), evaluate_words(config, again)
+    command = " && ".join(shlex.join(["sagan", *each]) for each in words)
     state = sweep.watch(planned).look()
     run = Run(sweep.run_folder(planned))
     if not run.config_file.is_file():

@@ -29,6 +29,7 @@ LEVEL = 0.95
 MOST_FLIPPED = 16  # values whose 2^n signs are all tried; more are drawn at random
 MOST_RESAMPLED = 6  # values whose n^n resamples are all made; more are drawn at random
 DRAWS = 10_000
+_ROUNDING = 1e-9  # of a value: what differs less differs by rounding
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 class Comparison:
     """An arm less the baseline, over the seeds that both have.
 
-    ``interval`` is one of several that are right all together; None below two seeds. ``p`` is `sign_flip_p` adjusted by
+    ``interval`` is one of several that are right all together; None below two seeds, and where all pairs differ alike.
+    ``p`` is `sign_flip_p` adjusted by
     `holm`, and ``smallest_p`` what it could be at the least; both None without a seed.
     """
 
@@ -244,7 +246,8 @@ def compare(
 def _comparison(seeds: list[int], differences: list[float], p: float, arms: int, level: float) -> Comparison:
     if not seeds:
         return Comparison((), None, None, None, None)
-    interval = sign_flip_interval(differences, level) or t_interval(differences, level)
+    alike = np.ptp(differences) <= _ROUNDING * np.abs(differences).max()  # which says nothing of how much they vary
+    interval = None if alike else sign_flip_interval(differences, level) or t_interval(differences, level)
     smallest = min(1.0, arms * smallest_sign_flip_p(len(seeds)))
     return Comparison(tuple(seeds), mean(differences), interval, p, min(smallest, p))
 

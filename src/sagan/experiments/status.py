@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sagan.console import duration
-from sagan.files import lock
+from sagan.files import is_held
 from sagan.runs import Run
 
 State = Literal["waiting", "running", "scoring", "done", "failed", "cut"]
@@ -163,15 +163,6 @@ class Watched:
             return None
         (first, began), (last, now) = self.marks[0], self.marks[-1]
         return (now - began) / (last - first) if last > first else now / max(last, 1)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the lock file at a path; a file that a killed process left behind is held by none."""
-    try:
-        with path.open("rb+") as file:  # taken for a moment where it is free; a lock that is held is not disturbed
-            return not lock(file)
-    except (FileNotFoundError, PermissionError):
-        return False
 
 
 # ---- words

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from types import FrameType
 from sagan.config import Config
 from sagan.console import heeding
 from sagan.experiments.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
-from sagan.experiments.status import RunStatus, State, Watched, is_held
-from sagan.files import alone, write_whole
+from sagan.experiments.status import RunStatus, State, Watched
+from sagan.files import alone, is_held, write_whole
 from sagan.runs import Run
 
 Show = Callable[[Sequence[RunStatus]], object]
@@ -107,11 +107,12 @@ class Sweep:
             begun = (folder / "config.json").is_file()
             left.append(("running", ["resume", str(folder)] if begun else train_words(config, run.overrides)))
         if extractor is not None and not (trained and self.is_scored(run, extractor)):
-            left.append(("scoring", _evaluate_words(config, folder)))
+            left.append(("scoring", evaluate_words(config, folder)))
         return left
 
 
-def _evaluate_words(config: Config, folder: Path) -> list[str]:
+def evaluate_words(config: Config, folder: Path) -> list[str]:
+    """The words after ``sagan`` that score a run as its sweep does."""
     settings = config.run
     chosen = ["--extractor", settings.extractor] if settings.extractor is not None else []
     where = ["--device", settings.device, "--prepared", config.data.prepared]
@@ -122,7 +123,7 @@ class Player:
     """Plays runs of a sweep: the commands of each one after another, as processes, from where the run stands.
 
     ``threads``: processor threads for each, unless the environment says another number. ``program``: what to call
-    instead of this package's command.
+    instead of this package's command. ``deaf_to``: signals that reach the processes too, and shall not.
     """
 
     def __init__(
@@ -131,14 +132,16 @@ class Player:
         extractor: str | None,
         threads: int | None = None,
         program: Sequence[str] | None = None,
+        deaf_to: Collection[signal.Signals] = (),
     ):
         self.sweep, self.extractor, self.program = sweep, extractor, program or PROGRAM
         number = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         self.environment = number | dict(os.environ)
+        self.deaf_to = deaf_to
         self.stopping = False
         self.playing: dict[str, State] = {}  # by the names of runs
         self._processes: set[subprocess.Popen[bytes]] = set()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a signal's handler may interrupt the thread that is starting a process
 
     def play(self, run: PlannedRun) -> None:
         """Trains a run to its last step and scores it. What goes wrong is written into its failure file; a run that
@@ -155,9 +158,11 @@ class Player:
                 status = self._call(words, log)
                 if status and (self.stopping or status in _INTERRUPTED):
                     return
-                if status:
+                if status or (state == "running" and not self.sweep.watch(run).is_trained()):
                     _write_sentence(failure, _last_words(log, said, status))
                     return
+        except (ValueError, OSError) as error:  # of this run's files; the others go on
+            _write_sentence(failure, str(error))
         finally:
             self.playing.pop(run.name, None)
 
@@ -168,25 +173,45 @@ class Player:
             for process in self._processes:
                 process.send_signal(number)
 
+    def wait(self) -> None:
+        """Returns when every process has ended; may be called where `play` is interrupted by a signal (POSIX)."""
+        for process in list(self._processes):
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # which leaves it to be waited for
+
     def _call(self, words: Sequence[str], log: Path) -> int:
         """The exit status of a command, whose output is added to a log; a signal's, where it is too late to begin."""
         with log.open("ab") as file:
             with self._starting:
                 if self.stopping:
                     return -signal.SIGINT
-                process = subprocess.Popen(
-                    [*self.program, *words],
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    env=self.environment,
-                    start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
-                )
+                with _blocked(self.deaf_to):
+                    process = subprocess.Popen(
+                        [*self.program, *words],
+                        stdin=subprocess.DEVNULL,
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                        env=self.environment,
+                        start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+                    )
                 self._processes.add(process)
             status = process.wait()
         with self._starting:
             self._processes.discard(process)
         return status
+
+
+@contextlib.contextmanager
+def _blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Processes that are started within are never reached by these signals."""
+    if not signals:
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _write_sentence(path: Path, sentence: str) -> None:
@@ -201,7 +226,8 @@ def _last_words(log: Path, start: int, status: int) -> str:
         )
     lines = [line for line in log.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (errors or lines or [f"it ended with status {status} and said nothing"])[-1].strip()
+    said = (errors or lines or [f"it ended with status {status} and said nothing"])[-1].strip()
+    return said if status else f"it ended as if all were well, without its last snapshot; the last it said: {said}"
 
 
 def carry_out(player: Player, runs: Sequence[PlannedRun], jobs: int, show: Show) -> int | None:
@@ -253,7 +279,7 @@ def _signals() -> Iterator[list[int]]:
 
 
 def find_watched(place: Path) -> list[Watched]:
-    """The runs that a person means by a sweep's folder, a run's, or a folder with runs in it.
+    """The runs that a person means by a sweep's folder, a run's, or a folder with those in it.
 
     Raises ValueError where there is none.
     """
@@ -262,11 +288,11 @@ def find_watched(place: Path) -> list[Watched]:
         return [sweep.watch(run) for run in sweep.plan.runs()]
     if (place / "config.json").is_file():
         return [_watch_run(place)]
-    found = sorted(path.parent for path in place.glob("*/config.json"))
-    if not found:
+    within = sorted(path.parent for name in ("config.json", "plan.json") for path in place.glob(f"*/{name}"))
+    if not within:
         what = "holds no run and no sweep" if place.is_dir() else "does not exist"
-        raise ValueError(f"{place} {what}: give the folder of a sweep or of a run, or one with runs in it")
-    return [_watch_run(folder) for folder in found]
+        raise ValueError(f"{place} {what}: give the folder of a sweep or of a run, or one with those in it")
+    return [watched for folder in within for watched in find_watched(folder)]
 
 
 def _watch_run(folder: Path) -> Watched:

@@ -23,7 +23,7 @@ from sagan.training.loop import OnSnapshot, Outcome, refuse_other_settings, trai
 
 FACES = 10_000
 
-_PUBLISHED_CROPS = {"celeb": "160", "lsun": "squash"}
+PUBLISHED_CROPS = {"celeb": "160", "lsun": "squash"}
 
 
 def start_run(config: Config, console: Console, on_snapshot: OnSnapshot | None = None) -> int:
@@ -87,7 +87,7 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
 def prepared_store(data: DataConfig, size: int, console: Console) -> Store:
     """The images of a data set, decoded now or earlier, at one size. Says what they are and what was left out."""
     source = choose_source(data, size)
-    crop = _PUBLISHED_CROPS.get(data.dataset or "", "square") if data.crop == "auto" else data.crop
+    crop = PUBLISHED_CROPS.get(data.dataset or "", "square") if data.crop == "auto" else data.crop
     recipe, root = Recipe(size, crop, data.filter), Path(data.prepared)
     try:
         with console.progress("preparing images") as progress:
