@@ -30,5 +30,6 @@ def test_the_paper_preset_is_the_setting_of_its_code():
         2,
     )
     assert (config.game.g_lr, config.game.d_lr, config.game.batch_size) == (1e-4, 4e-4, 256)
+    assert (config.game.beta1, config.game.beta2) == (0.0, 0.999)  # which is what its code leaves as it is
     for network in ("generator", "discriminator"):
         assert list(attention_patterns(config.model, network)) == [32]

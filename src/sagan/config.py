@@ -155,7 +155,8 @@ class GameConfig:
     r2: float | Literal["auto"] = 0.0
     """Weight of R2, the same at generated images."""
     penalty_every: int = 1
-    """Gradient penalties are taken in every so-manieth discriminator step, and weigh as many times more."""
+    """Gradient penalties are taken in every so-manieth discriminator step, and weigh as many times more there.
+    Adam with beta2 0.9 forgets in ten steps: with more than 4 here take --beta2 0.99, or they weigh more in all."""
     lecam: float = 0.0
     """Weight of the LeCam penalty, which holds logits near the past ones; for little data, around 0.1 to 0.3."""
     augment: tuple[Literal["color", "translation", "cutout", "flip"], ...] = ()
@@ -250,8 +251,8 @@ class RunConfig:
     By default inception where its weights are found, else efficientnet-lite0."""
     guard: Literal["off", "watch", "recover"] = "watch"
     """What is done about collapse. watch: it is said and recorded; recover: the run also goes back to its last healthy
-    state and on from there, with other z and images and lower rates. A loss that is no number ends a run that may not
-    go back."""
+    state and on from there, with other z and images, lower rates (of the discriminator alone where it won) and, where
+    there are gradient penalties, stronger ones. A loss that is no number ends a run that may not go back."""
     guard_every: int = 50
     """Steps between the guard's looks."""
     max_rollbacks: int = 3

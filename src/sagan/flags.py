@@ -285,7 +285,7 @@ def _metavar(hint: Any) -> str:
         choices = [str(choice) for choice in get_args(hint)]
         return choices[0] if len(choices) == 1 else f"{{{','.join(choices)}}}"
     if get_origin(hint) is tuple:
-        return "INT ..."
+        return f"{_metavar(get_args(hint)[0])} ..."
     return {int: "INT", float: "FLOAT", bool: "{true,false}", Path: "PATH"}.get(hint, "TEXT")
 
 

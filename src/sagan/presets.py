@@ -8,8 +8,9 @@
 ``published``   the old program's settings, no average of the weights included.
                 `sagan train --preset published --dataset celeb --span 3`. 100,000 steps of batch 64 at 64x64: about 55
                 hours on two CPU cores; a GPU is meant.
-``paper``       the residual networks and the settings of the paper's own code at 128x128, with its batch of 256 on one
-                GPU. `sagan train --preset paper --data imagenet --num_classes auto`. 1,000,000 steps.
+``paper``       the residual networks and the settings of the paper's own code at 128x128, beta2 of 0.999 included
+                (the paper's text says 0.9), with its batch of 256 on one GPU, where batch norm sees all of it and not
+                four parts. `sagan train --preset paper --data imagenet --num_classes auto`. 1,000,000 steps.
 ``quick``       drawn faces at 32x32 with small networks, for a first look: `sagan train --preset quick`.
                 A few minutes on two CPU cores; faces with eyes, hair and mouth, not yet good ones.
 """
@@ -29,7 +30,7 @@ PRESETS = {
     "published": Config(model=ModelConfig(norm_axis="input"), game=GameConfig(ema_halflife=0)),
     "paper": Config(
         model=ModelConfig(network="resnet", imsize=128, pool=2),
-        game=GameConfig(batch_size=256, ema_halflife=0),
+        game=GameConfig(batch_size=256, beta2=0.999, ema_halflife=0),
         run=RunConfig(total_step=1_000_000),
     ),
     "quick": Config(

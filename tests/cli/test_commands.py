@@ -402,12 +402,34 @@ def test_a_dry_run_says_what_a_run_would_cost_and_makes_nothing(home, capsys):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lambda_gp", 3), ("penalty_every", 4), ("max_rollbacks", 1), ("eval_num", 100), ("norm_axis", "input")],
+    [
+        ("lambda_gp", 3),
+        ("penalty_every", 4),
+        ("max_rollbacks", 1),
+        ("eval_num", 100),
+        ("extractor", "random-conv"),
+        ("masking", "before"),
+        ("span", 3),
+        ("norm_axis", "input"),
+    ],
 )
-def test_a_flag_without_effect_is_said_to_have_none(home, capsys, name, value):
-    changes = {"norm_axis": {"network": "resnet"}, "max_rollbacks": {"guard": "watch"}}.get(name, {})
+def test_a_flag_without_effect_is_said_to_have_none(home, capsys, monkeypatch, name, value):
+    monkeypatch.setattr("sagan.cli._say_cost", lambda config, console: 0)
+    changes = {
+        "norm_axis": {"network": "resnet"},
+        "max_rollbacks": {"guard": "watch"},
+        "masking": {"span": 0},
+        "span": {"g_span": 1, "d_span": 2},
+    }.get(name, {})
     assert main(tiny(dry_run=True, data="photos.npy", **{name: value}, **changes)) == 0
     assert f"warning: --{name} changes nothing" in capsys.readouterr().err
+
+
+def test_a_flag_with_effect_is_not_said_to_have_none(home, capsys, monkeypatch):
+    monkeypatch.setattr("sagan.cli._say_cost", lambda config, console: 0)
+    flags = {"masking": "before", "span": 0, "d_span": 1, "r1": 0.1, "penalty_every": 4, "guard": "recover"}
+    assert main(tiny(dry_run=True, data="photos.npy", max_rollbacks=1, **flags)) == 0
+    assert "changes nothing" not in capsys.readouterr().err
 
 
 def test_cuda_graphs_on_a_cpu_are_refused_before_anything_is_made(home, capsys):

@@ -10,6 +10,7 @@ from sagan.models.build import load_snapshot
 from sagan.models.sampling import generate
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint
+from sagan.training.state import Training
 
 SETTINGS = {
     "network": "resnet", "num_classes": "auto", "imsize": 16, "z_dim": 4, "g_conv_dim": 4, "d_conv_dim": 4,
@@ -87,3 +88,18 @@ def test_a_class_that_there_is_not(home, capsys):
     assert train() == 0
     assert main(["sample", "run", "--out", "none", "--label", "3"]) == 2
     assert "knows classes 0 to 2, got label 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", ["hinge", "rpgan"])
+def test_a_paired_loss_compares_images_of_one_class(home, loss, monkeypatch):
+    """And any other draws the classes of its fakes by themselves."""
+    seen = []
+    play = Training.play
+    monkeypatch.setattr(Training, "play", lambda self, kind, turns: seen.append(turns) or play(self, kind, turns))
+    assert train(adv_loss=loss, batch_size=8, guard="off") == 0
+    same = [
+        torch.equal(turn["fake_labels"], turns[0]["labels"])
+        for turns in seen
+        for turn in turns  # the discriminator's, then the generator's
+    ]
+    assert all(same) if loss == "rpgan" else not any(same)

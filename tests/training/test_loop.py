@@ -387,3 +387,26 @@ def test_a_changed_config_is_taken_over_only_when_the_run_goes_on(workshop):
     assert run.config()["run"]["total_step"] == 3
     workshop.train(total_step=5)
     assert run.config()["run"]["total_step"] == 5
+
+
+def test_a_penalty_that_is_taken_seldom_is_in_every_record_since_the_first(workshop):
+    settings = {"r1": 0.1, "penalty_every": 4, "log_step": 3, "total_step": 9, "sample_step": 5, "snapshot_every": 5}
+    straight, _ = workshop.train("straight", **settings)
+    penalties = [record["penalty"] for record in straight.records() if record["kind"] == "train"]
+    assert len(penalties) == 3
+    assert penalties[0] != penalties[1]  # of steps 1, 5 and 9
+    workshop.train("stopped", **settings | {"total_step": 6})
+    stopped, _ = workshop.train("stopped", **settings)
+    assert [r["penalty"] for r in stopped.records() if r["kind"] == "train"][-1] == penalties[-1]
+
+
+def test_the_guard_looks_at_enough_images_however_small_the_batch(workshop):
+    for size, seen in ((1, 16), (8, 64), (24, 72)):
+        run, _ = workshop.train(f"batch{size}", batch_size=size, guard_every=4, sample_step=8)
+        looks = [record for record in run.records() if record["kind"] == "guard"]
+        assert [look["images"] for look in looks] == [seen, seen]
+
+
+def test_a_run_that_nobody_looked_at_has_no_verdict(workshop):
+    run, _ = workshop.train(guard="off")
+    assert {record["verdict"] for record in run.records()} == {None}

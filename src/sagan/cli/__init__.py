@@ -17,7 +17,17 @@ from sagan.cli.bench import bench
 from sagan.cli.report import report
 from sagan.cli.scores import compare_metrics, evaluate, score_while_training
 from sagan.cli.sweep import status, sweep
-from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, check_device, override
+from sagan.config import (
+    Config,
+    DataConfig,
+    GameConfig,
+    ModelConfig,
+    RunConfig,
+    Span,
+    check_device,
+    override,
+    spans,
+)
 from sagan.console import Console, run_safely
 from sagan.flags import asks_help, fill, flags_of, read, show_help
 from sagan.presets import PRESETS, check_preset
@@ -147,7 +157,7 @@ _PUBLISHED_NAMES = {
 _OWN_SETTINGS = dict.fromkeys(flags_of(Config), "a run goes on with its own settings")
 
 _TRAIN_HELP = """Train a generator.
---preset NAME starts from named settings ({presets}), which the flags below change.
+--preset NAME starts from named settings ({presets}; by default best), which the flags below change.
   sagan train --preset quick
   sagan train --data my_photos --imsize 64 --span 3
   sagan train --dataset celeb --image_path data --span 3 --total_step 100000"""
@@ -191,7 +201,7 @@ def train(arguments: Sequence[str], console: Console) -> int:
 
 def _without_effect(values: dict[str, Any], config: Config) -> list[str]:
     """A sentence for each flag that was given and changes nothing."""
-    game, run = config.game, config.run
+    model, game, run = config.model, config.game, config.run
     penalized = game.adv_loss == "wgan-gp" or game.r1 != 0 or game.r2 != 0
     idle = {
         "lambda_gp": (game.adv_loss != "wgan-gp", f"the {game.adv_loss} loss has no such penalty"),
@@ -199,9 +209,17 @@ def _without_effect(values: dict[str, Any], config: Config) -> list[str]:
         "max_rollbacks": (run.guard != "recover", f"with --guard {run.guard} a run does not go back"),
         "guard_every": (run.guard == "off", "the guard is off"),
         "eval_num": (run.eval_every is None, "nothing is scored during training without --eval_every"),
+        "extractor": (run.eval_every is None, "nothing is scored during training without --eval_every"),
+        "masking": (not _hides(model), "at span 0 nothing is left out"),
+        "span": (None not in (model.g_span, model.d_span), "both networks have their own, --g_span and --d_span"),
         "norm_axis": (config.model.network == "resnet", "the residual networks have no transposed convolution"),
     }
     return [f"--{name} changes nothing: {why}" for name, (is_idle, why) in idle.items() if is_idle and name in values]
+
+
+def _hides(model: ModelConfig) -> bool:
+    """Whether any attention layer may have a square that is left out."""
+    return any(span != 0 for own in (model.g_span, model.d_span) for span in spans(model.span if own is None else own))
 
 
 def _with_largest_batch(config: Config, limit: int, console: Console) -> Config:
@@ -237,6 +255,8 @@ def resume(arguments: Sequence[str], console: Console) -> int:
 
     changes = {name: value for name, value in changes.items() if value is not None}
     config = override(run_config(Run.open(folder)), changes)
+    for sentence in _without_effect(changes, config):
+        console.warn(sentence)
     return resume_run(folder, changes, console, score_while_training(config, console))
 
 
