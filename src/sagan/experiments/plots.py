@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +115,7 @@ def draw_differences(
     axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_xlabel(x_label)
+    axes.set_xlabel(textwrap.fill(x_label, 64))
     axes.grid(alpha=0.3, axis="x")
     return figure
 
