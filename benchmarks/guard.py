@@ -1,12 +1,14 @@
 """What the guard notices: failures brought about on purpose, and false alarms on runs left alone.
 
     python -m benchmarks.guard [--healthy 20] [--steps 700] [--out guard.jsonl]
+    python -m benchmarks.guard --judge runs/spans/runs/* runs/recipe/best-*
 
 Small networks on drawn faces at 32x32, batch 32, a look every 20 steps. Each failure happens at step 400 of a run that
 was going well, three seeds each: the discriminator's or the generator's learning rate x 20, a gradient that is NaN, the
-generator set back to fresh weights, a generator that knows one image. The table says at which step after it the guard
-would have gone back, and what it saw; for healthy runs, how many it would have disturbed. Looks go to ``--out``, to
-judge the same runs by other rules.
+generator set back to fresh weights, a generator that knows one image, or three. The table says at which step after it
+the guard would have gone back, and what it saw; for healthy runs, how many it would have disturbed. Looks go to
+``--out``, to judge the same runs by other rules. ``--judge`` judges the looks in the records of runs that were trained
+before, by the rules of today.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from sagan.console import Console
 from sagan.data.batches import Batches
 from sagan.data.store import Store
 from sagan.models.build import build_generator
+from sagan.runs import Run
 from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.loop import data_order
 from sagan.training.start import prepared_store
@@ -56,9 +59,11 @@ def forget(training: Training) -> None:
     training.generator.load_state_dict(build_generator(training.config.model, seed=1000).state_dict())
 
 
-def know_one_image(training: Training) -> None:
+def know_few_images(training: Training, count: int) -> None:
     forward = training.generator.forward
-    training.generator.forward = lambda z: forward(z[:1] + 0.02 * z)  # type: ignore[method-assign]
+    training.generator.forward = lambda z: forward(  # type: ignore[method-assign]
+        z[torch.arange(len(z)) % count] + 0.02 * z
+    )
 
 
 FAILURES: dict[str, Callable[[Training], None]] = {
@@ -66,7 +71,8 @@ FAILURES: dict[str, Callable[[Training], None]] = {
     "g_lr x 20": partial(raise_rate, name="g_lr"),
     "NaN in a gradient": spoil_gradient,
     "generator reset": forget,
-    "one image": know_one_image,
+    "one image": partial(know_few_images, count=1),
+    "three images": partial(know_few_images, count=3),
 }
 
 
@@ -91,13 +97,36 @@ def watched_run(store: Store, seed: int, span: int, steps: int, failure: str | N
     return {"failure": failure, "seed": seed, "span": span, "alarm": alarm, "looks": guard.looks}
 
 
+def judge_again(folders: Sequence[Path]) -> None:
+    """Says of runs that were trained before how often and when the guard would have gone back."""
+    alarms = looked = 0
+    folders = [folder for folder in folders if (folder / "config.json").is_file()]
+    for folder in folders:
+        run = Run(folder)
+        looks = [record for record in run.records() if record.get("kind") == "guard"]
+        guard = Guard(critic=bool(looks) and run.config()["game"]["adv_loss"] == "wgan-gp")
+        first = None
+        for look in looks:
+            guard.add({name: value for name, value in look.items() if name not in ("verdict", "reason", "collapsed")})
+            if guard.verdict.collapsed and first is None:
+                first = f"step {look['step']} {guard.verdict.state}: {guard.verdict.reason}"
+        looked += len(looks)
+        alarms += first is not None
+        print(f"{folder.name:40} {len(looks):4} looks  {first or 'no alarm'}")
+    print(f"{alarms} of {len(folders)} runs, {looked} looks")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--healthy", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--judge", type=Path, nargs="+", default=[])
     flags = parser.parse_args()
+    if flags.judge:
+        judge_again(flags.judge)
+        return
     torch.set_num_threads(1)
     plan = [(name, seed, 3) for name in FAILURES for seed in range(flags.seeds)]
     plan += [(None, 100 + number, number % 5) for number in range(flags.healthy)]
