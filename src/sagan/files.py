@@ -45,8 +45,10 @@ def keep_as(path: Path, other: Path) -> None:
     try:
         os.link(path, partial)
     except OSError:  # a file system without links
-        shutil.copyfile(path, partial)
+        write_whole(other, lambda file: shutil.copyfileobj(path.open("rb"), file))
+        return
     partial.replace(other)
+    partial.unlink(missing_ok=True)  # which stays where both are names of one file already
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,7 +24,7 @@ from sagan.config import Config, GameConfig, ModelConfig, RunConfig
 PRESETS = {
     "best": Config(
         model=ModelConfig(network="resnet", g_conv_dim=32, d_conv_dim=32, pool=2),
-        game=GameConfig(g_lr=2e-4, d_lr=8e-4),
+        game=GameConfig(g_lr=8e-4, d_lr=4e-4),
         run=RunConfig(precision="auto", guard="recover"),
     ),
     "published": Config(model=ModelConfig(norm_axis="input"), game=GameConfig(ema_halflife=0)),

@@ -188,7 +188,9 @@ def test_a_folder_of_runs_stands_for_each_of_them(tmp_path):
     assert [each.name for each in find_watched(tmp_path / "runs")] == ["a", "b"]
     assert [each.name for each in find_watched(tmp_path / "runs" / "a")] == ["a"]
     made_sweep(tmp_path / "runs" / "sweep", span=(0, 1), seed=(0,))
-    assert [each.name for each in find_watched(tmp_path / "runs")] == ["a", "b", "span0-seed0", "span1-seed0"]
+    assert [each.name for each in find_watched(tmp_path / "runs")] == [
+        *("a", "b", "sweep/span0-seed0", "sweep/span1-seed0")
+    ]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

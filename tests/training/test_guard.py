@@ -150,12 +150,32 @@ def test_proof_asks_for_looks_enough_and_for_no_collapse():
     assert guard.proved_since(340)  # looks at 350, 360 and 370
     assert not guard.proved_since(350)  # two are too few to notice collapse
     assert not guard.proved_since(310)
+    assert guard.proved_since(270)  # what comes after its three looks does not matter
+    assert not guard.proved_since(280)
+    assert guard.may_prove(360)
+    assert not guard.may_prove(370)  # nobody has looked
+    assert not guard.may_prove(310)
     assert not Guard().proved_since(0)
     winning = Guard()
     for look in looks((10, FRESH)):
         winning.add(look)
     assert winning.verdict.state == "D winning"
     assert winning.proved_since(0)  # which is no collapse
+    small = Guard()
+    for look in looks((11, {"images": 16})):
+        small.add(look)
+    assert not small.proved_since(0)  # a discriminator that wins is told by 192 images only
+    small.add(GOOD | {"images": 16, "step": 120})
+    assert small.proved_since(0)
+
+
+def test_looks_of_an_earlier_version_are_judged_by_what_they_have():
+    lacking = {"nearest", "d_grad_norm", "images"}
+    old = [{name: value for name, value in look.items() if name not in lacking} for look in looks((30, {}))]
+    assert verdicts([*old, *looks((3, {"pixel_spread": 0.1}))])[-1].collapsed
+    soon = verdicts([*old, *looks((8, {}), (3, {"nearest": 0.1}))])
+    assert soon[-1].state == "diversity falling"
+    assert verdicts([*old, *looks((3, {"nearest": 0.1}))])[-1] == HEALTHY  # nobody knows what was usual
 
 
 def test_a_verdict_says_when_what_it_rests_on_began():

@@ -174,6 +174,31 @@ def test_where_a_run_was_stopped_makes_no_difference_to_where_it_goes_back(works
     assert rollbacks(stopped) == rollbacks(straight)
 
 
+@pytest.mark.parametrize("stop", [4, 7, 8, 9, 10])
+def test_neither_does_it_where_the_run_collapses(workshop, monkeypatch, stop):
+    changes = RECOVER | {"total_step": 14, "sample_step": 14, "snapshot_every": 14}
+
+    def play(name):
+        """The steps that the run goes back to."""
+        with monkeypatch.context() as patch:
+            judged(patch, lambda step: COLLAPSE if step == 12 else None)  # begun at 10
+            workshop.train(name, **changes)
+        return [record["step"] for record in rollbacks(Run(workshop.folder / name))]
+
+    with monkeypatch.context() as patch:
+        advance = Training.advance
+
+        def stopping(self, batches):
+            measured = advance(self, batches)
+            if self.step == stop:
+                signal.raise_signal(signal.SIGINT)
+            return measured
+
+        patch.setattr(Training, "advance", stopping)
+        workshop.train("stopped", **changes)
+    assert play("stopped") == play("straight") == [6]
+
+
 def test_scoring_makes_no_difference_to_where_a_run_goes_back(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 12 and attempt == 0)
     run, config = workshop.run(**RECOVER | {"total_step": 14, "eval_every": 2})

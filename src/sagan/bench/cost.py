@@ -122,10 +122,10 @@ def checkpoint_bytes(config: Config) -> int:
 
 def run_bytes(config: Config) -> int:
     """Bytes of a run's folder at its end, but for its sample grids and records; while a checkpoint is written there
-    are two of them for a moment, and a third where a run may go back to one."""
+    are two of them for a moment, and two more where a run may go back. (Every rollback keeps another.)"""
     snapshots = -(-config.run.total_step // config.run.snapshot_every)
     pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
-    checkpoints = 3 if config.run.guard == "recover" else 2
+    checkpoints = 4 if config.run.guard == "recover" else 2
     return snapshots * (snapshot_bytes(config) + pair) + checkpoints * checkpoint_bytes(config)
 
 

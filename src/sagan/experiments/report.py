@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,12 @@ from sagan.models.build import describe_attention
 
 THRESHOLDS = {"frechet": 30.0}
 """Scores of interest by the Inception of papers, by metric, where none is given."""
+
+_OWN = re.compile(
+    r"(scores(-by-arm|-by-time)?|comparison(-\d+)?|threshold)\.(csv|png|svg)|samples-seed\d+\.png|events\.csv|"
+    r"report\.(html|md)"
+)
+"""The names of the files of a report."""
 
 _STRIP = 2  # rows of a grid of samples that are shown
 
@@ -149,10 +156,10 @@ def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Removes what an earlier report left there: this one may have fewer parts."""
-    parts = ("scores*", "comparison*", "threshold*", "samples-seed*", "events.csv", "report.html", "report.md")
-    for path in [path for part in parts for path in out.glob(part)]:
-        path.unlink()
+    """Removes what an earlier report left there, and nothing else: this one may have fewer parts."""
+    for path in out.iterdir():
+        if _OWN.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 # ---- what it comes to

@@ -67,10 +67,9 @@ class RunResult:
         """The run's records; none where it has not begun."""
         return self.run.records() if self.run else []
 
-    @property
-    def rollbacks(self) -> int:
-        """How often the guard took the run back."""
-        return sum(record.get("kind") == "rollback" for record in self.records)
+    def rolled_back_before(self, step: int) -> bool:
+        """Whether the guard took the run back to before a step."""
+        return any(record.get("kind") == "rollback" and record["step"] < step for record in self.records)
 
     @property
     def looks(self) -> int:
@@ -317,6 +316,7 @@ def events(result: RunResult) -> list[Event]:
         elif record.get("kind") == "stopped":
             verdict, reason = str(record["verdict"]), str(record["reason"])
             found.append(Event(result.name, record["step"], record["step"], verdict, reason, "the run was stopped"))
+            healthy = True
         elif record.get("kind") == "guard" and record["verdict"] == "healthy":
             healthy = True
         elif record.get("kind") == "guard":

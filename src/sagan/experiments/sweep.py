@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -173,11 +174,24 @@ class Player:
             for process in self._processes:
                 process.send_signal(number)
 
-    def wait(self) -> None:
-        """Returns when every process has ended; may be called where `play` is interrupted by a signal (POSIX)."""
+    def wait(self, seconds: float) -> None:
+        """Returns when every process has ended; what has not after so many seconds is killed. May be called where
+        `play` is interrupted by a signal (POSIX)."""
+        until = time.monotonic() + seconds
         for process in list(self._processes):
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # which leaves it to be waited for
+            while not self._has_ended(process):
+                if time.monotonic() > until:
+                    process.kill()
+                time.sleep(0.05)
+
+    @staticmethod
+    def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+        with contextlib.suppress(ChildProcessError):  # it was waited for
+            ended = os.waitid(
+                os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG
+            )  # it is left to be waited for
+            return ended is not None
+        return True
 
     def _call(self, words: Sequence[str], log: Path) -> int:
         """The exit status of a command, whose output is added to a log; a signal's, where it is too late to begin."""
@@ -194,7 +208,7 @@ class Player:
                         env=self.environment,
                         start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
                     )
-                self._processes.add(process)
+                    self._processes.add(process)
             status = process.wait()
         with self._starting:
             self._processes.discard(process)
@@ -292,7 +306,13 @@ def find_watched(place: Path) -> list[Watched]:
     if not within:
         what = "holds no run and no sweep" if place.is_dir() else "does not exist"
         raise ValueError(f"{place} {what}: give the folder of a sweep or of a run, or one with those in it")
-    return [watched for folder in within for watched in find_watched(folder)]
+    found = []
+    for folder in within:
+        for watched in find_watched(folder):
+            if watched.run.folder.name != folder.name:  # of a sweep, whose runs may be named as another's
+                watched.name = f"{folder.name}/{watched.name}"
+            found.append(watched)
+    return found
 
 
 def _watch_run(folder: Path) -> Watched:

@@ -103,13 +103,22 @@ class Guard:
         return self.looks[-1]
 
     def proved_since(self, step: int) -> bool:
-        """Whether there were looks enough after ``step`` to notice collapse, and none that did."""
-        later = [look for look in self.looks if look["step"] > step]
-        return len(later) >= _PATIENCE and not any(look["collapsed"] for look in later)
+        """Whether there were looks enough after ``step`` to notice a collapse that had begun before it, and none that
+        did. What came later does not matter."""
+        images = looks = 0
+        for look in self.looks:
+            if look["step"] > step:
+                if look.get("collapsed"):
+                    return False
+                images, looks = images + look.get("images", _LOST_IMAGES), looks + 1
+                if looks >= _PATIENCE and images >= _LOST_IMAGES:
+                    return True
+        return False
 
-    def looked_since(self, step: int) -> bool:
-        """Whether there was a look after ``step``."""
-        return bool(self.looks) and self.looks[-1]["step"] > step
+    def may_prove(self, step: int) -> bool:
+        """Whether there was a look after ``step``, and none that noticed collapse: some more may prove it healthy."""
+        later = [look for look in self.looks if look["step"] > step]
+        return bool(later) and not any(look.get("collapsed") for look in later)
 
     def began(self) -> int:
         """The step of the first of the looks that the present verdict rests on."""
@@ -187,19 +196,28 @@ def _compare(recent: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, 
     """The verdict on a game that was going well, from its last looks and all those before in which it did."""
     before = played[-_BEFORE:]
     for name, times in _TOO_MUCH.items():
-        if not all(name in look for look in (*recent, *before)):
+        known = _looks_with(name, before)
+        if not known:
             continue
-        least, usual = min(abs(look[name]) for look in recent), _usual(before, name)
+        least, usual = min(abs(look.get(name, 0.0)) for look in recent), _usual(known, name)
         if least > max(times * usual, _AT_LEAST.get(name, 0.0)):
             return Verdict("diverged", f"{_WORDS[name]} is {least:.3g}, where {usual:.3g} was usual", True)
     for name, share in _TOO_LITTLE.items():
-        if not all(name in look for look in (*recent, *played)):
+        known = _looks_with(name, played)
+        if not known:
             continue
-        most, usual, best = max(look[name] for look in recent), _usual(before, name), _best(played, name)
+        most = max(look.get(name, math.inf) for look in recent)
+        usual, best = _usual(known[-_BEFORE:], name), _best(known, name)
         for less, word, what in ((share, usual, "was usual"), (share * _OF_THE_BEST, best, "was usual at its best")):
             if most < less * word:
                 return Verdict("diversity falling", f"{_WORDS[name]} is {most:.2f}, where {word:.2f} {what}", True)
     return HEALTHY
+
+
+def _looks_with(name: str, looks: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The looks that have a value; those of earlier versions lack some. None where they are too few."""
+    known = [look for look in looks if name in look]
+    return known if len(known) >= _ENOUGH_BEFORE else []
 
 
 def _usual(looks: Sequence[Mapping[str, Any]], name: str) -> float:
@@ -237,7 +255,7 @@ def examine(generator: Any, discriminator: Any, average: nn.Module, batches: Seq
     pixel_spread, feature_spread: the standard deviation of the fakes over the batch, as a share of that of the real
         images, in pixels and in the discriminator's last map. A generator that knows one image has spread 0.
     nearest: the mean distance in pixels of a fake from the fake nearest to it, as a share of the same of the real
-        images. A generator that knows a few images, or one of each class, has next to 0.
+        images. A generator that knows a few images, or one of each of a few classes, has next to 0.
     sigma: the largest singular value that spectral norm finds in a layer.
     gamma: the largest gate of an attention layer, without its sign; 0 where there is none.
     average_distance: how far the averaged weights are from the generator's, as a share of their length.

@@ -223,13 +223,14 @@ class _Loop:
             run.pending_file.unlink()
             self.pending = None
         if run.checkpoint_file.exists():
+            self._prove_pending()
             self._offer_pending(step)
         return self.pending
 
     def _offer_pending(self, step: int) -> None:
         """Lets the checkpoint of a step wait for its proof, if it was due and no older one is about to be proved."""
         due = step > 0 and step % self.settings.checkpoint_every == 0
-        if due and (self.pending is None or not self.guard.looked_since(self.pending)):
+        if due and (self.pending is None or not self.guard.may_prove(self.pending)):
             keep_as(self.run.checkpoint_file, self.run.pending_file)
             self.pending = step
 
@@ -258,19 +259,20 @@ class _Loop:
 
     def _last_words(self, trouble: Diverged) -> Diverged:
         """The trouble that ends the run, with what is left of it in words; it is recorded, too."""
+        stopped = {"kind": "stopped", "step": trouble.step, "verdict": trouble.verdict.state}
+        self.run.append({**stopped, "reason": trouble.verdict.reason})
         count, good, verdict = self.training.attempt, self._good_file(trouble), trouble.verdict
         path, kept = good or self.run.checkpoint_file, "nothing was saved yet"
         if path.exists():
             self.training.load(self._good_state(path))
-            what = "the last good state" if good else "the last state, of which it is not known whether it is good"
+            sound = good is not None and not (path == self.run.checkpoint_file and self.guard.verdict.collapsed)
+            what = "the last good state" if sound else "the last state, of which it is not known whether it is good"
             kept = f"{what}, step {self.training.step:,}, is in {path}, {self._best_snapshot()}"
         tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
         reason = (
             f"{verdict.reason}: {_ENDS[verdict.state]} and was stopped{tried}; {kept}. "
             "The usual cure is a new run with lower learning rates (--g_lr, --d_lr)"
         )
-        stopped = {"kind": "stopped", "step": trouble.step, "verdict": verdict.state, "reason": verdict.reason}
-        self.run.append(stopped)
         return Diverged(Verdict(verdict.state, reason), trouble.step)
 
     def _best_snapshot(self) -> str:
@@ -291,11 +293,11 @@ class _Loop:
         """Writes the checkpoint; one that was due may become the state to go back to."""
         self.pace.stop()
         self.run.sync_records()
-        self._prove_pending()
         state = self.training.state()
         save_checkpoint(self.run.checkpoint_file, {**state, "images": _identity(self.store, self.training.config)})
         self.saved = self.training.step
         if self.settings.guard == "recover":
+            self._prove_pending()
             self._offer_pending(self.saved)
 
 
