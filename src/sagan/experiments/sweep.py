@@ -186,11 +186,9 @@ class Player:
 
     @staticmethod
     def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-        with contextlib.suppress(ChildProcessError):  # it was waited for
-            ended = os.waitid(
-                os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG
-            )  # it is left to be waited for
-            return ended is not None
+        with contextlib.suppress(ChildProcessError):  # somebody has waited for it
+            flags = os.WEXITED | os.WNOWAIT | os.WNOHANG  # it is not taken from who waits for it
+            return os.waitid(os.P_PID, process.pid, flags) is not None
         return True
 
     def _call(self, words: Sequence[str], log: Path) -> int:
