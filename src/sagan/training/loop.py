@@ -177,10 +177,10 @@ class _Loop:
         before = self.guard.verdict
         self.run.append(self.guard.add(self.training.look(self.batches)))
         verdict = self.guard.verdict
-        if verdict.collapsed and not before.collapsed:
-            self.console.warn(f"step {self.training.step:,}: {verdict.reason}")
         if self.settings.guard == "recover" and verdict.collapsed:
             raise Diverged(verdict, self.training.step)
+        if verdict.collapsed and (before.state, before.collapsed) != (verdict.state, True):
+            self.console.warn(f"step {self.training.step:,}: {verdict.reason}")
 
     def _roll_back(self, trouble: Diverged) -> None:
         """Goes back to the last healthy state, more carefully. Raises the trouble where that is not to be."""
