@@ -159,9 +159,12 @@ def test_runs_of_one_name_are_told_apart(home):
     ],
     ids=["self", "resnet", "blind"],
 )
-def test_every_kind_of_network_is_shown(home, changes):
+def test_every_kind_of_network_is_shown(home, changes, capsys):
     make_run(home / "kind", **changes)
     assert command("kind --num 1 --over_training --out out") == 0
+    said = capsys.readouterr().out
+    assert "nan" not in said
+    assert ("looks at nothing" in said) == (changes["span"] in (3, 7))  # the discriminator's 4x4 map is blind at 3
     assert len(layers(home / "out")) == 4
     assert "NaN" not in (home / "out" / "attention.html").read_text("utf-8").split("</script>")[0]
 

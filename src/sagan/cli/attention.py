@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -319,7 +320,8 @@ def _summary(rows: Sequence[dict[str, Any]], *, several: bool) -> list[list[str]
     for row in rows:
         cells = [f"{row['network']} {row['map']}x{row['map']}", row["pattern"], f"{row['gamma']:+.3f}"]
         for name, form in (("entropy", ".2f"), ("distance", ".2f"), ("inside", ".1%"), ("border", ".1%")):
-            cells.append(f"{row[name]:{form}} ({row[f'{name}_if_even']:{form}})")
+            value, even = row[name], row[f"{name}_if_even"]
+            cells.append("looks at nothing" if math.isnan(value) else f"{value:{form}} ({even:{form}})")
         table.append(cells)
     if several:
         table = [[run, *cells] for run, cells in zip(["run", *(row["run"] for row in rows)], table, strict=True)]
