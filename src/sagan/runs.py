@@ -149,7 +149,7 @@ class Run:
             record = json.loads(line)
             if isinstance(record, dict):
                 return record
-        raise ValueError(f"{self.records_file} is damaged: line {number} is no record; mend or delete it")
+        raise ValueError(f"{self.records_file} is damaged: line {number} is no record; mend or delete that line")
 
     def rewind_records(self, step: int) -> None:
         """Drops the training's records after ``step``: they will be written again by the run that goes on there."""

@@ -50,6 +50,15 @@ def test_what_cannot_be_is_one_sentence_and_writes_nothing(sweep, line, said, ca
     assert not Path("faces/report").exists()
 
 
+def test_a_folder_of_a_person_s_own_is_left_alone(sweep, capsys):
+    Path("mine").mkdir()
+    Path("mine/report.md").write_text("my own")
+    assert command("faces --out mine") == 2
+    assert "mine is not an empty folder and no report's" in capsys.readouterr().err
+    assert [path.name for path in Path("mine").iterdir()] == ["report.md"]
+    assert command("faces") == command("faces") == 0
+
+
 def test_the_help_names_every_flag(capsys):
     assert command("--help") == 0
     shown = capsys.readouterr().out

@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,33 @@ def test_a_run_that_failed_is_said_at_the_end_and_the_status_tells(capsys, monke
     printed = capsys.readouterr().out
     assert "span1-seed0: a sentence" in printed
     assert "1 done, 1 failed" in printed
+
+
+def test_values_are_added_to_what_was_planned(capsys, called):
+    assert command(f"{TINY} --span 0 --score false") == 0
+    called.clear()
+    assert command("--sweep_dir S --seed 0 1 --score false") == 0
+    assert [words[words.index("--seed") + 1] for words in called] == ["1"]
+    said = refused(capsys, "--sweep_dir S --batch_size 16")
+    assert "holds another sweep, with batch_size 8 (not 16):" in said
+    assert "None" not in said
+
+
+def test_the_help_shows_what_the_default_preset_has(capsys):
+    assert command("--help") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"--network \{dcgan,resnet\}[^-]*\(default: resnet\)", shown)
+    assert re.search(r"--sweep_dir PATH[^-]*\(required\)", shown)
+
+
+def test_a_dry_run_shows_what_each_span_sees(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "sagan.bench.pace.measured_pace", lambda *_: SimpleNamespace(seconds_per_step=1.0, describe=str)
+    )
+    assert command(f"{TINY} --span 0 1 --dry_run") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"generator 8x8: span 0.*, a query sees 100% of the keys", printed)
+    assert re.search(r"generator 8x8: span 1.*, a query sees \d\d% of the keys", printed)
 
 
 def test_what_failed_and_was_mended_has_failed_no_longer(capsys, monkeypatch):

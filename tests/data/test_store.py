@@ -63,7 +63,7 @@ def test_a_store_says_how_many_classes_it_has(tmp_path):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "set" / name)
     recipe, silent = Recipe(8), {"report": lambda _: None}
     store = prepare(open_source(tmp_path / "set"), recipe, tmp_path / "two")
-    assert store.describe().startswith("3 images of 8x8 in 2 classes from 3 PNG files under ")
+    assert store.describe().startswith("3 images of 8x8 in 2 classes (0 a, 1 b) from 3 PNG files under ")
     (tmp_path / "set" / "a" / "1.png").write_bytes(b"")
     store = prepare(open_source(tmp_path / "set"), recipe, tmp_path / "one", **silent)
     assert (store.classes, store.labels.tolist()) == (("b",), [0, 0])

@@ -311,6 +311,16 @@ def test_a_report_leaves_nothing_of_an_earlier_one(tmp_path):
     assert (tmp_path / "report" / "notes.txt").exists()
 
 
+def test_few_samples_are_said_beside_what_was_found(tmp_path):
+    sweep = full_sweep(tmp_path / "sweep", {0: 0.0, 1: -5.0})
+    for planned in sweep.plan.runs():
+        scored(Run(sweep.run_folder(planned)), {400: 9.0}, extractor="efficientnet-lite0", samples=1000)
+    said = []
+    page, _ = write_report(sweep.folder, tmp_path / "report", warn=said.append)
+    (few,) = (sentence for sentence in said if "1,000 images for features of 1,280 numbers" in sentence)
+    assert few in Page(page.read_text()).text
+
+
 def test_a_threshold_that_nothing_can_come_to_is_refused(tmp_path):
     sweep = full_sweep(tmp_path / "sweep", {0: 0.0, 1: -5.0})
     with pytest.raises(ValueError, match="threshold must be a number, got nan"):

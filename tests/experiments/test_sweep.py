@@ -171,6 +171,14 @@ def test_a_run_whose_records_are_damaged_fails_alone(sweep, play):
     assert "line 1 is no record" in sweep.failure_file(run).read_text()
 
 
+def test_a_run_that_lost_its_config_is_told_what_to_do(sweep, play):
+    play()
+    run = sweep.plan.runs()[0]
+    (sweep.run_folder(run) / "config.json").unlink()
+    Player(sweep, "eye", None, ["false"]).play(run)
+    assert "no config.json: put that back, or delete the folder" in sweep.failure_file(run).read_text()
+
+
 def test_so_many_runs_are_played_at_a_time(sweep, play, monkeypatch):
     """All four wait for a signal; three jobs begin three of them."""
     monkeypatch.setenv("TROUBLE", " ".join(f"train-{name}:slow" for name in ALL))

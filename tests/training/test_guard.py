@@ -107,6 +107,16 @@ def test_a_generator_of_one_image_is_told_whatever_was_before():
     assert judge(looks((3, {"pixel_spread": 0.0}))).reason == "the generator makes one image, whatever its z"
 
 
+def test_a_generator_that_never_made_more_than_one_image_is_told_in_the_end():
+    found = verdicts(looks((30, FRESH | {"pixel_spread": 0.02})))
+    assert not any(verdict.collapsed for verdict in found[:19])
+    assert all(verdict.collapsed for verdict in found[19:])
+    guard = Guard()
+    for look in looks((10, FRESH | {"pixel_spread": 0.02})):
+        guard.add(look)
+    assert not guard.proved_since(0)  # it is not known to be bad, but healthy it is not
+
+
 def test_a_single_odd_look_is_let_pass():
     assert judge(looks((30, {}), (2, {"pixel_spread": 0.1, "gap": 90}), (1, {}))) == HEALTHY
 
@@ -150,8 +160,8 @@ def test_proof_asks_for_looks_enough_and_for_no_collapse():
     assert guard.proved_since(340)  # looks at 350, 360 and 370
     assert not guard.proved_since(350)  # two are too few to notice collapse
     assert not guard.proved_since(310)
-    assert guard.proved_since(270)  # what comes after its three looks does not matter
-    assert not guard.proved_since(280)
+    assert guard.proved_since(290)  # what comes after its three looks does not matter
+    assert not guard.proved_since(300)  # the third of those notices what began with the first
     assert guard.may_prove(360)
     assert not guard.may_prove(370)  # nobody has looked
     assert not guard.may_prove(310)

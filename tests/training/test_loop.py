@@ -389,6 +389,14 @@ def test_a_changed_config_is_taken_over_only_when_the_run_goes_on(workshop):
     assert run.config()["run"]["total_step"] == 5
 
 
+def test_a_last_snapshot_that_was_lost_is_written_again(workshop):
+    run, _ = workshop.train()
+    before = run.snapshot_file(8).read_bytes()
+    run.snapshot_file(8).unlink()
+    workshop.train()
+    assert run.snapshot_file(8).read_bytes() == before
+
+
 def test_a_penalty_that_is_taken_seldom_is_in_every_record_since_the_first(workshop):
     settings = {"r1": 0.1, "penalty_every": 4, "log_step": 3, "total_step": 9, "sample_step": 5, "snapshot_every": 5}
     straight, _ = workshop.train("straight", **settings)

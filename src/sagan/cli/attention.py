@@ -86,6 +86,10 @@ def attention(arguments: Sequence[str], console: Console) -> int:
     if flags.over_training:
         _follow_training(subjects, flags, folder, console)
     console.table(_summary(rows, several=len(exhibits) > 1))
+    console.say(
+        "entropy in bits, distance in pixels of the map; in brackets, what it would be of looking at all that may be "
+        "seen alike"
+    )
     console.say(f"point at pixels in {folder / 'attention.html'}; the same as pictures and CSV are beside it")
     return 0
 

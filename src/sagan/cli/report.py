@@ -22,8 +22,8 @@ class ReportFlags:
     sweep: Annotated[Path, Positional]
     """The sweep's folder."""
     out: Path | None = None
-    """The folder to write into: report.html, which needs nothing beside it, the same as report.md, figures as PNG and
-    SVG, and CSV. By default SWEEP/report."""
+    """The folder to write into, new, empty or of an earlier report: report.html, which needs nothing beside it, the
+    same as report.md, figures as PNG and SVG, and CSV. By default SWEEP/report."""
     metric: str = "frechet"
     """What arms are compared by: frechet, kernel, precision, eye_colour_agreement or another that was scored."""
     threshold: float | None = None
@@ -44,9 +44,12 @@ def report(arguments: Sequence[str], console: Console) -> int:
     from sagan.experiments.report import write_report
 
     out = flags.sweep / "report" if flags.out is None else flags.out
+    if out.exists() and not (out / "report.html").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not an empty folder and no report's: give another --out")
     page, findings = write_report(
         flags.sweep, out, flags.metric, flags.threshold, flags.step, published=flags.published, warn=console.warn
     )
+    console.say(f"by {flags.metric}:")
     for sentence in findings:
         console.say(sentence)
     console.say(f"report: {page}")

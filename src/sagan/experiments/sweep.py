@@ -47,7 +47,8 @@ class Sweep:
         """A sweep that exists. Raises ValueError where there is none."""
         folder = folder.expanduser().resolve()
         if not (folder / "plan.json").is_file():
-            raise ValueError(f"{folder} has no plan.json, so it is no sweep; `sagan sweep` makes one")
+            what = "has no plan.json, so it is no sweep" if folder.is_dir() else "does not exist"
+            raise ValueError(f"{folder} {what}; `sagan sweep` makes one")
         return cls(folder, read_plan(folder / "plan.json"))
 
     @classmethod
@@ -106,6 +107,11 @@ class Sweep:
         left: list[tuple[State, list[str]]] = []
         if not trained:
             begun = (folder / "config.json").is_file()
+            if not begun and folder.is_dir() and any(folder.iterdir()):
+                raise ValueError(
+                    f"{folder} holds files but no config.json: put that back, or delete the folder, and the run is "
+                    "trained anew"
+                )
             left.append(("running", ["resume", str(folder)] if begun else train_words(config, run.overrides)))
         if extractor is not None and not (trained and self.is_scored(run, extractor)):
             left.append(("scoring", evaluate_words(config, folder)))

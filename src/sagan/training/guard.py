@@ -108,7 +108,7 @@ class Guard:
         images = looks = 0
         for look in self.looks:
             if look["step"] > step:
-                if look.get("collapsed"):
+                if look.get("collapsed") or look["pixel_spread"] < _ALIKE:
                     return False
                 images, looks = images + look.get("images", _LOST_IMAGES), looks + 1
                 if looks >= _PATIENCE and images >= _LOST_IMAGES:
@@ -132,6 +132,7 @@ _LONG = 20  # looks whose median may be the best that a run ever had
 _ENOUGH_BEFORE = 5  # of them, in which the generator was in the game
 _IN_THE_GAME = 0.99  # a separation below it: the generator has learnt to deceive now and then
 _NOTHING = 1e-3  # a spread below it: nothing differs
+_ALIKE = 0.05  # a spread below it: images that a person would take for one
 _LOST = 0.999  # a separation from it on: the discriminator is hardly ever wrong
 _LOST_IMAGES = 192  # so many real images in a row, and as many fakes, must be told apart: by fewer it may be chance
 
@@ -152,6 +153,8 @@ def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdic
         return Verdict("diverged", f"{_WORDS[bad[0]]} is no longer a number", True)
     if len(recent) == _PATIENCE and max(look["pixel_spread"] for look in recent) < _NOTHING:
         return Verdict("diversity falling", "the generator makes one image, whatever its z", True)
+    if len(looks) >= _LONG and max(look["pixel_spread"] for look in looks[-_LONG:]) < _ALIKE:
+        return Verdict("diversity falling", f"the generator has made nearly one image for {_LONG} looks", True)
     sound = [look for look in looks[:-_PATIENCE] if not look.get("collapsed")]
     played = [look for look in sound if look["separation"] < _IN_THE_GAME]
     if len(played) >= _ENOUGH_BEFORE:

@@ -115,6 +115,8 @@ class _Loop:
                     self._save()
                 except Diverged as trouble:
                     self._roll_back(trouble)
+        if training.step == total and not self.run.snapshot_file(total).is_file():
+            _write_snapshot(training, self.run, self.store)  # it was lost since
         if self.board:
             self.board.close()
         return Outcome(training.step, self.last_sample, stopped[0] if stopped else None)
@@ -269,9 +271,10 @@ class _Loop:
             what = "the last good state" if sound else "the last state, of which it is not known whether it is good"
             kept = f"{what}, step {self.training.step:,}, is in {path}, {self._best_snapshot()}"
         tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
+        more = f", or `sagan resume {self.run.folder} --max_rollbacks {count + 3}`" if count else ""
         reason = (
-            f"{verdict.reason}: {_ENDS[verdict.state]} and was stopped{tried}; {kept}. "
-            "The usual cure is a new run with lower learning rates (--g_lr, --d_lr)"
+            f"{verdict.reason}: {_ENDS[verdict.state]} and was stopped{tried} at step {trouble.step:,}; {kept}. "
+            f"The usual cure is a new run with lower learning rates (--g_lr, --d_lr){more}"
         )
         return Diverged(Verdict(verdict.state, reason), trouble.step)
 

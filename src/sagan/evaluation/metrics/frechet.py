@@ -51,7 +51,11 @@ def covariance_factor(moments: Moments) -> Tensor:
 
 def rank_warning(moments: Moments) -> str | None:
     """One sentence when the set is too small for its Fréchet distance to mean much, else None."""
-    count, dim = moments.count, moments.dim
+    return few_images_warning(moments.count, moments.dim)
+
+
+def few_images_warning(count: int, dim: int) -> str | None:
+    """The same of so many images and features of so many numbers."""
     if count <= dim:
         return (
             f"{count:,} images for features of {dim:,} numbers: their covariance has no full rank, and the Fréchet "
