@@ -2,11 +2,11 @@
 
 ``best``        what we know to do, the default of `sagan train`: the residual networks with about as many weights as
                 the published ones, the generator's rate above the discriminator's, an average of the weights, a guard
-                that goes back from collapse. `sagan train --data my_photos --imsize 64 --span 3`. A step is 490 GFLOP at
-                64x64, batch 64, where the published one is 220. On drawn faces at 32x32, about equal weights and 1,500
-                steps of batch 64, three seeds: kernel distance (EfficientNet-Lite0) 0.32 and 0.35 at spans 0 and 3 where
-                the published settings gave 0.73 and 0.74, Fréchet distance 193 and 206 where they gave 348 and 353. Not
-                tried in long runs of large images: if it swings, take lower rates.
+                that goes back from collapse. `sagan train --data my_photos --imsize 64 --span 3`. A step is 490 GFLOP
+                at 64x64, batch 64, where the published one is 220. On drawn faces at 32x32, about equal weights and
+                1,500 steps of batch 64, three seeds: kernel distance (EfficientNet-Lite0) 0.32 and 0.35 at spans 0 and
+                3 where the published settings gave 0.73 and 0.74, Fréchet distance 193 and 206 where they gave 348 and
+                353. Not tried in long runs of large images: if it swings, take lower rates.
 ``published``   the old program's settings, no average of the weights included.
                 `sagan train --preset published --dataset celeb --span 3`. 100,000 steps of batch 64 at 64x64: about 55
                 hours on two CPU cores; a GPU is meant.
