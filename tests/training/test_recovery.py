@@ -152,21 +152,26 @@ def test_it_does_not_go_back_into_the_collapse(workshop, monkeypatch):
     assert rollbacks(run)[0]["step"] == 0  # the checkpoint of step 1 was made as its look was taken: it may be bad
 
 
+def interrupt_at(monkeypatch, step):
+    """A person presses Ctrl-C in a step."""
+    advance = Training.advance
+
+    def interrupted(self, batches):
+        measured = advance(self, batches)
+        if self.step == step:
+            signal.raise_signal(signal.SIGINT)
+        return measured
+
+    monkeypatch.setattr(Training, "advance", interrupted)
+
+
 @pytest.mark.parametrize("stop", range(1, 12))
 def test_where_a_run_was_stopped_makes_no_difference_to_where_it_goes_back(workshop, monkeypatch, stop):
     changes = RECOVER | {"total_step": 14, "log_step": 1, "sample_step": 14, "snapshot_every": 7}
     spoil(monkeypatch, lambda step, attempt: step == 12 and attempt == 0)
     straight, _ = workshop.train("straight", **changes)
     with monkeypatch.context() as patch:
-        advance = Training.advance
-
-        def stopping(self, batches):
-            measured = advance(self, batches)
-            if self.step == stop:
-                signal.raise_signal(signal.SIGINT)
-            return measured
-
-        patch.setattr(Training, "advance", stopping)
+        interrupt_at(patch, stop)
         _, outcome = workshop.train("stopped", **changes)
         assert outcome.signal == signal.SIGINT
     stopped, _ = workshop.train("stopped", **changes)
@@ -186,15 +191,7 @@ def test_neither_does_it_where_the_run_collapses(workshop, monkeypatch, stop):
         return [record["step"] for record in rollbacks(Run(workshop.folder / name))]
 
     with monkeypatch.context() as patch:
-        advance = Training.advance
-
-        def stopping(self, batches):
-            measured = advance(self, batches)
-            if self.step == stop:
-                signal.raise_signal(signal.SIGINT)
-            return measured
-
-        patch.setattr(Training, "advance", stopping)
+        interrupt_at(patch, stop)
         workshop.train("stopped", **changes)
     assert play("stopped") == play("straight") == [6]
 
