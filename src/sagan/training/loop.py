@@ -32,6 +32,7 @@ from sagan.randomness import latents
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint, save_checkpoint, save_snapshot
 from sagan.training.guard import Diverged, FiniteWatch, Guard, Verdict
+from sagan.training.proved import ProvedStates
 from sagan.training.state import Training, describe_remedy, purpose
 
 
@@ -94,7 +95,9 @@ class _Loop:
         self.guard = self._open_guard()
         self.batches = self._open_batches()
         self.saved = training.step
-        self.pending = self._open_pending()
+        self.proved = ProvedStates(run, self.settings.checkpoint_every) if self.settings.guard == "recover" else None
+        if self.proved is not None:
+            self.proved.open(training.step, self.guard)
         self.board = _tensorboard(run, training.step) if self.settings.tensorboard else None
         self.last_sample: Path | None = None
 
@@ -187,7 +190,7 @@ class _Loop:
     def _roll_back(self, trouble: Diverged) -> None:
         """Goes back to the last healthy state, more carefully. Raises the trouble where that is not to be."""
         training, run = self.training, self.run
-        if self.settings.guard != "recover" or training.attempt >= self.settings.max_rollbacks:
+        if self.proved is None or training.attempt >= self.settings.max_rollbacks:
             raise self._last_words(trouble)
         self.pace.stop()
         path = self._good_file(trouble)
@@ -198,10 +201,10 @@ class _Loop:
             keep_as(run.checkpoint_file, aside / "last.pt")
         self._save()  # first of all: what is left to do can be done from it
         _finish_rollback(training, run)
-        self.pending = self._open_pending()
         self.watch.unseen.clear()
         self.pace = _Pace(training)
         self.guard = self._open_guard()
+        self.proved.open(training.step, self.guard)
         self.batches.reorder(self._data_order())
         if self.board:
             self.board.close()
@@ -211,50 +214,11 @@ class _Loop:
             f"{trouble.verdict.reason}: back to step {training.step:,} with {remedy}; what came after it is in {aside}"
         )
 
-    # ---- states to go back to: a checkpoint that was due is pending until the guard has looked often enough after it,
-    # then it is the healthy one. One is pending at a time, the newest before the guard's look, and checkpoints that
-    # were not due are never, so that where a run was stopped or scored makes no difference to what it goes back to.
-
-    def _open_pending(self) -> int | None:
-        """The step of the pending checkpoint; it may have to be made again, or be of what was taken back."""
-        run, step = self.run, self.training.step
-        if self.settings.guard != "recover":
-            return None
-        self.pending = int(load_checkpoint(run.pending_file)["step"]) if run.pending_file.exists() else None
-        if self.pending is not None and self.pending > step:
-            run.pending_file.unlink()
-            self.pending = None
-        if run.checkpoint_file.exists():
-            self._prove_pending()
-            self._offer_pending(step)
-        return self.pending
-
-    def _offer_pending(self, step: int) -> None:
-        """Lets the checkpoint of a step wait for its proof, if it was due and no older one is about to be proved."""
-        due = step > 0 and step % self.settings.checkpoint_every == 0
-        if due and (self.pending is None or not self.guard.may_prove(self.pending)):
-            keep_as(self.run.checkpoint_file, self.run.pending_file)
-            self.pending = step
-
-    def _prove_pending(self) -> None:
-        """Makes the pending checkpoint the healthy one if the guard has looked at the run enough since."""
-        if self.pending is not None and self.guard.proved_since(self.pending):
-            self.run.pending_file.replace(self.run.healthy_file)
-            self.pending = None
-
     def _good_file(self, trouble: Diverged) -> Path | None:
-        """The checkpoint to go back to; None where there is none.
-
-        The last that proved healthy; else the pending one, unless it was made after the first look that was bad. A run
-        that may not go back has only its last checkpoint.
-        """
-        if self.settings.guard != "recover":
-            return self.run.checkpoint_file if self.run.checkpoint_file.exists() else None
-        self._prove_pending()
-        if self.run.healthy_file.exists():
-            return self.run.healthy_file
-        began = self.guard.began() if self.guard.verdict.collapsed else trouble.step
-        return self.run.pending_file if self.pending is not None and self.pending < began else None
+        """The checkpoint to go back to, or None; a run that may not go back has only its last one."""
+        if self.proved is not None:
+            return self.proved.find(trouble, self.guard)
+        return self.run.checkpoint_file if self.run.checkpoint_file.exists() else None
 
     def _good_state(self, path: Path) -> dict[str, Any]:
         return _matching_checkpoint(path, self.run, self.training.config, self.store)
@@ -299,9 +263,8 @@ class _Loop:
         state = self.training.state()
         save_checkpoint(self.run.checkpoint_file, {**state, "images": _identity(self.store, self.training.config)})
         self.saved = self.training.step
-        if self.settings.guard == "recover":
-            self._prove_pending()
-            self._offer_pending(self.saved)
+        if self.proved is not None:
+            self.proved.take_in(self.saved, self.guard)
 
 
 _ENDS = {  # what a verdict means for a run
