@@ -38,7 +38,7 @@ class ProvedStates:
             self.take_in(step, guard)
 
     def take_in(self, step: int, guard: Guard) -> None:
-        """Lets the run's checkpoint, of a step, wait for its proof, if it was due and no older one still may have its."""
+        """Lets the run's checkpoint, of a step, wait for its proof, if it was due and no older one waits."""
         self._prove(guard)
         due = step > 0 and step % self.every == 0
         if due and (self.pending is None or not guard.may_prove(self.pending)):
