@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666")
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (3, 1, 1, 1)))
+_FAR_BELOW = 4  # times lower than all scores, what real images score is said and not drawn
 _WIDE = 10  # times the lowest score: from there on an axis of scores is logarithmic
 
 
@@ -195,7 +196,12 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 def _lines_across(axes: Axes, floor: float | None, threshold: float | None) -> None:
     if floor is not None and floor > 0:
-        axes.axhline(floor, linestyle=(0, (1, 1)), color="0.4", linewidth=1, label="half of the real images")
+        style: dict[str, Any] = {"linestyle": (0, (1, 1)), "color": "0.4", "linewidth": 1}
+        drawn = [y for line in axes.lines for y in np.asarray(line.get_ydata(), dtype=float)]
+        if drawn and floor < min(drawn) / _FAR_BELOW:  # there, it would press the curves together
+            axes.plot([], [], **style, label=f"half of the real images: {floor:.3g}, far below")
+        else:
+            axes.axhline(floor, **style, label="half of the real images")
     if threshold is not None:
         axes.axhline(threshold, color="0.4", linewidth=0.7, label=f"threshold {threshold:g}")
 
