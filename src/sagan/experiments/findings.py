@@ -209,12 +209,20 @@ def _flips_can_show(compared: Compared) -> bool:
 def _own_cells(values: list[float]) -> list[str]:
     if not values:
         return ["0", "", "", ""]
-    deviation, interval = spread(values), bootstrap_interval(values)
-    scale = deviation or abs(mean(values)) / 10
-    cells = [str(len(values)), number(mean(values), scale)]
-    if deviation is None or interval is None:
-        return [*cells, "", ""]
-    return [*cells, number(deviation, scale), _ends(interval, scale)]
+    interval = bootstrap_interval(values)
+    ends = "" if interval is None else _ends(interval, _own_scale(values))
+    return [str(len(values)), *mean_and_spread(values), ends]
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[str, str]:
+    """An arm's mean and its standard deviation over seeds, with decimals that are worth showing; one seed has no
+    second."""
+    deviation, scale = spread(values), _own_scale(values)
+    return number(mean(values), scale), "" if deviation is None else number(deviation, scale)
+
+
+def _own_scale(values: Sequence[float]) -> float:
+    return spread(values) or abs(mean(values)) / 10
 
 
 def _difference_cells(found: Comparison) -> list[str]:

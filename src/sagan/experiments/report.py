@@ -21,7 +21,7 @@ from sagan.experiments.findings import (
     csv_rows,
     describe_method,
     findings,
-    number,
+    mean_and_spread,
     table_rows,
 )
 from sagan.experiments.plots import (
@@ -47,7 +47,7 @@ from sagan.experiments.results import (
     read_results,
     shared_groups,
 )
-from sagan.experiments.statistics import censored_median, first_reached, mean, spread
+from sagan.experiments.statistics import censored_median, first_reached, mean
 from sagan.files import write_whole
 from sagan.images import save_png
 from sagan.models.build import describe_attention
@@ -189,12 +189,11 @@ def _nothing_compared(report: Report) -> str:
     values = list(group.at(report.results, arm, step).values())
     if not values:
         return f"There is one arm, {arm.label}, and no score of it at {step:,} steps."
-    deviation = spread(values)
-    scale = deviation or abs(mean(values)) / 10
-    around = "" if deviation is None else f" ± {number(deviation, scale)} over {counted(len(values), 'seed')}"
+    middle, deviation = mean_and_spread(values)
+    around = f" ± {deviation} over {counted(len(values), 'seed')}" if deviation else ""
     return (
         f"There is one arm, {arm.label}, so nothing is compared; its {group.label} at {step:,} steps is "
-        f"{number(mean(values), scale)}{around}."
+        f"{middle}{around}."
     )
 
 
