@@ -18,6 +18,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are computed there without instructions for them, slower than in float32: on an
+    x86 processor without AVX-512."""
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+
+
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """A CPU tensor on ``device``. To a GPU it goes through pinned memory, so that the program need not wait for what
     the GPU still has to do: it may run ahead by several steps."""

@@ -87,3 +87,12 @@ def test_data_sets_are_cropped_as_published(tmp_path):
     Image.new("RGB", (178, 218), "red").save(folder / "000001.jpg")
     data = DataConfig(dataset="celeb", image_path=str(tmp_path), prepared=str(tmp_path / "prepared"))
     assert prepared_store(data, 16, Console(quiet=True)).meta["crop"] == "160"
+
+
+@pytest.mark.parametrize(("instructions", "warned"), [("AVX2", True), ("AVX512", False)])
+def test_bf16_on_a_processor_without_it_is_warned_of(config, monkeypatch, capsys, instructions, warned):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: instructions)
+    for precision in ("bf16", "fp32"):
+        start_run(override(config, {"precision": precision, "device": "cpu"}), Console())
+        said = "no bfloat16 products" in "".join(capsys.readouterr())
+        assert said == (warned and precision == "bf16")

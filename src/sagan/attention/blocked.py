@@ -64,7 +64,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float, ti
     for images, piece in _tiles(len(out), pattern, tile, q.device):
         weights = _softmax(scores_q[images], scores_k[images], piece, pattern, buffer)
         if pattern.masking == "after":
-            _fill_hidden(weights, piece, 0)
+            _zero_hidden(weights, piece)
         out[images, piece.rows] = torch.bmm(weights.to(values.dtype), values[images, piece.keys])
     return out.reshape(*q.shape[:3], v.shape[3])
 
@@ -85,10 +85,10 @@ def _backward(
         grad_scores = _view(grad_buffer, weights.shape)
         torch.bmm(grad_rows, values[images, piece.keys].transpose(1, 2), out=grad_scores)
         if pattern.masking == "after":
-            _fill_hidden(grad_scores, piece, 0)
+            _zero_hidden(grad_scores, piece)
         torch.ops.aten._softmax_backward_data.out(grad_scores, weights, -1, dtype, grad_input=grad_scores)
         if pattern.masking == "after":
-            _fill_hidden(weights, piece, 0)
+            _zero_hidden(weights, piece)
         _add_product(dv[images, :, piece.keys], grad_rows.transpose(1, 2), weights)
         _add_product(dk[images, :, piece.keys], queries[images, piece.rows].transpose(1, 2), grad_scores)
         _add_product(dq[images, :, piece.rows], keys[images, piece.keys].transpose(1, 2), grad_scores.transpose(1, 2))
@@ -110,21 +110,27 @@ def _softmax(q: Tensor, k: Tensor, piece: _Piece, pattern: Pattern, buffer: Tens
     weights = _view(buffer, (len(q), q.shape[1], k.shape[1]))
     torch.bmm(q, k.transpose(1, 2), out=weights)
     if pattern.masking == "before":
-        _fill_hidden(weights, piece, -torch.inf)
+        _leave_out_hidden(weights, piece)
     torch.softmax(weights, -1, out=weights)
-    if pattern.masking == "before" and piece.has_empty_rows:
-        _fill_hidden(weights, piece, 0)  # a softmax over nothing is NaN
+    if pattern.masking == "before" and piece.empty_rows is not None:
+        weights.index_fill_(1, piece.empty_rows, 0)  # a softmax over nothing is NaN
     return weights
 
 
-def _fill_hidden(scores: Tensor, piece: _Piece, value: float) -> None:
-    """Writes ``value`` at the hidden keys of one tile, (images, rows, keys)."""
-    if piece.hidden is None:
-        return
-    if piece.hidden.dtype == torch.bool:
-        scores.masked_fill_(piece.hidden, value)
-    else:
-        scores.flatten(1).index_fill_(1, piece.hidden, value)
+def _zero_hidden(weights: Tensor, piece: _Piece) -> None:
+    """Writes 0 at the hidden keys of one tile, (images, rows, keys)."""
+    if piece.visible is not None:
+        weights.mul_(piece.visible)  # ten times faster than masked_fill_, which does not vectorise
+    elif piece.hidden is not None:
+        weights.flatten(1).index_fill_(1, piece.hidden, 0)
+
+
+def _leave_out_hidden(scores: Tensor, piece: _Piece) -> None:
+    """Brings the scores of the hidden keys of one tile, (images, rows, keys), to -inf."""
+    if piece.visible is not None:
+        scores.add_(piece.visible.log())
+    elif piece.hidden is not None:
+        scores.flatten(1).index_fill_(1, piece.hidden, -torch.inf)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
@@ -145,12 +151,13 @@ def _view(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A stretch of query rows, the keys they involve, and which of these are hidden."""
+    """A stretch of query rows, the keys they involve, and which of these are hidden: none, or as one of two tensors."""
 
     rows: slice
     keys: slice
-    hidden: Tensor | None  # bool (rows, keys), or int64 indices into the flattened rows * keys; None: nothing is hidden
-    has_empty_rows: bool
+    visible: Tensor | None  # bool (rows, keys)
+    hidden: Tensor | None  # int64 indices into the flattened rows * keys
+    empty_rows: Tensor | None  # int64 indices of the rows that see no key
 
 
 def _tiles(images: int, pattern: Pattern, tile: int, device: torch.device) -> Iterator[tuple[slice, _Piece]]:
@@ -178,18 +185,18 @@ def _rows_per_tile(pattern: Pattern, tile: int) -> int:
 def _piece(pattern: Pattern, start: int, stop: int, device: torch.device) -> _Piece:
     def build() -> _Piece:
         first, last = pattern.key_range(start, stop)
-        visible = pattern.visible_keys()[start:stop]
-        size = (stop - start) * (last - first)
-        share = 1 - int(visible.sum()) / size
-        hidden = None
+        counts = pattern.visible_keys()[start:stop]
+        share = 1 - int(counts.sum()) / ((stop - start) * (last - first))
+        empty = (counts == 0).nonzero().flatten().to(device)
+        visible = hidden = None
         if share > 1 / 8 or last - first < pattern.keys:  # an index is 8 bytes, an entry of a mask is 1
-            hidden = ~pattern.mask(start, stop, device=device)[:, first:last]
+            visible = pattern.mask(start, stop, device=device)[:, first:last].contiguous()
         elif share > 0:
             hidden = pattern.hidden_indices(start, stop, device=device)
-        return _Piece(slice(start, stop), slice(first, last), hidden, bool((visible == 0).any()))
+        return _Piece(slice(start, stop), slice(first, last), visible, hidden, empty if len(empty) else None)
 
     def count_bytes(piece: _Piece) -> int:
-        return 0 if piece.hidden is None else piece.hidden.nbytes
+        return sum(x.nbytes for x in (piece.visible, piece.hidden, piece.empty_rows) if x is not None)
 
     return cast(_Piece, _PIECES.get((pattern, start, stop, device), build, count_bytes))
 

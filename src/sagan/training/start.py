@@ -16,7 +16,7 @@ from sagan.console import Console
 from sagan.data import Recipe, Source, Store, find_dataset, open_or_prepare, open_source
 from sagan.data.batches import check as check_batches
 from sagan.data.faces import FacesSource
-from sagan.devices import choose_device
+from sagan.devices import choose_device, emulates_bfloat16
 from sagan.models.build import build_discriminator, build_generator, describe_attention
 from sagan.runs import Run, check_free, make_free_folder
 from sagan.training.loop import OnSnapshot, Outcome, refuse_other_settings, train
@@ -128,6 +128,10 @@ def _store_of_run(config: Config, console: Console) -> Store:
 
 
 def _train(config: Config, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None) -> int:
+    if config.run.precision == "bf16" and emulates_bfloat16(choose_device(config.run.device)):
+        console.warn(
+            "this processor has no bfloat16 products, so bf16 is many times slower here: leave --precision out"
+        )
     try:
         outcome = train(config, run, store, console, on_snapshot)
     except KeyboardInterrupt as interruption:
