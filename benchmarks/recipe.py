@@ -5,9 +5,10 @@
 
 Every variant is a preset with changes (the table below). All have the same images, steps, batch and seeds; the runs of
 a seed see the same images in the same order. ``--width`` is the published networks'; the residual ones have half of it,
-as in the presets, and so about as many weights. What is done is not done again, so a call that was cut goes on. Prints
-the Fréchet distance of the last snapshot, mean and each seed, what the guard said, and seconds of training; records,
-samples and logs stay in ``--out``.
+as in the presets, and so about as many weights. What is done is not done again: a call that was cut goes on, and with
+more ``--steps`` the same runs are trained further. Prints the mean Fréchet and kernel distance of the snapshots of that
+step, what the guard said, seconds of training, and each seed's Fréchet distance; records, samples and logs stay in
+``--out``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is c
     "best, g_lr / 2": ("best", {"g_lr": 4e-4}),
     "best, g_lr / 4": ("best", {"g_lr": 2e-4}),
     "best, g_lr / 4, d_lr x 2": ("best", {"g_lr": 2e-4, "d_lr": 8e-4}),
+    "best, d_lr x 2": ("best", {"d_lr": 8e-4}),
+    "best, D twice as wide": ("best", {"d_conv_dim": 16}),
     "best, beta2 0.99": ("best", {"beta2": 0.99}),
     "best, linear": ("best", {"lr_schedule": "linear"}),
     "best, cosine": ("best", {"lr_schedule": "cosine"}),
@@ -83,11 +86,12 @@ def train(flags: argparse.Namespace, name: str, span: str, seed: int) -> Path:
         **changes,
     }
     log = Path(flags.out) / f"{folder.name}.log"
-    if not (folder / "snapshots").is_dir() or not Run(folder).snapshots():
-        words = ["resume", str(folder)] if (folder / "config.json").exists() else ["train", *as_words(settings)]
-        call(words, log)
-    if frechet(folder) is None:
-        call(["evaluate", folder, "--num", flags.num, "--prepared", flags.prepared, "--device", flags.device], log)
+    if not Run(folder).snapshot_file(flags.steps).exists():
+        further = ["resume", folder, "--total_step", flags.steps, "--snapshot_every", flags.steps]
+        call(further if (folder / "config.json").exists() else ["train", *as_words(settings)], log)
+    if score(folder, "frechet", flags.steps) is None:
+        step = ["--step", flags.steps, "--num", flags.num]
+        call(["evaluate", folder, *step, "--prepared", flags.prepared, "--device", flags.device], log)
     return folder
 
 
@@ -106,21 +110,23 @@ def call(words: Sequence[object], log: Path) -> None:
         )
 
 
-def frechet(folder: Path) -> float | None:
-    scores = [r for r in Run(folder).records() if r.get("kind") == "score" and r.get("metric") == "frechet"]
+def score(folder: Path, metric: str, step: int) -> float | None:
+    scores = [r for r in Run(folder).records() if r.get("kind") == "score" and (r["metric"], r["step"]) == (metric, step)]
     return float(scores[-1]["value"]) if scores else None
 
 
-def describe(name: str, folders: Sequence[Path]) -> str:
-    """A row of the table: mean and each seed, looks of the guard that were not healthy, rollbacks, seconds."""
-    values = [frechet(folder) or float("nan") for folder in folders]
+def describe(name: str, folders: Sequence[Path], step: int) -> str:
+    """A row of the table: means, looks of the guard that were not healthy, rollbacks, seconds, and each seed."""
+    values, kernels = (
+        [score(folder, metric, step) or float("nan") for folder in folders] for metric in ("frechet", "kernel")
+    )
     records = [record for folder in folders for record in Run(folder).records()]
     unhealthy = sum(r.get("kind") == "guard" and r["verdict"] not in ("healthy", "D winning") for r in records)
     rollbacks = sum(r.get("kind") == "rollback" for r in records)
     seconds = [max(r["seconds"] for r in Run(folder).records() if r.get("kind") == "train") for folder in folders]
     return (
-        f"{name:32} {statistics.mean(values):8.2f} {unhealthy:9} {rollbacks:9} {statistics.mean(seconds):8.0f}  "
-        f"{' '.join(f'{value:.2f}' for value in values)}"
+        f"{name:32} {statistics.mean(values):8.2f} {statistics.mean(kernels):8.4f} {unhealthy:9} {rollbacks:9} "
+        f"{statistics.mean(seconds):8.0f}  {' '.join(f'{value:.2f}' for value in values)}"
     )
 
 
@@ -144,9 +150,9 @@ def main() -> None:
     with ThreadPoolExecutor(flags.jobs) as pool:
         every = [(name, span) for span in flags.spans for name in flags.variants]
         runs = {each: [pool.submit(train, flags, *each, seed) for seed in flags.seeds] for each in every}
-        print(f"{'variant':32} {'mean':>8} {'unhealthy':>9} {'rollbacks':>9} {'seconds':>8}  each seed")
+        print(f"{'variant':32} {'Fréchet':>8} {'kernel':>8} {'unhealthy':>9} {'rollbacks':>9} {'seconds':>8}  each seed")
         for (name, span), futures in runs.items():
-            print(describe(f"{name}, span {span}", [future.result() for future in futures]), flush=True)
+            print(describe(f"{name}, span {span}", [future.result() for future in futures], flags.steps), flush=True)
 
 
 if __name__ == "__main__":
