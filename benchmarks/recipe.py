@@ -111,8 +111,8 @@ def call(words: Sequence[object], log: Path) -> None:
 
 
 def score(folder: Path, metric: str, step: int) -> float | None:
-    scores = [r for r in Run(folder).records() if r.get("kind") == "score" and (r["metric"], r["step"]) == (metric, step)]
-    return float(scores[-1]["value"]) if scores else None
+    scores = [record for record in Run(folder).records() if record.get("kind") == "score" and record["step"] == step]
+    return next((float(record["value"]) for record in reversed(scores) if record["metric"] == metric), None)
 
 
 def describe(name: str, folders: Sequence[Path], step: int) -> str:
@@ -150,7 +150,7 @@ def main() -> None:
     with ThreadPoolExecutor(flags.jobs) as pool:
         every = [(name, span) for span in flags.spans for name in flags.variants]
         runs = {each: [pool.submit(train, flags, *each, seed) for seed in flags.seeds] for each in every}
-        print(f"{'variant':32} {'Fréchet':>8} {'kernel':>8} {'unhealthy':>9} {'rollbacks':>9} {'seconds':>8}  each seed")
+        print(f"{'variant':32} {'Fréchet':>8} {'kernel':>8} {'unhealthy':>9} {'rollbacks':>9} {'seconds':>8}  seeds")
         for (name, span), futures in runs.items():
             print(describe(f"{name}, span {span}", [future.result() for future in futures], flags.steps), flush=True)
 
