@@ -252,7 +252,9 @@ class RunConfig:
     guard: Literal["off", "watch", "recover"] = "watch"
     """What is done about collapse. watch: it is said and recorded; recover: the run also goes back to its last healthy
     state and on from there, with other z and images, lower rates (of the discriminator alone where it won) and, where
-    there are gradient penalties, stronger ones. A loss that is no number ends a run that may not go back."""
+    there are gradient penalties, stronger ones. A decline that takes many times longer than --checkpoint_every is
+    noticed too, but what proved healthy last is part of it: earlier snapshots are then what is left. A loss that is no
+    number ends a run that may not go back."""
     guard_every: int = 50
     """Steps between the guard's looks."""
     max_rollbacks: int = 3

@@ -197,6 +197,14 @@ def test_a_verdict_says_when_what_it_rests_on_began():
         assert guard.began() == 310
 
 
+def test_one_that_rests_on_many_looks_began_with_the_first_of_them():
+    guard = Guard()
+    for look in looks((5, FRESH), (20, FRESH | {"pixel_spread": 0.02})):
+        guard.add(look)
+    assert guard.verdict.collapsed
+    assert guard.began() == 60
+
+
 class Pair:
     def __init__(self):
         self.generator, self.discriminator = build_generator(SMALL), build_discriminator(SMALL)

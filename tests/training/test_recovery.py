@@ -11,7 +11,7 @@ from sagan.experiments.status import Watched
 from sagan.models.build import load_snapshot
 from sagan.runs import Run
 from sagan.training.checkpoint import load_checkpoint
-from sagan.training.guard import Diverged, Verdict
+from sagan.training.guard import Diverged, Verdict, judge
 from sagan.training.loop import train
 from sagan.training.state import Training
 from tests.training.test_loop import Killed, assert_same_bits, stop_before_step
@@ -89,6 +89,17 @@ def test_a_run_without_any_checkpoint_starts_anew(workshop, monkeypatch):
     run, outcome = workshop.train(**RECOVER)
     assert outcome.step == 12
     assert [(record["step"], record["from_step"]) for record in rollbacks(run)] == [(0, 1)]
+
+
+def test_a_run_that_was_only_watched_until_now_goes_back_to_where_it_stood(workshop, monkeypatch):
+    watched = RECOVER | {"guard": "watch", "total_step": 20}
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        workshop.train(**watched)
+    spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
+    run, outcome = workshop.train(**watched | {"guard": "recover"})
+    assert outcome.step == 20
+    assert [(record["step"], record["from_step"]) for record in rollbacks(run)] == [(7, 8)]
 
 
 def test_a_run_that_keeps_going_wrong_is_stopped_with_a_sentence(workshop, monkeypatch):
@@ -333,3 +344,23 @@ def test_a_guard_that_seldom_looks_does_not_make_states_old(workshop, monkeypatc
     spoil(monkeypatch, lambda step, attempt: step == 23 and attempt == 0)
     run, _ = workshop.train(**RECOVER | {"total_step": 24, "guard_every": 100})
     assert rollbacks(run)[0]["step"] == 21
+
+
+def test_a_generator_that_comes_to_ignore_its_z_is_noticed_and_taken_back(workshop, monkeypatch):
+    """From the networks to the new state, with the guard's own judgement."""
+    monkeypatch.setattr("sagan.training.guard.judge", judge)
+    advance = Training.advance
+
+    def forgetful(self, batches):
+        if self.step == 7 and self.attempt == 0:
+            forward = self.generator.forward
+            self.generator.forward = lambda z: forward(z if self.attempt else torch.zeros_like(z))
+        return advance(self, batches)
+
+    monkeypatch.setattr(Training, "advance", forgetful)
+    run, outcome = workshop.train(**RECOVER)
+    assert outcome.step == 12
+    (record,) = rollbacks(run)
+    assert record["reason"] == "the generator makes one image, whatever its z"
+    assert (record["step"], record["from_step"]) == (3, 10)  # looks 8, 9 and 10 were bad, and 6 was not yet proved
+    assert all(look["pixel_spread"] > 0.01 for look in run.records() if look["kind"] == "guard")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -122,8 +122,12 @@ class Guard:
 
     def began(self) -> int:
         """The step of the first of the looks that the present verdict rests on."""
-        lost = _looks_lost(self.looks) if self.verdict.state == "D winning" else 0
-        return int(self.looks[-max(_PATIENCE, lost) :][0]["step"]) if self.looks else 0
+        looks = self.looks
+        if self.verdict.state == "D winning":
+            count = _last_in_a_row(looks, lambda look: look["separation"] >= _LOST)
+        else:
+            count = _last_in_a_row(looks, lambda look: look["pixel_spread"] < _ALIKE)
+        return int(looks[-max(_PATIENCE, count) :][0]["step"]) if looks else 0
 
 
 _PATIENCE = 3  # looks in a row that must agree
@@ -168,7 +172,7 @@ def _judge_winning(
     looks: Sequence[Mapping[str, Any]], sound: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, Any]]
 ) -> Verdict:
     """The verdict on a discriminator that may tell everything apart."""
-    lost = _looks_lost(looks)
+    lost = _last_in_a_row(looks, lambda look: look["separation"] >= _LOST)
     if lost < _PATIENCE or sum(look.get("images", 64) for look in looks[-lost:]) < _LOST_IMAGES:
         return HEALTHY
     lately = [look for look in sound if look["step"] < looks[-lost]["step"]][-2 * _ENOUGH_BEFORE :]
@@ -233,9 +237,9 @@ def _best(looks: Sequence[Mapping[str, Any]], name: str) -> float:
     return max((_usual(looks[start : start + _LONG], name) for start in starts), default=0.0)
 
 
-def _looks_lost(looks: Sequence[Mapping[str, Any]]) -> int:
-    """The last looks in a row at which the discriminator told everything apart."""
-    return next((count for count, look in enumerate(reversed(looks)) if look["separation"] < _LOST), len(looks))
+def _last_in_a_row(looks: Sequence[Mapping[str, Any]], holds: Callable[[Mapping[str, Any]], bool]) -> int:
+    """Of how many of the last looks, without a break, something holds."""
+    return next((count for count, look in enumerate(reversed(looks)) if not holds(look)), len(looks))
 
 
 class Seen(NamedTuple):
