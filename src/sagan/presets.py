@@ -12,7 +12,7 @@
                 hours on two CPU cores (46 on an idle machine); a GPU is meant. Fréchet distances: under ``best``.
 ``paper``       the residual networks and the settings of the paper's own code at 128x128, beta2 of 0.999 included
                 (the paper's text says 0.9), with its batch of 256 on one GPU, where batch norm sees all of it and not
-                four parts. `sagan train --preset paper --data imagenet --num_classes auto`. 1,000,000 steps of 37 TFLOP;
+                four parts. `sagan train --preset paper --data imagenet --num_classes auto`. 10^6 steps of 37 TFLOP;
                 no score was measured.
 ``quick``       drawn faces at 32x32 with small networks, for a first look: `sagan train --preset quick`.
                 A few minutes on two CPU cores; faces with eyes, hair and mouth, not yet good ones.
