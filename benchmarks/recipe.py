@@ -15,7 +15,6 @@ of training, and each seed's Fréchet distance, nan where the guard gave a run u
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -135,7 +134,8 @@ def describe(name: str, folders: Sequence[Path], flags: argparse.Namespace) -> s
     values, kernels = (
         [score(folder, metric, flags) or float("nan") for folder in folders] for metric in ("frechet", "kernel")
     )
-    records = [json.loads(line) for folder in folders for line in lines_of(folder)]
+    parts = [part for folder in folders for part in (folder, *folder.glob("attempt-*"))]  # with what was taken back
+    records = [record for part in parts for record in Run(part).records()]
     collapsed = sum(record["kind"] == "guard" and record["collapsed"] for record in records)
     rollbacks = sum(count(folder, "rollback") for folder in folders)
     seconds = [max(r["seconds"] for r in Run(folder).records() if r.get("kind") == "train") for folder in folders]
@@ -143,12 +143,6 @@ def describe(name: str, folders: Sequence[Path], flags: argparse.Namespace) -> s
         f"{name:32} {statistics.mean(values):8.2f} {statistics.mean(kernels):8.4f} {collapsed:9} {rollbacks:9} "
         f"{statistics.mean(seconds):8.0f}  {' '.join(f'{value:.2f}' for value in values)}"
     )
-
-
-def lines_of(folder: Path) -> list[str]:
-    """The records of a run and of what it took back."""
-    files = [Run(folder).records_file, *folder.glob("attempt-*/records.jsonl")]
-    return [line for file in files if file.exists() for line in file.read_text().splitlines()]
 
 
 def main() -> None:

@@ -108,7 +108,7 @@ class Guard:
         images = looks = 0
         for look in self.looks:
             if look["step"] > step:
-                if look.get("collapsed") or look["pixel_spread"] < _ALIKE:
+                if look.get("collapsed") or _is_alike(look):
                     return False
                 images, looks = images + look.get("images", _LOST_IMAGES), looks + 1
                 if looks >= _PATIENCE and images >= _LOST_IMAGES:
@@ -123,10 +123,7 @@ class Guard:
     def began(self) -> int:
         """The step of the first of the looks that the present verdict rests on."""
         looks = self.looks
-        if self.verdict.state == "D winning":
-            count = _last_in_a_row(looks, lambda look: look["separation"] >= _LOST)
-        else:
-            count = _last_in_a_row(looks, lambda look: look["pixel_spread"] < _ALIKE)
+        count = _last_in_a_row(looks, _is_lost if self.verdict.state == "D winning" else _is_alike)
         return int(looks[-max(_PATIENCE, count) :][0]["step"]) if looks else 0
 
 
@@ -172,7 +169,7 @@ def _judge_winning(
     looks: Sequence[Mapping[str, Any]], sound: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, Any]]
 ) -> Verdict:
     """The verdict on a discriminator that may tell everything apart."""
-    lost = _last_in_a_row(looks, lambda look: look["separation"] >= _LOST)
+    lost = _last_in_a_row(looks, _is_lost)
     if lost < _PATIENCE or sum(look.get("images", 64) for look in looks[-lost:]) < _LOST_IMAGES:
         return HEALTHY
     lately = [look for look in sound if look["step"] < looks[-lost]["step"]][-2 * _ENOUGH_BEFORE :]
@@ -235,6 +232,16 @@ def _best(looks: Sequence[Mapping[str, Any]], name: str) -> float:
     """The largest median of so many looks in a row; 0 before there are as many."""
     starts = range(0, len(looks) - _LONG + 1, _LONG)
     return max((_usual(looks[start : start + _LONG], name) for start in starts), default=0.0)
+
+
+def _is_lost(look: Mapping[str, Any]) -> bool:
+    """Whether the discriminator told everything apart."""
+    return bool(look["separation"] >= _LOST)
+
+
+def _is_alike(look: Mapping[str, Any]) -> bool:
+    """Whether the generator made nearly one image."""
+    return bool(look["pixel_spread"] < _ALIKE)
 
 
 def _last_in_a_row(looks: Sequence[Mapping[str, Any]], holds: Callable[[Mapping[str, Any]], bool]) -> int:
