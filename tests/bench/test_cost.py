@@ -137,3 +137,13 @@ def test_the_lines_for_a_person_name_what_is_asked():
 )
 def test_numbers_are_said_with_their_prefix(said, meant):
     assert said == meant
+
+
+def test_operations_are_an_average_where_some_steps_have_a_penalty():
+    """A step with a penalty and three without, against every step with one and none."""
+    none, every, lazy = (
+        count_cost(override(TINY, changes)) for changes in ({}, {"r1": 0.1}, {"r1": 0.1, "penalty_every": 4})
+    )
+    assert lazy.operations == pytest.approx((every.operations + 3 * none.operations) / 4, abs=1)
+    assert none.fewest_bytes < lazy.fewest_bytes < every.fewest_bytes
+    assert lazy.memory == every.memory

@@ -1,6 +1,6 @@
 """What a run costs, counted before it is begun: nothing here takes the time or the memory that it counts.
 
-The step is carried out once on fake tensors, which have shapes and no content; torch's own formulas say how many
+A step is carried out on fake tensors, which have shapes and no content; torch's own formulas say how many
 operations each product and convolution is. Attention is counted as its definition has it, scores and weighted sum:
 other ways to the same result do more, to hold less. Hiding the square takes nothing away from this count; pooled keys
 divide it by pool * pool.
@@ -36,7 +36,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, Pattern], Tensor]
 class Cost:
     """What a generator step with its discriminator steps takes; bytes and numbers of operations.
 
-    Where gradient penalties are taken in some steps only, this is one of those.
+    Where gradient penalties are taken in some steps only, memory is that of one of those, and the rest an average.
     """
 
     generator_parameters: int
@@ -157,14 +157,14 @@ def _networks(config: Config) -> tuple[nn.Module, nn.Module]:
 @dataclass(frozen=True)
 class _Count:
     weights: int  # bytes of both networks and of the average
-    operations: int
+    operations: int  # on average over the kinds of steps, as ``saved``
     saved: int  # bytes, for the backward passes
     peak: int  # bytes; of a first step without Adam's moments
 
 
 @contextlib.contextmanager
 def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
-    """Gives a function that takes a step, with attention carried out by another function, and counts it."""
+    """Gives a function that takes a step of each kind, with attention carried out by another function, and counts."""
     with torch.device("meta"):
         training = Training(override(config, {"compile": False, "cuda_graphs": False}), torch.device("meta"))
     with FakeTensorMode(), _BlindTally() as tally:
@@ -173,15 +173,21 @@ def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
         weights, layers = tally.held, _stand_ins(training)
         batches = cast(Batches, _FakeBatches(config))
 
+        kinds = training.kinds
+
         def take(attend: Attend) -> _Count:
             for layer in layers:
                 layer.attend = attend
-            training.step = 0
-            tally.operations, tally.peak = 0, tally.held
-            saved = Saved(without=_tensors(training))
-            with saved:
-                training.advance(batches)
-            return _Count(weights, tally.operations, saved.bytes, tally.peak)
+            tally.peak = tally.held
+            operations = saved_bytes = 0
+            for kind in dict.fromkeys(kinds):
+                training.step, tally.operations = kinds.index(kind), 0
+                saved = Saved(without=_tensors(training))
+                with saved:
+                    training.advance(batches)
+                operations += kinds.count(kind) * tally.operations
+                saved_bytes += kinds.count(kind) * saved.bytes
+            return _Count(weights, round(operations / len(kinds)), round(saved_bytes / len(kinds)), tally.peak)
 
         yield take
 

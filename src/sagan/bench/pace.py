@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from sagan.config import Config, override
 from sagan.console import duration
 from sagan.data.batches import Batches
 from sagan.training.loop import exact_convolutions
-from sagan.training.state import Training
+from sagan.training.state import Training, kinds_of_steps
 
 _SHARE = 0.9  # of the memory that a batch may fill: samples and scores are drawn beside the training
 _SMALL_BATCHES = (4, 2, 1)  # where 8 does not fit
@@ -79,7 +78,7 @@ def measured_pace(
     """The pace of a run, from a few steps on its images (without any, on noise), after some that warm up."""
     training = Training(config, device)
     batches = batches_of(noise(config) if images is None else images, config, device)
-    period = penalty_period(config)
+    period = len(training.kinds)
 
     def take_period() -> None:
         for _ in range(period):
@@ -92,17 +91,10 @@ def measured_pace(
     return Pace(timing, config.game.batch_size, config.run.total_step)
 
 
-def penalty_period(config: Config) -> int:
-    """After how many generator steps the gradient penalties fall on the same discriminator steps again."""
-    game = config.game
-    penalized = game.adv_loss == "wgan-gp" or game.r1 != 0 or game.r2 != 0
-    return math.lcm(game.penalty_every, game.n_critic) // game.n_critic if penalized else 1
-
-
 def warm_up(training: Training, batches: Batches) -> None:
     """Takes steps until kernels are compiled and, on a GPU, every kind of step is captured."""
     rounds = 5 if training.device.type == "cuda" else 1
-    for _ in range(rounds * penalty_period(training.config)):
+    for _ in range(rounds * len(training.kinds)):
         training.advance(batches)
 
 
@@ -143,7 +135,7 @@ def _steps_fit(config: Config, device: torch.device) -> bool:
     """Whether real steps run on a GPU with `_SHARE` of its memory; as they are written, for running out of memory
     while a step is captured cannot be mended."""
     # captured steps with and without a penalty each keep what they need
-    share = _SHARE / 2 if penalty_period(config) > 1 else _SHARE
+    share = _SHARE / 2 if len(kinds_of_steps(config.game)) > 1 else _SHARE
     torch.cuda.set_per_process_memory_fraction(share, device)
     try:
         _take_two_steps(override(config, {"compile": False, "cuda_graphs": False}), device)
