@@ -29,6 +29,22 @@ def test_real_steps_are_taken_and_timed():
     assert measured.seconds_to_go == 1000 * measured.seconds_per_step
 
 
+def test_a_step_with_a_penalty_counts_as_often_as_it_comes(monkeypatch):
+    """Of the two kinds of steps the one with a penalty takes 5 seconds here, and comes every fourth time."""
+
+    def timed(ways, *_):
+        seconds = {}
+        for name, way in ways.items():
+            way()
+            seconds[name] = Timing((5.0, 5.0) if "True" in name else (1.0, 2.0))
+        return seconds
+
+    monkeypatch.setattr(pace, "time_in_turns", timed)
+    lazy = override(TINY, {"r1": 0.1, "penalty_every": 4})
+    assert measured_pace(lazy, CPU).timing.rounds == (2.0, 2.75)
+    assert measured_pace(TINY, CPU).timing.rounds == (1.0, 2.0)
+
+
 def test_the_noise_is_a_batch_of_images_of_the_config():
     batch = batches_of(noise(TINY), TINY, CPU).batch(0)
     assert batch.shape == (4, 3, 16, 16)

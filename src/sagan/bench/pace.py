@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import statistics
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ from sagan.bench.timing import ROUNDS, Timing, time_in_turns
 from sagan.config import Config, override
 from sagan.console import duration
 from sagan.data.batches import Batches
+from sagan.training.capture import Kind
 from sagan.training.loop import exact_convolutions
 from sagan.training.state import Training, kinds_of_steps
 
@@ -78,24 +81,27 @@ def measured_pace(
     """The pace of a run, from a few steps on its images (without any, on noise), after some that warm up."""
     training = Training(config, device)
     batches = batches_of(noise(config) if images is None else images, config, device)
-    period = len(training.kinds)
-
-    def take_period() -> None:
-        for _ in range(period):
-            training.advance(batches)
-
+    kinds = training.kinds
+    ways = {str(kind): partial(_take_step, training, batches, kind) for kind in kinds}
     with exact_convolutions(config.run.precision):
         warm_up(training, batches)
-        timing = time_in_turns({"steps": take_period}, device, steps)["steps"]
-    timing = Timing(tuple(seconds / period for seconds in timing.rounds))
+        timings = time_in_turns(ways, device, steps)
+    in_turn = [timings[str(kind)].rounds for kind in kinds]
+    timing = Timing(tuple(map(statistics.fmean, zip(*in_turn, strict=True))))
     return Pace(timing, config.game.batch_size, config.run.total_step)
 
 
 def warm_up(training: Training, batches: Batches) -> None:
     """Takes steps until kernels are compiled and, on a GPU, every kind of step is captured."""
-    rounds = 5 if training.device.type == "cuda" else 1
-    for _ in range(rounds * len(training.kinds)):
-        training.advance(batches)
+    for _ in range(5 if training.device.type == "cuda" else 1):
+        for kind in dict.fromkeys(training.kinds):
+            _take_step(training, batches, kind)
+
+
+def _take_step(training: Training, batches: Batches, kind: Kind) -> None:
+    """Takes the first step of a kind (again)."""
+    training.step = training.kinds.index(kind)
+    training.advance(batches)
 
 
 # ---- how large
