@@ -206,6 +206,11 @@ class GameConfig:
             f"max_grad_norm must be more than 0, got {self.max_grad_norm}",
         )
 
+    @property
+    def penalized(self) -> bool:
+        """Whether a gradient penalty is asked for."""
+        return self.adv_loss == "wgan-gp" or self.r1 != 0 or self.r2 != 0
+
 
 @dataclass(frozen=True)
 class RunConfig:

@@ -417,12 +417,20 @@ def test_a_flag_without_effect_is_said_to_have_none(home, capsys, monkeypatch, n
     monkeypatch.setattr("sagan.cli._say_cost", lambda config, console: 0)
     changes = {
         "norm_axis": {"network": "resnet"},
+        "penalty_every": {"r1": 0},
         "max_rollbacks": {"guard": "watch"},
         "masking": {"span": 0},
         "span": {"g_span": 1, "d_span": 2},
     }.get(name, {})
     assert main(tiny(dry_run=True, data="photos.npy", **{name: value}, **changes)) == 0
     assert f"warning: --{name} changes nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "said"), [({}, True), ({"r1": 0, "penalty_every": 1}, False), ({"r1": 0.2}, False)])
+def test_a_penalty_that_only_the_preset_adds_to_wgan_s_is_said(home, capsys, monkeypatch, flags, said):
+    monkeypatch.setattr("sagan.cli._say_cost", lambda config, console: 0)
+    assert main(tiny(dry_run=True, data="photos.npy", adv_loss="wgan-gp", **flags)) == 0
+    assert ("--r1 0 --penalty_every 1 for the loss alone" in capsys.readouterr().err) == said
 
 
 def test_a_flag_with_effect_is_not_said_to_have_none(home, capsys, monkeypatch):

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from sagan.attention import Pattern
+from sagan.attention import Full, Pattern
 from sagan.attention.dispatch import choose_backend
-from sagan.attention.reference import product_dtype, softmax_dtype
+from sagan.attention.reference import attention_backward, product_dtype, softmax_dtype
 from sagan.bench.tally import Saved, Tally
 from sagan.config import Config, override
 from sagan.data.batches import Batches
 from sagan.layers.self_attention import SelfAttention2d
 from sagan.models.build import build_discriminator, build_generator, describe_attention
-from sagan.training.state import Training
+from sagan.training.state import Training, kinds_in_turn
 
 _BYTES = 4  # weights, gradients and averages are float32 in every precision
 
@@ -36,7 +36,8 @@ Attend = Callable[[Tensor, Tensor, Tensor, Pattern], Tensor]
 class Cost:
     """What a generator step with its discriminator steps takes; bytes and numbers of operations.
 
-    Where gradient penalties are taken in some steps only, memory is that of one of those, and the rest an average.
+    Where gradient penalties are taken in some steps only, operations and ``fewest_bytes`` are an average, and
+    activations those of a step with one.
     """
 
     generator_parameters: int
@@ -61,7 +62,7 @@ class Cost:
 
 
 def count_cost(config: Config, device: torch.device | str = "cpu") -> Cost:
-    """The cost of one step, with the memory of the attention backends that the device would use."""
+    """The cost of a step, with the memory of the attention backends that the device would use."""
     with _fake_steps(config) as take:
         thin, dense, as_run = take(_thin), take(_dense), take(_as_on(device))
     generator, discriminator = _parameter_counts(config)
@@ -92,6 +93,7 @@ def describe_cost(config: Config, device: torch.device | str = "cpu") -> list[st
     """What a run takes, as lines for a person: parameters, operations, memory, visible keys, disk."""
     cost = count_cost(config, device)
     steps = "a step" if config.game.n_critic == 1 else f"a step ({config.game.n_critic} of the discriminator)"
+    steps += " on average" if len(kinds_in_turn(config.game)) > 1 else ""
     share = cost.attention_operations / cost.operations
     return [
         f"parameters: generator {cost.generator_parameters:,}, discriminator {cost.discriminator_parameters:,}",
@@ -159,7 +161,7 @@ class _Count:
     weights: int  # bytes of both networks and of the average
     operations: int  # on average over the kinds of steps, as ``saved``
     saved: int  # bytes, for the backward passes
-    peak: int  # bytes; of a first step without Adam's moments
+    peak: int  # bytes; the first time without Adam's moments
 
 
 @contextlib.contextmanager
@@ -173,7 +175,7 @@ def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
         weights, layers = tally.held, _stand_ins(training)
         batches = cast(Batches, _FakeBatches(config))
 
-        kinds = training.kinds
+        kinds = kinds_in_turn(config.game)
 
         def take(attend: Attend) -> _Count:
             for layer in layers:
@@ -287,14 +289,34 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
         return out.to(v.dtype).reshape(*q.shape[:3], v.shape[3])
 
 
+class _InTiles(torch.autograd.Function):
+    """Attention that holds no matrix of weights, until it is to be differentiated twice."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.pattern = Full(pattern.height, pattern.width, pattern.pool)  # masks that are shared do not matter here
+        return v.new_empty(*q.shape[:3], v.shape[3])
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *attention_backward(grad_out, q, k, v, ctx.pattern), None
+        return *map(torch.empty_like, (q, k, v)), None
+
+
 def _as_on(device: torch.device | str) -> Attend:
-    """What `attend` would hold on a device: the matrix of weights, or nothing of that size."""
+    """What `attend` would hold on a device."""
 
     def carry_out(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
         with unset_fake_temporarily():
             q_like, k_like, v_like = (torch.empty(1, dtype=x.dtype, device=device).expand(x.shape) for x in (q, k, v))
             backend = choose_backend(q_like, k_like, v_like, pattern)
-        return _dense(q, k, v, pattern) if backend == "reference" else _thin(q, k, v, pattern)
+        if backend == "reference":
+            return _dense(q, k, v, pattern)
+        out: Tensor = _InTiles.apply(q, k, v, pattern)  # type: ignore[no-untyped-call]
+        return out
 
     return carry_out
 

@@ -19,7 +19,7 @@ from sagan.console import duration
 from sagan.data.batches import Batches
 from sagan.training.capture import Kind
 from sagan.training.loop import exact_convolutions
-from sagan.training.state import Training, kinds_of_steps
+from sagan.training.state import Training, kinds_in_turn
 
 _SHARE = 0.9  # of the memory that a batch may fill: samples and scores are drawn beside the training
 _SMALL_BATCHES = (4, 2, 1)  # where 8 does not fit
@@ -81,7 +81,7 @@ def measured_pace(
     """The pace of a run, from a few steps on its images (without any, on noise), after some that warm up."""
     training = Training(config, device)
     batches = batches_of(noise(config) if images is None else images, config, device)
-    kinds = training.kinds
+    kinds = kinds_in_turn(config.game)
     ways = {str(kind): partial(_take_step, training, batches, kind) for kind in kinds}
     with exact_convolutions(config.run.precision):
         warm_up(training, batches)
@@ -94,13 +94,13 @@ def measured_pace(
 def warm_up(training: Training, batches: Batches) -> None:
     """Takes steps until kernels are compiled and, on a GPU, every kind of step is captured."""
     for _ in range(5 if training.device.type == "cuda" else 1):
-        for kind in dict.fromkeys(training.kinds):
+        for kind in dict.fromkeys(kinds_in_turn(training.config.game)):
             _take_step(training, batches, kind)
 
 
 def _take_step(training: Training, batches: Batches, kind: Kind) -> None:
     """Takes the first step of a kind (again)."""
-    training.step = training.kinds.index(kind)
+    training.step = kinds_in_turn(training.config.game).index(kind)
     training.advance(batches)
 
 
@@ -141,7 +141,7 @@ def _steps_fit(config: Config, device: torch.device) -> bool:
     """Whether real steps run on a GPU with `_SHARE` of its memory; as they are written, for running out of memory
     while a step is captured cannot be mended."""
     # captured steps with and without a penalty each keep what they need
-    share = _SHARE / 2 if len(kinds_of_steps(config.game)) > 1 else _SHARE
+    share = _SHARE / 2 if len(kinds_in_turn(config.game)) > 1 else _SHARE
     torch.cuda.set_per_process_memory_fraction(share, device)
     try:
         _take_two_steps(override(config, {"compile": False, "cuda_graphs": False}), device)

@@ -184,7 +184,7 @@ def train(arguments: Sequence[str], console: Console) -> int:
     _check_use(values)
     dry_run = values.pop("dry_run", False)
     config = settle(fill(Config, values, base))
-    for sentence in _without_effect(values, config):
+    for sentence in _without_effect(values, config) + _at_odds(values, config):
         console.warn(sentence)
     if config.model.num_classes == "auto" and (largest or dry_run):
         raise ValueError(
@@ -199,13 +199,23 @@ def train(arguments: Sequence[str], console: Console) -> int:
     return start_run(config, console, score_while_training(config, console))
 
 
+def _at_odds(values: dict[str, Any], config: Config) -> list[str]:
+    """A sentence for what was asked for and goes badly with what the preset adds to it."""
+    game = config.game
+    if game.adv_loss != "wgan-gp" or (game.r1 == 0 and game.r2 == 0) or {"r1", "r2"} & set(values):
+        return []
+    return [
+        "wgan-gp has a gradient penalty of its own, and the preset adds R1 and takes penalties in every "
+        f"{game.penalty_every}th step: --r1 0 --penalty_every 1 for the loss alone"
+    ]
+
+
 def _without_effect(values: dict[str, Any], config: Config) -> list[str]:
     """A sentence for each flag that was given and changes nothing."""
     model, game, run = config.model, config.game, config.run
-    penalized = game.adv_loss == "wgan-gp" or game.r1 != 0 or game.r2 != 0
     idle = {
         "lambda_gp": (game.adv_loss != "wgan-gp", f"the {game.adv_loss} loss has no such penalty"),
-        "penalty_every": (not penalized, "no gradient penalty is asked for"),
+        "penalty_every": (not game.penalized, "no gradient penalty is asked for"),
         "max_rollbacks": (run.guard != "recover", f"with --guard {run.guard} a run does not go back"),
         "guard_every": (run.guard == "off", "the guard is off"),
         "eval_num": (run.eval_every is None, "nothing is scored during training without --eval_every"),

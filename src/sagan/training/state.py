@@ -55,15 +55,16 @@ def purpose(name: str, attempt: int) -> str:
     return f"{name}, attempt {attempt}" if attempt else name
 
 
-def kinds_of_steps(game: GameConfig) -> list[Kind]:
-    """The kinds of generator steps in turn, from the first until they come again: of each of a step's discriminator
-    steps, whether it has a gradient penalty."""
-    penalized = game.adv_loss == "wgan-gp" or game.r1 != 0 or game.r2 != 0
-    every, size = game.penalty_every, game.n_critic
-    period = math.lcm(every, size) // size if penalized else 1
-    return [
-        tuple(penalized and (step * size + number) % every == 0 for number in range(size)) for step in range(period)
-    ]
+def kind_of_step(game: GameConfig, step: int) -> Kind:
+    """Of each discriminator step of a generator step, whether it has a gradient penalty."""
+    numbers = range(step * game.n_critic, (step + 1) * game.n_critic)
+    return tuple(game.penalized and number % game.penalty_every == 0 for number in numbers)
+
+
+def kinds_in_turn(game: GameConfig) -> list[Kind]:
+    """The kinds of the generator steps from the first on, until they come again in the same order."""
+    period = math.lcm(game.penalty_every, game.n_critic) // game.n_critic if game.penalized else 1
+    return [kind_of_step(game, step) for step in range(period)]
 
 
 class Training:
@@ -83,7 +84,6 @@ class Training:
         self.anchors = torch.zeros(2, device=device) if game.lecam else None  # of the LeCam penalty
         self.g_optimizer = _adam(self.generator, game.g_lr, game, device)
         self.d_optimizer = _adam(self.discriminator, game.d_lr, game, device)
-        self.kinds = kinds_of_steps(game)
         self.step = 0
         self.seconds = 0.0  # spent training, over all the processes that worked on the run
         self.attempt = 0  # how often the run was rolled back
@@ -154,7 +154,7 @@ class Training:
 
     def remedy(self, state: str) -> dict[str, float]:
         """What rates and penalties are multiplied by after such a verdict; penalties only where there are any."""
-        penalized = any(self.kinds[0])
+        penalized = self.config.game.penalized
         return {name: by for name, by in REMEDIES[state].items() if penalized or name != "penalties"}
 
     def advance(self, batches: Batches) -> dict[str, Tensor]:
@@ -164,7 +164,7 @@ class Training:
         numbers = range(self.step * game.n_critic, (self.step + 1) * game.n_critic)
         turns = [self._discriminator_turn(batches, number) for number in numbers]
         turns.append(self._generator_turn(turns[-1]))
-        kind = self.kinds[self.step % len(self.kinds)]
+        kind = kind_of_step(game, self.step)
         self.generator.train()
         self.discriminator.train()
         measured = self._play(kind, turns)
