@@ -27,12 +27,14 @@ from sagan.presets import PRESETS
 from sagan.runs import Run
 
 RESIDUAL = {"network": "resnet", "pool": 2}
+R1 = {"r1": 0.1, "penalty_every": 4}
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is changed in it
     # from published to best, a part at a time
     "published": ("published", {}),
     "published, averaged": ("published", {"ema_halflife": 44_000}),
     "published, rates of best": ("published", {"g_lr": 8e-4, "d_lr": 8e-4}),
     "published, residual": ("published", RESIDUAL),
+    "published, r1": ("published", R1),
     "best": ("best", {}),
     # and best with one thing otherwise
     "best, dcgan": ("best", {"network": "dcgan", "pool": 1}),
@@ -51,8 +53,9 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is c
     "best, non-saturating": ("best", {"adv_loss": "non-saturating"}),
     "best, least squares": ("best", {"adv_loss": "least-squares"}),
     "best, rpgan": ("best", {"adv_loss": "rpgan"}),
-    "best, rpgan, r1, r2": ("best", {"adv_loss": "rpgan", "r1": 0.1, "r2": 0.1, "penalty_every": 4}),
-    "best, r1": ("best", {"r1": 0.1, "penalty_every": 4}),
+    "best, rpgan, r2": ("best", {"adv_loss": "rpgan", "r2": 0.1}),
+    "best, no r1": ("best", {"r1": 0.0}),
+    "best, r1 x 10": ("best", {"r1": 1.0}),
     "best, lecam": ("best", {"lecam": 0.1}),
     "best, flip": ("best", {"flip": True}),
     "best, translation": ("best", {"augment": "translation"}),
