@@ -6,8 +6,8 @@
                 step is 536 GFLOP on average at 64x64, batch 64, where the published one is 220. On CelebA faces at
                 32x32, networks of width 8 against published ones of width 16, 1,500 steps of batch 64: mean Fréchet
                 distance (EfficientNet-Lite0) of five seeds 119 at span 0 and 106 at span 3, where the published
-                settings gave 287 and 277 in three; none collapsed. The rates were chosen on these and on drawn faces. Not tried
-                at its full width, nor in long runs: if it swings, take lower rates.
+                settings gave 287 and 277 in three; none collapsed. The rates were chosen on these and on drawn faces.
+                Not tried at its full width, nor in long runs: if it swings, take lower rates.
 ``published``   the old program's settings, no average of the weights included.
                 `sagan train --preset published --dataset celeb --span 3`. 100,000 steps of batch 64 at 64x64: about 55
                 hours on two CPU cores (46 on an idle machine); a GPU is meant. Fréchet distances: under ``best``.
