@@ -205,8 +205,8 @@ def _at_odds(values: dict[str, Any], config: Config) -> list[str]:
     if game.adv_loss != "wgan-gp" or (game.r1 == 0 and game.r2 == 0) or {"r1", "r2"} & set(values):
         return []
     return [
-        "wgan-gp has a gradient penalty of its own, and the preset adds R1 and takes penalties in every "
-        f"{game.penalty_every}th step: --r1 0 --penalty_every 1 for the loss alone"
+        "wgan-gp has a gradient penalty of its own, and the preset adds another and takes both in some steps only: "
+        "--r1 0 --penalty_every 1 for the loss alone"
     ]
 
 
