@@ -27,14 +27,13 @@ from sagan.presets import PRESETS
 from sagan.runs import Run
 
 RESIDUAL = {"network": "resnet", "pool": 2}
-R1 = {"r1": 0.1, "penalty_every": 4}
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is changed in it
     # from published to best, a part at a time
     "published": ("published", {}),
     "published, averaged": ("published", {"ema_halflife": 44_000}),
     "published, rates of best": ("published", {"g_lr": 8e-4, "d_lr": 8e-4}),
     "published, residual": ("published", RESIDUAL),
-    "published, r1": ("published", R1),
+    "published, r1": ("published", {"r1": 0.1, "penalty_every": 4}),
     "best": ("best", {}),
     # and best with one thing otherwise
     "best, dcgan": ("best", {"network": "dcgan", "pool": 1}),

@@ -25,7 +25,7 @@ from sagan.config import Config, override
 from sagan.data.batches import Batches
 from sagan.layers.self_attention import SelfAttention2d
 from sagan.models.build import build_discriminator, build_generator, describe_attention
-from sagan.training.state import Training, kinds_in_turn
+from sagan.training.state import Training, steps_by_kind
 
 _BYTES = 4  # weights, gradients and averages are float32 in every precision
 
@@ -93,7 +93,7 @@ def describe_cost(config: Config, device: torch.device | str = "cpu") -> list[st
     """What a run takes, as lines for a person: parameters, operations, memory, visible keys, disk."""
     cost = count_cost(config, device)
     steps = "a step" if config.game.n_critic == 1 else f"a step ({config.game.n_critic} of the discriminator)"
-    steps += " on average" if len(kinds_in_turn(config.game)) > 1 else ""
+    steps += " on average" if len(steps_by_kind(config.game)) > 1 else ""
     share = cost.attention_operations / cost.operations
     return [
         f"parameters: generator {cost.generator_parameters:,}, discriminator {cost.discriminator_parameters:,}",
@@ -174,22 +174,22 @@ def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
         tally.hold(_tensors(training))
         weights, layers = tally.held, _stand_ins(training)
         batches = cast(Batches, _FakeBatches(config))
-
-        kinds = kinds_in_turn(config.game)
+        kinds = list(steps_by_kind(config.game).values())
+        period = sum(map(len, kinds))
 
         def take(attend: Attend) -> _Count:
             for layer in layers:
                 layer.attend = attend
             tally.peak = tally.held
             operations = saved_bytes = 0
-            for kind in dict.fromkeys(kinds):
-                training.step, tally.operations = kinds.index(kind), 0
+            for steps in kinds:
+                training.step, tally.operations = steps[0], 0
                 saved = Saved(without=_tensors(training))
                 with saved:
                     training.advance(batches)
-                operations += kinds.count(kind) * tally.operations
-                saved_bytes += kinds.count(kind) * saved.bytes
-            return _Count(weights, round(operations / len(kinds)), round(saved_bytes / len(kinds)), tally.peak)
+                operations += len(steps) * tally.operations
+                saved_bytes += len(steps) * saved.bytes
+            return _Count(weights, round(operations / period), round(saved_bytes / period), tally.peak)
 
         yield take
 

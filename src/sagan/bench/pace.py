@@ -17,9 +17,8 @@ from sagan.bench.timing import ROUNDS, Timing, time_in_turns
 from sagan.config import Config, override
 from sagan.console import duration
 from sagan.data.batches import Batches
-from sagan.training.capture import Kind
 from sagan.training.loop import exact_convolutions
-from sagan.training.state import Training, kinds_in_turn
+from sagan.training.state import Training, steps_by_kind
 
 _SHARE = 0.9  # of the memory that a batch may fill: samples and scores are drawn beside the training
 _SMALL_BATCHES = (4, 2, 1)  # where 8 does not fit
@@ -81,26 +80,26 @@ def measured_pace(
     """The pace of a run, from a few steps on its images (without any, on noise), after some that warm up."""
     training = Training(config, device)
     batches = batches_of(noise(config) if images is None else images, config, device)
-    kinds = kinds_in_turn(config.game)
-    ways = {str(kind): partial(_take_step, training, batches, kind) for kind in kinds}
+    kinds = steps_by_kind(config.game)
+    ways = {str(kind): partial(_take_step, training, batches, steps_of_it[0]) for kind, steps_of_it in kinds.items()}
     with exact_convolutions(config.run.precision):
         warm_up(training, batches)
         timings = time_in_turns(ways, device, steps)
-    in_turn = [timings[str(kind)].rounds for kind in kinds]
-    timing = Timing(tuple(map(statistics.fmean, zip(*in_turn, strict=True))))
+    rounds = zip(*(timing.rounds for timing in timings.values()), strict=True)
+    timing = Timing(tuple(statistics.fmean(seconds, map(len, kinds.values())) for seconds in rounds))
     return Pace(timing, config.game.batch_size, config.run.total_step)
 
 
 def warm_up(training: Training, batches: Batches) -> None:
     """Takes steps until kernels are compiled and, on a GPU, every kind of step is captured."""
     for _ in range(5 if training.device.type == "cuda" else 1):
-        for kind in dict.fromkeys(kinds_in_turn(training.config.game)):
-            _take_step(training, batches, kind)
+        for steps in steps_by_kind(training.config.game).values():
+            _take_step(training, batches, steps[0])
 
 
-def _take_step(training: Training, batches: Batches, kind: Kind) -> None:
-    """Takes the first step of a kind (again)."""
-    training.step = kinds_in_turn(training.config.game).index(kind)
+def _take_step(training: Training, batches: Batches, step: int) -> None:
+    """Takes a step of that number, again if need be."""
+    training.step = step
     training.advance(batches)
 
 
@@ -141,7 +140,7 @@ def _steps_fit(config: Config, device: torch.device) -> bool:
     """Whether real steps run on a GPU with `_SHARE` of its memory; as they are written, for running out of memory
     while a step is captured cannot be mended."""
     # captured steps with and without a penalty each keep what they need
-    share = _SHARE / 2 if len(kinds_in_turn(config.game)) > 1 else _SHARE
+    share = _SHARE / 2 if len(steps_by_kind(config.game)) > 1 else _SHARE
     torch.cuda.set_per_process_memory_fraction(share, device)
     try:
         _take_two_steps(override(config, {"compile": False, "cuda_graphs": False}), device)

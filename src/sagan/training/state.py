@@ -61,10 +61,13 @@ def kind_of_step(game: GameConfig, step: int) -> Kind:
     return tuple(game.penalized and number % game.penalty_every == 0 for number in numbers)
 
 
-def kinds_in_turn(game: GameConfig) -> list[Kind]:
-    """The kinds of the generator steps from the first on, until they come again in the same order."""
+def steps_by_kind(game: GameConfig) -> dict[Kind, list[int]]:
+    """The generator steps from the first on until their kinds come again in the same order, by their kind."""
     period = math.lcm(game.penalty_every, game.n_critic) // game.n_critic if game.penalized else 1
-    return [kind_of_step(game, step) for step in range(period)]
+    steps: dict[Kind, list[int]] = {}
+    for step in range(period):
+        steps.setdefault(kind_of_step(game, step), []).append(step)
+    return steps
 
 
 class Training:
