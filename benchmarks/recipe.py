@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sagan.config import Config, from_dict
+from sagan.flags import fill, read
 from sagan.presets import PRESETS
 from sagan.runs import Run
 
@@ -72,7 +74,6 @@ def train(flags: argparse.Namespace, name: str, span: str, seed: int) -> Path:
     residual = network == "resnet"
     width = flags.width // 2 if residual else flags.width
     settings = {
-        "preset": preset,
         "imsize": flags.imsize,
         "g_conv_dim": width,
         "d_conv_dim": width,
@@ -88,11 +89,12 @@ def train(flags: argparse.Namespace, name: str, span: str, seed: int) -> Path:
         "run_dir": str(folder),
         **changes,
     }
-    log = Path(flags.out) / f"{folder.name}.log"
+    words, log = as_words(settings), Path(flags.out) / f"{folder.name}.log"
+    check_recipe(folder, fill(Config, read(Config, words, "recipe"), PRESETS[preset]))
     if not Run(folder).snapshot_file(flags.steps).exists():
         further = ["resume", folder, "--total_step", flags.steps, "--snapshot_every", flags.steps]
         try:
-            call(further if (folder / "config.json").exists() else ["train", *as_words(settings)], log)
+            call(further if (folder / "config.json").exists() else ["train", "--preset", preset, *words], log)
         except subprocess.CalledProcessError:
             if count(folder, "stopped") == 0:
                 raise
@@ -101,6 +103,14 @@ def train(flags: argparse.Namespace, name: str, span: str, seed: int) -> Path:
         step = ["--step", flags.steps, "--num", flags.num]
         call(["evaluate", folder, *step, "--prepared", flags.prepared, "--device", flags.device], log)
     return folder
+
+
+def check_recipe(folder: Path, config: Config) -> None:
+    """Raises ValueError where the folder holds a run of another recipe, as after a preset was changed."""
+    if (folder / "config.json").exists():
+        former = from_dict(Run(folder).config())
+        if (former.model, former.game) != (config.model, config.game):
+            raise ValueError(f"{folder} was trained by another recipe than this name means now: give another --out")
 
 
 def as_words(settings: dict[str, object]) -> list[str]:
