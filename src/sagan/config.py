@@ -156,7 +156,7 @@ class GameConfig:
     """Weight of R2, the same at generated images."""
     penalty_every: int = 1
     """Gradient penalties are taken in every so-manieth discriminator step, and weigh as many times more there.
-    Adam with beta2 0.9 forgets in ten steps: with more than 4 here take --beta2 0.99, or they weigh more in all."""
+    Adam with beta2 0.9 forgets in ten steps: with more than 4 here take --beta2 0.99, or they weigh less in all."""
     lecam: float = 0.0
     """Weight of the LeCam penalty, which holds logits near the past ones; for little data, around 0.1 to 0.3."""
     augment: tuple[Literal["color", "translation", "cutout", "flip"], ...] = ()

@@ -201,13 +201,15 @@ def train(arguments: Sequence[str], console: Console) -> int:
 
 def _at_odds(values: dict[str, Any], config: Config) -> list[str]:
     """A sentence for what was asked for and goes badly with what the preset adds to it."""
-    game = config.game
-    if game.adv_loss != "wgan-gp" or (game.r1 == 0 and game.r2 == 0) or {"r1", "r2"} & set(values):
-        return []
-    return [
-        "wgan-gp has a gradient penalty of its own, and the preset adds another and takes both in some steps only: "
-        "--r1 0 --penalty_every 1 for the loss alone"
-    ]
+    game, said = config.game, []
+    if game.adv_loss == "wgan-gp" and (game.r1 != 0 or game.r2 != 0) and not {"r1", "r2"} & set(values):
+        said.append("wgan-gp has a gradient penalty of its own, and the preset adds another: --r1 0 for the loss alone")
+    if game.adv_loss == "wgan-gp" and game.penalty_every > 1 and "penalty_every" not in values:
+        every = f"one step in {game.penalty_every}"
+        said.append(
+            f"the preset takes wgan-gp's gradient penalty in {every}: --penalty_every 1 for every step, as usual"
+        )
+    return said
 
 
 def _without_effect(values: dict[str, Any], config: Config) -> list[str]:
