@@ -95,7 +95,8 @@ class _Loop:
         self.guard = self._open_guard()
         self.batches = self._open_batches()
         self.saved = training.step
-        self.proved = ProvedStates(run, self.settings.checkpoint_every) if self.settings.guard == "recover" else None
+        every = self.settings.checkpoint_every, self.settings.guard_every
+        self.proved = ProvedStates(run, *every) if self.settings.guard == "recover" else None
         if self.proved is not None:
             self.proved.open(training.step, self.guard)
         self.board = _tensorboard(run, training.step) if self.settings.tensorboard else None
@@ -194,6 +195,8 @@ class _Loop:
             raise self._last_words(trouble)
         self.pace.stop()
         path = self._good_file(trouble)
+        if path is None and not self.proved.may_start_anew():
+            raise self._last_words(trouble)
         training.roll_back(None if path is None else self._good_state(path), trouble)
         aside = run.attempt_folder(training.attempt - 1)
         aside.mkdir(exist_ok=True)

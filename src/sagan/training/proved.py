@@ -20,10 +20,11 @@ class ProvedStates:
     Args:
         run: whose ``pending_file`` and ``healthy_file`` they are; both are kept while ``checkpoint_file`` is replaced.
         every: steps between checkpoints that are due.
+        looks_every: steps between the guard's looks.
     """
 
-    def __init__(self, run: Run, every: int):
-        self.run, self.every = run, every
+    def __init__(self, run: Run, every: int, looks_every: int):
+        self.run, self.every, self.looks_every = run, every, looks_every
         self.pending: int | None = None  # its step
 
     def open(self, step: int, guard: Guard) -> None:
@@ -55,6 +56,11 @@ class ProvedStates:
             return self.run.healthy_file
         began = guard.began() if guard.verdict.collapsed else trouble.step
         return self.run.pending_file if self.pending is not None and self.pending < began else None
+
+    def may_start_anew(self) -> bool:
+        """Whether a run that has nothing to go back to is at its first checkpoints still. One that was only watched
+        until now, or was trained by another program, may have days to lose."""
+        return self.pending is None or self.pending <= max(self.every, self.looks_every)
 
     def _wait(self, step: int) -> None:
         keep_as(self.run.checkpoint_file, self.run.pending_file)
