@@ -5,7 +5,7 @@ import torch
 
 from sagan.config import ModelConfig
 from sagan.layers.spectral_norm import power_iterate
-from sagan.losses import LOSSES, gradient_penalty
+from sagan.losses import LOSSES, gradient_penalty, lecam_penalty
 from sagan.models.build import build_discriminator, build_generator
 from sagan.training.step import discriminator_step, generator_step
 
@@ -69,6 +69,35 @@ def test_generator_step_follows_the_gradient_of_its_loss(game):
     for name, parameter in generator.named_parameters():
         moved = before[name] - game.generator.get_parameter(name)
         torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_a_paired_generator_step_follows_the_gradient_of_both_logits(game):
+    generator, discriminator = copy.deepcopy((game.generator, game.discriminator))
+    power_iterate(generator)
+    loss = torch.nn.functional.softplus(discriminator(game.real) - discriminator(generator(game.z))).mean()
+    loss.backward()
+    before = weights(game.generator)
+    measured = game.generator_step(loss=LOSSES["rpgan"], real=game.real)
+    assert measured["g_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    for name, parameter in generator.named_parameters():
+        moved = before[name] - game.generator.get_parameter(name)
+        torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_lecam_is_part_of_the_step(game):
+    generator, discriminator = copy.deepcopy((game.generator, game.discriminator))
+    power_iterate(discriminator)
+    with torch.no_grad():
+        fake = generator(game.z)
+    logits, anchors = [discriminator(images) for images in (game.real, fake)], torch.tensor([3.0, -2.0])
+    expected = 0.7 * lecam_penalty(*logits, anchors)
+    (torch.relu(1 - logits[0]).mean() + torch.relu(1 + logits[1]).mean() + expected).backward()
+    before = weights(game.discriminator)
+    measured = game.discriminator_step(lecam=0.7, anchors=anchors.clone())
+    assert measured["lecam"].item() == pytest.approx(expected.item(), rel=1e-4)
+    for name, parameter in discriminator.named_parameters():
+        moved = before[name] - game.discriminator.get_parameter(name)
+        torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_each_step_moves_one_network_only(game):
