@@ -6,9 +6,11 @@ import torch
 from PIL import Image
 
 from sagan.cli import main
+from sagan.losses import zero_centred_penalty
 from sagan.models.build import load_snapshot
 from sagan.models.sampling import generate
 from sagan.runs import Run
+from sagan.training import state as state_module
 from sagan.training.checkpoint import load_checkpoint
 from sagan.training.state import Training
 
@@ -103,3 +105,25 @@ def test_a_paired_loss_compares_images_of_one_class(home, loss, monkeypatch):
         for turn in turns  # the discriminator's, then the generator's
     ]
     assert all(same) if loss == "rpgan" else not any(same)
+
+
+def test_penalties_judge_images_as_of_their_own_classes(home, monkeypatch):
+    now, seen = {}, []
+    play = Training.play
+
+    def watched_play(self, kind, turns):
+        now.update(network=self.discriminator, turn=turns[0])
+        return play(self, kind, turns)
+
+    def watched_penalty(judge, images):
+        name = ["labels", "fake_labels"][len(seen) % 2]
+        with torch.no_grad():
+            seen.append(torch.equal(judge(images), now["network"].forward(images, now["turn"][name])))
+            others = (now["turn"][name] + 1) % 3
+            assert not torch.equal(judge(images), now["network"].forward(images, others))
+        return zero_centred_penalty(judge, images)
+
+    monkeypatch.setattr(Training, "play", watched_play)
+    monkeypatch.setattr(state_module, "zero_centred_penalty", watched_penalty)
+    assert train(r1=1, r2=1, batch_size=8, guard="off") == 0
+    assert seen == [True, True]  # once in the four steps, by the preset

@@ -11,7 +11,7 @@ from sagan.training.guard import HEALTHY, Diverged, FiniteWatch, Guard, Seen, al
 SMALL = ModelConfig(imsize=16, z_dim=8, g_conv_dim=8, d_conv_dim=8)
 GOOD = {
     "images": 64, "separation": 0.9, "gap": 1.0, "pixel_spread": 0.8, "feature_spread": 0.9, "nearest": 0.9,
-    "sigma": 1.5, "average_distance": 0.1, "g_grad_norm": 5.0, "d_grad_norm": 1.0,
+    "sigma": 1.5, "gamma": 0.2, "average_distance": 0.1, "g_grad_norm": 5.0, "d_grad_norm": 1.0,
 }  # fmt: skip
 FRESH = GOOD | {"separation": 1.0, "pixel_spread": 0.3, "feature_spread": 0.2, "gap": 4.0}
 
@@ -55,6 +55,18 @@ def test_a_critic_that_wins_all_along_is_no_collapse():
     assert all(verdict == HEALTHY for verdict in verdicts(looks((30, {}), (50, {"separation": 1.0})), critic=True))
 
 
+@pytest.mark.parametrize("critic", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "state"), [({"pixel_spread": 0.1}, "diversity falling"), ({"sigma": 20.0}, "diverged")]
+)
+def test_a_generator_that_never_deceives_may_collapse_too(critic, changes, state):
+    seen = looks((30, FRESH | {"separation": 0.997}), (3, FRESH | {"separation": 0.997} | changes))
+    found = verdicts(seen, critic=critic)
+    assert not any(verdict.collapsed for verdict in found[:-1])
+    assert (found[-1].state, found[-1].collapsed) == (state, True)
+    assert not verdicts(seen[10:], critic=critic)[-1].collapsed  # its first looks are no measure
+
+
 @pytest.mark.parametrize("images", [4, 8, 16, 32])
 def test_few_images_in_a_row_are_told_apart_by_chance(images):
     """A game that stands still, at a batch that is small: pairs are told apart with probability 0.98."""
@@ -81,6 +93,8 @@ def test_a_gap_that_is_usually_near_nothing_may_be_much_more_at_times():
         ({"separation": 1.0}, "D winning", "for 3 looks, where it used to tell 90%"),
         ({"gap": -50.0}, "diverged", "the gap between the logits"),
         ({"sigma": 20.0}, "diverged", "the largest singular value of a layer is 20, where 1.5 was usual"),
+        ({"gamma": 6.0}, "diverged", "the largest gate of an attention layer is 6, where 0.2 was usual"),
+        ({"average_distance": 0.8}, "diverged", "the averaged weights from the generator's is 0.8"),
         ({"g_grad_norm": 1e4}, "diverged", "the length of the generator's gradient"),
         ({"d_grad_norm": 1e4}, "diverged", "the length of the discriminator's gradient"),
         ({"nearest": 0.1}, "diversity falling", "from the fake that is nearest to it"),
@@ -256,6 +270,36 @@ def test_a_look_at_several_batches_sees_what_each_would_show():
     fake = torch.cat([copy.deepcopy(pair.generator)(half.z) for half in halves])  # batch norm by each half
     assert found["images"] == 32
     assert found["pixel_spread"] == pytest.approx((fake.var(0).sum() / pair.real.var(0).sum()).sqrt().item(), rel=1e-4)
+
+
+def test_of_a_paired_loss_only_logits_of_one_class_are_compared():
+    model = ModelConfig(network="resnet", num_classes=3, imsize=16, z_dim=8, g_conv_dim=4, d_conv_dim=4)
+    generator, discriminator = build_generator(model), build_discriminator(model)
+    torch.manual_seed(0)
+    labels, fake_labels = torch.arange(24) % 3, torch.arange(24).flip(0) % 3
+    seen = [Seen(torch.rand(24, 3, 16, 16) * 2 - 1, torch.randn(24, 8), labels, fake_labels)]
+    with torch.no_grad():
+        fake = copy.deepcopy(generator)(seen[0].z, fake_labels)
+        logits = discriminator(seen[0].real, labels), discriminator(fake, fake_labels)
+    networks = generator, discriminator, copy.deepcopy(generator)
+    for paired in (False, True):
+        pairs = [
+            float(logits[0][i] > logits[1][j])
+            for i in range(24)
+            for j in range(24)
+            if not paired or labels[i] == fake_labels[j]
+        ]
+        found = examine(*networks, seen, paired=paired)["separation"]
+        assert found == pytest.approx(sum(pairs) / len(pairs), abs=1e-4)
+
+
+def test_a_real_image_that_is_seen_twice_is_not_near_itself():
+    pair = Pair()
+    once = pair.examine()["nearest"]
+    twice = examine(pair.generator, pair.discriminator, pair.average, [Seen(pair.real, pair.z)] * 2)
+    pair.real = torch.cat([pair.real[:16], pair.real[:16]])
+    assert pair.examine()["nearest"] == pytest.approx(once, rel=0.1)
+    assert twice["nearest"] == 0  # its fakes were the same
 
 
 def test_a_generator_of_three_images_is_far_from_none_but_near_itself():

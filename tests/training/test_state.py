@@ -98,6 +98,18 @@ def test_augmented_images_are_what_the_discriminator_sees_and_penalties_are_of(w
     assert not torch.equal(calls[2][2], first)
 
 
+def test_penalties_are_of_augmented_images(workshop, monkeypatch):
+    seen = []
+    monkeypatch.setattr(state_module, "augment", lambda images, policies, uniforms: images + 5)
+    monkeypatch.setattr(
+        state_module, "zero_centred_penalty", lambda judge, images: seen.append(images) or images.new_ones(())
+    )
+    training, batches = make(workshop, augment=("color",), r1=1.0, r2=1.0)
+    training.advance(batches)
+    assert torch.equal(seen[0], batches.batch(0) + 5)
+    assert seen[1].min() >= 4  # fakes are from -1 to 1
+
+
 def test_half_of_the_real_images_are_mirrored(workshop):
     training, batches = make(workshop, flip=True)
     mirrored = 0
@@ -162,6 +174,14 @@ def test_a_rollback_goes_back_and_on_with_other_randomness_and_lower_rates(works
     other, _ = make(workshop, r1=0.1)
     other.load(copy.deepcopy(training.state()))
     torch.testing.assert_close(other.advance(batches), training.advance(batches), rtol=0, atol=0)
+
+
+def test_a_stronger_penalty_weighs_more_in_the_loss(workshop, monkeypatch):
+    monkeypatch.setattr(state_module, "zero_centred_penalty", lambda judge, images: images.new_ones(()))
+    training, batches = make(workshop, r1=0.25)
+    assert training.advance(batches)["penalty"].item() == 0.25
+    training.roll_back(None, Diverged(Verdict("D winning", "", True), 1))
+    assert training.advance(batches)["penalty"].item() == 0.5
 
 
 def test_a_remedy_in_words():

@@ -143,8 +143,9 @@ def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdic
 
     A run is compared with itself, at the looks that were no collapse: what is healthy differs with data, networks and
     losses. At first the discriminator always wins, and a fresh generator's images spread as little as a collapsed
-    one's, so nothing is called collapse before the generator was in the game. A discriminator that wins is collapse
-    only where it did not use to; of a ``critic`` it is not said at all.
+    one's, so nothing is called collapse before the generator was in the game; one that never gets there, as against a
+    ``critic``, is compared with what it did after its first looks. A discriminator that wins is collapse only where it
+    did not use to; of a critic it is not said at all.
     """
     if not looks:
         return HEALTHY
@@ -158,8 +159,9 @@ def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdic
         return Verdict("diversity falling", f"the generator has made nearly one image for {_LONG} looks", True)
     sound = [look for look in looks[:-_PATIENCE] if not look.get("collapsed")]
     played = [look for look in sound if look["separation"] < _IN_THE_GAME]
-    if len(played) >= _ENOUGH_BEFORE:
-        verdict = _compare(recent, played)
+    known = sound[_LONG:] if critic or len(played) < _ENOUGH_BEFORE else played
+    if len(known) >= _ENOUGH_BEFORE:
+        verdict = _compare(recent, known)
         if verdict.state != "healthy":
             return verdict
     return HEALTHY if critic else _judge_winning(looks, sound, played)
@@ -186,12 +188,17 @@ _WORDS = {
     "feature_spread": "the fakes' spread in the discriminator's features, as a share of the real images',",
     "nearest": "the distance of a fake from the fake that is nearest to it, as a share of the real images',",
     "sigma": "the largest singular value of a layer",
+    "gamma": "the largest gate of an attention layer",
     "average_distance": "the distance of the averaged weights from the generator's",
     "g_grad_norm": "the length of the generator's gradient",
     "d_grad_norm": "the length of the discriminator's gradient",
 }
-_TOO_MUCH = {"gap": 30.0, "sigma": 10.0, "g_grad_norm": 100.0, "d_grad_norm": 100.0}  # times the usual
-_AT_LEAST = {"gap": 10.0, "d_grad_norm": 10.0}  # what may be near 0 as usual: so much is never too much
+_TOO_MUCH = {  # times the usual
+    "gap": 30.0, "sigma": 10.0, "gamma": 10.0, "average_distance": 4.0, "g_grad_norm": 100.0, "d_grad_norm": 100.0,
+}  # fmt: skip
+_AT_LEAST = {  # so much is never too much: what is usual may be near 0
+    "gap": 10.0, "gamma": 5.0, "average_distance": 0.7, "d_grad_norm": 10.0,
+}  # fmt: skip
 _TOO_LITTLE = {"pixel_spread": 0.5, "feature_spread": 0.5, "nearest": 0.4}  # of the usual
 _OF_THE_BEST = 0.8  # times these, of the best long median: usual sinks with a slow collapse, the best does not
 
@@ -259,17 +266,23 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def examine(generator: Any, discriminator: Any, average: nn.Module, batches: Sequence[Seen]) -> dict[str, float]:
+def examine(
+    generator: Any, discriminator: Any, average: nn.Module, batches: Sequence[Seen], *, paired: bool = False
+) -> dict[str, float]:
     """What the guard judges a run by, from one pass over batches of real images and of generated ones; changes nothing.
 
+    ``paired``: the loss compares within a class only, so that logits of different classes say nothing of each other.
+
     images: how many real images were seen, and as many fakes.
-    separation: share of the pairs of a real image and a fake that the discriminator orders rightly, whatever the loss.
+    separation: share of the pairs of a real image and a fake (where the loss is paired, of one class) that the
+        discriminator orders rightly, whatever the loss.
     gap: mean logit of real images less that of fakes.
     real_positive, fake_positive: share of the real images, and of fakes, with a logit above 0.
     pixel_spread, feature_spread: the standard deviation of the fakes over the batch, as a share of that of the real
         images, in pixels and in the discriminator's last map. A generator that knows one image has spread 0.
     nearest: the mean distance in pixels of a fake from the fake nearest to it, as a share of the same of the real
-        images. A generator that knows a few images, or one of each of a few classes, has next to 0.
+        images, which are compared with different ones: of a small set some are seen twice. A generator that knows a few
+        images, or one of each of a few classes, has next to 0.
     sigma: the largest singular value that spectral norm finds in a layer.
     gamma: the largest gate of an attention layer, without its sign; 0 where there is none.
     average_distance: how far the averaged weights are from the generator's, as a share of their length.
@@ -282,13 +295,13 @@ def examine(generator: Any, discriminator: Any, average: nn.Module, batches: Seq
     sigmas = [layer.sigma() for net in (generator, discriminator) for layer in spectral_layers(net)]
     gammas = [layer.gamma.abs() for net in (generator, discriminator) for layer in net.attention.values()]
     found = {
-        "separation": (logits[0][:, None] - logits[1]).sign().mean() / 2 + 0.5,
+        "separation": _separation(logits[0], logits[1], batches if paired else []),
         "gap": logits[0].mean() - logits[1].mean(),
         "real_positive": (logits[0] > 0).float().mean(),
         "fake_positive": (logits[1] > 0).float().mean(),
         "pixel_spread": _spread(fake) / _spread(real).clamp_min(1e-6),
         "feature_spread": _spread(features[1]) / _spread(features[0]).clamp_min(1e-6),
-        "nearest": _nearest(fake) / _nearest(real).clamp_min(1e-6),
+        "nearest": _nearest(fake) / _nearest(real, different=True).clamp_min(1e-6),
         "sigma": torch.stack(sigmas).max(),
         "gamma": torch.stack(gammas).max() if gammas else torch.zeros_like(sigmas[0]),
         "average_distance": _length(torch._foreach_sub(weights[0], weights[1])) / _length(weights[0]),
@@ -320,11 +333,24 @@ def _spread(batch: Tensor) -> Tensor:
     return batch.flatten(1).var(0).sum().sqrt()
 
 
-def _nearest(batch: Tensor) -> Tensor:
-    """The mean distance of an image from the nearest other."""
+def _separation(real: Tensor, fake: Tensor, batches: Sequence[Seen]) -> Tensor:
+    """The share of pairs of logits that are in order: of all pairs, or of those of one class in ``batches``."""
+    right = (real[:, None] - fake).sign() / 2 + 0.5
+    labels = [batch.labels for batch in batches if batch.labels is not None]
+    if not labels:
+        return right.mean()
+    fake_labels = torch.cat([batch.fake_labels for batch in batches if batch.fake_labels is not None])
+    alike = torch.cat(labels)[:, None] == fake_labels
+    return (right * alike).sum() / alike.sum()
+
+
+def _nearest(batch: Tensor, *, different: bool = False) -> Tensor:
+    """The mean distance of an image from the nearest other, or from the nearest that is not the same image."""
     points = batch.flatten(1).float()
-    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    return distances.fill_diagonal_(math.inf).amin(1).mean()
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
+    if different:
+        distances.masked_fill_(distances == 0, math.inf)
+    return distances.amin(1).mean()
 
 
 def _length(tensors: Sequence[Tensor]) -> Tensor:

@@ -218,10 +218,13 @@ class Training:
         return measured
 
     def look(self, batches: Batches) -> dict[str, Any]:
-        """What the guard judges the run by, at the present step, which is left as it is."""
+        """What the guard judges the run by, at the present step, which is left as it is.
+
+        The lengths of gradients are those of the last step, which with lazy penalties seldom has one."""
         count = min(_MOST_LOOKED, -(-_LOOKED_AT // self.config.game.batch_size))
         networks = self.generator, self.discriminator, self.average.module
-        found = examine(*networks, [self._seen(batches, number) for number in range(count)])
+        seen = [self._seen(batches, number) for number in range(count)]
+        found = examine(*networks, seen, paired=LOSSES[self.config.game.adv_loss].paired)
         norms = {"g_grad_norm": self._norms[0].item(), "d_grad_norm": self._norms[1].item()}
         return {"step": self.step, **found, **norms}
 
@@ -230,7 +233,9 @@ class Training:
         index = self.step * self.config.game.n_critic + number
         labels = fake_labels = None
         if self.config.model.num_classes:
-            labels, fake_labels = batches.labels(index), self._draw_labels("classes of the guard", index)
+            labels = batches.labels(index)
+            paired = LOSSES[self.config.game.adv_loss].paired
+            fake_labels = labels if paired else self._draw_labels("classes of the guard", index)
         return Seen(batches.batch(index), self._draw_z("z of the guard", index), labels, fake_labels)
 
     def describe_backends(self) -> str:
