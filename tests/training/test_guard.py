@@ -67,6 +67,39 @@ def test_a_generator_that_never_deceives_may_collapse_too(critic, changes, state
     assert not verdicts(seen[10:], critic=critic)[-1].collapsed  # its first looks are no measure
 
 
+def test_a_critic_s_generator_may_collapse_early():
+    for good in (8, 15, 22, 30):
+        found = verdicts(looks((good, {}), (3, {"pixel_spread": 0.1})), critic=True)
+        assert [verdict.collapsed for verdict in found[-2:]] == [False, True]
+
+
+def test_getting_into_the_game_late_is_no_collapse():
+    """Neither where no gradient was left, as hinge has it, nor where the fakes spread less than noise did."""
+    for before, after in (({"d_grad_norm": 0.0}, {"d_grad_norm": 12.0}), ({}, {"feature_spread": 0.3})):
+        outside = {"separation": 1.0, "feature_spread": 0.9} | before
+        found = verdicts(looks((60, outside), (40, {"separation": 0.8} | after)))
+        assert not any(verdict.collapsed for verdict in found)
+
+
+def test_noise_that_settles_under_a_winning_discriminator_is_no_collapse():
+    settling = [GOOD | {"step": n, "separation": 1.0, "nearest": 1.4 - n / 300} for n in range(295)]
+    assert not any(verdict.collapsed for verdict in verdicts(settling))
+
+
+@pytest.mark.parametrize("classes", [10, 100, 1000])
+def test_few_pairs_of_one_class_are_told_apart_by_chance(classes):
+    """As below, where only images of one class are compared."""
+    torch.manual_seed(0)
+    seen = []
+    for step in range(600):
+        real, fake = torch.randn(64) + 2.05 * 2**0.5, torch.randn(64)
+        labels = torch.randint(classes, (64,))
+        alike = labels[:, None] == labels
+        told = (real[:, None] > fake)[alike].float()
+        seen.append(GOOD | {"step": step, "separation": told.mean().item(), "pairs": len(told)})
+    assert not any(verdict.collapsed for verdict in verdicts(seen))
+
+
 @pytest.mark.parametrize("images", [4, 8, 16, 32])
 def test_few_images_in_a_row_are_told_apart_by_chance(images):
     """A game that stands still, at a batch that is small: pairs are told apart with probability 0.98."""

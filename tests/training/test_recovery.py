@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 
+from sagan.config import override
 from sagan.console import Console
 from sagan.experiments.status import Watched
 from sagan.models.build import load_snapshot
@@ -104,17 +105,17 @@ def test_a_run_that_was_only_watched_until_now_goes_back_to_where_it_stood(works
 
 def test_one_that_was_watched_into_a_collapse_does_not_start_anew(workshop, monkeypatch):
     judged(monkeypatch, lambda step: COLLAPSE if step >= 6 else None)
-    watched = RECOVER | {"guard": "watch", "total_step": 20, "snapshot_every": 4}
+    watched = RECOVER | {"guard": "watch", "total_step": 20, "snapshot_every": 3}
     with monkeypatch.context() as patch:
         interrupt_at(patch, 8)
         workshop.train(**watched)
     run, config = workshop.run(**watched | {"guard": "recover"})
-    for _ in range(2):  # also when it is tried again
-        with pytest.raises(Diverged, match=r"all alike: .* step 9; the last state, of which it is not known whether"):
-            train(config, run, workshop.store, Console(quiet=True))
+    for every in (3, 3, 10):  # also when it is tried again, or with seldomer checkpoints
+        with pytest.raises(Diverged, match=r"all alike: .* step 9; the last state, of which it is not known") as end:
+            train(override(config, {"checkpoint_every": every}), run, workshop.store, Console(quiet=True))
+        assert f"the newest snapshot from before it went wrong is {run.snapshot_file(3)}" in str(end.value)
         assert rollbacks(run) == []
         assert load_checkpoint(run.checkpoint_file)["step"] == 8
-        assert run.snapshot_file(8).exists()
 
 
 def test_a_run_that_keeps_going_wrong_is_stopped_with_a_sentence(workshop, monkeypatch):

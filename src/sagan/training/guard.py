@@ -121,21 +121,23 @@ class Guard:
         return bool(later) and not any(look.get("collapsed") for look in later)
 
     def began(self) -> int:
-        """The step of the first of the looks that the present verdict rests on."""
+        """The step of the first of the looks that the present verdict rests on, and those like it just before."""
         looks = self.looks
-        count = _last_in_a_row(looks, _is_lost if self.verdict.state == "D winning" else _is_alike)
-        return int(looks[-max(_PATIENCE, count) :][0]["step"]) if looks else 0
+        alike = _last_in_a_row(looks, _is_lost if self.verdict.state == "D winning" else _is_alike)
+        called = _last_in_a_row(looks, lambda look: bool(look.get("collapsed")))
+        return int(looks[-max(alike, called - 1 + _PATIENCE, _PATIENCE) :][0]["step"]) if looks else 0
 
 
 _PATIENCE = 3  # looks in a row that must agree
 _BEFORE = 60  # looks before those, whose median is what was usual
-_LONG = 20  # looks whose median may be the best that a run ever had
-_ENOUGH_BEFORE = 5  # of them, in which the generator was in the game
+_LONG = 20  # looks whose median may be the best that a run ever had; the first as many are no measure by themselves
+_ENOUGH_BEFORE = 5  # of those before, to say what is usual
 _IN_THE_GAME = 0.99  # a separation below it: the generator has learnt to deceive now and then
 _NOTHING = 1e-3  # a spread below it: nothing differs
 _ALIKE = 0.05  # a spread below it: images that a person would take for one
 _LOST = 0.999  # a separation from it on: the discriminator is hardly ever wrong
 _LOST_IMAGES = 192  # so many real images in a row, and as many fakes, must be told apart: by fewer it may be chance
+_LOST_PAIRS = 1000  # and so many pairs of them
 
 
 def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdict:
@@ -143,9 +145,9 @@ def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdic
 
     A run is compared with itself, at the looks that were no collapse: what is healthy differs with data, networks and
     losses. At first the discriminator always wins, and a fresh generator's images spread as little as a collapsed
-    one's, so nothing is called collapse before the generator was in the game; one that never gets there, as against a
-    ``critic``, is compared with what it did after its first looks. A discriminator that wins is collapse only where it
-    did not use to; of a critic it is not said at all.
+    one's, so nothing is called collapse before the generator was in the game. One that never gets there, or has a
+    ``critic``, is compared with what it did after its first looks, but not with its best: that may have been noise. A
+    discriminator that wins is collapse only where it did not use to; of a critic it is not said at all.
     """
     if not looks:
         return HEALTHY
@@ -159,11 +161,14 @@ def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdic
         return Verdict("diversity falling", f"the generator has made nearly one image for {_LONG} looks", True)
     sound = [look for look in looks[:-_PATIENCE] if not look.get("collapsed")]
     played = [look for look in sound if look["separation"] < _IN_THE_GAME]
-    known = sound[_LONG:] if critic or len(played) < _ENOUGH_BEFORE else played
-    if len(known) >= _ENOUGH_BEFORE:
-        verdict = _compare(recent, known)
-        if verdict.state != "healthy":
-            return verdict
+    later, outside = sound[_LONG:], all(look["separation"] >= _IN_THE_GAME for look in recent)
+    verdict = HEALTHY
+    if len(later) >= _ENOUGH_BEFORE and (critic or (outside and len(played) < _ENOUGH_BEFORE)):
+        verdict = _compare(recent, later, with_best=False)
+    elif len(played) >= _ENOUGH_BEFORE:
+        verdict = _compare(recent, played)
+    if verdict.state != "healthy":
+        return verdict
     return HEALTHY if critic else _judge_winning(looks, sound, played)
 
 
@@ -172,7 +177,9 @@ def _judge_winning(
 ) -> Verdict:
     """The verdict on a discriminator that may tell everything apart."""
     lost = _last_in_a_row(looks, _is_lost)
-    if lost < _PATIENCE or sum(look.get("images", 64) for look in looks[-lost:]) < _LOST_IMAGES:
+    images = [look.get("images", 64) for look in looks[len(looks) - lost :]]
+    pairs = sum(look.get("pairs", count**2) for look, count in zip(looks[len(looks) - lost :], images, strict=True))
+    if lost < _PATIENCE or sum(images) < _LOST_IMAGES or pairs < _LOST_PAIRS:
         return HEALTHY
     lately = [look for look in sound if look["step"] < looks[-lost]["step"]][-2 * _ENOUGH_BEFORE :]
     usual = sum(look["separation"] < _IN_THE_GAME for look in lately) >= _ENOUGH_BEFORE
@@ -203,9 +210,12 @@ _TOO_LITTLE = {"pixel_spread": 0.5, "feature_spread": 0.5, "nearest": 0.4}  # of
 _OF_THE_BEST = 0.8  # times these, of the best long median: usual sinks with a slow collapse, the best does not
 
 
-def _compare(recent: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, Any]]) -> Verdict:
-    """The verdict on a game that was going well, from its last looks and all those before in which it did."""
-    before = played[-_BEFORE:]
+def _compare(
+    recent: Sequence[Mapping[str, Any]], sound: Sequence[Mapping[str, Any]], *, with_best: bool = True
+) -> Verdict:
+    """The verdict on the last looks, from all those before that tell what is usual, and ``with_best`` from what was
+    usual when it was best."""
+    before = sound[-_BEFORE:]
     for name, times in _TOO_MUCH.items():
         known = _looks_with(name, before)
         if not known:
@@ -214,11 +224,11 @@ def _compare(recent: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, 
         if least > max(times * usual, _AT_LEAST.get(name, 0.0)):
             return Verdict("diverged", f"{_WORDS[name]} is {least:.3g}, where {usual:.3g} was usual", True)
     for name, share in _TOO_LITTLE.items():
-        known = _looks_with(name, played)
+        known = _looks_with(name, sound)
         if not known:
             continue
         most = max(look.get(name, math.inf) for look in recent)
-        usual, best = _usual(known[-_BEFORE:], name), _best(known, name)
+        usual, best = _usual(known[-_BEFORE:], name), _best(known, name) if with_best else 0.0
         for less, word, what in ((share, usual, "was usual"), (share * _OF_THE_BEST, best, "was usual at its best")):
             if most < less * word:
                 return Verdict("diversity falling", f"{_WORDS[name]} is {most:.2f}, where {word:.2f} {what}", True)
@@ -275,7 +285,7 @@ def examine(
 
     images: how many real images were seen, and as many fakes.
     separation: share of the pairs of a real image and a fake (where the loss is paired, of one class) that the
-        discriminator orders rightly, whatever the loss.
+        discriminator orders rightly, whatever the loss; pairs: how many there are.
     gap: mean logit of real images less that of fakes.
     real_positive, fake_positive: share of the real images, and of fakes, with a logit above 0.
     pixel_spread, feature_spread: the standard deviation of the fakes over the batch, as a share of that of the real
@@ -290,12 +300,14 @@ def examine(
     There are 2 images or more. Waits for the device once.
     """
     fake, features, logits = _pass(generator, discriminator, batches)
+    separation, pairs = _separation(logits[0], logits[1], batches if paired else [])
     real = torch.cat([batch.real for batch in batches])
     weights = [list(network.parameters()) for network in (generator, average)]
     sigmas = [layer.sigma() for net in (generator, discriminator) for layer in spectral_layers(net)]
     gammas = [layer.gamma.abs() for net in (generator, discriminator) for layer in net.attention.values()]
     found = {
-        "separation": _separation(logits[0], logits[1], batches if paired else []),
+        "separation": separation,
+        "pairs": pairs,
         "gap": logits[0].mean() - logits[1].mean(),
         "real_positive": (logits[0] > 0).float().mean(),
         "fake_positive": (logits[1] > 0).float().mean(),
@@ -333,15 +345,16 @@ def _spread(batch: Tensor) -> Tensor:
     return batch.flatten(1).var(0).sum().sqrt()
 
 
-def _separation(real: Tensor, fake: Tensor, batches: Sequence[Seen]) -> Tensor:
-    """The share of pairs of logits that are in order: of all pairs, or of those of one class in ``batches``."""
+def _separation(real: Tensor, fake: Tensor, batches: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+    """The share of pairs of logits that are in order, of all or of those of one class in ``batches``; and of how
+    many."""
     right = (real[:, None] - fake).sign() / 2 + 0.5
+    alike = torch.ones_like(right, dtype=torch.bool)
     labels = [batch.labels for batch in batches if batch.labels is not None]
-    if not labels:
-        return right.mean()
-    fake_labels = torch.cat([batch.fake_labels for batch in batches if batch.fake_labels is not None])
-    alike = torch.cat(labels)[:, None] == fake_labels
-    return (right * alike).sum() / alike.sum()
+    if labels:
+        fake_labels = [batch.fake_labels for batch in batches if batch.fake_labels is not None]
+        alike = torch.cat(labels)[:, None] == torch.cat(fake_labels)
+    return (right * alike).sum() / alike.sum(), alike.sum()
 
 
 def _nearest(batch: Tensor, *, different: bool = False) -> Tensor:

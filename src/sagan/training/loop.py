@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -195,7 +196,7 @@ class _Loop:
             raise self._last_words(trouble)
         self.pace.stop()
         path = self._good_file(trouble)
-        if path is None and not self.proved.may_start_anew():
+        if path is None and not self.proved.may_start_anew(self.guard):
             raise self._last_words(trouble)
         training.roll_back(None if path is None else self._good_state(path), trouble)
         aside = run.attempt_folder(training.attempt - 1)
@@ -236,7 +237,7 @@ class _Loop:
             self.training.load(self._good_state(path))
             sound = good is not None and not (path == self.run.checkpoint_file and self.guard.verdict.collapsed)
             what = "the last good state" if sound else "the last state, of which it is not known whether it is good"
-            kept = f"{what}, step {self.training.step:,}, is in {path}, {self._best_snapshot()}"
+            kept = f"{what}, step {self.training.step:,}, is in {path}, {self._best_snapshot(sound)}"
         tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
         more = f", or `sagan resume {self.run.folder} --max_rollbacks {count + 3}`" if count else ""
         reason = (
@@ -245,15 +246,20 @@ class _Loop:
         )
         return Diverged(Verdict(verdict.state, reason), trouble.step)
 
-    def _best_snapshot(self) -> str:
+    def _best_snapshot(self, sound: bool) -> str:
         """Which snapshot to use of a run that is given up: the one of the best score, if there are scores, else one of
-        the last good state, which the training must be in."""
+        the state that the training is in; but where that is not known to be sound, one from before the collapse, if
+        there is one."""
         scores = [r for r in self.run.records() if r.get("kind") == "score" and r["metric"] == "frechet" and r["step"]]
         if scores:
             kinds = [(record["label"], record["card"].get("samples")) for record in scores]
             like = [record for record, kind in zip(scores, kinds, strict=True) if kind == kinds[-1]]
             best = min(like, key=lambda record: float(record["value"]))
             return f"the best snapshot ({best['label']} {best['value']:.4g}) is {self.run.snapshot_file(best['step'])}"
+        began = self.guard.began() if self.guard.verdict.collapsed else math.inf
+        earlier = [path for path in self.run.snapshots() if int(path.stem) < began]
+        if not sound and earlier:
+            return f"and the newest snapshot from before it went wrong is {earlier[-1]}"
         path = self.run.snapshot_file(self.training.step)
         if not path.is_file():
             _write_snapshot(self.training, self.run, self.store)

@@ -57,10 +57,11 @@ class ProvedStates:
         began = guard.began() if guard.verdict.collapsed else trouble.step
         return self.run.pending_file if self.pending is not None and self.pending < began else None
 
-    def may_start_anew(self) -> bool:
+    def may_start_anew(self, guard: Guard) -> bool:
         """Whether a run that has nothing to go back to is at its first checkpoints still. One that was only watched
-        until now, or was trained by another program, may have days to lose."""
-        return self.pending is None or self.pending <= max(self.every, self.looks_every)
+        until now, perhaps into its collapse, or was trained by another program, may have days to lose."""
+        watched = any(look.get("collapsed") for look in guard.looks[:-1])
+        return not watched and (self.pending is None or self.pending <= max(self.every, self.looks_every))
 
     def _wait(self, step: int) -> None:
         keep_as(self.run.checkpoint_file, self.run.pending_file)

@@ -220,7 +220,8 @@ class Training:
     def look(self, batches: Batches) -> dict[str, Any]:
         """What the guard judges the run by, at the present step, which is left as it is.
 
-        The lengths of gradients are those of the last step, which with lazy penalties seldom has one."""
+        The lengths of gradients are those of the last step. Whether that one had a lazy penalty in it is a matter of
+        ``penalty_every`` and ``guard_every``; by those of the preset `best` it never has."""
         count = min(_MOST_LOOKED, -(-_LOOKED_AT // self.config.game.batch_size))
         networks = self.generator, self.discriminator, self.average.module
         seen = [self._seen(batches, number) for number in range(count)]
