@@ -79,7 +79,7 @@ def test_the_automatic_weight_of_r1_is_the_rule_s(workshop):
     assert by_rule.advance(batches)["penalty"] == by_hand.advance(batches)["penalty"]
 
 
-def test_augmented_images_are_what_the_discriminator_sees_and_penalties_are_of(workshop, monkeypatch):
+def test_augmented_images_are_what_the_discriminator_sees(workshop, monkeypatch):
     calls = []
 
     def watched(images, policies, uniforms):
@@ -191,7 +191,14 @@ def test_a_remedy_in_words():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("changes", [{}, {"r1": 1.0, "penalty_every": 3, "n_critic": 2, "lr_schedule": "linear"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"r1": 1.0, "penalty_every": 3, "n_critic": 2, "lr_schedule": "linear"},
+        {"adv_loss": "rpgan", "r1": 0.1, "penalty_every": 4},  # the preset best
+    ],
+)
 def test_captured_and_compiled_steps_are_the_eager_ones(workshop, changes):
     config = override(TINY, changes | {"total_step": 40, "device": "cuda"})
     order = partial(data_order, 0, workshop.store.count)

@@ -42,6 +42,13 @@ def weights(network):
     return {name: tensor.clone() for name, tensor in network.named_parameters()}
 
 
+def assert_moved(network, before, twin, atol):
+    """Against the gradient of a twin, by the games' rate."""
+    for name, parameter in twin.named_parameters():
+        moved = before[name] - network.get_parameter(name)
+        torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=atol)
+
+
 def test_discriminator_step_follows_the_gradient_of_its_loss(game):
     """Against the loss written out in two passes, as the paper's algorithm has it."""
     generator, discriminator = copy.deepcopy((game.generator, game.discriminator))
@@ -53,9 +60,7 @@ def test_discriminator_step_follows_the_gradient_of_its_loss(game):
     before = weights(game.discriminator)
     measured = game.discriminator_step()
     assert measured["d_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-    for name, parameter in discriminator.named_parameters():
-        moved = before[name] - game.discriminator.get_parameter(name)
-        torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=1e-6)
+    assert_moved(game.discriminator, before, discriminator, atol=1e-6)
 
 
 def test_generator_step_follows_the_gradient_of_its_loss(game):
@@ -66,9 +71,7 @@ def test_generator_step_follows_the_gradient_of_its_loss(game):
     before = weights(game.generator)
     measured = game.generator_step()
     assert measured["g_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-    for name, parameter in generator.named_parameters():
-        moved = before[name] - game.generator.get_parameter(name)
-        torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=1e-6)
+    assert_moved(game.generator, before, generator, atol=1e-6)
 
 
 def test_a_paired_generator_step_follows_the_gradient_of_both_logits(game):
@@ -79,9 +82,7 @@ def test_a_paired_generator_step_follows_the_gradient_of_both_logits(game):
     before = weights(game.generator)
     measured = game.generator_step(loss=LOSSES["rpgan"], real=game.real)
     assert measured["g_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-    for name, parameter in generator.named_parameters():
-        moved = before[name] - game.generator.get_parameter(name)
-        torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=1e-6)
+    assert_moved(game.generator, before, generator, atol=1e-6)
 
 
 def test_lecam_is_part_of_the_step(game):
@@ -95,9 +96,7 @@ def test_lecam_is_part_of_the_step(game):
     before = weights(game.discriminator)
     measured = game.discriminator_step(lecam=0.7, anchors=anchors.clone())
     assert measured["lecam"].item() == pytest.approx(expected.item(), rel=1e-4)
-    for name, parameter in discriminator.named_parameters():
-        moved = before[name] - game.discriminator.get_parameter(name)
-        torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=1e-5)
+    assert_moved(game.discriminator, before, discriminator, atol=1e-5)
 
 
 def test_each_step_moves_one_network_only(game):
@@ -142,9 +141,7 @@ def test_the_penalty_is_part_of_the_step(game):
     before = weights(game.discriminator)
     measured = game.discriminator_step(loss=LOSSES["wgan-gp"], penalty=penalty)
     assert measured["penalty"].item() == pytest.approx(expected.item(), rel=1e-4)
-    for name, parameter in discriminator.named_parameters():
-        moved = before[name] - game.discriminator.get_parameter(name)
-        torch.testing.assert_close(moved, 0.1 * parameter.grad, rtol=1e-3, atol=1e-5)
+    assert_moved(game.discriminator, before, discriminator, atol=1e-5)
 
 
 def test_bfloat16_keeps_weights_losses_and_logits_of_the_last_layer_near_float32(game):

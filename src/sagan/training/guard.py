@@ -176,15 +176,15 @@ def _judge_winning(
     looks: Sequence[Mapping[str, Any]], sound: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, Any]]
 ) -> Verdict:
     """The verdict on a discriminator that may tell everything apart."""
-    lost = _last_in_a_row(looks, _is_lost)
-    images = [look.get("images", 64) for look in looks[len(looks) - lost :]]
-    pairs = sum(look.get("pairs", count**2) for look, count in zip(looks[len(looks) - lost :], images, strict=True))
-    if lost < _PATIENCE or sum(images) < _LOST_IMAGES or pairs < _LOST_PAIRS:
+    lost = looks[len(looks) - _last_in_a_row(looks, _is_lost) :]
+    images = sum(look.get("images", 64) for look in lost)
+    pairs = sum(look.get("pairs", look.get("images", 64) ** 2) for look in lost)
+    if len(lost) < _PATIENCE or images < _LOST_IMAGES or pairs < _LOST_PAIRS:
         return HEALTHY
-    lately = [look for look in sound if look["step"] < looks[-lost]["step"]][-2 * _ENOUGH_BEFORE :]
+    lately = [look for look in sound if look["step"] < lost[0]["step"]][-2 * _ENOUGH_BEFORE :]
     usual = sum(look["separation"] < _IN_THE_GAME for look in lately) >= _ENOUGH_BEFORE
     was = f", where it used to tell {_usual(played[-_BEFORE:], 'separation'):.0%}" if usual else ""
-    reason = f"the discriminator has told every real image from every fake for {lost} looks{was}"
+    reason = f"the discriminator has told every real image from every fake for {len(lost)} looks{was}"
     return Verdict("D winning", reason, collapsed=usual)
 
 

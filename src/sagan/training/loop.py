@@ -96,9 +96,9 @@ class _Loop:
         self.guard = self._open_guard()
         self.batches = self._open_batches()
         self.saved = training.step
-        every = self.settings.checkpoint_every, self.settings.guard_every
-        self.proved = ProvedStates(run, *every) if self.settings.guard == "recover" else None
-        if self.proved is not None:
+        self.proved: ProvedStates | None = None
+        if self.settings.guard == "recover":
+            self.proved = ProvedStates(run, self.settings.checkpoint_every, self.settings.guard_every)
             self.proved.open(training.step, self.guard)
         self.board = _tensorboard(run, training.step) if self.settings.tensorboard else None
         self.last_sample: Path | None = None
@@ -256,10 +256,11 @@ class _Loop:
             like = [record for record, kind in zip(scores, kinds, strict=True) if kind == kinds[-1]]
             best = min(like, key=lambda record: float(record["value"]))
             return f"the best snapshot ({best['label']} {best['value']:.4g}) is {self.run.snapshot_file(best['step'])}"
-        began = self.guard.began() if self.guard.verdict.collapsed else math.inf
-        earlier = [path for path in self.run.snapshots() if int(path.stem) < began]
-        if not sound and earlier:
-            return f"and the newest snapshot from before it went wrong is {earlier[-1]}"
+        if not sound:
+            began = self.guard.began() if self.guard.verdict.collapsed else math.inf
+            earlier = [path for path in self.run.snapshots() if int(path.stem) < began]
+            if earlier:
+                return f"and the newest snapshot from before it went wrong is {earlier[-1]}"
         path = self.run.snapshot_file(self.training.step)
         if not path.is_file():
             _write_snapshot(self.training, self.run, self.store)

@@ -81,6 +81,7 @@ class Training:
     def __init__(self, config: Config, device: torch.device):
         self.config, self.device = config, device
         game, run = config.game, config.run
+        self.loss = LOSSES[game.adv_loss]
         self.generator = build_generator(config.model, run.seed).to(device)
         self.discriminator = build_discriminator(config.model, run.seed).to(device)
         self.average = AveragedGenerator(self.generator, game.ema_halflife)
@@ -183,7 +184,7 @@ class Training:
         """
         game = self.config.game
         shared: dict[str, Any] = {
-            "loss": LOSSES[game.adv_loss],
+            "loss": self.loss,
             "max_norm": game.max_grad_norm,
             "precision": self.config.run.precision,
         }
@@ -225,7 +226,7 @@ class Training:
         count = min(_MOST_LOOKED, -(-_LOOKED_AT // self.config.game.batch_size))
         networks = self.generator, self.discriminator, self.average.module
         seen = [self._seen(batches, number) for number in range(count)]
-        found = examine(*networks, seen, paired=LOSSES[self.config.game.adv_loss].paired)
+        found = examine(*networks, seen, paired=self.loss.paired)
         norms = {"g_grad_norm": self._norms[0].item(), "d_grad_norm": self._norms[1].item()}
         return {"step": self.step, **found, **norms}
 
@@ -235,8 +236,7 @@ class Training:
         labels = fake_labels = None
         if self.config.model.num_classes:
             labels = batches.labels(index)
-            paired = LOSSES[self.config.game.adv_loss].paired
-            fake_labels = labels if paired else self._draw_labels("classes of the guard", index)
+            fake_labels = self._fake_labels(labels, "classes of the guard", index)
         return Seen(batches.batch(index), self._draw_z("z of the guard", index), labels, fake_labels)
 
     def describe_backends(self) -> str:
@@ -291,8 +291,7 @@ class Training:
             turn["share"] = send(torch.rand(size, generator=chance), self.device)
         if self.config.model.num_classes:
             turn["labels"] = batches.labels(number)
-            drawn = self._draw_labels("classes of a discriminator step", number)
-            turn["fake_labels"] = turn["labels"] if LOSSES[game.adv_loss].paired else drawn
+            turn["fake_labels"] = self._fake_labels(turn["labels"], "classes of a discriminator step", number)
         return turn
 
     def _generator_turn(self, critic_turn: Turn) -> Turn:
@@ -307,8 +306,7 @@ class Training:
             chance = self._chance("augmentation in a generator step", self.step)
             turn["augment"] = send(draw(game.augment, game.batch_size, chance), self.device)
         if self.config.model.num_classes:
-            drawn = self._draw_labels("classes of a generator step", self.step)
-            turn["fake_labels"] = critic_turn["labels"] if LOSSES[game.adv_loss].paired else drawn
+            turn["fake_labels"] = self._fake_labels(critic_turn["labels"], "classes of a generator step", self.step)
         return turn
 
     def _chance(self, name: str, step: int) -> torch.Generator:
@@ -318,7 +316,10 @@ class Training:
         size = self.config.game.batch_size, self.config.model.z_dim
         return send(torch.randn(size, generator=self._chance(name, step)), self.device)
 
-    def _draw_labels(self, name: str, step: int) -> Tensor:
+    def _fake_labels(self, labels: Tensor, name: str, step: int) -> Tensor:
+        """The classes of fakes: drawn, but of a paired loss those of the real images that they are compared with."""
+        if self.loss.paired:
+            return labels
         classes = int(self.config.model.num_classes)
         chosen = torch.randint(classes, (self.config.game.batch_size,), generator=self._chance(name, step))
         return send(chosen, self.device)
