@@ -2,7 +2,7 @@
 
 import sys
 
-from sagan.legacy import main
+from sagan.published.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

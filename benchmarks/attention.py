@@ -26,10 +26,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sagan.attention.blocked import attend_blocked
-from sagan.attention.dispatch import attend
-from sagan.attention.patterns import ExcludeLocal, Pattern
-from sagan.attention.reference import attend_reference
+from sagan.core.attention.blocked import attend_blocked
+from sagan.core.attention.dispatch import attend
+from sagan.core.attention.patterns import ExcludeLocal, Pattern
+from sagan.core.attention.reference import attend_reference
 
 Way = Callable[[Tensor, Tensor, Tensor], Tensor]
 

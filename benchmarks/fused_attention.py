@@ -31,11 +31,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.attention import Shape, dense, inputs
-from sagan.attention import triton_kernel
-from sagan.attention.blocked import attend_blocked
-from sagan.attention.dispatch import choose_backend
-from sagan.attention.patterns import ExcludeLocal, Pattern
-from sagan.attention.reference import attend_reference
+from sagan.core.attention import triton_kernel
+from sagan.core.attention.blocked import attend_blocked
+from sagan.core.attention.dispatch import choose_backend
+from sagan.core.attention.patterns import ExcludeLocal, Pattern
+from sagan.core.attention.reference import attend_reference
 
 Way = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -23,16 +23,16 @@ from pathlib import Path
 
 import torch
 
-from sagan.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, override
-from sagan.console import Console
 from sagan.data.batches import Batches
-from sagan.data.store import Store
-from sagan.models.build import build_generator
-from sagan.runs import Run
+from sagan.run.build import build_generator
+from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, override
+from sagan.run.folder import Run
+from sagan.run.store import Store
+from sagan.system.console import Console
 from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.loop import data_order
-from sagan.training.start import prepared_store
-from sagan.training.state import Training
+from sagan.training.session import prepared_store
+from sagan.training.trainer import Training
 
 BEGINS = 400
 LOOK_EVERY = 20

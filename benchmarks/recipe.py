@@ -23,10 +23,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sagan.config import Config, from_dict
-from sagan.flags import fill, read
-from sagan.presets import PRESETS
-from sagan.runs import Run
+from sagan.cli.flags import read
+from sagan.run.config import Config, from_dict
+from sagan.run.folder import Run
+from sagan.run.presets import PRESETS
+from sagan.system.typed import fill
 
 RESIDUAL = {"network": "resnet", "pool": 2}
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is changed in it

@@ -28,18 +28,18 @@ from unittest import mock
 
 import torch
 
-from sagan.attention import ExcludeLocal, attend
-from sagan.attention.dispatch import BACKENDS
 from sagan.bench.cost import binary, count_cost, count_memory
 from sagan.bench.machine import available_memory, describe_machine, machine_card
 from sagan.bench.pace import batches_of, noise
 from sagan.bench.step import tensors_of
 from sagan.bench.tally import peak_memory
 from sagan.bench.timing import Timing
-from sagan.config import Config, override
-from sagan.layers import self_attention
+from sagan.core.attention import ExcludeLocal, attend
+from sagan.core.attention.dispatch import BACKENDS
+from sagan.core.layers import self_attention
+from sagan.run.config import Config, override
 from sagan.training.loop import exact_convolutions
-from sagan.training.state import Training
+from sagan.training.trainer import Training
 
 SIZES = (64, 128, 256)
 _SHARE = 0.7  # of the free memory that a step may take

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.plain import PlainStep
-from sagan.config import Config, GameConfig, ModelConfig, RunConfig
-from sagan.losses import LOSSES
-from sagan.training.state import Training
-from sagan.training.step import discriminator_step, generator_step
+from sagan.core.game.step import discriminator_step, generator_step
+from sagan.core.losses import LOSSES
+from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig
+from sagan.training.trainer import Training
 
 
 class Images:

@@ -23,8 +23,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sagan.attention import triton_kernel
-from sagan.attention.patterns import ExcludeLocal, Pattern
+from sagan.core.attention import triton_kernel
+from sagan.core.attention.patterns import ExcludeLocal, Pattern
 
 KERNELS: dict[triton_kernel.Kernel, Any] = {
     "forward": triton_kernel._forward_kernel,

@@ -10,14 +10,13 @@ import sagan
 PACKAGE = Path(sagan.__file__).parent
 
 ROWS = [  # from the top of the house down
-    ["cli", "legacy"],
-    ["gallery", "experiments", "bench", "doctor"],
-    ["training", "evaluation.evaluate", "viewing", "export"],
-    ["models.build", "presets"],
-    ["models"],
-    ["layers", "config"],
-    ["attention", "losses", "data", "evaluation", "runs", "distributed", "randomness", "images", "console", "flags"],
-    ["files", "precision", "devices"],
+    ["cli", "published.command"],
+    ["gallery", "experiments", "bench", "doctor", "published.imports"],
+    ["training", "evaluation", "viewing", "export", "published.tables"],
+    ["data", "published.keys"],
+    ["run"],
+    ["core", "evaluation.metrics", "evaluation.extractors", "evaluation.finite"],
+    ["system"],
 ]
 
 
@@ -37,7 +36,7 @@ def modules() -> dict[str, Path]:
     for path in sorted(PACKAGE.rglob("*.py")):
         dotted = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         name = dotted.removesuffix(".__init__")
-        if name not in {"__init__", "__main__"}:
+        if name not in {"__init__", "__main__"} and path.read_text().strip():
             found[name] = path
     return found
 

@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Config": "sagan.config",
-    "Discriminator": "sagan.models.dcgan",
-    "ExcludeLocal": "sagan.attention",
-    "Full": "sagan.attention",
-    "Generator": "sagan.models.dcgan",
-    "Local": "sagan.attention",
-    "SelfAttention2d": "sagan.layers.self_attention",
-    "attend": "sagan.attention",
-    "load_snapshot": "sagan.models.build",
+    "Config": "sagan.run.config",
+    "Discriminator": "sagan.core.networks.dcgan",
+    "ExcludeLocal": "sagan.core.attention",
+    "Full": "sagan.core.attention",
+    "Generator": "sagan.core.networks.dcgan",
+    "Local": "sagan.core.attention",
+    "SelfAttention2d": "sagan.core.layers.self_attention",
+    "attend": "sagan.core.attention",
+    "load_snapshot": "sagan.run.build",
 }
 
 __all__ = sorted(_HOMES)

@@ -17,10 +17,10 @@ from sagan.bench.cost import (
 from sagan.bench.pace import batches_of, noise
 from sagan.bench.step import tensors_of
 from sagan.bench.tally import peak_memory
-from sagan.config import Config, GameConfig, ModelConfig, RunConfig, override
-from sagan.models.build import build_discriminator, build_generator
-from sagan.training.checkpoint import save_checkpoint
-from sagan.training.state import Training
+from sagan.run.build import build_discriminator, build_generator
+from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override
+from sagan.run.weights import save_checkpoint
+from sagan.training.trainer import Training
 
 CPU = torch.device("cpu")
 

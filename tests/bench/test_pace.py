@@ -4,7 +4,7 @@ import torch
 from sagan.bench import pace
 from sagan.bench.pace import Pace, batches_of, largest_batch, measured_pace, noise
 from sagan.bench.timing import Timing
-from sagan.config import Config, GameConfig, ModelConfig, RunConfig, override
+from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override
 
 CPU = torch.device("cpu")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-import sagan.viewing.attention_figures
+import sagan.viewing.figures
 from sagan.cli.attention import attention
-from sagan.config import Config, ModelConfig, to_dict
-from sagan.console import Console, run_safely
-from sagan.models.build import build_discriminator, build_generator
-from sagan.runs import Run
-from sagan.training.checkpoint import save_checkpoint
+from sagan.run.build import build_discriminator, build_generator
+from sagan.run.config import Config, ModelConfig, to_dict
+from sagan.run.folder import Run
+from sagan.run.weights import save_checkpoint
+from sagan.system.console import Console, run_safely
 from sagan.training.loop import save_generator
 
 TINY = {"imsize": 16, "z_dim": 4, "g_conv_dim": 8, "d_conv_dim": 8, "g_attention": (4, 8), "d_attention": (8, 4)}
@@ -38,9 +38,7 @@ def home(tmp_path, monkeypatch):
     """A person's folder with a run in it; figures are named and not drawn, which would take seconds."""
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "run", span=1)
-    monkeypatch.setattr(
-        sagan.viewing.attention_figures, "_save", lambda figure, path: path.write_bytes(path.suffix.encode())
-    )
+    monkeypatch.setattr(sagan.viewing.figures, "_save", lambda figure, path: path.write_bytes(path.suffix.encode()))
     return tmp_path
 
 

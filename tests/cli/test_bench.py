@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sagan.cli.bench import bench
-from sagan.console import Console, run_safely
+from sagan.system.console import Console, run_safely
 
 TINY = "--imsize 16 --batch_size 2 --quick --device cpu --extractor random-conv"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import sagan.experiments.report
+from sagan.cli.flags import flags_of
 from sagan.cli.report import ReportFlags, report
-from sagan.console import Console, run_safely
-from sagan.flags import flags_of
+from sagan.system.console import Console, run_safely
 from tests.experiments.made import empty_figure, full_sweep
 
 

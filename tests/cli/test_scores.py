@@ -10,12 +10,12 @@ from PIL import Image
 from safetensors.torch import load
 
 import sagan.cli
-import sagan.training.start
+import sagan.training.session
 from sagan.cli.scores import rare_enough
 from sagan.data import Store
 from sagan.data.faces import draw_faces
-from sagan.models.build import load_snapshot
-from sagan.runs import Run
+from sagan.run.build import load_snapshot
+from sagan.run.folder import Run
 from sagan.training.loop import save_generator
 
 TINY = [
@@ -28,7 +28,7 @@ SMALL_SCORES = ("--eval_num", "25", "--extractor", "random-conv")
 @pytest.fixture(autouse=True)
 def in_a_folder_with_few_faces(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sagan.training.start, "FACES", 60)
+    monkeypatch.setattr(sagan.training.session, "FACES", 60)
 
 
 def command(line):

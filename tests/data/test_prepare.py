@@ -20,7 +20,7 @@ from PIL import Image
 import sagan.data.prepare as module
 from sagan.data.prepare import Recipe, open_or_prepare, prepare, store_folder
 from sagan.data.sources import Source, open_source
-from sagan.data.store import Store
+from sagan.run.store import Store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 quiet = {"report": lambda sentence: None}

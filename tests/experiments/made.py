@@ -3,10 +3,10 @@
 import numpy as np
 from PIL import Image
 
-from sagan.config import Config, ModelConfig, RunConfig, to_dict
-from sagan.experiments.plan import make_plan
 from sagan.experiments.sweep import Sweep
-from sagan.runs import Run
+from sagan.run.config import Config, ModelConfig, RunConfig, to_dict
+from sagan.run.folder import Run
+from sagan.run.plan import make_plan
 
 STEPS = (100, 200, 300, 400)
 BASE = Config(

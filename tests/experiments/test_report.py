@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 
 import sagan.experiments.report
-from sagan.config import override
 from sagan.experiments.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import ALIKE, Compared, describe_method, findings, number, table_rows
 from sagan.experiments.plots import Times, draw_times, save_figure, stack_samples
 from sagan.experiments.report import write_report
 from sagan.experiments.results import Arm
 from sagan.experiments.statistics import compare
-from sagan.runs import Run
-from sagan.training.state import Training
+from sagan.run.config import override
+from sagan.run.folder import Run
+from sagan.training.trainer import Training
 from tests.experiments.made import BASE, begun, empty_figure, full_sweep, made_sweep, scored, with_samples
 
 VOID = {"meta", "img", "br"}

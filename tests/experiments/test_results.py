@@ -1,8 +1,8 @@
 import pytest
 
-from sagan.config import override, to_dict
 from sagan.experiments.results import comparison_step, events, missing, read_results, shared_groups
-from sagan.runs import Run
+from sagan.run.config import override, to_dict
+from sagan.run.folder import Run
 from tests.experiments.made import begun, full_sweep, made_sweep, scored, with_samples
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import sagan.experiments.sweep
-from sagan.config import Config
-from sagan.experiments.plan import make_plan
 from sagan.experiments.sweep import Player, Sweep, carry_out
-from sagan.runs import Run
+from sagan.run.config import Config
+from sagan.run.folder import Run
+from sagan.run.plan import make_plan
 
 PROGRAM = """
 import json, os, pathlib, signal, sys, time

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sagan.config import Config, GameConfig, ModelConfig, RunConfig, override, to_dict
-from sagan.console import Console
 from sagan.data import Recipe, open_or_prepare, open_source
-from sagan.runs import Run
+from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override, to_dict
+from sagan.run.folder import Run
+from sagan.system.console import Console
 from sagan.training.loop import train
 
 TINY = Config(

@@ -6,13 +6,13 @@ import torch
 from PIL import Image
 
 from sagan.cli import main
-from sagan.losses import zero_centred_penalty
-from sagan.models.build import load_snapshot
-from sagan.models.sampling import generate
-from sagan.runs import Run
-from sagan.training import state as state_module
-from sagan.training.checkpoint import load_checkpoint
-from sagan.training.state import Training
+from sagan.core.losses import zero_centred_penalty
+from sagan.core.sampling import generate
+from sagan.run.build import load_snapshot
+from sagan.run.folder import Run
+from sagan.run.weights import load_checkpoint
+from sagan.training import trainer as state_module
+from sagan.training.trainer import Training
 
 SETTINGS = {
     "network": "resnet", "num_classes": "auto", "imsize": 16, "z_dim": 4, "g_conv_dim": 4, "d_conv_dim": 4,

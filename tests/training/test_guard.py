@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from sagan.config import ModelConfig
-from sagan.models.build import build_discriminator, build_generator
+from sagan.run.build import build_discriminator, build_generator
+from sagan.run.config import ModelConfig
 from sagan.training.guard import HEALTHY, Diverged, FiniteWatch, Guard, Seen, all_finite, examine, judge
 
 SMALL = ModelConfig(imsize=16, z_dim=8, g_conv_dim=8, d_conv_dim=8)

@@ -8,20 +8,20 @@ from PIL import Image
 from safetensors.torch import load_file as load_safetensors
 
 import sagan.training.loop as loop
-import sagan.training.state as state_module
+import sagan.training.trainer as state_module
+from sagan.core.game.average import AveragedGenerator
+from sagan.core.game.step import discriminator_step, generator_step
+from sagan.core.losses import LOSSES, gradient_penalty
+from sagan.core.sampling import generate
 from sagan.data.batches import Batches
-from sagan.images import grid
-from sagan.losses import LOSSES, gradient_penalty
-from sagan.models.build import build_discriminator, build_generator, load_snapshot
-from sagan.models.sampling import generate
-from sagan.randomness import generator as random_generator
-from sagan.randomness import latents
-from sagan.training.checkpoint import load_checkpoint
-from sagan.training.ema import AveragedGenerator
+from sagan.run.build import build_discriminator, build_generator, load_snapshot
+from sagan.run.weights import load_checkpoint
+from sagan.system.images import grid
+from sagan.system.randomness import generator as random_generator
+from sagan.system.randomness import latents
 from sagan.training.guard import Diverged
 from sagan.training.loop import data_order
-from sagan.training.state import Training
-from sagan.training.step import discriminator_step, generator_step
+from sagan.training.trainer import Training
 from tests.training.conftest import make_store
 
 TIMES = ("seconds", "images_per_second")

@@ -6,15 +6,15 @@ import signal
 import pytest
 import torch
 
-from sagan.config import override
-from sagan.console import Console
-from sagan.experiments.status import Watched
-from sagan.models.build import load_snapshot
-from sagan.runs import Run
-from sagan.training.checkpoint import load_checkpoint
+from sagan.run.build import load_snapshot
+from sagan.run.config import override
+from sagan.run.folder import Run
+from sagan.run.status import Watched
+from sagan.run.weights import load_checkpoint
+from sagan.system.console import Console
 from sagan.training.guard import Diverged, Verdict, judge
 from sagan.training.loop import train
-from sagan.training.state import Training
+from sagan.training.trainer import Training
 from tests.training.test_loop import Killed, assert_same_bits, stop_before_step
 
 RECOVER = {"guard": "recover", "guard_every": 1, "total_step": 12, "checkpoint_every": 3, "sample_step": 12}

@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sagan.config import ModelConfig
-from sagan.models.build import build_generator
+from sagan.run.build import build_generator
+from sagan.run.config import ModelConfig
 from sagan.viewing.samples import write_samples
 
 

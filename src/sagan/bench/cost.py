@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from sagan.attention import Full, Pattern
-from sagan.attention.dispatch import choose_backend
-from sagan.attention.reference import attention_backward, product_dtype, softmax_dtype
 from sagan.bench.tally import Saved, Tally
-from sagan.config import Config, override
+from sagan.core.attention import Full, Pattern
+from sagan.core.attention.dispatch import choose_backend
+from sagan.core.attention.reference import attention_backward, product_dtype, softmax_dtype
+from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.data.batches import Batches
-from sagan.layers.self_attention import SelfAttention2d
-from sagan.models.build import build_discriminator, build_generator, describe_attention
-from sagan.training.state import Training, steps_by_kind
+from sagan.run.build import build_discriminator, build_generator, describe_attention
+from sagan.run.config import Config, override
+from sagan.training.trainer import Training, steps_by_kind
 
 _BYTES = 4  # weights, gradients and averages are float32 in every precision
 

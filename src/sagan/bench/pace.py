@@ -14,11 +14,11 @@ import torch
 from sagan.bench.cost import binary, count_memory
 from sagan.bench.machine import available_memory
 from sagan.bench.timing import ROUNDS, Timing, time_in_turns
-from sagan.config import Config, override
-from sagan.console import duration
 from sagan.data.batches import Batches
+from sagan.run.config import Config, override
+from sagan.system.console import duration
 from sagan.training.loop import exact_convolutions
-from sagan.training.state import Training, steps_by_kind
+from sagan.training.trainer import Training, steps_by_kind
 
 _SHARE = 0.9  # of the memory that a batch may fill: samples and scores are drawn beside the training
 _SMALL_BATCHES = (4, 2, 1)  # where 8 does not fit

@@ -6,7 +6,7 @@ import torch
 
 from sagan.bench.settings import BenchSettings, Progress, Result, Rows
 from sagan.bench.timing import time_in_turns
-from sagan.evaluation.features import default_extractor, load_extractor
+from sagan.evaluation.extractors.table import default_extractor, load_extractor
 from sagan.evaluation.metrics.frechet import covariance_factor, frechet_distance
 from sagan.evaluation.metrics.moments import Moments
 

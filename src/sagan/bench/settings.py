@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from sagan.config import Config, Span, override
+from sagan.run.config import Config, Span, override
 
 Progress = Callable[[int, int], None]  # (done, in all)
 Result = dict[str, Any]  # JSON-ready; "notes" are sentences

@@ -13,9 +13,9 @@ from sagan.bench.pace import batches_of, noise, warm_up
 from sagan.bench.settings import BenchSettings, Progress, Result, Rows
 from sagan.bench.tally import peak_memory
 from sagan.bench.timing import time_in_turns
-from sagan.config import override
+from sagan.run.config import override
 from sagan.training.loop import exact_convolutions
-from sagan.training.state import Training
+from sagan.training.trainer import Training
 
 
 def measure_step(settings: BenchSettings, progress: Progress) -> Result:

@@ -14,10 +14,11 @@ from tyro.conf import Positional
 
 from sagan.cli.attention import attention
 from sagan.cli.bench import bench
+from sagan.cli.flags import asks_help, flags_of, read, show_help
 from sagan.cli.report import report
 from sagan.cli.scores import compare_metrics, evaluate, score_while_training
 from sagan.cli.sweep import status, sweep
-from sagan.config import (
+from sagan.run.config import (
     Config,
     DataConfig,
     GameConfig,
@@ -28,9 +29,9 @@ from sagan.config import (
     override,
     spans,
 )
-from sagan.console import Console, run_safely
-from sagan.flags import asks_help, fill, flags_of, read, show_help
-from sagan.presets import PRESETS, check_preset
+from sagan.run.presets import PRESETS, check_preset
+from sagan.system.console import Console, run_safely
+from sagan.system.typed import fill
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def train(arguments: Sequence[str], console: Console) -> int:
     if asks_help(rest):
         show_help(TrainFlags, "sagan train", _TRAIN_HELP.format(presets=", ".join(PRESETS)), TrainFlags(base))
         return 0
-    from sagan.training.start import choose_source, prepared_store, settle, start_run
+    from sagan.training.session import choose_source, prepared_store, settle, start_run
 
     largest, rest = _take_largest_batch(rest)
     values = read(TrainFlags, rest, "sagan train", _PUBLISHED_NAMES)
@@ -236,7 +237,7 @@ def _hides(model: ModelConfig) -> bool:
 
 def _with_largest_batch(config: Config, limit: int, console: Console) -> Config:
     from sagan.bench.pace import largest_batch
-    from sagan.devices import choose_device
+    from sagan.system.devices import choose_device
 
     size = largest_batch(config, choose_device(config.run.device), min(limit, 1024))
     console.say(f"the largest batch that fits is {size}")
@@ -246,7 +247,7 @@ def _with_largest_batch(config: Config, limit: int, console: Console) -> Config:
 def _say_cost(config: Config, console: Console) -> int:
     from sagan.bench.cost import describe_cost
     from sagan.bench.pace import measured_pace
-    from sagan.devices import choose_device
+    from sagan.system.devices import choose_device
 
     device = choose_device(config.run.device)
     for line in describe_cost(config, device):
@@ -262,8 +263,8 @@ def resume(arguments: Sequence[str], console: Console) -> int:
         return 0
     changes = read(ResumeFlags, arguments, "sagan resume", _OWN_SETTINGS)
     folder = changes.pop("run")
-    from sagan.runs import Run
-    from sagan.training.start import resume_run, run_config
+    from sagan.run.folder import Run
+    from sagan.training.session import resume_run, run_config
 
     changes = {name: value for name, value in changes.items() if value is not None}
     config = override(run_config(Run.open(folder)), changes)
@@ -286,7 +287,7 @@ def prepare(arguments: Sequence[str], console: Console) -> int:
         if data.data is not None:
             raise ValueError(f"give the source once: {flags.source!r} or --data {data.data!r}")
         data = dataclasses.replace(data, data=flags.source)
-    from sagan.training.start import prepared_store
+    from sagan.training.session import prepared_store
 
     store = prepared_store(data, flags.imsize, console)
     console.say(f"prepared in {store.folder}")
@@ -300,9 +301,9 @@ def sample(arguments: Sequence[str], console: Console) -> int:
         return 0
     flags = fill(SampleFlags, read(SampleFlags, arguments, "sagan sample"))
     check_device(flags.device)
-    from sagan.devices import choose_device
-    from sagan.models.build import load_snapshot
-    from sagan.runs import find_snapshot
+    from sagan.run.build import load_snapshot
+    from sagan.run.folder import find_snapshot
+    from sagan.system.devices import choose_device
     from sagan.viewing.samples import write_samples
 
     path = find_snapshot(flags.run, flags.step)
@@ -333,7 +334,7 @@ def import_published(arguments: Sequence[str], console: Console) -> int:
     _check_use(values)
     flags = fill(ImportFlags, values)
     model, run = ModelConfig(span=flags.span, masking=flags.masking), RunConfig(run_dir=str(flags.run_dir))
-    from sagan.training.imported import import_pair
+    from sagan.published.imports import import_pair
 
     import_pair(flags.generator, Config(flags.data, model, flags.game, run), console)
     return 0

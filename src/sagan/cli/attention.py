@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional
 
-from sagan.config import Config, check_device
-from sagan.console import Console
-from sagan.flags import asks_help, fill, read, show_help
+from sagan.cli.flags import asks_help, read, show_help
+from sagan.run.config import Config, check_device
+from sagan.system.console import Console
+from sagan.system.typed import fill
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sagan.models.build import Discriminator, Generator
-    from sagan.runs import Run
-    from sagan.viewing.attention import Looks, Point
-    from sagan.viewing.attention_figures import Exhibit
+    from sagan.run.build import Discriminator, Generator
+    from sagan.run.folder import Run
+    from sagan.viewing.figures import Exhibit
+    from sagan.viewing.maps import Looks, Point
 
 _POINTS = 4  # of a picture, chosen where attention is sharpest
 
@@ -62,9 +63,9 @@ def attention(arguments: Sequence[str], console: Console) -> int:
         return 0
     flags = fill(AttentionFlags, read(AttentionFlags, arguments, "sagan attention"))
     _check(flags)
-    from sagan.viewing.attention import layer_row
-    from sagan.viewing.attention_figures import draw_maps, write_table
-    from sagan.viewing.attention_page import write_page
+    from sagan.viewing.figures import draw_maps, write_table
+    from sagan.viewing.maps import layer_row
+    from sagan.viewing.page import write_page
 
     subjects = _open_all(flags)
     exhibits = [_exhibit(subject, flags, console) for subject in subjects]
@@ -146,8 +147,8 @@ def _open_all(flags: AttentionFlags) -> list[_Subject]:
 
 
 def _open(place: Path, step: int | None) -> _Subject:
-    from sagan.models.build import load_snapshot
-    from sagan.runs import Run, find_snapshot
+    from sagan.run.build import load_snapshot
+    from sagan.run.folder import Run, find_snapshot
 
     path = find_snapshot(place, step)
     folder = path.absolute().parents[1] if place.is_file() else place
@@ -157,9 +158,9 @@ def _open(place: Path, step: int | None) -> _Subject:
 
 
 def _exhibit(subject: _Subject, flags: AttentionFlags, console: Console) -> Exhibit:
-    from sagan.devices import choose_device
-    from sagan.viewing.attention import look_generating, look_judging, numbered_latents
-    from sagan.viewing.attention_figures import Exhibit
+    from sagan.system.devices import choose_device
+    from sagan.viewing.figures import Exhibit
+    from sagan.viewing.maps import look_generating, look_judging, numbered_latents
 
     device = choose_device(flags.device)
     judge = _discriminator(subject, flags, console)
@@ -184,7 +185,7 @@ def _exhibit(subject: _Subject, flags: AttentionFlags, console: Console) -> Exhi
 def _discriminator(subject: _Subject, flags: AttentionFlags, console: Console) -> tuple[Discriminator, int] | None:
     """The discriminator and its step, or None, with a sentence that says so, where there is none of the step that is
     looked at. Raises ValueError where it was to judge images."""
-    from sagan.viewing.attention import load_discriminator
+    from sagan.viewing.maps import load_discriminator
 
     needed = flags.images is not None
     if subject.run is None:
@@ -220,7 +221,7 @@ def _read_images(place: Path, config: Config, flags: AttentionFlags) -> Tensor:
 
     from sagan.data import Recipe, open_source
     from sagan.data.prepare import prepare_image
-    from sagan.randomness import generator
+    from sagan.system.randomness import generator
 
     source, size = open_source(place), config.model.imsize
     order = torch.randperm(len(source), generator=generator(flags.seed, "images to look at"))
@@ -237,7 +238,7 @@ def _read_images(place: Path, config: Config, flags: AttentionFlags) -> Tensor:
 
 def _points(exhibit: Exhibit, flags: AttentionFlags) -> list[list[Point]]:
     """The points of each picture: those asked for, or chosen by the layer of the largest map."""
-    from sagan.viewing.attention import choose_points
+    from sagan.viewing.maps import choose_points
 
     size = exhibit.image_size
     if flags.query is not None:
@@ -256,7 +257,7 @@ def _points(exhibit: Exhibit, flags: AttentionFlags) -> list[list[Point]]:
 
 
 def _make_folder(subject: _Subject, flags: AttentionFlags) -> Path:
-    from sagan.runs import make_free_folder
+    from sagan.run.folder import make_free_folder
 
     if flags.out is not None:
         flags.out.mkdir(parents=True, exist_ok=True)
@@ -269,7 +270,7 @@ def _make_folder(subject: _Subject, flags: AttentionFlags) -> Path:
 
 def _query_rows(exhibits: Sequence[Exhibit], points: Sequence[Sequence[Point]]) -> Iterator[dict[str, Any]]:
     """A row for each point, picture and layer: what is measured of its query, and where it looks most."""
-    from sagan.viewing.attention import MEASURES
+    from sagan.viewing.maps import MEASURES
 
     for exhibit in exhibits:
         for looks, numbers in zip(exhibit.looks, exhibit.numbers, strict=True):
@@ -286,7 +287,7 @@ def _query_rows(exhibits: Sequence[Exhibit], points: Sequence[Sequence[Point]]) 
 
 def _follow_training(subjects: Sequence[_Subject], flags: AttentionFlags, folder: Path, console: Console) -> None:
     """Measures the generator of every snapshot, and takes the discriminator's gates from the records."""
-    from sagan.viewing.attention_figures import draw_training, write_table
+    from sagan.viewing.figures import draw_training, write_table
 
     rows: list[dict[str, Any]] = []
     for subject in subjects:
@@ -299,9 +300,9 @@ def _follow_training(subjects: Sequence[_Subject], flags: AttentionFlags, folder
 def _training_rows(
     subject: _Subject, flags: AttentionFlags, progress: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
-    from sagan.devices import choose_device
-    from sagan.models.build import load_snapshot
-    from sagan.viewing.attention import layer_row, look_generating, numbered_latents
+    from sagan.run.build import load_snapshot
+    from sagan.system.devices import choose_device
+    from sagan.viewing.maps import layer_row, look_generating, numbered_latents
 
     assert subject.run is not None
     device, snapshots = choose_device(flags.device), subject.run.snapshots()

@@ -12,10 +12,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from sagan.config import GameConfig, ModelConfig, Span, check_device
-from sagan.console import Console
-from sagan.files import write_whole
-from sagan.flags import asks_help, fill, read, show_help
+from sagan.cli.flags import asks_help, read, show_help
+from sagan.run.config import GameConfig, ModelConfig, Span, check_device
+from sagan.system.console import Console
+from sagan.system.files import write_whole
+from sagan.system.typed import fill
 
 _BATCH, _QUICK_BATCH = 64, 8
 
@@ -60,9 +61,9 @@ def bench(arguments: Sequence[str], console: Console) -> int:
         show_help(BenchFlags, "sagan bench")
         return 0
     flags = fill(BenchFlags, read(BenchFlags, _join_sections(arguments), "sagan bench"))
-    from sagan.bench.report import SECTIONS, run_bench
+    from sagan.bench.sections import SECTIONS, run_bench
     from sagan.bench.settings import BenchSettings
-    from sagan.devices import choose_device
+    from sagan.system.devices import choose_device
 
     for name in flags.sections:
         if name not in SECTIONS:
@@ -103,7 +104,7 @@ def _check_before_measuring(flags: BenchFlags, names: list[str]) -> None:
         with Path(str(flags.json)).open("ab"):  # an OSError now
             pass
     if flags.extractor is not None and "evaluation" in names:
-        from sagan.evaluation.features import load_extractor
+        from sagan.evaluation.extractors.table import load_extractor
 
         load_extractor(flags.extractor)
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.console import Console
-from sagan.flags import asks_help, fill, read, show_help
+from sagan.cli.flags import asks_help, read, show_help
+from sagan.system.console import Console
+from sagan.system.typed import fill
 
 
 @dataclass(frozen=True)

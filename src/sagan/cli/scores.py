@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
-from sagan.config import Config, check_device
-from sagan.console import Console, duration
-from sagan.flags import asks_help, fill, read, show_help
+from sagan.cli.flags import asks_help, read, show_help
+from sagan.run.config import Config, check_device
+from sagan.system.console import Console, duration
+from sagan.system.typed import fill
 
 if TYPE_CHECKING:
     from sagan.data import Store
-    from sagan.evaluation.evaluate import ImageSet
-    from sagan.evaluation.evaluate.snapshots import Scorer
-    from sagan.evaluation.features import FeatureExtractor
-    from sagan.runs import Run
+    from sagan.evaluation.extractors.table import FeatureExtractor
+    from sagan.evaluation.image_sets import ImageSet
+    from sagan.evaluation.snapshots import Scorer
+    from sagan.run.folder import Run
     from sagan.training.loop import OnSnapshot
 
 FULL = 5  # times the images of a score during training, for the score of the last step
@@ -89,11 +90,11 @@ def evaluate(arguments: Sequence[str], console: Console) -> int:
 
 
 def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
-    from sagan.evaluation.evaluate import open_images, store_images
-    from sagan.evaluation.evaluate.scoring import refuse_other_size
-    from sagan.evaluation.evaluate.snapshots import open_snapshot, score_table, scored_steps
-    from sagan.runs import Run
-    from sagan.training.start import prepared_store, run_config
+    from sagan.evaluation.image_sets import open_images, store_images
+    from sagan.evaluation.scoring import refuse_other_size
+    from sagan.evaluation.snapshots import open_snapshot, score_table, scored_steps
+    from sagan.run.folder import Run
+    from sagan.training.session import prepared_store, run_config
 
     refuse_few("num", flags.num)
     if flags.repeats < 1:
@@ -127,7 +128,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
 
 def _chosen_snapshots(flags: EvaluateFlags, run: Run) -> list[Path]:
     """The snapshot that a flag chooses, or all. Raises ValueError where there is none."""
-    from sagan.evaluation.evaluate.snapshots import best_step
+    from sagan.evaluation.snapshots import best_step
 
     if sum([flags.step is not None, flags.last, flags.best]) > 1:
         raise ValueError("give one of --step, --last and --best")
@@ -140,9 +141,9 @@ def _chosen_snapshots(flags: EvaluateFlags, run: Run) -> list[Path]:
 
 
 def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
-    from sagan.evaluation.evaluate import open_images, score_images
-    from sagan.evaluation.evaluate.scoring import refuse_unfit
-    from sagan.evaluation.evaluate.snapshots import score_table
+    from sagan.evaluation.image_sets import open_images
+    from sagan.evaluation.scoring import refuse_unfit, score_images
+    from sagan.evaluation.snapshots import score_table
 
     if flags.target.suffix == ".safetensors":
         raise ValueError(f"{flags.target} is a snapshot: name the folder of its run, and --step to choose it there")
@@ -165,15 +166,15 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
 
 
 def _extractor(flags: EvaluateFlags) -> FeatureExtractor:
-    from sagan.devices import choose_device
-    from sagan.evaluation.features import load_extractor
+    from sagan.evaluation.extractors.table import load_extractor
+    from sagan.system.devices import choose_device
 
     return load_extractor(flags.extractor, weights=flags.weights, device=choose_device(flags.device))
 
 
 def _scorer(flags: EvaluateFlags, extractor: FeatureExtractor, real: ImageSet, console: Console) -> Scorer:
-    from sagan.evaluation.evaluate import reference_statistics
-    from sagan.evaluation.evaluate.snapshots import Scorer
+    from sagan.evaluation.reference import reference_statistics
+    from sagan.evaluation.snapshots import Scorer
 
     with console.progress("features of real images") as progress:
         cache = Path(flags.prepared).expanduser()
@@ -189,8 +190,8 @@ def compare_metrics(arguments: Sequence[str], console: Console) -> int:
         show_help(CompareFlags, "sagan compare-metrics")
         return 0
     flags = fill(CompareFlags, read(CompareFlags, arguments, "sagan compare-metrics"))
-    from sagan.evaluation.evaluate.snapshots import comparison_table
-    from sagan.runs import Run
+    from sagan.evaluation.snapshots import comparison_table
+    from sagan.run.folder import Run
 
     console.table(comparison_table(Run.open(flags.run), Run.open(flags.other), flags.metric))
     return 0
@@ -221,7 +222,7 @@ class _Scoring:
         self.seconds = 0.0
 
     def __call__(self, run: Run, store: Store, path: Path) -> None:
-        from sagan.evaluation.evaluate import store_images
+        from sagan.evaluation.image_sets import store_images
 
         start = time.monotonic()
         self.scorer = self.scorer or _scorer(self.flags, self.extractor, store_images(store), self.console)
@@ -234,7 +235,7 @@ class _Scoring:
         self._say_share(run, cost)
 
     def _score(self, run: Run, path: Path, scorer: Scorer) -> None:
-        from sagan.evaluation.evaluate.snapshots import scored_steps
+        from sagan.evaluation.snapshots import scored_steps
 
         step = int(path.stem)
         if step in scored_steps(run, scorer.card(), [path]):
@@ -272,7 +273,7 @@ def rare_enough(cost: float, pace: float) -> int:
 
 def refuse_few(name: str, count: int) -> None:
     """Raises ValueError where a setting asks for fewer images than can be scored."""
-    from sagan.evaluation.evaluate.reference import FEWEST
+    from sagan.evaluation.reference import FEWEST
 
     if count < FEWEST:
         raise ValueError(f"{name} must be {FEWEST} or more, got {count}: fewer images cannot be scored")

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
+from sagan.cli.axes import read_values
+from sagan.cli.flags import asks_help, read, show_help
 from sagan.cli.scores import refuse_few
-from sagan.config import Config, override
-from sagan.console import Console, duration
-from sagan.experiments.axes import read_values
-from sagan.flags import asks_help, fill, read, show_help
-from sagan.presets import PRESETS, check_preset
+from sagan.run.config import Config, override
+from sagan.run.presets import PRESETS, check_preset
+from sagan.system.console import Console, duration
+from sagan.system.typed import fill
 
 if TYPE_CHECKING:
-    from sagan.experiments.plan import Plan, PlannedRun
     from sagan.experiments.sweep import Sweep
+    from sagan.run.plan import Plan, PlannedRun
 
 _FAILED = 1  # the exit status where a run failed
 
@@ -122,8 +123,8 @@ def status(arguments: Sequence[str], console: Console) -> int:
     if asks_help(arguments):
         show_help(StatusFlags, "sagan status")
         return 0
-    from sagan.experiments.status import describe_progress, status_table
     from sagan.experiments.sweep import find_watched
+    from sagan.run.status import describe_progress, status_table
 
     read(StatusFlags, [word for word in arguments if word.startswith("-")], "sagan status")  # there are no flags
     for place in map(Path, arguments or ["runs"]):
@@ -160,8 +161,8 @@ def _begin(
     command: str,
 ) -> Sweep:
     """The sweep that is meant: the one in the folder, where nothing else is said of it."""
-    from sagan.experiments.plan import make_plan
     from sagan.experiments.sweep import Sweep
+    from sagan.run.plan import make_plan
 
     if not given and not left_out and not with_preset:
         if not (flags.sweep_dir / "plan.json").is_file():
@@ -184,8 +185,8 @@ def _check_runs(plan: Plan) -> None:
     """Raises ValueError for a run that could not begin: networks that cannot be built, a device that is not there."""
     import torch
 
-    from sagan.devices import choose_device
-    from sagan.models.build import build_discriminator, build_generator
+    from sagan.run.build import build_discriminator, build_generator
+    from sagan.system.devices import choose_device
 
     configs = {override(plan.config(run, Path()), {"seed": 0}) for run in plan.runs()}
     for config in configs:
@@ -198,7 +199,7 @@ def _check_runs(plan: Plan) -> None:
 
 def _extractor_name(plan: Plan) -> str:
     """The name on the cards of what will score. Raises ValueError, before hours of training, where it cannot."""
-    from sagan.evaluation.features import load_extractor
+    from sagan.evaluation.extractors.table import load_extractor
 
     names = set()
     for extractor, samples in {(config.run.extractor, config.run.eval_num) for config in _configs(plan)}:
@@ -233,7 +234,7 @@ def _configs(plan: Plan) -> list[Config]:
 
 def _prepare_images(begun: Sweep, todo: Sequence[PlannedRun], console: Console) -> None:
     """Decodes the images now, once for all the runs that have them."""
-    from sagan.training.start import prepared_store
+    from sagan.training.session import prepared_store
 
     for data, size in dict.fromkeys((c.data, c.model.imsize) for c in map(begun.config, todo)):
         prepared_store(data, size, console)
@@ -246,10 +247,10 @@ def _say_cost(begun: Sweep, jobs: int, console: Console) -> int:
     """Says which runs there are, what is left of each, and what that costs."""
     from sagan.bench.cost import binary, count_cost, describe_cost, run_bytes
     from sagan.bench.pace import measured_pace
-    from sagan.devices import choose_device
-    from sagan.experiments.status import status_table
-    from sagan.models.build import describe_attention
-    from sagan.training.start import settle
+    from sagan.run.build import describe_attention
+    from sagan.run.status import status_table
+    from sagan.system.devices import choose_device
+    from sagan.training.session import settle
 
     runs = begun.plan.runs()
     console.say(_describe(begun.plan))
@@ -288,7 +289,7 @@ def _say_cost(begun: Sweep, jobs: int, console: Console) -> int:
 
 
 def _describe(plan: Plan) -> str:
-    from sagan.experiments.plan import spell
+    from sagan.run.plan import spell
 
     axes = ", ".join(f"{name} {' | '.join(' '.join(spell(v)) for v in values)}" for name, values in plan.axes.items())
     count = len(plan.runs())
@@ -327,8 +328,8 @@ def _carry_out(
     begun: Sweep, todo: Sequence[PlannedRun], extractor: str | None, flags: SweepFlags, console: Console
 ) -> int:
     from sagan.experiments.board import live_table
-    from sagan.experiments.status import describe_progress, status_table
     from sagan.experiments.sweep import Player, carry_out
+    from sagan.run.status import describe_progress, status_table
 
     runs = begun.plan.runs()
     console.say(f"sweep folder: {begun.folder}, {len(runs)} runs, {len(todo)} of them with something left to do")

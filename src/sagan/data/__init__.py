@@ -3,7 +3,7 @@
 from sagan.data.batches import Batches
 from sagan.data.prepare import Recipe, open_or_prepare, store_folder
 from sagan.data.sources import Source, find_dataset, open_source
-from sagan.data.store import Store
+from sagan.run.store import Store
 
 __all__ = [
     "Batches",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sagan.devices import send
+from sagan.system.devices import send
 
 
 class Batches:

@@ -32,8 +32,8 @@ import PIL
 from PIL import Image
 
 from sagan.data.sources import Source
-from sagan.data.store import AGAIN, CHANNELS, FORMAT, HEADER_BYTES, PIXELS, Store, array_header, crop_label, image_bytes
-from sagan.files import alone
+from sagan.run.store import AGAIN, CHANNELS, FORMAT, HEADER_BYTES, PIXELS, Store, array_header, crop_label, image_bytes
+from sagan.system.files import alone
 
 LOGGER = logging.getLogger(__name__)
 CHUNK_IMAGES = 256  # journalled together: the most that an interruption can cost

@@ -345,6 +345,7 @@ PLACES = {
         "lsunchurch.zip",
     ),
 }
+PUBLISHED_CROPS = {"celeb": "160", "lsun": "squash"}  # as the published program trains on them
 DOWNLOADS = {
     "celeb": ("jessicali9530/celeba-dataset", "CelebA"),
     "lsun": ("ajaykgp12/lsunchurch", "LSUN"),

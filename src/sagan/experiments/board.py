@@ -10,9 +10,9 @@ import rich.console
 from rich.live import Live
 from rich.text import Text
 
-from sagan.console import Console
-from sagan.experiments.status import RunStatus, describe_progress, status_table
 from sagan.experiments.sweep import Show
+from sagan.run.status import RunStatus, describe_progress, status_table
+from sagan.system.console import Console
 
 _BETWEEN_TABLES = 60.0  # seconds, where output is not a terminal
 

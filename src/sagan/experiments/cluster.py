@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagan.experiments.plan import PlannedRun
-from sagan.experiments.status import STATES
 from sagan.experiments.sweep import Player, Sweep
+from sagan.run.plan import PlannedRun
+from sagan.run.status import STATES
 
 _OFTEN = 1000  # times that a job's time may be up, and it goes on
 _PATIENCE = {"slurm": 60.0, "local": 20.0}  # seconds; submitit is told 90 and 30 seconds before the end

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sagan.experiments.published import PublishedCurve
 from sagan.experiments.statistics import Comparison
-from sagan.files import write_whole
+from sagan.published.tables import PublishedCurve
+from sagan.system.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +148,8 @@ def draw_times(times: Sequence[Times], x_label: str) -> Figure:
 def stack_samples(grids: Sequence[Path], size: int, columns: int = 8, rows: int = 1) -> NDArray[np.uint8]:
     """The first rows of several grids of samples, one below the other: (height, width, 3) uint8.
 
-    The grids are as `sagan.images.grid` makes them, of images of ``size``, ``columns`` in a row, and of the same z.
+    The grids are as `sagan.system.images.grid` makes them, of images of ``size``, ``columns`` in a row, and of the same
+    z.
     """
     strips = []
     for path in grids:

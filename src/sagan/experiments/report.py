@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagan.evaluation.card import commit, versions
-from sagan.evaluation.evaluate.records import Scored
-from sagan.evaluation.features import known_dim
+from sagan.evaluation.extractors.table import known_dim
 from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import (
@@ -34,7 +32,6 @@ from sagan.experiments.plots import (
     save_figure,
     stack_samples,
 )
-from sagan.experiments.published import PublishedCurve, caveats, comparable_dataset, published_curves
 from sagan.experiments.results import (
     BETTER,
     Arm,
@@ -48,9 +45,12 @@ from sagan.experiments.results import (
     shared_groups,
 )
 from sagan.experiments.statistics import censored_median, first_reached, mean
-from sagan.files import write_whole
-from sagan.images import save_png
-from sagan.models.build import describe_attention
+from sagan.published.tables import PublishedCurve, caveats, comparable_dataset, published_curves
+from sagan.run.build import describe_attention
+from sagan.run.card import commit, versions
+from sagan.run.scores import Scored
+from sagan.system.files import write_whole
+from sagan.system.images import save_png
 
 THRESHOLDS = {"frechet": 30.0}
 """Scores of interest by the Inception of papers, by metric, where none is given."""

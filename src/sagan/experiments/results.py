@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from sagan.config import Config, from_dict, override, settings
-from sagan.evaluation.card import Card, differences, refuse_unlike
-from sagan.evaluation.evaluate.records import Scored, like_groups, read_scores
-from sagan.evaluation.evaluate.snapshots import FIXED
-from sagan.experiments.plan import PlannedRun, spell, train_words
-from sagan.experiments.status import State
+from sagan.evaluation.snapshots import FIXED
 from sagan.experiments.sweep import Sweep, evaluate_words
-from sagan.runs import Run
-from sagan.training.state import describe_remedy
+from sagan.run.card import Card, differences, refuse_unlike
+from sagan.run.config import Config, from_dict, override, settings
+from sagan.run.folder import Run
+from sagan.run.plan import PlannedRun, spell, train_words
+from sagan.run.scores import Scored, like_groups, read_scores
+from sagan.run.status import State
+from sagan.training.trainer import describe_remedy
 
 BETTER = {
     **dict.fromkeys(("frechet", "frechet_infinity", "kernel"), "lower"),

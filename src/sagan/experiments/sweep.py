@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from sagan.config import Config
-from sagan.console import heeding
-from sagan.experiments.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
-from sagan.experiments.status import RunStatus, State, Watched
-from sagan.files import alone, is_held, write_whole
-from sagan.runs import Run
+from sagan.run.config import Config
+from sagan.run.folder import Run
+from sagan.run.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
+from sagan.run.status import RunStatus, State, Watched
+from sagan.system.console import heeding
+from sagan.system.files import alone, is_held, write_whole
 
 Show = Callable[[Sequence[RunStatus]], object]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sagan.layers.spectral_norm import spectral_layers
+from sagan.core.layers.spectral_norm import spectral_layers
 
 State = Literal["healthy", "D winning", "diversity falling", "diverged"]
 

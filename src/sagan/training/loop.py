@@ -18,23 +18,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sagan.config import Config, differences, from_dict, to_dict
-from sagan.console import Console, heeding
+from sagan.core.sampling import classes_in_turn, generate
 from sagan.data.batches import Batches
-from sagan.data.store import Store
-from sagan.devices import choose_device
-from sagan.files import keep_as
-from sagan.images import grid, save_png
-from sagan.models.build import SNAPSHOT_FORMAT
-from sagan.models.published import save_published_pair
-from sagan.models.sampling import classes_in_turn, generate
-from sagan.randomness import generator as random_generator
-from sagan.randomness import latents
-from sagan.runs import Run
-from sagan.training.checkpoint import load_checkpoint, save_checkpoint, save_snapshot
+from sagan.published.keys import save_published_pair
+from sagan.run.build import SNAPSHOT_FORMAT
+from sagan.run.config import Config, differences, from_dict, to_dict
+from sagan.run.folder import Run
+from sagan.run.store import Store
+from sagan.run.weights import load_checkpoint, save_checkpoint, save_snapshot
+from sagan.system.console import Console, heeding
+from sagan.system.devices import choose_device
+from sagan.system.files import keep_as
+from sagan.system.images import grid, save_png
+from sagan.system.randomness import generator as random_generator
+from sagan.system.randomness import latents
 from sagan.training.guard import Diverged, FiniteWatch, Guard, Verdict
-from sagan.training.proved import ProvedStates
-from sagan.training.state import Training, describe_remedy, purpose
+from sagan.training.recovery import ProvedStates
+from sagan.training.trainer import Training, describe_remedy, purpose
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sagan.images import save_png
-from sagan.models.sampling import numbered_images
+from sagan.core.sampling import numbered_images
+from sagan.system.images import save_png
 
 _WAITING = 512  # images that may wait to be written before drawing waits for the disk
 

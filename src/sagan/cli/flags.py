@@ -1,0 +1,253 @@
+"""From the words of a command line to the fields of a dataclass, with one sentence for whatever is wrong with them.
+
+A dataclass may hold others; their fields' bare names are the flags. `tyro` draws the help from the same fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from sagan.system.typed import is_union, suits, wording
+
+_TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+
+
+# ---- values
+
+
+def truth(text: str) -> bool:
+    """True or false as a person spells them, in any case. Raises ValueError for anything else."""
+    if text.lower() not in _TRUTH:
+        raise ValueError(f"must be true or false, got {text!r}")
+    return _TRUTH[text.lower()]
+
+
+def convert(words: Sequence[str], hint: Any) -> Any:
+    """The value that words mean for a hint. Raises ValueError, saying what was allowed, where they mean none.
+
+    ``none`` is no value where there may be none, and no numbers at all where there may be several.
+    """
+    several = _several(hint)
+    if several and not (len(words) == 1 and words[0].lower() == "none"):
+        return tuple(convert([part], several) for word in words for part in word.split(",") if part)
+    if several:
+        return ()
+    options = get_args(hint) if is_union(hint) else (hint,)
+    for option in sorted(options, key=lambda option: option is not types.NoneType):  # any word is text, "none" too
+        for value in _readings(words[0], option):
+            return value
+    raise ValueError(f"must be {wording(hint)}, got {words[0]!r}")
+
+
+def _readings(text: str, hint: Any) -> list[Any]:
+    """The one value that a text means for a plain hint, or none."""
+    if hint is types.NoneType:
+        return [None] if text.lower() == "none" else []
+    if get_origin(hint) is Literal:
+        return [choice for choice in get_args(hint) if str(choice) == text]
+    try:
+        return [{bool: truth, int: _whole}.get(hint, hint)(text)]
+    except ValueError:
+        return []
+
+
+def _whole(text: str) -> int:
+    """A whole number, also spelt 1e5 or 5.0."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if not number.is_integer():
+        raise ValueError(f"{text} is not whole")
+    return int(number)
+
+
+def _several(hint: Any) -> Any:
+    """The type of each item where a hint takes several values, else None."""
+    for option in get_args(hint) if is_union(hint) else (hint,):
+        if get_origin(option) is tuple:
+            return get_args(option)[0]
+    return None
+
+
+# ---- fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """A field that the command line can set."""
+
+    hint: Any
+    positional: bool
+    required: bool
+
+
+def flags_of(kind: Any) -> dict[str, Flag]:
+    """The flags of a dataclass and of those inside it, by their bare names.
+
+    A field annotated with tyro's ``Positional`` is given by its place.
+    """
+    from tyro.conf import Positional
+
+    found: dict[str, Flag] = {}
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint, notes = hints[field.name], list[Any]()
+        if get_origin(hint) is Annotated:
+            hint, *notes = get_args(hint)
+        if dataclasses.is_dataclass(hint):
+            found |= flags_of(hint)
+        else:
+            absent = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            found[field.name] = Flag(hint, Positional in notes, absent)
+    return found
+
+
+def read(kind: Any, words: Sequence[str], command: str, hints: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The settings that the words of a command line give, by the bare names of their fields.
+
+    ``--batch_size 8``, ``--batch-size 8`` and ``--batch_size=8`` are the same; a yes-or-no flag alone means yes.
+    ``hints`` answers names that are no flags here but that a person may try. Raises ValueError with one sentence.
+    """
+    flags = flags_of(kind)
+    places = deque(name for name, flag in flags.items() if flag.positional)
+    values: dict[str, Any] = {}
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
+        if _is_flag(word):
+            spelt, equals, value = word.partition("=")
+            name = spelt.lstrip("-").replace("-", "_")
+            if name not in flags or flags[name].positional or not spelt.startswith("--"):
+                raise ValueError(_no_such_flag(spelt, flags, command, hints or {}))
+            given = [value] if equals else _take(rest, flags[name].hint, bool(places))
+        elif places:
+            name, given = places.popleft(), [word]
+        else:
+            raise ValueError(f"`{command}` has no place for {word!r}; `{command} --help` shows what it takes")
+        if name in values:
+            raise ValueError(f"{_label(name, flags)} is given twice")
+        values[name] = _value(name, given, flags)
+    missing = [_label(name, flags) for name, flag in flags.items() if flag.required and name not in values]
+    if missing:
+        raise ValueError(f"`{command}` needs {' and '.join(missing)}; `{command} --help` explains")
+    return values
+
+
+def _is_flag(word: str) -> bool:
+    return re.match(r"--?[A-Za-z]", word) is not None  # -1 is a number
+
+
+def _take(rest: deque[str], hint: Any, places: bool) -> list[str]:
+    """The words that belong to a flag, taken from those after it; ``places``: whether words may stand alone."""
+    following = bool(rest) and not _is_flag(rest[0])
+    if hint is bool or bool in get_args(hint):
+        alone = not following or (places and rest[0].lower() not in _TRUTH)
+        return ["true"] if alone else [rest.popleft()]
+    taken: list[str] = []
+    while rest and not _is_flag(rest[0]) and (_several(hint) or not taken):
+        taken.append(rest.popleft())
+    return taken
+
+
+def _value(name: str, words: list[str], flags: Mapping[str, Flag]) -> Any:
+    if not words or words == [""]:
+        allowed = wording(flags[name].hint)
+        raise ValueError(f"--{name} needs a value{'' if allowed == 'text' else f': {allowed}'}")
+    try:
+        return convert(words, flags[name].hint)
+    except ValueError as error:
+        raise ValueError(f"{_label(name, flags)} {error}") from None
+
+
+def _label(name: str, flags: Mapping[str, Flag]) -> str:
+    return name.upper() if flags[name].positional else f"--{name}"
+
+
+def _no_such_flag(spelt: str, flags: Mapping[str, Flag], command: str, hints: Mapping[str, str]) -> str:
+    name = spelt.lstrip("-").replace("-", "_")
+    if name in hints:
+        return f"`{command}` has no flag {spelt}: {hints[name]}"
+    near = did_you_mean(name, [flag for flag in flags if not flags[flag].positional])
+    return f"there is no flag {spelt}{near or '.'} `{command} --help` shows them all"
+
+
+def did_you_mean(name: str, flags: Sequence[str]) -> str:
+    """The flags nearest to a misspelt one, as the end of a sentence; nothing where none is near."""
+    near = [flag for flag in flags if len(name) > 2 and flag.startswith(name)]
+    near = near or difflib.get_close_matches(name, flags, n=3, cutoff=0.6)
+    if near and difflib.SequenceMatcher(None, name, near[0]).ratio() >= 0.75:
+        near = near[:1]
+    return f": did you mean {' or '.join(f'--{flag}' for flag in near)}?" if near else ""
+
+
+# ---- help
+
+
+def asks_help(words: Sequence[str]) -> bool:
+    """Whether the words of a command line ask what the command takes."""
+    return "-h" in words or "--help" in words
+
+
+def show_help(kind: Any, command: str, description: str | None = None, default: Any = None) -> None:
+    """Prints what a command takes: every flag with the docstring of its field and its default."""
+    import tyro
+
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_drawn)
+    options = {} if default is None else {"default": default}
+    try:
+        tyro.cli(
+            kind,
+            prog=command,
+            args=["--help"],
+            description=description,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff, tyro.conf.PositionalMetavarFromFieldName),
+            use_underscores=True,
+            registry=registry,
+            **options,
+        )
+    except SystemExit:
+        return
+
+
+def _drawn(info: Any) -> Any:
+    """How the help draws a plain type: ``INT``, ``{hinge,wgan-gp}``, ``INT|self`` ..."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    hint = info.type
+    if dataclasses.is_dataclass(hint):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*" if _several(hint) else 1,
+        metavar=_metavar(hint),
+        instance_from_str=lambda words: convert(words, hint),
+        is_instance=lambda value: suits(value, hint),
+        str_from_instance=_spelt,
+    )
+
+
+def _metavar(hint: Any) -> str:
+    if is_union(hint):
+        return "|".join(_metavar(option) for option in get_args(hint) if option is not types.NoneType)
+    if get_origin(hint) is Literal:
+        choices = [str(choice) for choice in get_args(hint)]
+        return choices[0] if len(choices) == 1 else f"{{{','.join(choices)}}}"
+    if get_origin(hint) is tuple:
+        return f"{_metavar(get_args(hint)[0])} ..."
+    return {int: "INT", float: "FLOAT", bool: "{true,false}", Path: "PATH"}.get(hint, "TEXT")
+
+
+def _spelt(value: Any) -> list[str]:
+    if value is None:
+        return ["unset"]
+    if isinstance(value, tuple):
+        return [str(item) for item in value] or ["none"]
+    return [str(value).lower() if isinstance(value, bool) else str(value)]

@@ -1,0 +1,208 @@
+"""One ``attend()``, the ways to compute it, and which of them to take."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sagan.core.attention.blocked import attend_blocked
+from sagan.core.attention.patterns import Pattern
+from sagan.core.attention.reference import attend_reference, softmax_dtype
+
+# Where one backend becomes faster than the next. The CPU's was measured (docs/experiments.md); the other two are
+# estimates until `python -m benchmarks.attention --device cuda` has been run on a GPU.
+DENSE_BELOW_ON_CPU = 128 * 128  # scores of an image: below it tiles do not pay
+FUSED_FROM_ON_CUDA = 512 * 512  # scores of an image: a 32x32 map, or a 64x64 one with cells of 4x4
+DENSE_UP_TO_ON_CUDA = 2**27  # scores of a batch: 512 MiB of float32
+
+
+class Attend(Protocol):
+    """A way to compute attention from checked, same-dtype q, k and v."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 1.0) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to compute attention; ``reasons_against`` says in sentences why it cannot run on an input."""
+
+    attend: Attend
+    reasons_against: Callable[[Tensor, Tensor, Tensor, Pattern], list[str]]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 1.0, backend: str = "auto") -> Tensor:
+    """Attention of every query to the keys that ``pattern`` lets it see, with scores ``scale * q . k``.
+
+    q: (batch, heads, queries, dim), k: (batch, heads, keys, dim), v: (batch, heads, keys, value_dim), of one
+    floating-point dtype on one device; returns (batch, heads, queries, value_dim) in that dtype. Under autocast the
+    inputs are first cast to its dtype, as torch does for its own attention. ``backend`` is a name in ``BACKENDS``, or
+    "auto" for the fastest that can run. ValueError when a shape does not fit, or the named backend cannot run.
+    """
+    q, k, v = _autocast(q, k, v)
+    check_inputs(q, k, v, pattern)
+    if backend == "auto":
+        backend = choose_backend(q, k, v, pattern)
+    elif reasons := reasons_against(backend, q, k, v, pattern):
+        raise ValueError(f"attention backend {backend!r} cannot run here: {'; '.join(reasons)}")
+    return BACKENDS[backend].attend(q, k, v, pattern, scale=scale)
+
+
+def reasons_against(backend: str, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
+    """Why ``backend`` cannot compute this attention, in sentences; empty when it can. ValueError: an unknown name."""
+    if backend not in BACKENDS:
+        raise ValueError(f'backend must be "auto" or one of {", ".join(sorted(BACKENDS))}, got {backend!r}')
+    return BACKENDS[backend].reasons_against(q, k, v, pattern)
+
+
+def choose_backend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> str:
+    """The first backend, in the order of preference for this device and size, with nothing against it."""
+    for backend in _preferred(q, pattern):
+        if not reasons_against(backend, q, k, v, pattern):
+            return backend
+    raise AssertionError("the reference can compute everything")
+
+
+def describe_choice(
+    pattern: Pattern,
+    batch: int,
+    dim: int,
+    value_dim: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    heads: int = 1,
+    compiled: bool = False,
+) -> str:
+    """Which backend :func:`attend` takes for such inputs, for a run to print: ``8x8 by reference``, or
+    ``32x32 by triton (dense would hold 256 MiB)``."""
+    number = torch.empty((), dtype=dtype, device=device)  # every entry of q, k and v: they take no memory
+    rows = (pattern.queries, dim), (pattern.keys, dim), (pattern.keys, value_dim)
+    q, k, v = (number.expand(batch, heads, *shape) for shape in rows)
+    usable = [name for name in _preferred(q, pattern) if not reasons_against(name, q, k, v, pattern)]
+    backend = next(name for name in usable if not (compiled and name == "blocked"))  # as when torch.compile asks
+    mib = batch * heads * pattern.queries * pattern.keys * softmax_dtype(number).itemsize / 2**20
+    choice = f"{pattern.height}x{pattern.width} by {backend}"
+    return choice if backend == "reference" else f"{choice} (dense would hold {mib:,.0f} MiB)"
+
+
+def check_inputs(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
+    """ValueError, in one sentence, when q, k and v do not fit together or do not fit the pattern."""
+    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+    if not q.ndim == k.ndim == v.ndim == 4:
+        raise ValueError(f"q, k and v must have 4 dimensions (batch, heads, rows, dim), got {shapes}")
+    if not q.shape[:2] == k.shape[:2] == v.shape[:2]:
+        raise ValueError(f"q, k and v must have the same batch and heads, got {shapes}")
+    if q.shape[3] != k.shape[3]:
+        raise ValueError(f"q and k must have the same dim, got {shapes}")
+    if q.shape[2] != pattern.queries:
+        raise ValueError(f"q must have {pattern.queries} rows, one for each query of {pattern}, got {shapes}")
+    for name, x in (("k", k), ("v", v)):
+        if x.shape[2] != pattern.keys:
+            raise ValueError(f"{name} must have {pattern.keys} rows, one for each key of {pattern}, got {shapes}")
+    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
+        raise ValueError(f"q, k and v must have one floating-point dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
+    if not q.device == k.device == v.device:
+        raise ValueError(f"q, k and v must be on one device, got {q.device}, {k.device}, {v.device}")
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in autocast's dtype where autocast is on; float64 stays, as in torch."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
+
+
+def _preferred(q: Tensor, pattern: Pattern) -> list[str]:
+    """Backends, the fastest first. On small maps the dense matrix is cheap to store and quick to read back."""
+    scores = pattern.queries * pattern.keys
+    if q.device.type == "cpu":
+        return ["reference", "blocked"] if scores < DENSE_BELOW_ON_CPU else ["blocked", "reference"]
+    dense_is_cheap = q.shape[0] * q.shape[1] * scores <= DENSE_UP_TO_ON_CUDA
+    plain = ["reference", "blocked"] if dense_is_cheap else ["blocked", "reference"]
+    fused_is_faster = scores >= FUSED_FROM_ON_CUDA or not dense_is_cheap
+    if _is_exporting() or not fused_is_faster:  # an exported program of plain operations runs anywhere
+        return plain
+    return ["triton", *plain]
+
+
+def _is_exporting() -> bool:
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
+def _nothing(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
+    return []
+
+
+def _against_blocked(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
+    if _is_exporting():
+        return ["its loop over tiles cannot be exported, only unrolled; use the reference backend"]
+    if torch.compiler.is_compiling():
+        return ["torch.compile would unroll its loop over tiles"]
+    return []
+
+
+def _against_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
+    dims = q.shape[3], v.shape[3]
+    here = _against_triton_here(q.device, q.dtype, max(dims), sum(dims))
+    reasons = [here] if here else []
+    if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        reasons.append(f"it computes float32, bfloat16 and float16, not {str(q.dtype).removeprefix('torch.')}")
+    if max(dims) > 256:
+        reasons.append(f"dim and value_dim may be at most 256, got {dims[0]} and {dims[1]}")
+    if torch.onnx.is_in_onnx_export():
+        reasons.append("ONNX has no such operator; use the reference backend")
+    return reasons
+
+
+def _against_triton_here(device: torch.device, dtype: torch.dtype, largest_dim: int, dims_together: int) -> str:
+    """What speaks against Triton on this machine and device, or nothing."""
+    if not _is_triton_installed():
+        return "Triton is not installed; on Linux `pip install triton` adds it"
+    if _triton_interprets():
+        return "Triton's interpreter takes bfloat16 for integers" if dtype == torch.bfloat16 else ""
+    if device.type != "cuda":
+        return f"it runs on CUDA devices, not on {device.type} (slowly, to test it, with TRITON_INTERPRET=1 set)"
+    gpu: Any = torch.cuda.get_device_properties(device)
+    if torch.version.cuda is None or gpu.major < 8:
+        return "it needs an NVIDIA GPU of compute capability 8.0 or more"
+    shared = gpu.shared_memory_per_block_optin // 1024
+    if (largest_dim > 128 or dims_together > 160) and shared < 160:  # up to there 99 KiB are enough
+        return f"dims of {largest_dim}, {dims_together} together, need 160 KiB of shared memory, this GPU has {shared}"
+    return ""
+
+
+# A compiler need not look inside, the answer is a constant: what torch.compiler.assume_constant_result would say, which
+# takes a second to import.
+_against_triton_here._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _is_triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _triton_interprets() -> bool:
+    """Whether kernels run in Triton's interpreter: on any device, slowly. Triton looks at this when it is imported."""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "on", "true")
+
+
+def _attend_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 1.0) -> Tensor:
+    from sagan.core.attention.triton_kernel import attend_triton  # imports Triton
+
+    return attend_triton(q, k, v, pattern, scale=scale)
+
+
+BACKENDS = {
+    "reference": Backend(attend_reference, _nothing),
+    "blocked": Backend(attend_blocked, _against_blocked),
+    "triton": Backend(_attend_triton, _against_triton),
+}

@@ -1,0 +1,139 @@
+"""The adversarial game and nothing else: one step of the discriminator, one step of the generator.
+
+Networks, optimisers, images and latents go in; the losses come out as scalars left on their device. Nothing here waits
+for a GPU, looks at a number, or draws one, so that a step can be captured once and played again. What the published
+program does differently, and why not so here: it backpropagates the discriminator's loss into the generator too and
+throws the result away (a third of its arithmetic), and steps WGAN-GP's loss and penalty apart, which makes the
+penalty's weight meaningless under Adam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from sagan.core.layers.spectral_norm import power_iterate
+from sagan.core.losses import AdversarialLoss, lecam_penalty, move_anchors
+
+Penalty = Callable[[Tensor, Tensor], Tensor]  # of real and fake images as the discriminator sees them; weighted
+Augment = Callable[[Tensor], Tensor]  # of images; its random numbers are bound already
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context a network runs in: float32 as it is, or bfloat16 products with float32 weights."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def discriminator_step(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    real: Tensor,
+    z: Tensor,
+    *,
+    loss: AdversarialLoss,
+    penalty: Penalty | None = None,
+    lecam: float = 0.0,
+    anchors: Tensor | None = None,
+    augment: Augment | None = None,
+    labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
+    max_norm: float | None = None,
+    precision: str = "fp32",
+) -> dict[str, Tensor]:
+    """Moves the discriminator once on real (batch, 3, h, w) and generated images; the generator is only used.
+
+    Args:
+        penalty: added to the loss.
+        lecam: weight of `lecam_penalty`, which needs ``anchors`` (2,): they are moved in place.
+        augment: of real and generated images together, before the discriminator sees them.
+        labels, fake_labels: classes (batch,) of the real images and of those to generate, for networks that take them.
+        max_norm: the gradient is shortened to this length where it is longer.
+
+    Returns ``d_loss`` (its adversarial part), ``d_loss_real``, ``d_real`` and ``d_fake`` (mean logits),
+    ``d_grad_norm`` (before it is shortened) and, where they are asked, ``penalty`` and ``lecam`` (weighted): detached
+    scalars.
+    """
+    power_iterate(discriminator)
+    with torch.no_grad(), autocast(real.device, precision):
+        images = torch.cat([real, _call(generator, z, fake_labels).to(real)])
+        images = augment(images) if augment else images
+    with autocast(real.device, precision):
+        # one pass over both: the discriminator has no batch statistics, so this is the same function
+        both = None if labels is None or fake_labels is None else torch.cat([labels, fake_labels])
+        logits = _call(discriminator, images, both)
+    real_logits, fake_logits = logits.float().split(len(real))
+    real_part, fake_part = loss.discriminator(real_logits, fake_logits)
+    total = adversarial = real_part + fake_part
+    measured = {"d_loss_real": real_part, "d_real": real_logits.mean(), "d_fake": fake_logits.mean()}
+    if penalty is not None:
+        measured["penalty"] = penalty(*images.split(len(real)))
+        total = total + measured["penalty"]
+    if anchors is not None:
+        measured["lecam"] = lecam * lecam_penalty(real_logits, fake_logits, anchors)
+        total = total + measured["lecam"]
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    if anchors is not None:
+        move_anchors(anchors, real_logits, fake_logits)
+    measured |= {"d_loss": adversarial, "d_grad_norm": _limit_gradient(discriminator, max_norm)}
+    optimizer.step()
+    return {name: value.detach() for name, value in measured.items()}
+
+
+def generator_step(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    z: Tensor,
+    *,
+    loss: AdversarialLoss,
+    real: Tensor | None = None,
+    augment: Augment | None = None,
+    labels: Tensor | None = None,
+    real_labels: Tensor | None = None,
+    max_norm: float | None = None,
+    precision: str = "fp32",
+) -> dict[str, Tensor]:
+    """Moves the generator once on latents z (batch, z_dim); the discriminator is only looked through.
+
+    A paired loss needs ``real`` images, as many, of classes ``real_labels``; the rest is as in `discriminator_step`.
+    Returns ``g_loss`` and ``g_grad_norm``, detached scalars.
+    """
+    power_iterate(generator)
+    discriminator.requires_grad_(False)
+    try:
+        with autocast(z.device, precision):
+            images = _call(generator, z, labels)
+            logits = _call(discriminator, augment(images) if augment else images, labels).float()
+            real_logits = _judge(discriminator, real, real_labels, augment) if loss.paired else logits
+        value = loss.generator(logits, real_logits)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+    finally:
+        discriminator.requires_grad_(True)
+    norm = _limit_gradient(generator, max_norm)
+    optimizer.step()
+    return {"g_loss": value.detach(), "g_grad_norm": norm}
+
+
+@torch.no_grad()
+def _judge(discriminator: nn.Module, real: Tensor | None, labels: Tensor | None, augment: Augment | None) -> Tensor:
+    assert real is not None, "a paired loss compares with real images"
+    return _call(discriminator, augment(real) if augment else real, labels).float()
+
+
+def _call(network: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
+    out: Tensor = network(x) if labels is None else network(x, labels)
+    return out
+
+
+def _limit_gradient(network: nn.Module, max_norm: float | None) -> Tensor:
+    """The length of a network's gradient, which is then shortened to ``max_norm`` where that is given."""
+    norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+    if max_norm is not None:
+        clip_grads_with_norm_(network.parameters(), max_norm, norm)
+    return norm

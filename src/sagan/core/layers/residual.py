@@ -1,0 +1,72 @@
+"""The residual blocks of the paper's generator and discriminator, every convolution spectrally normalised.
+
+A block adds what two 3x3 convolutions make of its input to a 1x1 convolution of it. The shortcut's convolution is
+applied where the map is small, before it is enlarged and after it is shrunk: a 1x1 convolution commutes with repeating
+and with averaging pixels, so the function is that of the paper's code, which does it on the large map, four times as
+much work.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
+from sagan.core.layers.spectral_norm import SpectralConv2d
+
+
+class UpBlock(nn.Module):
+    """A generator's block: a map (batch, in, h, w) to one of twice the size, (batch, out, 2h, 2w).
+
+    Batch norm - ReLU - nearest neighbours x2 - conv 3x3 - batch norm - ReLU - conv 3x3, plus the shortcut.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, num_classes: int = 0):
+        super().__init__()
+        self.norm1 = ConditionalBatchNorm2d(in_channels, num_classes)
+        self.conv1 = SpectralConv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = ConditionalBatchNorm2d(out_channels, num_classes)
+        self.conv2 = SpectralConv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = SpectralConv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        out = self.conv1(_twice_as_large(F.relu(self.norm1(x, labels))))
+        out = self.conv2(F.relu(self.norm2(out, labels)))
+        return _twice_as_large(self.shortcut(x)).add(out)
+
+
+class DownBlock(nn.Module):
+    """A discriminator's block: a map (batch, in, h, w) to one of half the size, (batch, out, h / 2, w / 2).
+
+    ReLU - conv 3x3 - ReLU - conv 3x3 - 2x2 averages, plus the shortcut. A network's first block sees the image itself
+    and has no ReLU before its first convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, first: bool = False):
+        super().__init__()
+        self.first = first
+        self.conv1 = SpectralConv2d(in_channels, out_channels, 3, padding=1)
+        self.conv2 = SpectralConv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = SpectralConv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(x if self.first else F.relu(x))
+        out = self.conv2(F.relu(out))
+        return F.avg_pool2d(out, 2).add(self.shortcut(F.avg_pool2d(x, 2)))
+
+
+class SameBlock(nn.Module):
+    """A discriminator's last block: ReLU - conv 3x3 - ReLU - conv 3x3, plus the map itself, of the same shape."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = SpectralConv2d(channels, channels, 3, padding=1)
+        self.conv2 = SpectralConv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.add(self.conv2(F.relu(self.conv1(F.relu(x)))))
+
+
+def _twice_as_large(x: Tensor) -> Tensor:
+    """Every pixel as 2x2 pixels."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")

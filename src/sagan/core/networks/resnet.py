@@ -1,0 +1,195 @@
+"""The networks of the paper's own code: residual, conditional on classes or not, for any power of two from 16 up.
+
+At 128x128, width 64, block for block (maps are height = width; the paper's code attends at 32 in both networks):
+
+    generator                                            discriminator
+    z 128        -> 4x4x1024     linear                  128x128x3   -> 64x64x64     DownBlock
+    4x4x1024     -> 8x8x1024     UpBlock                 64x64x64    -> 32x32x128    DownBlock, then attention
+    8x8x1024     -> 16x16x512    UpBlock                 32x32x128   -> 16x16x256    DownBlock
+    16x16x512    -> 32x32x256    UpBlock, then attention 16x16x256   -> 8x8x512      DownBlock
+    32x32x256    -> 64x64x128    UpBlock                 8x8x512     -> 4x4x1024     DownBlock
+    64x64x128    -> 128x128x64   UpBlock                 4x4x1024    -> 4x4x1024     SameBlock
+    128x128x64   -> 128x128x3    BN, ReLU, conv 3, tanh  4x4x1024    -> h 1024       ReLU, sum over pixels
+                                                         h, class y  -> one logit    w h + b + <e_y, h>
+
+With 1000 classes and that attention these are 42,078,852 and 39,463,618 parameters. A map of size s has
+``width * min(16, image_size / s)`` channels in a generator and half of that, by the same rule, in a discriminator. So a
+larger image has more blocks of the widest maps, and a smaller one fewer and narrower ones:
+
+    image    generator, from 4x4 up                      discriminator, from the image down (and again the last)
+       32    512 256 128 64                              64 128 256
+       64    1024 512 256 128 64                         64 128 256 512
+      128    1024 1024 512 256 128 64                    64 128 256 512 1024
+      256    1024 1024 1024 512 256 128 64               64 128 256 512 1024 1024
+
+Every weight but batch norm's and gamma is spectrally normalised, the linear layers, the classes' embedding and the
+attention layers too; weights start Xavier uniform, biases 0. Where the paper and its code disagree (the values' width,
+pooled keys) the code is followed; `sagan.core.layers.self_attention` says how. The code iterates for spectral norm in
+every pass of the generator, sampling included, and in the discriminator's pass over real images; here it is one
+iteration for each step of a network (`sagan.core.layers.spectral_norm`), and the generator's last batch norm, there
+with a memory of 10,000 batches, has torch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sagan.core.attention import Pattern
+from sagan.core.layers.residual import DownBlock, SameBlock, UpBlock
+from sagan.core.layers.self_attention import SpectralSelfAttention2d, attention_layers
+from sagan.core.layers.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear, SpectralNorm
+from sagan.core.networks import dcgan
+
+_WIDEST = 16  # in units of the width
+
+
+def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -> tuple[int, ...]:
+    """The sizes of a network's hidden maps in the order it makes them: (4, 8, 16, 32, 64) for a generator of 64x64
+    images, whose largest map is as large as the image, and (32, 16, 8, 4) for their discriminator.
+
+    Raises ValueError unless the image size is a power of two, 16 or more.
+    """
+    sizes = dcgan.map_sizes(image_size, network)
+    return (*sizes, image_size) if network == "generator" else sizes
+
+
+class Generator(nn.Module):
+    """Latent vectors z (batch, z_dim), and classes if any, to images (batch, 3, image_size, image_size) in [-1, 1].
+
+    Args:
+        image_size: a power of two, 16 or more.
+        z_dim: length of z, drawn from a standard normal distribution.
+        width: channels of the largest hidden map.
+        attention: pattern of the attention layer after a map, by the map's size; none by default. The paper's code has
+            one at 32, with ``pool=2``.
+        num_classes: how many classes there are; 0 makes images of no class.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 128,
+        z_dim: int = 128,
+        width: int = 64,
+        attention: Mapping[int, Pattern] | None = None,
+        num_classes: int = 0,
+    ):
+        super().__init__()
+        self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
+        smallest, *larger = map_sizes(image_size, "generator")
+        channels = {size: width * min(_WIDEST, image_size // size) for size in (smallest, *larger)}
+        self.first = SpectralLinear(z_dim, smallest**2 * channels[smallest])
+        self.stages = nn.ModuleDict(
+            {str(size): UpBlock(channels[size // 2], channels[size], num_classes) for size in larger}
+        )
+        self.attention = attention_layers(channels, attention, SpectralSelfAttention2d)
+        self.norm = nn.BatchNorm2d(width)
+        self.last = SpectralConv2d(width, 3, 3, padding=1)
+        _start_as_xavier(self)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """``labels``: int64 (batch,), each image's class from 0, where there are classes; ValueError otherwise."""
+        _check_labels(labels, len(z), self.num_classes)
+        x = self.first(z).unflatten(1, (4, 4, -1)).permute(0, 3, 1, 2)  # channels_last
+        x = self._attend("4", x)
+        for size, stage in self.stages.items():
+            x = self._attend(size, stage(x, labels))
+        x = F.relu(self.norm(x))
+        with torch.autocast(x.device.type, enabled=False):  # pixels are not rounded
+            return torch.tanh(self.last(x.to(self.last.weight.dtype)))
+
+    def _attend(self, size: str, x: Tensor) -> Tensor:
+        out: Tensor = self.attention[size](x) if size in self.attention else x
+        return out
+
+
+class Discriminator(nn.Module):
+    """Images (batch, 3, image_size, image_size) in [-1, 1], and their classes if any, to logits (batch,); high means
+    real, and of that class: the projection of Miyato & Koyama (arXiv 1802.05637, equation 3).
+
+    Args:
+        image_size: a power of two, 16 or more.
+        width: channels of the largest hidden map.
+        attention: pattern of the attention layer after a map, by the map's size; none by default. The paper's code has
+            one at 32, with ``pool=2``. At 4 it comes before the last block.
+        num_classes: how many classes there are; 0 asks for none.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 128,
+        width: int = 64,
+        attention: Mapping[int, Pattern] | None = None,
+        num_classes: int = 0,
+    ):
+        super().__init__()
+        self.image_size, self.num_classes = image_size, num_classes
+        sizes = map_sizes(image_size, "discriminator")
+        channels = {size: width * min(_WIDEST, image_size // (2 * size)) for size in sizes}
+        self.stages = nn.ModuleDict(
+            {str(size): DownBlock(channels.get(2 * size, 3), channels[size], first=size == sizes[0]) for size in sizes}
+        )
+        self.attention = attention_layers(channels, attention, SpectralSelfAttention2d)
+        features = channels[sizes[-1]]
+        self.last_block = SameBlock(features)
+        self.last = SpectralLinear(features, 1)
+        self.embedding = SpectralEmbedding(num_classes, features) if num_classes else None
+        _start_as_xavier(self)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """``labels``: int64 (batch,), each image's class from 0, where there are classes; ValueError otherwise."""
+        return self.judge(self.features(images), labels)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the network makes of the images before its last layers: (batch, channels, 4, 4), 0 or more."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for size, stage in self.stages.items():
+            x = stage(x)
+            if size in self.attention:
+                x = self.attention[size](x)
+        return F.relu(self.last_block(x))
+
+    def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The logits (batch,) of images that have these features, and of these classes if any."""
+        _check_labels(labels, len(features), self.num_classes)
+        with torch.autocast(features.device.type, enabled=False):  # logits are not rounded
+            summed = features.to(self.last.weight.dtype).sum((2, 3))
+            logits: Tensor = self.last(summed).flatten()
+            if self.embedding is not None:
+                logits = logits + (self.embedding(labels) * summed).sum(1)
+            return logits
+
+
+def _start_as_xavier(network: nn.Module) -> None:
+    """Xavier uniform weights and zero biases in every spectrally normalised layer, its norm found anew."""
+    for module in network.modules():
+        if isinstance(module, SpectralNorm):
+            nn.init.xavier_uniform_(module.weight)
+            if isinstance(bias := getattr(module, "bias", None), Tensor):
+                nn.init.zeros_(bias)
+            module.restart()
+
+
+def _check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
+    if labels is None:
+        if num_classes:
+            raise ValueError(
+                f"labels are missing: this network knows {num_classes} classes and needs int64 ({batch},), "
+                "the class of each image"
+            )
+        return
+    if not num_classes:
+        raise ValueError("this network knows no classes, so it takes no labels; build it with num_classes to have them")
+    if labels.dtype != torch.int64 or labels.shape != (batch,):
+        raise ValueError(
+            f"labels must be int64 of shape ({batch},), one for each image, got {labels.dtype} {tuple(labels.shape)}"
+        )
+    # on a GPU this would make the host wait; there an unknown class fails in the lookup
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and batch:
+        least, most = int(labels.min()), int(labels.max())
+        if least < 0 or most >= num_classes:
+            raise ValueError(f"labels must be 0 to {num_classes - 1}, got {least if least < 0 else most}")

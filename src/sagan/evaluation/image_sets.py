@@ -1,0 +1,152 @@
+"""Images to be scored, or to score against, wherever they come from: a store, a folder or zip, a generator."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sagan.core.sampling import classes_in_turn
+from sagan.data import Source, Store, open_source
+from sagan.evaluation.ahead import Batch, draw_ahead, read_ahead
+from sagan.evaluation.finite import FiniteCheck
+from sagan.system.devices import send
+from sagan.system.images import to_uint8
+from sagan.system.precision import full_precision
+from sagan.system.randomness import generator as random_generator
+from sagan.system.randomness import latents
+
+DRAWN = 64  # images that a generator draws at a time
+DRAWN_FACES = "faces:v1:"  # how the identity of drawn faces begins; that of a folder called faces goes on otherwise
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """``count`` images of one size. ``read(start, stop)`` gives some of them, uint8 (n, 3, height, width).
+
+    Files may be sorted by class, so their first thousand say little. What scores images takes them by `sample` and
+    `batches`, in a random order that is always the same, unless their order is ``random`` as it is. ``ahead`` has the
+    next batch made while the last is worked on. ``look`` raises ValueError where what was read are no images.
+    """
+
+    description: str
+    identity: str  # equal identity is equal images, and costs no look at them
+    count: int
+    height: int
+    width: int
+    read: Callable[[int, int], Tensor]
+    source: str = "images"  # for the card
+    drawn_faces: bool = False
+    random: bool = False
+    ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = read_ahead
+    look: Callable[[], None] = lambda: None
+
+    @property
+    def image_size(self) -> str:
+        return f"{self.height}x{self.width}"
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All images in random order, ``size`` at a time, each batch with the number of its first image there."""
+        starts = range(0, self.count, size)
+        yield from self.ahead((start, self.sample(start, min(start + size, self.count))) for start in starts)
+        self.look()
+
+    def sample(self, start: int, stop: int) -> Tensor:
+        """Images ``start`` to ``stop`` - 1 in random order, like `read`."""
+        if self.random:
+            return self.read(start, stop)
+        return torch.cat([self.read(number, number + 1) for number in self._order[start:stop]])
+
+    @functools.cached_property
+    def _order(self) -> list[int]:
+        order = torch.randperm(self.count, generator=random_generator(0, "order of images to score"))
+        return [int(number) for number in order]
+
+
+def open_images(path: Path) -> ImageSet:
+    """The images at a path: a prepared store, a folder, a zip, an LMDB or a .npy. ValueError where there are none."""
+    if (path / "meta.json").is_file() and (path / "images.npy").is_file():  # many a folder has a meta.json of its own
+        return store_images(Store.open(path))
+    return _source_images(open_source(path), path)
+
+
+def store_images(store: Store) -> ImageSet:
+    """The images of a prepared store."""
+
+    def read(start: int, stop: int) -> Tensor:
+        return torch.from_numpy(np.array(store.images[start:stop])).permute(0, 3, 1, 2)
+
+    return ImageSet(
+        description=store.describe(),
+        identity=f"pixels:{store.hash}",
+        count=store.count,
+        height=store.size,
+        width=store.size,
+        read=read,
+        drawn_faces=str(store.meta["identity"]).startswith(DRAWN_FACES),
+    )
+
+
+def _source_images(source: Source, path: Path) -> ImageSet:
+    """The images of a source as they are, not cropped and not resized: they must be of one size."""
+    width, height = source.read(0).size
+
+    def read_one(index: int) -> Tensor:
+        image = source.read(index)
+        if image.size != (width, height):
+            found = f"{image.width}x{image.height} pixels, {source.name(0)} {width}x{height}"
+            raise ValueError(
+                f"images to be scored must be of one size, but {source.name(index)} has {found}: bring them to one "
+                f"size with `sagan prepare {path} --imsize SIZE`, and give the folder that it makes"
+            )
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def read(start: int, stop: int) -> Tensor:
+        return torch.stack([read_one(index) for index in range(start, stop)])
+
+    return ImageSet(source.description, f"files:{source.identity}", len(source), height, width, read)
+
+
+def generated_images(
+    generator: nn.Module, z_dim: int, image_size: int, count: int, seed: int, *, device: torch.device, name: str
+) -> ImageSet:
+    """Images 0 to count - 1 of a seed, drawn when they are read, on ``device``; the same as `sagan sample` writes.
+
+    ``generator`` is in eval mode. ``name`` says which it is, for a person. Drawing does not wait for a GPU, so there
+    images that are no numbers are refused only when `batches` has given the last.
+    """
+    generator = generator.to(device)
+    finite = FiniteCheck("the generator's images are NaN or infinite: its weights are of a training that diverged")
+
+    @torch.no_grad()
+    def draw(*given: Tensor) -> Tensor:
+        with full_precision(device):
+            images = generator(*given)
+        finite.add(images)
+        return to_uint8(images)
+
+    def read(start: int, stop: int) -> Tensor:
+        numbers = range(start, stop)
+        z = torch.cat([latents(seed, "sample", 1, z_dim, step=number) for number in numbers])
+        labels = classes_in_turn(numbers, getattr(generator, "num_classes", 0))
+        given = [z] if labels is None else [z, labels]
+        parts = zip(*(send(each, device).split(DRAWN) for each in given), strict=True)
+        return torch.cat([draw(*part) for part in parts])
+
+    return ImageSet(
+        description=f"{count:,} images of {name}, seed {seed}",
+        identity=f"generated:{name}:{seed}:{count}",
+        count=count,
+        height=image_size,
+        width=image_size,
+        read=read,
+        source="averaged generator, eval mode",
+        random=True,
+        ahead=functools.partial(draw_ahead, device=device) if device.type == "cuda" else iter,
+        look=finite.look,
+    )

@@ -1,0 +1,253 @@
+"""One pass of features over a set of images, and every metric from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sagan.data.faces import eye_colour_agreement, left_right_symmetry
+from sagan.evaluation.extractors.table import INCEPTION_LABEL, FeatureExtractor
+from sagan.evaluation.image_sets import ImageSet
+from sagan.evaluation.metrics.extrapolation import extrapolated_distance
+from sagan.evaluation.metrics.frechet import frechet_distance, rank_warning
+from sagan.evaluation.metrics.inception_score import InceptionScoreStream
+from sagan.evaluation.metrics.kernel import full_kernel_distance
+from sagan.evaluation.metrics.manifold import manifold_scores, nearest
+from sagan.evaluation.metrics.moments import Moments
+from sagan.evaluation.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEAREST_SAMPLES, SLOW, Reference
+from sagan.system.randomness import generator as random_generator
+
+SPLITS = 10  # of the inception score
+EXTRAPOLATED = 4  # times as many images as features have numbers: the fewest from which to extrapolate
+PICTURED = 8  # samples in the picture of nearest images
+FACES = 1000  # images in which eyes are looked for
+
+Progress = Callable[[int, int], None]
+Report = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of a set of images: its mean over the draws, their spread, and what real images score.
+
+    It looked at ``samples`` images of one draw and at ``reference_samples`` of the reference. ``spread`` is the
+    standard deviation over the draws, None for one draw. ``error`` is the metric's own standard error, where it knows
+    one and there is one draw. ``floor`` is what ``floor_samples`` real images score against as many others.
+    """
+
+    metric: str
+    label: str
+    value: float
+    samples: int
+    reference_samples: int
+    spread: float | None = None
+    error: float | None = None
+    floor: float | None = None
+    floor_samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one draw, with its standard error where it knows one, and how many images it looked at."""
+
+    value: float
+    samples: int
+    reference_samples: int
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """One draw as an extractor sees it. ``features`` are of the first `KEPT` at most, on the extractor's device;
+    ``images`` are the few first that pictures and measures of faces need."""
+
+    moments: Moments
+    features: Tensor
+    inception: InceptionScoreStream | None
+    images: Tensor
+
+
+def score_images(
+    draws: list[ImageSet],
+    reference: Reference,
+    extractor: FeatureExtractor,
+    *,
+    progress: Progress,
+    warn: Report,
+    say: Report = lambda sentence: None,
+) -> tuple[list[Score], Features]:
+    """All scores of one or more draws of the same generator (or of one set of images), and the first draw's features.
+
+    Raises ValueError for another size than the reference's, or for too few images; ``warn`` gets a sentence about a
+    sample that is small for its metric, ``say`` one about what takes long.
+    """
+    for draw in draws:
+        refuse_unfit(draw, reference.images)
+    pictured = FACES if reference.images.drawn_faces else PICTURED
+    first: Features | None = None
+    values = []
+    total = sum(draw.count for draw in draws)
+    for number, draw in enumerate(draws):
+        offset = number * draw.count
+        found = extract(draw, extractor, lambda done, _, offset=offset: progress(offset + done, total), pictured)  # type: ignore[misc]
+        if len(found.features) >= SLOW:
+            say(f"computing the metrics of {draw.count:,} images")
+        values.append(_metrics(found, reference, seed=number))
+        first = first or found
+    assert first is not None, "there is at least one draw"
+    _warn_of_small_samples(first, values[0], warn)
+    scores = [_over_draws(metric, [one[metric] for one in values], reference, extractor) for metric in values[0]]
+    if reference.images.drawn_faces:
+        scores += _face_scores(first.images, reference)
+    return scores, first
+
+
+def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress, pictured: int = PICTURED) -> Features:
+    """One pass: moments over all images, features of the first `KEPT`, pixels of the first ``pictured``."""
+    moments = Moments(extractor.dim)
+    inception = InceptionScoreStream(images.count, SPLITS) if extractor.has_logits else None
+    features, pixels = [], []
+    for start, batch in images.batches(extractor.batch_size):
+        found, logits = extractor.with_logits(batch) if inception else (extractor(batch), None)
+        moments.add(found)
+        if inception is not None and logits is not None:
+            inception.add(logits)
+        if start < KEPT:
+            features.append(found[: KEPT - start])
+        if start < pictured:
+            pixels.append(batch[: pictured - start])
+        progress(start + len(batch), images.count)
+    return Features(moments, torch.cat(features), inception, torch.cat(pixels).cpu())
+
+
+def nearest_real(found: Features, reference: Reference, *, rows: int = PICTURED, neighbours: int = 7) -> Tensor:
+    """A picture of memorisation, or of none: in each row a sample, then its nearest real images in feature space.
+
+    Returns uint8 (rows * (1 + neighbours), 3, height, width), for a grid of 1 + neighbours columns.
+    """
+    near = nearest(found.features[:rows], reference.features, min(neighbours, len(reference.features))).indices
+    pictures = []
+    for sample, indices in zip(found.images[:rows], near, strict=True):
+        real = [reference.images.sample(number, number + 1) for number in indices.tolist()]
+        pictures.append(torch.cat([sample.unsqueeze(0), *real]))
+    return torch.cat(pictures)
+
+
+def refuse_unfit(images: ImageSet, real: ImageSet) -> None:
+    """Raises ValueError for images that cannot be scored: of another size than the real ones, or too few."""
+    refuse_other_size(images.image_size, real)
+    if images.count < FEWEST:
+        raise ValueError(f"a score needs {FEWEST} images or more, {images.description} has {images.count}")
+
+
+def refuse_other_size(image_size: str, real: ImageSet) -> None:
+    if image_size != real.image_size:
+        raise ValueError(
+            f"the images to score are {image_size}, the reference's are {real.image_size}: "
+            "bring both to one size first, with `sagan prepare`"
+        )
+
+
+def _warn_of_small_samples(found: Features, values: dict[str, Value], warn: Report) -> None:
+    if sentence := rank_warning(found.moments):
+        warn(sentence)
+    if "frechet_infinity" not in values:
+        warn(
+            "the Fréchet distance at infinitely many images is left out: it needs "
+            f"{EXTRAPOLATED * found.moments.dim:,} images or more, {EXTRAPOLATED} for each number of a feature vector, "
+            f"got {len(found.features):,}"
+        )
+
+
+def _metrics(found: Features, reference: Reference, seed: int) -> dict[str, Value]:
+    """Every metric of one draw."""
+    samples, compared, every = found.features, reference.compared, reference.moments.count
+    distance = frechet_distance(found.moments, reference.moments, factor=reference.factor)
+    kernel = full_kernel_distance(samples, compared)
+    values = {
+        "frechet": Value(distance, found.moments.count, every),
+        "kernel": Value(kernel.value, len(samples), len(compared), kernel.standard_error),
+    }
+    draw = random_generator(seed, "subsets of the extrapolation")
+    if len(samples) >= EXTRAPOLATED * found.moments.dim:  # else the line has no points beyond the features' dimension
+        line = extrapolated_distance(samples, reference.moments, generator=draw, points=8, factor=reference.factor)
+        values["frechet_infinity"] = Value(line.value, len(samples), every, line.standard_error)
+    manifold = manifold_scores(compared, samples, nearest_k=NEAREST_K, real_radii=reference.radii)
+    for name in MANIFOLD:
+        values[name] = Value(getattr(manifold, name), len(samples), len(compared))
+    some = samples[:NEAREST_SAMPLES]
+    apart = nearest(some, reference.features, 1).distances.median().item()
+    values["nearest_distance"] = Value(apart, len(some), len(reference.features))
+    if found.inception is not None:
+        score = found.inception.score()
+        values["inception_score"] = Value(score.mean, found.moments.count, 0, score.std / math.sqrt(SPLITS))
+    return values
+
+
+def _over_draws(metric: str, values: list[Value], reference: Reference, extractor: FeatureExtractor) -> Score:
+    numbers = torch.tensor([each.value for each in values], dtype=torch.float64)
+    one, several = values[0], len(values) > 1
+    floor = reference.floors.get(metric)  # none at infinitely many images
+    return Score(
+        metric,
+        label_of(metric, extractor, reference),
+        numbers.mean().item(),
+        one.samples,
+        one.reference_samples,
+        spread=numbers.std().item() if several else None,
+        error=None if several else one.error,
+        floor=floor.value if floor else None,
+        floor_samples=floor.samples if floor else None,
+    )
+
+
+def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> str:
+    """What a score is called: FID and KID only where the extractor is the Inception of 2015."""
+    is_fid = extractor.label.startswith(INCEPTION_LABEL)
+    behind = extractor.label.removeprefix(INCEPTION_LABEL if is_fid else "Fréchet distance").strip()
+    distance = "FID" if is_fid else "Fréchet distance"
+    known, every = len(reference.features), reference.images.count
+    among = f"{known:,}" if known == every else f"{known:,} of {every:,}"
+    names = {
+        "frechet": distance,
+        "frechet_infinity": f"{distance} of infinitely many samples to these {every:,} images",
+        "kernel": "KID" if is_fid else "Kernel distance",
+        "nearest_distance": f"Distance to the nearest of {among} real images, median",
+        "inception_score": "Inception score" if is_fid else "Class score exp(KL)",
+    }
+    return f"{names.get(metric, metric)} {behind}".strip()
+
+
+def _face_scores(images: Tensor, reference: Reference) -> list[Score]:
+    """What must agree in drawn faces, beside the same of as many of the reference's own."""
+    count = min(len(images), reference.images.count, FACES)
+    ours, real = (_face_measures(each.numpy()) for each in (images[:count], reference.images.sample(0, count)))
+    return [  # without eyes there is nothing that could agree
+        Score(name, FACE_LABELS[name], value, count, count, floor=real.get(name), floor_samples=count)
+        for name, value in ours.items()
+    ]
+
+
+FACE_LABELS = {
+    "eye_colour_agreement": "Eyes of one colour",
+    "eye_colour_chance": "Eyes of one colour, were it chance",
+    "eye_colour_confident": "Eyes found",
+    "symmetry": "Left-right symmetry",
+}
+
+
+def _face_measures(images: np.ndarray) -> dict[str, float]:
+    """The measures of drawn faces that are numbers, by their metric."""
+    eyes = eye_colour_agreement(images)
+    values = {
+        "eye_colour_agreement": eyes["agreement"],
+        "eye_colour_chance": eyes["chance"],
+        "eye_colour_confident": eyes["confident"],
+        "symmetry": left_right_symmetry(images)["symmetry"],
+    }
+    return {name: value for name, value in values.items() if math.isfinite(value)}

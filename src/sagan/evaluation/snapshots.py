@@ -1,0 +1,241 @@
+"""Scoring the snapshots of a run: into its records, with their card, a picture of nearest images and a curve."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sagan.evaluation.curves import draw_curves
+from sagan.evaluation.extractors.table import FeatureExtractor
+from sagan.evaluation.extractors.weights import file_sha256
+from sagan.evaluation.image_sets import generated_images
+from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
+from sagan.evaluation.reference import Reference
+from sagan.evaluation.scoring import Score, nearest_real, score_images
+from sagan.run.build import load_snapshot
+from sagan.run.card import Card, commit, differences, refuse_unlike, versions
+from sagan.run.config import Config, GameConfig, ModelConfig, from_dict
+from sagan.run.config import differences as setting_differences
+from sagan.run.folder import Run
+from sagan.run.scores import Report, read_scores, scores_to_compare
+from sagan.system.console import Console
+from sagan.system.files import alone
+from sagan.system.images import grid, save_png
+
+# settings that a run keeps to its end, however often it goes on; where its images lie is none of them
+FIXED = {each.name for section in (ModelConfig, GameConfig) for each in dataclasses.fields(section)}
+FIXED |= {"crop", "filter", "seed", "precision"}
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores images of one size the same way again and again: an extractor, a reference, and how many images to draw.
+
+    ``repeats`` draws of ``samples`` images, with seeds ``seed``, ``seed + 1`` ...
+    """
+
+    extractor: FeatureExtractor
+    reference: Reference
+    samples: int
+    repeats: int = 1
+    seed: int = 0
+    trained_on: str | None = None
+    """The hash of the images that snapshots must have been trained on, or None where that does not matter."""
+    said: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Sentences that need not be said of every snapshot."""
+
+    def card(self, source: str = "averaged generator, eval mode", samples: int | None = None) -> Card:
+        """The card of a score made now, of a metric that looks at all images."""
+        images = self.reference.images
+        return Card(
+            extractor=self.extractor.name,
+            weights_sha256=self.extractor.weights_sha256,
+            resize=self.extractor.resize,
+            samples=self.samples if samples is None else samples,
+            image_size=images.image_size,
+            reference=self.reference.identity,
+            reference_count=images.count,
+            reference_samples=images.count,
+            reference_split=reference_split(images.count, images.count),
+            covariance=COVARIANCE_CONVENTION,
+            source=source,
+            seed=self.seed,
+            repeats=self.repeats,
+            versions=versions(),
+            commit=commit(),
+        )
+
+    def score_snapshot(self, run: Run, path: Path, console: Console) -> list[Score]:
+        """Scores one snapshot of a run and writes the records, the picture of nearest images and the curve.
+
+        Raises ValueError for a snapshot of another run, or trained on other images.
+        """
+        began = time.monotonic()
+        generator, config, facts = open_snapshot(path, run, self.trained_on)
+        step, sha256 = int(facts["step"]), file_sha256(path)
+        draws = [
+            generated_images(
+                generator,
+                config.model.z_dim,
+                config.model.imsize,
+                self.samples,
+                self.seed + repeat,
+                device=self.extractor.device,
+                name=f"{run.folder.name} at step {step:,}",
+            )
+            for repeat in range(self.repeats)
+        ]
+        warn = functools.partial(self.once, console.warn)
+        with console.progress(f"scoring step {step:,}") as progress:
+            scores, found = score_images(
+                draws, self.reference, self.extractor, progress=progress, warn=warn, say=console.say
+            )
+        seconds = round(time.monotonic() - began, 2)
+        folder = run.folder / "evaluation"
+        folder.mkdir(exist_ok=True)
+        with alone(folder / "writing.lock", lambda: None):  # another process may score another snapshot
+            run.append(*score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds))
+            name = re.sub(r"[^\w.-]+", "-", self.extractor.name)
+            save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{name}.png")
+            left_out = draw_curves(run, folder, warn=warn).left_out
+        for sentence in left_out:
+            self.once(console.say, sentence)
+        return scores
+
+    def once(self, say: Report, sentence: str) -> None:
+        """Says what has not been said by this scorer."""
+        if sentence not in self.said:
+            self.said.add(sentence)
+            say(sentence)
+
+
+def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> tuple[nn.Module, Config, dict[str, Any]]:
+    """A snapshot of a run, as `models.build.load_snapshot` gives it.
+
+    Raises ValueError for one made with other settings than the run's, naming them, and for one that was trained on
+    other images than those with the hash ``trained_on`` (imported and older snapshots do not say on which).
+    """
+    generator, config, facts = load_snapshot(path)
+    unlike = setting_differences(config, from_dict(run.config()))
+    listed = "; ".join(f"{name} {its} (not {ours})" for name, (its, ours) in unlike.items() if name in FIXED)
+    if listed:
+        raise ValueError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
+    if trained_on is not None and facts.get("images", trained_on) != trained_on:
+        raise ValueError(
+            f"{path} was trained on other images than the run's settings lead to now: bring those back, or say with "
+            "--reference which real images to score against"
+        )
+    return generator, config, facts
+
+
+def score_records(
+    scores: Iterable[Score],
+    card: Card,
+    step: int | None = None,
+    *,
+    snapshot_sha256: str | None = None,
+    seconds: float | None = None,
+) -> list[dict[str, Any]]:
+    """One record a metric, each with the card, in which are the counts that this metric looked at.
+
+    ``seconds``: what the scoring took, all metrics together.
+    """
+    return [
+        {
+            "kind": "score",
+            "metric": score.metric,
+            "label": score.label,
+            "step": step,
+            "value": score.value,
+            "spread": score.spread,
+            "error": score.error,
+            "floor": score.floor,
+            "floor_samples": score.floor_samples,
+            "seconds": seconds,
+            "snapshot_sha256": snapshot_sha256,
+            "card": dataclasses.replace(
+                card,
+                samples=score.samples,
+                reference_samples=score.reference_samples,
+                reference_split=reference_split(score.reference_samples, card.reference_count),
+            ).to_dict(),
+        }
+        for score in scores
+    ]
+
+
+def reference_split(used: int, count: int) -> str:
+    """Which of the reference's images a metric looked at."""
+    return "all" if used == count else "random part" if used else "none"
+
+
+def scored_steps(
+    run: Run, card: Card, snapshots: Iterable[Path] | None = None, warn: Report = lambda sentence: None
+) -> set[int]:
+    """The steps of those snapshots (by default all) that, as they are now, have a score like one of this card, from the
+    same seed and as many draws."""
+    made = {
+        (score.step, score.record.get("snapshot_sha256"))
+        for score in read_scores(run, "frechet", warn)
+        if not differences(score.card, card) and (score.card.seed, score.card.repeats) == (card.seed, card.repeats)
+    }
+    steps = {step for step, _ in made}  # only their files are worth reading
+    found = {path: int(path.stem) for path in (run.snapshots() if snapshots is None else snapshots)}
+    return {step for path, step in found.items() if step in steps and (step, file_sha256(path)) in made}
+
+
+def score_table(scores: Iterable[Score]) -> list[list[str]]:
+    """Rows for a terminal: metric, value with spread or error, what real images score and how many of them."""
+
+    def number(value: float) -> str:
+        return (
+            f"{value:.3f}"
+            if abs(value) >= 0.1 or value == 0
+            else f"{value:.2e}"
+            if abs(value) < 1e-4
+            else f"{value:.5f}"
+        )
+
+    scores = list(scores)
+    halves = scores[0].floor_samples
+    half = f" ({halves:,} vs {halves:,})" if halves is not None else ""
+    rows = [["metric", "value", f"real halves against each other{half}"]]
+    for score in scores:
+        value = number(score.value)
+        if score.spread is not None:
+            value += f" ± {number(score.spread)} over draws"
+        elif score.error is not None:
+            value += f" ± {number(score.error)}"
+        floor = "" if score.floor is None else number(score.floor)
+        if floor and score.floor_samples != halves:
+            floor += f" ({score.floor_samples:,} real images)"
+        rows.append([score.label, value, floor])
+    return rows
+
+
+def best_step(run: Run, metric: str = "frechet") -> int:
+    """The step with the lowest score among the largest group of like ones. Raises ValueError where there is none."""
+    return min(scores_to_compare(run, metric), key=lambda score: float(score.record["value"])).step
+
+
+def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
+    """A metric of two runs, step by step: of each the largest group of like scores.
+
+    Raises ValueError, naming what differs, where their cards are unlike.
+    """
+    scores = {str(run.folder): scores_to_compare(run, metric) for run in (one, other)}
+    refuse_unlike((name, found[-1].card) for name, found in scores.items())
+    columns = {name: {score.step: score.record["value"] for score in found} for name, found in scores.items()}
+    rows = [[f"{scores[str(one.folder)][-1].record['label']}, at step", *columns]]
+    for step in sorted(set().union(*columns.values())):
+        cells = [f"{column[step]:.4f}" if step in column else "not scored" for column in columns.values()]
+        rows.append([f"{step:,}", *cells])
+    return rows

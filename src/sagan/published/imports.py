@@ -1,0 +1,115 @@
+"""Checkpoints of the published program as a snapshot or a run of ours."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sagan.core.attention import Masking
+from sagan.core.layers.spectral_norm import power_iterate
+from sagan.published.keys import read_published
+from sagan.run.build import Discriminator, Generator, build_discriminator, build_generator
+from sagan.run.config import Config, DataConfig, ModelConfig, Span, override, to_dict, with_absolute_paths
+from sagan.run.folder import Run, check_free
+from sagan.run.weights import save_checkpoint
+from sagan.system.console import Console
+from sagan.training.loop import save_generator
+from sagan.training.session import choose_source
+from sagan.training.trainer import Training
+
+SPAN_0 = (
+    "span 0 here is full attention, no mask at all; the published program's own --span 0 masked the pixel itself: for "
+    "a checkpoint trained so, give --span self"
+)
+
+
+def load_published_generator(path: Path, span: Span, masking: Masking) -> tuple[Generator, ModelConfig]:
+    """The generator of ``{step}_G.pth`` in eval mode on the CPU, and its settings; errors as `read_published`."""
+    state = read_published(path, "generator")
+    z_dim, width = state["stages.4.0.weight"].shape[0], state["last.weight"].shape[0]
+    model = ModelConfig(z_dim=z_dim, g_conv_dim=width, d_conv_dim=width, span=span, masking=masking, norm_axis="input")
+    generator = build_generator(model)
+    _load(generator, state, path)
+    power_iterate(generator)  # that program does, in every forward pass
+    return generator.eval().requires_grad_(False), model
+
+
+def load_published_discriminator(path: Path, span: Span, masking: Masking) -> Discriminator:
+    """The discriminator of ``{step}_D.pth`` in eval mode on the CPU; errors as `read_published`."""
+    state = read_published(path, "discriminator")
+    width = state["stages.32.0.weight"].shape[0]
+    discriminator = build_discriminator(ModelConfig(d_conv_dim=width, span=span, masking=masking))
+    _load(discriminator, state, path)
+    power_iterate(discriminator)
+    return discriminator.eval().requires_grad_(False)
+
+
+def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} has weights of other shapes than the published networks") from error
+
+
+def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
+    """Makes a run from ``{step}_G.pth`` and, to train on, the ``{step}_D.pth`` beside it; says what it made.
+
+    ``config`` gives the folder, the images, the game, and the span and masking the files were trained with; what else
+    makes the networks is read from the files. Batch-norm statistics are kept as they are; optimiser moments are not in
+    such files and start anew. Without a discriminator, or without images named, there is a snapshot to sample from and
+    no run to resume. Returns the snapshot's path. Raises ValueError for files of another kind and for a taken folder.
+    """
+    step, folder = _step_of(generator_file), Path(config.run.run_dir or "")
+    check_free(folder)
+    config = with_absolute_paths(override(config, {"total_step": max(config.run.total_step, step)}))
+    generator, model = load_published_generator(generator_file, config.model.span, config.model.masking)
+    config = dataclasses.replace(config, model=model)
+    discriminator_file = generator_file.with_name(f"{step}_D.pth")
+    missing = _missing_to_train(discriminator_file, config.data)
+    if config.model.span == 0:
+        console.say(SPAN_0)
+    if missing:
+        console.say(f"to sample from only: {missing}")
+    else:
+        _save_run(folder, config, generator, discriminator_file, step)
+        more = " --total_step N" if config.run.total_step == step else ""
+        console.say(f"to train on (Adam's moments start anew): sagan resume {folder}{more}")
+    snapshot = Run(folder).snapshot_file(step)
+    save_generator(snapshot, generator, config, step)
+    console.say(f"imported step {step:,}; images: sagan sample {folder} --num 64 --out DIR")
+    return snapshot
+
+
+def _missing_to_train(discriminator_file: Path, data: DataConfig) -> str:
+    """Why the import cannot be trained on, or nothing. Raises ValueError for images that are named and not there."""
+    if data.data is not None or data.dataset is not None:
+        choose_source(data, 64)
+    else:
+        return "no images were named (--data or --dataset)"
+    return "" if discriminator_file.exists() else f"there is no {discriminator_file}"
+
+
+def _save_run(folder: Path, config: Config, generator: Generator, discriminator_file: Path, step: int) -> None:
+    """A run that stands at a step, as if it had been trained here up to there."""
+    model = config.model
+    discriminator = load_published_discriminator(discriminator_file, model.span, model.masking)
+    width = discriminator.state_dict()["stages.32.0.weight"].shape[0]
+    config = override(config, {"d_conv_dim": width})
+    training = Training(config, torch.device("cpu"))
+    training.generator.load_state_dict(generator.state_dict())
+    training.discriminator.load_state_dict(discriminator.state_dict())
+    training.average.module.load_state_dict(generator.state_dict())
+    training.step = step
+    # the config last: a folder without one is no run, and nothing in it will be taken for trained
+    save_checkpoint(Run(folder).checkpoint_file, {**training.state(), "images": None})  # such files tell no images
+    Run(folder).write_config(to_dict(config))
+
+
+def _step_of(generator_file: Path) -> int:
+    number = generator_file.stem.removesuffix("_G")
+    if not (generator_file.stem.endswith("_G") and number.isdecimal()):
+        raise ValueError(f"a published generator's file is named STEP_G.pth, got {generator_file.name}")
+    return int(number)

@@ -1,0 +1,143 @@
+"""The FIDs that the published notebooks print, as data, with what must be said beside them.
+
+Facts of one training run a row, evaluated once: no seeds, no error bars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from sagan.data.sources import PUBLISHED_CROPS
+from sagan.run.card import Card
+from sagan.run.config import DataConfig
+
+Dataset = Literal["celeb", "lsun"]
+
+SAMPLES = 64_000
+LEAST_SAMPLES = 50_000  # from there on, as papers have it, the number of samples moves a FID by less than a tenth
+IMAGES = {"celeb": 202_599, "lsun": 126_227}  # in their reference, which is all that they trained on
+SPANS = (0, 1, 2, 3, 4)
+
+
+class Point(NamedTuple):
+    """One row of a table: the FID of a step, and of how many samples."""
+
+    step: int
+    fid: float
+    samples: int = SAMPLES
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of as many samples as the others; what is not cannot be compared with them."""
+        return self.samples >= SAMPLES
+
+
+@dataclass(frozen=True)
+class PublishedCurve:
+    """The points of one span."""
+
+    dataset: Dataset
+    span: int
+    points: tuple[Point, ...]
+
+
+_CELEB_SPAN_0_STEPS = (12660, 22155, 31650, 41145, 50640, 60135, 72795, 82290, 91785, 101280)
+_CELEB_SPAN_0 = (69.5563, 59.2683, 48.8126, 49.1614, 42.0820, 41.9657, 37.0749, 35.2040, 32.1396, 30.4276)
+_CELEB_SPAN_0_LONG = (
+    *(Point(202560, 27.7345), Point(300675, 24.9998), Point(401955, 26.2585), Point(500070, 28.4905)),
+    *(Point(601350, 28.4058), Point(702630, 32.8348), Point(800745, 32.5001), Point(902025, 34.4738)),
+    Point(996975, 36.2645, 202_560),
+)
+_ROUND_STEPS = tuple(range(10_000, 100_001, 10_000))
+_FIDS: dict[tuple[Dataset, int], tuple[float, ...]] = {
+    ("celeb", 1): (68.4376, 44.8502, 36.0266, 32.3586, 30.5428, 33.4077, 32.2965, 31.5173, 31.8387, 34.6359),
+    ("celeb", 2): (80.6629, 51.8904, 39.8933, 34.4207, 31.2633, 32.0592, 31.7009, 34.8386, 31.4451, 30.9345),
+    ("celeb", 3): (68.8826, 49.6762, 42.5999, 36.2135, 32.6856, 32.0307, 29.9374, 26.5814, 27.2047, 25.2475),
+    ("celeb", 4): (58.6476, 51.9043, 43.3734, 37.1310, 34.7123, 28.6806, 28.7158, 185.8115, 58.1317, 311.3758),
+    ("lsun", 0): (165.5599, 143.4078, 113.7090, 98.0778, 107.4686, 89.5278, 90.7094, 72.1140, 65.6282, 66.5318),
+    ("lsun", 1): (146.9862, 119.0247, 102.3304, 101.6386, 91.8992, 80.4639, 75.1665, 79.4448, 68.2596, 71.2410),
+    ("lsun", 2): (218.9660, 286.7280, 187.3168, 229.2150, 195.1032, 176.0746, 208.2848, 176.2613, 167.9029, 189.9345),
+    ("lsun", 3): (159.7471, 108.9292, 112.8228, 189.0231, 202.4096, 137.9129, 178.1085, 168.6271, 193.9691, 178.9166),
+    ("lsun", 4): (195.7688, 237.9643, 198.6772, 153.5463, 394.9457, 293.9015, 356.7293, 273.6003, 304.2884, 359.9275),
+}
+_INTERRUPTED = {("celeb", 4, 80_000): 3_619}  # samples, where the drawing of samples was cut off
+
+
+def published_curves(dataset: Dataset) -> list[PublishedCurve]:
+    """The published curves of a data set, spans 0 to 4, on the steps at which they were really measured."""
+    return [PublishedCurve(dataset, span, _points(dataset, span)) for span in SPANS]
+
+
+def _points(dataset: Dataset, span: int) -> tuple[Point, ...]:
+    if (dataset, span) == ("celeb", 0):
+        short = zip(_CELEB_SPAN_0_STEPS, _CELEB_SPAN_0, strict=True)
+        return (*(Point(step, fid) for step, fid in short), *_CELEB_SPAN_0_LONG)
+    return tuple(
+        Point(step, fid, _INTERRUPTED.get((dataset, span, step), SAMPLES))
+        for step, fid in zip(_ROUND_STEPS, _FIDS[dataset, span], strict=True)
+    )
+
+
+_CAVEATS = (
+    "Published curves: one training run each and one evaluation, no seed, no error bar; neighbouring checkpoints alone "
+    "differ by 2 to 3.",
+    "They are of 64,000 samples, drawn with batch norm in training mode and without averaged weights.",
+    "Every published span above 0 was trained with the square masked before the softmax.",
+)
+_OF_DATASET: dict[Dataset, tuple[str, ...]] = {
+    "celeb": (
+        "Their reference on CelebA was saved as JPEG of quality 75 and the samples as PNG: even perfect samples would "
+        "not score 0, and no score against lossless images is on quite the same scale.",
+        "Their span 0 was made by other, earlier code without any mask, and measured at other steps than the rest.",
+        "Span 4 at step 80,000 is left out: only 3,619 of 64,000 samples were drawn for it.",
+    ),
+    "lsun": (
+        "Their spans 1 to 4 on LSUN were sampled with span 0, whatever they were trained with: they say nothing about "
+        "sparse attention.",
+        "Their span 0 on LSUN hides the pixel itself, in training and in sampling.",
+    ),
+}
+
+
+def caveats(dataset: Dataset) -> list[str]:
+    """What a caption must say of the published curves of a data set, a sentence each."""
+    return [*_CAVEATS, *_OF_DATASET[dataset]]
+
+
+def comparable_dataset(card: Card, metric: str, data: DataConfig) -> Dataset:
+    """The published data set whose curves may be drawn over scores of this card, of runs on such images.
+
+    Raises ValueError, with the reason, where none may: another metric or extractor than the FID of papers, another
+    size, other images or another crop, another reference than all of the images, or too few samples.
+    """
+    if metric != "frechet":
+        raise ValueError(f"the published figures are FIDs: they cannot be laid over the metric {metric!r}")
+    if card.extractor != "inception-2015-tf1":
+        raise ValueError(
+            f"the published figures are FIDs by Inception, and these scores are by {card.extractor}: they cannot share "
+            "an axis; score the sweep's runs with `sagan evaluate RUN --extractor inception` first"
+        )
+    if card.image_size != "64x64":
+        raise ValueError(f"the published figures are of images of 64x64, and these scores are of {card.image_size}")
+    if data.dataset is None:
+        raise ValueError(
+            "the published figures are of CelebA and of LSUN church, and this sweep was trained on neither "
+            "(--dataset celeb, --dataset lsun)"
+        )
+    if data.crop not in ("auto", PUBLISHED_CROPS[data.dataset]) or data.filter != "bilinear":
+        raise ValueError(
+            f"the published figures are of images with crop {PUBLISHED_CROPS[data.dataset]} and filter bilinear, and "
+            f"these have crop {data.crop} and filter {data.filter}"
+        )
+    if card.reference_count != IMAGES[data.dataset]:
+        raise ValueError(
+            f"the published figures are against all {IMAGES[data.dataset]:,} images of {data.dataset}, and these "
+            f"scores against {card.reference_count:,}"
+        )
+    if card.samples < LEAST_SAMPLES:
+        raise ValueError(
+            f"the published figures are of {SAMPLES:,} samples, and these scores of {card.samples:,}: fewer make a "
+            f"larger FID; give `sagan evaluate RUN --num {LEAST_SAMPLES}` or more first"
+        )
+    return data.dataset

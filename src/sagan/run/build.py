@@ -1,0 +1,135 @@
+"""From settings to networks, and from a snapshot file to a generator that can be used."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from sagan.core.attention import ExcludeLocal, Pattern
+from sagan.core.networks import dcgan, resnet
+from sagan.run.config import Config, ModelConfig, from_dict, spans
+from sagan.system.randomness import derived_seed
+
+SNAPSHOT_FORMAT = "sagan-generator-1"
+
+Network = Literal["generator", "discriminator"]
+Generator = dcgan.Generator | resnet.Generator
+Discriminator = dcgan.Discriminator | resnet.Discriminator
+
+_DCGAN_ATTENTION: dict[Network, tuple[int, ...]] = {"generator": (16, 32), "discriminator": (8, 4)}  # as published
+_MAP_SIZES = {"dcgan": dcgan.map_sizes, "resnet": resnet.map_sizes}
+
+
+def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Pattern]:
+    """The pattern of each attention layer of one network, by the size of its map, in the order data meets them.
+
+    Raises ValueError for a map that the network does not have, and for spans that are not as many as the layers.
+    """
+    sizes = map_sizes(model, network)
+    chosen = model.g_attention if network == "generator" else model.d_attention
+    if chosen is None:
+        usual = (min(32, model.imsize // 2),) if model.network == "resnet" else _DCGAN_ATTENTION[network]
+        chosen = tuple(size for size in usual if size in sizes)
+    for size in chosen:
+        if size not in sizes:
+            raise ValueError(
+                f"the {network} has no {size}x{size} map to attend on; it has {', '.join(map(str, sizes))}"
+            )
+    layers = [size for size in sizes if size in chosen]
+    own = spans(model.g_span if network == "generator" else model.d_span) or (model.span,)
+    if len(own) not in (1, len(layers)):
+        listed = ", ".join(f"{size}x{size}" for size in layers) or "none"
+        raise ValueError(
+            f"{network[0]}_span must be one span, or one for each attention layer of the {network} ({listed}), "
+            f"got {len(own)} spans"
+        )
+    own = own * len(layers) if len(own) == 1 else own
+    return {
+        size: ExcludeLocal(size, size, span, masking=model.masking, pool=model.pool)
+        for size, span in zip(layers, own, strict=True)
+    }
+
+
+def map_sizes(model: ModelConfig, network: Network) -> tuple[int, ...]:
+    """The sizes of a network's hidden maps, in the order data meets them."""
+    return _MAP_SIZES[model.network](model.imsize, network)
+
+
+def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
+    """A fresh generator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
+    patterns = attention_patterns(model, "generator")
+    with _weights_of(seed, "generator weights"):
+        if model.network == "resnet":
+            classes = _known_classes(model)
+            return resnet.Generator(model.imsize, model.z_dim, model.g_conv_dim, patterns, classes)
+        return dcgan.Generator(model.imsize, model.z_dim, model.g_conv_dim, patterns, model.norm_axis)
+
+
+def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
+    """A fresh discriminator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
+    patterns = attention_patterns(model, "discriminator")
+    with _weights_of(seed, "discriminator weights"):
+        if model.network == "resnet":
+            return resnet.Discriminator(model.imsize, model.d_conv_dim, patterns, _known_classes(model))
+        return dcgan.Discriminator(model.imsize, model.d_conv_dim, patterns)
+
+
+@contextlib.contextmanager
+def _weights_of(seed: int, purpose: str) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, purpose))
+        yield
+
+
+def _known_classes(model: ModelConfig) -> int:
+    assert model.num_classes != "auto", "the images decide it, before networks are built"
+    return model.num_classes
+
+
+def describe_attention(model: ModelConfig) -> list[str]:
+    """One line for each attention layer: what share of keys its queries see, and how many see none at all."""
+    lines = []
+    networks: tuple[Network, ...] = ("generator", "discriminator")
+    for network in networks:
+        patterns = attention_patterns(model, network)
+        if not patterns:
+            sizes = ", ".join(map(str, map_sizes(model, network)))
+            lines.append(f"{network}: no attention (its maps are {sizes})")
+        for size, pattern in patterns.items():
+            line = f"{network} {size}x{size}: {pattern.label}, a query sees {pattern.visible_share():.0%} of the keys"
+            blind = pattern.rows_without_keys()
+            if blind == pattern.queries:
+                line += "; no query sees any (attention adds nothing there)"
+            elif blind:
+                line += f"; {blind} of {pattern.queries} queries see none (attention adds nothing there)"
+            lines.append(line)
+    return lines
+
+
+def load_snapshot(path: Path) -> tuple[Generator, Config, dict[str, Any]]:
+    """A snapshot's generator in eval mode on the CPU, the config it was trained with, and its facts (``step``, ...).
+
+    Raises ValueError with one sentence for a file that is not a whole snapshot of this program.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole snapshot: it is torn, or no safetensors file") from error
+    if facts.get("format") != SNAPSHOT_FORMAT:
+        raise ValueError(f"{path} is not a snapshot of sagan (its format is {facts.get('format')!r})")
+    try:
+        config = from_dict(json.loads(facts.pop("config")))
+        generator = build_generator(config.model)
+        generator.load_state_dict(tensors)
+        step = int(facts["step"])
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged: its weights and its config do not fit together") from error
+    return generator.eval().requires_grad_(False), config, {**facts, "step": step}

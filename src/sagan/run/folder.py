@@ -1,0 +1,234 @@
+"""A run's folder: what lies where, and its records.
+
+config.json      every setting; enough, with the images, to repeat the run
+records.jsonl    one JSON object a line, in the order of the steps
+samples/         {step}_fake.png: grids from the same z all along
+snapshots/       {step}.safetensors: the averaged generator with its config inside, to use
+checkpoints/     last.pt: everything, to resume; healthy.pt: an older one that the run may be rolled back to, and
+                 pending.pt: one that may become it
+attempt-N/       records, snapshots and the last checkpoint of steps that a rollback took back
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sagan.system.files import alone, write_whole
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, which exists and holds a config."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def records_file(self) -> Path:
+        return self.folder / "records.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def healthy_file(self) -> Path:
+        return self.folder / "checkpoints" / "healthy.pt"
+
+    @property
+    def pending_file(self) -> Path:
+        return self.folder / "checkpoints" / "pending.pt"
+
+    def attempt_folder(self, number: int) -> Path:
+        """Where what a rollback took back of an attempt is."""
+        return self.folder / f"attempt-{number}"
+
+    def snapshot_file(self, step: int) -> Path:
+        return self.folder / "snapshots" / f"{step:08d}.safetensors"
+
+    def snapshots(self) -> list[Path]:
+        """The snapshots, oldest first."""
+        return sorted((self.folder / "snapshots").glob("[0-9]*.safetensors"))
+
+    def snapshot(self, step: int | None = None) -> Path:
+        """The snapshot of a step, or the newest. Raises ValueError, saying which there are, where there is none."""
+        found = self.snapshots()
+        if step is None and found:
+            return found[-1]
+        if step is not None and self.snapshot_file(step) in found:
+            return self.snapshot_file(step)
+        steps = ", ".join(str(int(path.stem)) for path in found)
+        if not steps:
+            raise ValueError(
+                f"{self.folder} has no snapshot yet: they are written as --snapshot_every says, and at the end"
+            )
+        raise ValueError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
+
+    @classmethod
+    def create(cls, folder: Path, config: dict[str, Any]) -> Run:
+        """A new run in a new or empty folder, or beside checkpoints of the published program.
+
+        Raises ValueError where the folder already holds something else, OSError where it cannot be made.
+        """
+        check_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        run = cls(folder)
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run that exists. Raises ValueError where there is none."""
+        if not (folder / "config.json").is_file():
+            what = "has no config.json, so it is not a run" if folder.is_dir() else "does not exist"
+            raise ValueError(f"{folder} {what}; a run is a folder that `sagan train` made, such as runs/NAME")
+        return cls(folder)
+
+    def config(self) -> dict[str, Any]:
+        """The run's settings as `config.to_dict` wrote them. Raises ValueError if the file is not JSON."""
+        try:
+            values = json.loads(self.config_file.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{self.config_file} is damaged, it is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{self.config_file} does not hold a config")
+        return values
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        text = json.dumps(config, indent=1) + "\n"
+        write_whole(self.config_file, lambda file: file.write(text.encode()))
+
+    def append(self, *records: dict[str, Any]) -> None:
+        """Adds records, all in one write; a line that a killed process left unfinished is cut off first."""
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        with self._records_lock(), self.records_file.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end and self._last_byte(file) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(lines.encode())
+
+    def _records_lock(self) -> contextlib.AbstractContextManager[None]:
+        """A run may be scored by one process while another trains it."""
+        return alone(self.folder / "records.lock", lambda: None)
+
+    @staticmethod
+    def _last_byte(file: BinaryIO) -> bytes:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
+
+    def sync_records(self) -> None:
+        """Returns when all records are on the disk, where a power failure leaves them."""
+        if self.records_file.exists():
+            with self.records_file.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records; a last line that a killed process left unfinished is left out.
+
+        Raises ValueError, naming the line, where one is damaged.
+        """
+        if not self.records_file.exists():
+            return []
+        *lines, _ = self.records_file.read_bytes().split(b"\n")
+        return [self._record(number, line) for number, line in enumerate(lines, 1)]
+
+    def _record(self, number: int, line: bytes) -> dict[str, Any]:
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                return record
+        raise ValueError(f"{self.records_file} is damaged: line {number} is no record; mend or delete that line")
+
+    def rewind_records(self, step: int) -> None:
+        """Drops the training's records after ``step``: they will be written again by the run that goes on there."""
+        with self._records_lock():
+            self._keep_records(lambda record: record.get("kind") not in ("train", "guard") or record["step"] <= step)
+
+    def set_aside(self, step: int, attempt: int, sample_folders: Sequence[Path] = ()) -> None:
+        """Moves what an attempt wrote after ``step`` into its folder: records, scores included, snapshots, published
+        checkpoints and grids of samples, those in other ``sample_folders`` too. What is said of rollbacks stays. Can be
+        done again where it was cut."""
+        folder = self.attempt_folder(attempt)
+        folder.mkdir(exist_ok=True)
+
+        def stays(record: dict[str, Any]) -> bool:
+            return record.get("kind") == "rollback" or (record.get("step") or 0) <= step
+
+        with self._records_lock():
+            taken = [json.dumps(record) + "\n" for record in self.records() if not stays(record)]
+            if taken:  # there first, and here no longer only then
+                former = folder / "records.jsonl"
+                text = (former.read_text() if former.exists() else "") + "".join(taken)
+                write_whole(former, lambda file: file.write(text.encode()))
+            self._keep_records(stays)
+        grids = [path for each in (self.folder / "samples", *sample_folders) for path in each.glob("*_fake.png")]
+        pairs = [*self.folder.glob("*_G.pth"), *self.folder.glob("*_D.pth")]
+        for path in [*self.snapshots(), *grids, *pairs]:
+            number = path.stem.partition("_")[0]
+            if number.isdecimal() and int(number) > step:
+                shutil.move(path, folder / path.name)  # a folder of samples may be on another disk
+
+    def _keep_records(self, stays: Callable[[dict[str, Any]], bool]) -> None:
+        records = self.records()
+        kept = [record for record in records if stays(record)]
+        if len(kept) < len(records):
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            write_whole(self.records_file, lambda file: file.write(text.encode()))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second process from training in the same folder; the lock ends with the process that holds it.
+
+        Raises ValueError while another holds it.
+        """
+        with alone(self.folder / "running.lock", self._refuse_second):
+            yield
+
+    def _refuse_second(self) -> None:
+        raise ValueError(f"{self.folder} is being trained by another process: wait until it ends, or stop that one")
+
+
+def check_free(folder: Path) -> None:
+    """Raises ValueError unless a run can be made there: nothing is there, or nothing but files ``*.pth``."""
+    if (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder} already holds a run: `sagan resume {folder}` goes on with it, or give another --run_dir"
+        )
+    if folder.exists() and (not folder.is_dir() or any(path.suffix != ".pth" for path in folder.iterdir())):
+        raise ValueError(f"{folder} is not an empty folder: give another --run_dir")
+
+
+def make_free_folder(wanted: Path) -> Path:
+    """Makes and gives the folder ``wanted``, or the first that is free of wanted-2, wanted-3 ..."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("there is always a larger number")
+
+
+def find_snapshot(place: Path, step: int | None = None) -> Path:
+    """The snapshot meant by a snapshot file or a run's folder: of a step, or the newest.
+
+    Raises ValueError where there is none, and for a step beside a file.
+    """
+    if place.is_file():
+        if step is not None:
+            raise ValueError(f"{place} is one snapshot: --step chooses among those of a run's folder")
+        return place
+    run = Run(place) if (place / "snapshots").is_dir() else Run.open(place)
+    return run.snapshot(step)

@@ -1,0 +1,211 @@
+"""How runs stand, from their files alone: it does not matter who trains them, or where."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sagan.run.folder import Run
+from sagan.system.console import duration
+from sagan.system.files import is_held
+
+State = Literal["waiting", "running", "scoring", "done", "failed", "cut"]
+
+STATES: dict[State, str] = {
+    "waiting": "not begun",
+    "running": "a process trains it",
+    "scoring": "trained, and its snapshots are being scored",
+    "done": "trained to its last step",
+    "failed": "ended by an error",
+    "cut": "stopped before its last step, and can go on",
+}
+
+_PACE = 20  # records over which the pace is measured
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How one run stands."""
+
+    name: str
+    state: State
+    step: int
+    total: int | None
+    score: float | None = None
+    """The latest Fréchet distance."""
+    score_label: str = ""
+    score_step: int = 0
+    verdict: str = ""
+    """The guard's, as of the last record."""
+    rollbacks: int = 0
+    seconds_per_step: float | None = None
+    reason: str = ""
+    """Why it failed, or what is wrong with its files."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds to the last step at the run's own pace; None where that is not known."""
+        if self.seconds_per_step is None or self.total is None:
+            return None
+        return max(0, self.total - self.step) * self.seconds_per_step
+
+
+class Watched:
+    """A run's folder that is looked at again and again: of its records, only what is new is read.
+
+    ``total``: its last step, where it has no config yet. ``failure``: the file that says why it failed, if it did.
+    """
+
+    def __init__(self, folder: Path, name: str = "", total: int | None = None, failure: Path | None = None):
+        self.run, self.name, self.failure = Run(folder), name or folder.name, failure
+        self.planned = total
+        self._forget()
+
+    def look(self, state: State | None = None) -> RunStatus:
+        """How the run stands; ``state`` is what its caller knows better than the files."""
+        self._read_records()
+        begun = self.run.config_file.is_file()
+        total = self._total() if begun else self.planned
+        train, score = self.train, self.score
+        return RunStatus(
+            self.name,
+            state or self._state(begun),
+            int(train.get("step", 0)),
+            total,
+            score=score.get("value"),
+            score_label=score.get("label", ""),
+            score_step=int(score.get("step", 0)),
+            verdict=self.verdict,
+            rollbacks=self.rollbacks,
+            seconds_per_step=self._pace(),
+            reason=self.damage or self._failure() or self.stopped,
+        )
+
+    def is_trained(self) -> bool:
+        """Whether the run has come to its last step: its last snapshot is there."""
+        total = self._total() if self.run.config_file.is_file() else None
+        return total is not None and self.run.snapshot_file(total).is_file()
+
+    def _state(self, begun: bool) -> State:
+        if begun and is_held(self.run.folder / "running.lock"):
+            return "running"
+        if self._failure() or self.stopped:
+            return "failed"
+        if not begun:
+            return "waiting"
+        return "done" if self.is_trained() else "cut"
+
+    def _failure(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return self.failure.read_text().strip() if self.failure else ""
+        return ""
+
+    def _total(self) -> int | None:
+        """The last step of the run's own config, which `sagan resume --total_step` may have moved."""
+        try:
+            return int(self.run.config()["run"]["total_step"])
+        except (ValueError, KeyError, TypeError):
+            return self.planned
+
+    def _forget(self) -> None:
+        self.inode, self.offset, self.lines = 0, 0, 0
+        self.train: dict[str, Any] = {}  # the last record of training
+        self.score: dict[str, Any] = {}  # the last Fréchet distance
+        self.marks: deque[tuple[int, float]] = deque(maxlen=_PACE)  # (step, seconds)
+        self.verdict, self.damage, self.stopped = "", "", ""  # stopped: why, where that was its own doing
+        self.rollbacks = 0
+
+    def _read_records(self) -> None:
+        """Takes in the lines that were added; all of them where the file was written anew, as after a rollback."""
+        try:
+            with self.run.records_file.open("rb") as file:
+                found = self.run.records_file.stat()
+                if found.st_ino != self.inode or found.st_size < self.offset:
+                    self._forget()
+                    self.inode = found.st_ino
+                file.seek(self.offset)
+                added = file.read()
+        except FileNotFoundError:
+            self._forget()
+            return
+        whole = added[: added.rfind(b"\n") + 1]  # a last line may be half written
+        self.offset += len(whole)
+        for line in whole.splitlines():
+            self.lines += 1
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self.damage = f"{self.run.records_file} is damaged: line {self.lines} is no record"
+
+    def _take(self, record: dict[str, Any]) -> None:
+        kind = record.get("kind")
+        if kind in ("train", "guard"):
+            self.verdict = record.get("verdict") or ""
+        if kind == "stopped":
+            self.stopped = record["reason"]
+        elif kind == "train":
+            self.stopped = ""  # it was resumed
+            self.train = record
+            self.marks.append((record["step"], record["seconds"]))
+        elif kind == "rollback":
+            self.rollbacks += 1
+        elif kind == "score" and record["metric"] == "frechet" and record["step"] is not None:
+            self.score = record
+
+    def _pace(self) -> float | None:
+        """Seconds a step takes, by the last records."""
+        if not self.marks:
+            return None
+        (first, began), (last, now) = self.marks[0], self.marks[-1]
+        return (now - began) / (last - first) if last > first else now / max(last, 1)
+
+
+# ---- words
+
+
+def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
+    """Rows for a terminal, the first of them headings: one for each run."""
+    labels = {status.score_label for status in statuses if status.score is not None}
+    label = labels.pop() if len(labels) == 1 else "score"
+    heading = label.partition(" (")[0]  # what made the scores is said elsewhere: a terminal is narrow
+    rows = [["run", "state", "step", heading, "verdict", "rollbacks", "left"]]
+    for status in statuses:
+        total = "" if status.total is None else f"/{status.total:,}"
+        named = "" if label != "score" or not status.score_label else f" {status.score_label}"
+        score = "" if status.score is None else f"{status.score:.3f}{named} at {status.score_step:,}"
+        left = status.seconds_left if status.state in ("running", "cut") else None
+        rows.append(
+            [
+                status.name,
+                status.state,
+                f"{status.step:,}{total}",
+                score,
+                status.verdict,
+                str(status.rollbacks or ""),
+                "" if left is None else duration(left),
+            ]
+        )
+    return rows
+
+
+def describe_progress(statuses: Sequence[RunStatus], at_once: int | None = None) -> str:
+    """One sentence for all: "3 done, 2 running, 10 waiting; about 1:20:00 left".
+
+    ``at_once``: how many runs are trained at a time; by default as many as now. The time is left out where no run has a
+    pace yet, and scoring is not in it.
+    """
+    counts = {state: sum(status.state == state for status in statuses) for state in STATES}
+    sentence = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no runs"
+    paces = [status.seconds_per_step for status in statuses if status.seconds_per_step is not None]
+    at_once = at_once or counts["running"]
+    to_go = [status for status in statuses if status.state in ("running", "waiting", "cut")]
+    if not paces or not at_once or not to_go:
+        return sentence
+    usual = sum(paces) / len(paces)
+    each = [status.seconds_left if status.seconds_left is not None else (status.total or 0) * usual for status in to_go]
+    return f"{sentence}; about {duration(max(sum(each) / at_once, *each, 0))} left"

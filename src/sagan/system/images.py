@@ -1,0 +1,38 @@
+"""Images as numbers: the one conversion between networks and files, and grids of samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sagan.system.files import write_whole
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] (anything beyond is clipped) as uint8, rounded to the nearest grey level; same shape."""
+    return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def grid(images: Tensor, *, columns: int = 8, padding: int = 2) -> np.ndarray:
+    """Images (n, 3, h, w) uint8 as one picture, row by row, on black: (rows * (h + padding) + padding, ..., 3) uint8.
+
+    The layout of the published program's samples: 64 images of 64x64 make 530x530.
+    """
+    count, _, height, width = images.shape
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    picture = np.zeros((rows * (height + padding) + padding, columns * (width + padding) + padding, 3), np.uint8)
+    for index, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):
+        top = padding + index // columns * (height + padding)
+        left = padding + index % columns * (width + padding)
+        picture[top : top + height, left : left + width] = image
+    return picture
+
+
+def save_png(picture: np.ndarray, path: Path) -> None:
+    """Writes (height, width, 3) uint8 as PNG, whole or not at all."""
+    write_whole(path, lambda file: Image.fromarray(picture).save(file, format="PNG"), sync=False)

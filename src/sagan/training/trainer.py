@@ -1,0 +1,385 @@
+"""What a run is made of between two steps, and how it takes one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sagan.core.attention import describe_choice
+from sagan.core.game.augment import augment, draw
+from sagan.core.game.average import AveragedGenerator
+from sagan.core.game.step import Augment, Penalty, discriminator_step, generator_step
+from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, zero_centred_penalty
+from sagan.core.sampling import classes_in_turn
+from sagan.data.batches import Batches
+from sagan.run.build import build_discriminator, build_generator
+from sagan.run.config import Config, GameConfig, to_dict
+from sagan.system.devices import send
+from sagan.system.randomness import generator as random_generator
+from sagan.system.randomness import latents
+from sagan.training.graph import CapturedStep, Kind, Play, Turn
+from sagan.training.guard import Diverged, Seen, examine
+
+_BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
+_LOOKED_AT = 64  # images that the guard looks at, or more where a batch holds more
+_MOST_LOOKED = 16  # batches, so that a look at small ones does not cost too much
+
+SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of the run that is done: the factor of both rates
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+}
+
+
+# by verdict: what the rates and the gradient penalties are multiplied by when a run goes back
+REMEDIES = {
+    "diverged": {"g_lr": 0.5, "d_lr": 0.5, "penalties": 1.0},
+    "D winning": {"g_lr": 1.0, "d_lr": 0.5, "penalties": 2.0},
+    "diversity falling": {"g_lr": 0.5, "d_lr": 0.5, "penalties": 2.0},
+}
+
+
+def describe_remedy(remedy: dict[str, float]) -> str:
+    """A remedy in words: "other z and images, g_lr x 0.5, d_lr x 0.5"."""
+    return ", ".join(["other z and images", *(f"{name} x {by:g}" for name, by in remedy.items() if by != 1)])
+
+
+def purpose(name: str, attempt: int) -> str:
+    """What random numbers are drawn for: after a rollback others than before."""
+    return f"{name}, attempt {attempt}" if attempt else name
+
+
+def kind_of_step(game: GameConfig, step: int) -> Kind:
+    """Of each discriminator step of a generator step, whether it has a gradient penalty."""
+    numbers = range(step * game.n_critic, (step + 1) * game.n_critic)
+    return tuple(game.penalized and number % game.penalty_every == 0 for number in numbers)
+
+
+def steps_by_kind(game: GameConfig) -> dict[Kind, list[int]]:
+    """The generator steps from the first on until their kinds come again in the same order, by their kind."""
+    period = math.lcm(game.penalty_every, game.n_critic) // game.n_critic if game.penalized else 1
+    steps: dict[Kind, list[int]] = {}
+    for step in range(period):
+        steps.setdefault(kind_of_step(game, step), []).append(step)
+    return steps
+
+
+class Training:
+    """Networks, optimisers, average, and the step they have reached.
+
+    A step is in two halves. What it needs from outside (images, latents, every random number) is drawn on the CPU and
+    sent to the device, a turn for each move of a network; then the turns are played there without the CPU looking at a
+    number, so that on a GPU they can be captured once and played again.
+    """
+
+    def __init__(self, config: Config, device: torch.device):
+        self.config, self.device = config, device
+        game, run = config.game, config.run
+        self.loss = LOSSES[game.adv_loss]
+        self.generator = build_generator(config.model, run.seed).to(device)
+        self.discriminator = build_discriminator(config.model, run.seed).to(device)
+        self.average = AveragedGenerator(self.generator, game.ema_halflife)
+        self.anchors = torch.zeros(2, device=device) if game.lecam else None  # of the LeCam penalty
+        self.g_optimizer = _adam(self.generator, game.g_lr, game, device)
+        self.d_optimizer = _adam(self.discriminator, game.d_lr, game, device)
+        self.step = 0
+        self.seconds = 0.0  # spent training, over all the processes that worked on the run
+        self.attempt = 0  # how often the run was rolled back
+        self.caution = dict.fromkeys(("g_lr", "d_lr", "penalties"), 1.0)  # what the remedies have come to
+        self.rollback: dict[str, Any] | None = None  # the record of the last one
+        self.penalty: Tensor | None = None  # the last gradient penalty, which not every step has
+        self._measured_step = -1
+        self._norms = torch.zeros(()), torch.zeros(())  # of the last step's gradients, of both networks, for the guard
+        self.compiled = device.type == "cuda" if run.compile is None else run.compile
+        if self.compiled:
+            self.generator.compile(dynamic=False)
+            self.discriminator.compile(dynamic=False)
+        self._play = self._player()
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next step depends on, and nothing else: randomness and data order follow from the step."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": json.dumps(to_dict(self.config)),
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.module.state_dict(),
+            "anchors": self.anchors,
+            "attempt": self.attempt,
+            "caution": self.caution,
+            "rollback": self.rollback,
+            "penalty": None if self.penalty is None else self.penalty.item(),
+            "g_optimizer": self.g_optimizer.state_dict(),
+            "d_optimizer": self.d_optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.attempt, self.caution = state.get("attempt", 0), state.get("caution", self.caution)
+        self.rollback, penalty = state.get("rollback"), state.get("penalty")
+        self.penalty = None if penalty is None else torch.tensor(penalty, device=self.device)
+        self._measured_step = -1
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.average.module.load_state_dict(state["average"])
+        if self.anchors is not None:
+            self.anchors.copy_(state["anchors"])
+        for optimizer, saved in ((self.g_optimizer, state["g_optimizer"]), (self.d_optimizer, state["d_optimizer"])):
+            groups = optimizer.state_dict()["param_groups"]  # rates and switches are this device's and this config's
+            optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+
+    def roll_back(self, state: dict[str, Any] | None, trouble: Diverged) -> None:
+        """Goes back to a state, or to the start, to go on from there with other randomness and more carefully.
+
+        ``rollback`` then says what was wrong and what the rates and penalties were multiplied by, on top of earlier
+        remedies.
+        """
+        attempt, seconds, remedy = self.attempt + 1, self.seconds, self.remedy(trouble.verdict.state)
+        caution = {name: by * remedy.get(name, 1.0) for name, by in self.caution.items()}
+        self.load(Training(self.config, self.device).state() if state is None else state)
+        self.attempt, self.seconds, self.caution = attempt, seconds, caution
+        self.rollback = {
+            "kind": "rollback",
+            "step": self.step,
+            "from_step": trouble.step,
+            "attempt": attempt,
+            "verdict": trouble.verdict.state,
+            "reason": trouble.verdict.reason,
+            "remedy": remedy,
+        }
+        self._play = self._player()  # what was captured has the old penalties in it
+
+    def remedy(self, state: str) -> dict[str, float]:
+        """What rates and penalties are multiplied by after such a verdict; penalties only where there are any."""
+        penalized = self.config.game.penalized
+        return {name: by for name, by in REMEDIES[state].items() if penalized or name != "penalties"}
+
+    def advance(self, batches: Batches) -> dict[str, Tensor]:
+        """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
+        game = self.config.game
+        self._set_rates(self.step * game.n_critic // batches.batches_per_epoch)
+        numbers = range(self.step * game.n_critic, (self.step + 1) * game.n_critic)
+        turns = [self._discriminator_turn(batches, number) for number in numbers]
+        turns.append(self._generator_turn(turns[-1]))
+        kind = kind_of_step(game, self.step)
+        self.generator.train()
+        self.discriminator.train()
+        measured = self._play(kind, turns)
+        self._norms = measured["g_grad_norm"], measured["d_grad_norm"]
+        self.penalty = measured.get("penalty", self.penalty)
+        self.step += 1
+        return measured
+
+    def play(self, kind: Kind, turns: list[Turn]) -> dict[str, Tensor]:
+        """A discriminator step for each turn but the last, a generator step for that, and the average's update.
+
+        ``kind`` says of each discriminator step whether it has a gradient penalty.
+        """
+        game = self.config.game
+        shared: dict[str, Any] = {
+            "loss": self.loss,
+            "max_norm": game.max_grad_norm,
+            "precision": self.config.run.precision,
+        }
+        *critic_turns, turn = turns
+        networks = self.generator, self.discriminator
+        measured: dict[str, Tensor] = {}
+        for penalized, critic_turn in zip(kind, critic_turns, strict=True):
+            measured |= discriminator_step(
+                *networks,
+                self.d_optimizer,
+                critic_turn["real"],
+                critic_turn["z"],
+                penalty=self._penalty(critic_turn) if penalized else None,
+                lecam=game.lecam,
+                anchors=self.anchors,
+                augment=self._augment(critic_turn),
+                labels=critic_turn.get("labels"),
+                fake_labels=critic_turn.get("fake_labels"),
+                **shared,
+            )
+        measured |= generator_step(
+            *networks,
+            self.g_optimizer,
+            turn["z"],
+            real=critic_turns[-1]["real"],
+            augment=self._augment(turn),
+            labels=turn.get("fake_labels"),
+            real_labels=critic_turns[-1].get("labels"),
+            **shared,
+        )
+        self.average.update(self.generator, turn["shares"])
+        return measured
+
+    def look(self, batches: Batches) -> dict[str, Any]:
+        """What the guard judges the run by, at the present step, which is left as it is.
+
+        The lengths of gradients are those of the last step. Whether that one had a lazy penalty in it is a matter of
+        ``penalty_every`` and ``guard_every``; by those of the preset `best` it never has."""
+        count = min(_MOST_LOOKED, -(-_LOOKED_AT // self.config.game.batch_size))
+        networks = self.generator, self.discriminator, self.average.module
+        seen = [self._seen(batches, number) for number in range(count)]
+        found = examine(*networks, seen, paired=self.loss.paired)
+        norms = {"g_grad_norm": self._norms[0].item(), "d_grad_norm": self._norms[1].item()}
+        return {"step": self.step, **found, **norms}
+
+    def _seen(self, batches: Batches, number: int) -> Seen:
+        """The next batch of the images, and others after it, with fakes of their own."""
+        index = self.step * self.config.game.n_critic + number
+        labels = fake_labels = None
+        if self.config.model.num_classes:
+            labels = batches.labels(index)
+            fake_labels = self._fake_labels(labels, "classes of the guard", index)
+        return Seen(batches.batch(index), self._draw_z("z of the guard", index), labels, fake_labels)
+
+    def describe_backends(self) -> str:
+        """Which backend computes each attention layer here, in a line."""
+        size, bf16 = self.config.game.batch_size, self.config.run.precision == "bf16"
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        networks: list[tuple[str, int, Any]] = [("generator", size, self.generator)]
+        networks += [("discriminator", 2 * size, self.discriminator)]  # real and fake images in one pass
+        lines = []
+        for name, batch, network in networks:
+            choices = [
+                describe_choice(
+                    layer.pattern, batch, *layer.dims, dtype=dtype, device=self.device, compiled=self.compiled
+                )
+                for layer in network.attention.values()
+            ]
+            lines += [f"{name} {', '.join(choices)}"] if choices else []
+        return "attention: " + ("; ".join(lines) or "none")
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.module}
+
+    def gammas(self) -> dict[str, float]:
+        """The gate of each attention layer, named by network and map: ``{"G16": 0.01, "D8": ...}``."""
+        networks: list[tuple[str, Any]] = [("G", self.generator), ("D", self.discriminator)]
+        return {f"{name}{size}": layer.gamma.item() for name, net in networks for size, layer in net.attention.items()}
+
+    def measured_average(self) -> nn.Module:
+        """The averaged generator, ready for use: its batch norm measured, once a step, on a fixed set of z."""
+        if self._measured_step != self.step:
+            self.average.measure_batch_norm(self._batch_norm_latents())
+            self._measured_step = self.step
+        return self.average.module
+
+    def _batch_norm_latents(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        for number in range(_BATCH_NORM_BATCHES):
+            z = latents(self.config.run.seed, "z for batch norm", 64, self.config.model.z_dim, step=number)
+            labels = classes_in_turn(range(64), self.config.model.num_classes)
+            yield z.to(self.device), None if labels is None else labels.to(self.device)
+
+    def _discriminator_turn(self, batches: Batches, number: int) -> Turn:
+        game, size = self.config.game, self.config.game.batch_size
+        turn = {"real": batches.batch(number), "z": self._draw_z("z of a discriminator step", number)}
+        if game.flip:
+            mirrored = send(torch.rand(size, generator=self._chance("mirrored images", number)) < 0.5, self.device)
+            turn["real"] = torch.where(mirrored.view(-1, 1, 1, 1), turn["real"].flip(3), turn["real"])
+        if game.augment:
+            chance = self._chance("augmentation in a discriminator step", number)
+            turn["augment"] = send(draw(game.augment, 2 * size, chance), self.device)
+        if game.adv_loss == "wgan-gp":
+            chance = self._chance("points of the gradient penalty", number)
+            turn["share"] = send(torch.rand(size, generator=chance), self.device)
+        if self.config.model.num_classes:
+            turn["labels"] = batches.labels(number)
+            turn["fake_labels"] = self._fake_labels(turn["labels"], "classes of a discriminator step", number)
+        return turn
+
+    def _generator_turn(self, critic_turn: Turn) -> Turn:
+        """``critic_turn``: of the discriminator's step before it, whose real images a paired loss compares with."""
+        game = self.config.game
+        images = (self.step + 1) * game.batch_size
+        turn = {
+            "z": self._draw_z("z of a generator step", self.step),
+            "shares": send(self.average.shares(images, game.batch_size), self.device),
+        }
+        if game.augment:
+            chance = self._chance("augmentation in a generator step", self.step)
+            turn["augment"] = send(draw(game.augment, game.batch_size, chance), self.device)
+        if self.config.model.num_classes:
+            turn["fake_labels"] = self._fake_labels(critic_turn["labels"], "classes of a generator step", self.step)
+        return turn
+
+    def _chance(self, name: str, step: int) -> torch.Generator:
+        return random_generator(self.config.run.seed, purpose(name, self.attempt), step=step)
+
+    def _draw_z(self, name: str, step: int) -> Tensor:
+        size = self.config.game.batch_size, self.config.model.z_dim
+        return send(torch.randn(size, generator=self._chance(name, step)), self.device)
+
+    def _fake_labels(self, labels: Tensor, name: str, step: int) -> Tensor:
+        """The classes of fakes: drawn, but of a paired loss those of the real images that they are compared with."""
+        if self.loss.paired:
+            return labels
+        classes = int(self.config.model.num_classes)
+        chosen = torch.randint(classes, (self.config.game.batch_size,), generator=self._chance(name, step))
+        return send(chosen, self.device)
+
+    def _player(self) -> Play:
+        captured = self.config.run.cuda_graphs
+        on_gpu = self.device.type == "cuda"
+        return CapturedStep(self.play, self.device) if (on_gpu if captured is None else captured) else self.play
+
+    def _augment(self, turn: Turn) -> Augment | None:
+        if not (policies := self.config.game.augment):
+            return None
+        return lambda images: augment(images, policies, turn["augment"])
+
+    def _penalty(self, turn: Turn) -> Penalty:
+        """The sum of the gradient penalties asked for; one that is taken every k steps weighs k times as much."""
+        game = self.config.game
+        labels, fake_labels = ([turn[name]] if name in turn else [] for name in ("labels", "fake_labels"))
+        default = default_r1_weight(self.config.model.imsize, game.batch_size)
+        r1, r2 = (default if weight == "auto" else weight for weight in (game.r1, game.r2))
+
+        def judge(images: Tensor, labels: list[Tensor]) -> Tensor:
+            logits: Tensor = self.discriminator.forward(images, *labels)  # compiled it would have no second derivative
+            return logits
+
+        def penalty(real: Tensor, fake: Tensor) -> Tensor:
+            total = real.new_zeros(())
+            if game.adv_loss == "wgan-gp":
+                of_real = partial(judge, labels=labels)
+                total = total + game.lambda_gp * gradient_penalty(of_real, real, fake, turn["share"])
+            if r1:
+                total = total + r1 * zero_centred_penalty(partial(judge, labels=labels), real)
+            if r2:
+                total = total + r2 * zero_centred_penalty(partial(judge, labels=fake_labels), fake)
+            return game.penalty_every * self.caution["penalties"] * total
+
+        return penalty
+
+    def _set_rates(self, epoch: int) -> None:
+        game = self.config.game
+        factor = SCHEDULES[game.lr_schedule](min(1.0, self.step / self.config.run.total_step))
+        if game.lr_decay is not None:
+            factor *= game.lr_decay**epoch
+        rates = (
+            (self.g_optimizer, game.g_lr * self.caution["g_lr"]),
+            (self.d_optimizer, game.d_lr * self.caution["d_lr"]),
+        )
+        for optimizer, rate in rates:
+            group = optimizer.param_groups[0]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(factor * rate)
+            else:
+                group["lr"] = factor * rate
+
+
+def _adam(network: nn.Module, rate: float, game: GameConfig, device: torch.device) -> torch.optim.Adam:
+    """Adam; on a GPU its rate and step count live there, so that a captured step reads them anew each time."""
+    on_gpu = device.type == "cuda"
+    lr = torch.tensor(rate, device=device) if on_gpu else rate
+    betas = float(game.beta1), float(game.beta2)
+    adam = torch.optim.Adam(network.parameters(), lr, betas, fused=True, capturable=on_gpu)
+    adam._warned_capturable_if_run_uncaptured = True  # the steps before a capture run as they are, and may
+    return adam

@@ -1,0 +1,232 @@
+"""Figures of where attention looks: weights over pictures, and what is said of them over a training.
+
+Everything is readable without colours: where a layer looks is lighter, whatever the picture is; curves differ by line
+and marker.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sagan.system.files import write_whole
+from sagan.viewing.maps import MEASURES, Looks, Numbers, Point, even_weight, excluded
+
+DIM = 0.4  # of the picture's brightness is left under the weights
+PANEL = 1.6  # inches
+_LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # dotted is for even attention
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+_CAPTION = (
+    "A row is one point of the picture (ring), and where each layer looks from there: the lighter, the more. Dashed: "
+    "the square it may not look at. Below: the largest weight of a key, how many times an even look that is, and how "
+    "much of the softmax fell inside the square before it was excluded."
+)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Pictures, uint8 (n, 3, size, size), where the attention layers of a run looked in them, and what was measured of
+    each layer."""
+
+    run: str
+    pictures: Tensor
+    looks: list[Looks]
+    numbers: list[Numbers]
+
+    @property
+    def title(self) -> str:
+        return f"{self.run}, step {self.looks[0].step:,}"
+
+    @property
+    def image_size(self) -> int:
+        return self.pictures.shape[-1]
+
+
+def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Sequence[Point]) -> None:
+    """Writes a PNG of one picture of each exhibit: a row for each point, where every layer looks from there."""
+    from matplotlib.figure import Figure  # takes half a second, and only figures need it
+
+    columns = [1 + len(exhibit.looks) for exhibit in exhibits]
+    width = PANEL * sum(columns) + 0.6 * len(exhibits)
+    caption = textwrap.wrap(_CAPTION, int(18 * width))
+    height = (PANEL + 0.2) * len(points) + 0.9 + 0.13 * len(caption)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    parts = figure.subfigures(1, len(exhibits), width_ratios=columns, squeeze=False)[0]
+    for part, exhibit in zip(parts, exhibits, strict=True):
+        part.suptitle(exhibit.title, fontsize=10)
+        panels = part.subplots(len(points), 1 + len(exhibit.looks), squeeze=False)
+        picture = exhibit.pictures[image].permute(1, 2, 0).numpy()
+        for row, point in zip(panels, points, strict=True):
+            _draw_picture(row[0], picture, point)
+        for column, looks in enumerate(exhibit.looks, 1):
+            _draw_layer(panels[:, column], looks, exhibit.numbers[column - 1], image, picture, points)
+        panels[0, 0].set_title("picture", fontsize=8)
+        _add_scale(part, panels)
+    figure.supxlabel("\n".join(caption), fontsize=7)
+    _save(figure, path)
+
+
+def lay_over(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weights (rows, columns) of cells from 0 to 1 as light on a picture, uint8 (size, size, 3): floats from 0 to 1 at
+    a resolution where both have whole pixels. Each place is the lighter, the larger its weight."""
+    size = math.lcm(len(picture), len(weights))
+    grey = picture @ (0.299 / 255, 0.587 / 255, 0.114 / 255) * DIM
+    below, light = _enlarge(grey, size)[:, :, None], colours()[np.rint(_enlarge(weights, size) * 255).astype(int)] / 255
+    return 1 - (1 - below) * (1 - light)  # type: ignore[no-any-return]
+
+
+def colours() -> np.ndarray:
+    """256 colours from black to the lightest, uint8 (256, 3): inferno, even steps to the eye."""
+    import matplotlib
+
+    table: np.ndarray = np.rint(matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255)
+    table[0] = 0  # no weight is no light
+    return table.astype(np.uint8)
+
+
+def _enlarge(values: np.ndarray, size: int) -> np.ndarray:
+    return values.repeat(size // len(values), 0).repeat(size // len(values), 1)
+
+
+def _draw_picture(axes: Any, picture: np.ndarray, point: Point) -> None:
+    axes.imshow(picture, extent=(0, len(picture), len(picture), 0), interpolation="nearest")
+    _finish_panel(axes, (point[0] + 0.5, point[1] + 0.5))
+
+
+def _draw_layer(
+    column: Sequence[Any], looks: Looks, numbers: Numbers, image: int, picture: np.ndarray, points: Sequence[Point]
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    size = len(picture)
+    scale, cell = size / looks.pattern.width, size / looks.grid[1]
+    queries = [looks.query_at(point, size) for point in points]
+    all_weights = looks.weights(image, queries).view(-1, *looks.grid).numpy()
+    for axes, query, weights in zip(column, queries, all_weights, strict=True):
+        peak = weights.max()
+        extent = (0, size, size, 0)
+        axes.imshow(lay_over(picture, weights / (peak or 1)), extent=extent, interpolation="nearest")
+        if square := excluded(looks.pattern, query):
+            corner = square.left * cell, square.top * cell
+            box = corner, (square.right - square.left) * cell, (square.bottom - square.top) * cell
+            axes.add_patch(Rectangle(*box, fill=False, edgecolor="black", linewidth=1.6, clip_on=False))
+            axes.add_patch(
+                Rectangle(*box, fill=False, edgecolor="white", linewidth=1, linestyle=(0, (3, 2)), clip_on=False)
+            )
+        if looks.pattern.pool > 1:
+            _draw_cells(axes, size, looks.grid[1])
+        y, x = divmod(query, looks.pattern.width)
+        _finish_panel(axes, ((y + 0.5) * scale, (x + 0.5) * scale))
+        text = (
+            "looks at nothing"
+            if not peak
+            else f"{_percent(peak)}, {_times(peak / even_weight(looks.pattern, query))} even"
+        )
+        if square:
+            text += f" · {numbers['inside'][image, query]:.0%} inside"
+        axes.set_xlabel(text, fontsize=6.5, labelpad=2)
+    heading = f"{looks.name}\n{looks.pattern.label}\ngamma {looks.gamma:+.2f}"
+    column[0].set_title(heading, fontsize=8)
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.0f}x" if factor >= 10 else f"{factor:.1f}x"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
+
+
+def _draw_cells(axes: Any, size: int, cells: int) -> None:
+    for edge in range(1, cells):
+        axes.axhline(edge * size / cells, color="white", alpha=0.25, linewidth=0.3)
+        axes.axvline(edge * size / cells, color="white", alpha=0.25, linewidth=0.3)
+
+
+def _finish_panel(axes: Any, query: tuple[float, float]) -> None:
+    """The ring around the query, at y and x in pixels of the picture."""
+    y, x = query
+    for colour, width in (("black", 2.6), ("white", 1.2)):
+        axes.plot(x, y, "o", markersize=6, fillstyle="none", color=colour, markeredgewidth=width, clip_on=False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _add_scale(part: Any, panels: Any) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    scale = ScalarMappable(Normalize(0, 1), ListedColormap(colours() / 255))
+    bar = part.colorbar(scale, ax=panels, shrink=0.5, aspect=20, pad=0.02, ticks=[0, 1])
+    bar.ax.set_yticklabels(["0", "largest"], fontsize=7)
+
+
+# ---- over a training
+
+
+def draw_training(folder: Path, rows: Sequence[dict[str, Any]]) -> list[Path]:
+    """Draws each measure and the gates over the steps from rows of `layer_row` (a row may lack measures), as
+    ``training.png`` and ``.svg``. Dotted: what even attention would have."""
+    from matplotlib.figure import Figure
+
+    series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        series.setdefault((row["run"], row["network"], row["map"]), []).append(row)
+    several = len({run for run, _, _ in series}) > 1
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    panels = figure.subplots(2, 3).flatten()
+    titles = {**MEASURES, "gamma": "gamma, the gate (0: the layer adds nothing)"}
+    for axes, (name, title) in zip(panels, titles.items(), strict=False):
+        styles = zip(itertools.cycle(_LINES), itertools.cycle(_MARKERS), itertools.cycle(("black", "0.45")))
+        for ((run, network, size), found), (line, marker, colour) in zip(series.items(), styles, strict=False):
+            label = f"{network} {size}x{size}" + (f", {run}" if several else "")
+            points = [(row["step"], row[name]) for row in sorted(found, key=lambda row: row["step"]) if name in row]
+            axes.plot(
+                *zip(*points, strict=True) if points else ([], []),
+                linestyle=line,
+                color=colour,
+                label=label,
+                marker=marker,
+                markersize=4,
+                markevery=max(1, len(points) // 10),
+            )
+            if f"{name}_if_even" in found[0]:
+                axes.axhline(found[0][f"{name}_if_even"], linestyle=(0, (1, 3)), color=colour, linewidth=1)
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+        axes.set_ylim(bottom=0 if name != "gamma" else None)
+    panels[-1].set_axis_off()
+    panels[-1].legend(*panels[-2].get_legend_handles_labels(), loc="center", fontsize=8)
+    figure.supxlabel("generator steps (dotted: attention that looks at all it may see alike)", fontsize=8)
+    paths = [folder / f"training.{ending}" for ending in ("png", "svg")]
+    for path in paths:
+        _save(figure, path)
+    return paths
+
+
+def _save(figure: Any, path: Path) -> None:
+    write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=150), sync=False)
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows as CSV, a column for each key that any row has; what is missing or no number is left empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        table.writerow({name: "" if value != value else value for name, value in row.items()})
+    write_whole(path, lambda file: file.write(text.getvalue().encode()), sync=False)

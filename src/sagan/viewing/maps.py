@@ -1,0 +1,292 @@
+"""Where the attention layers of a network look: their weights, and what can be said of them in a few numbers.
+
+Weights are those of the reference op, `sagan.core.attention.attention_weights`, taken a tile of query rows at a time:
+a map of 128x128 has 16,384 queries and as many keys, and never are all pairs of them in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sagan.core.attention import Full, Masking, Pattern, attention_weights
+from sagan.core.sampling import classes_in_turn, generate
+from sagan.run.build import Discriminator, Generator, Network, build_discriminator
+from sagan.run.config import from_dict
+from sagan.run.folder import Run
+from sagan.run.torch_files import read_torch_file
+from sagan.system.precision import full_precision
+from sagan.system.randomness import latents
+
+TILE = 2**20  # weights held at a time: 4 MiB of float32
+
+MEASURES = {  # what is said of a query, and on average of a layer
+    "entropy": "entropy of where a query looks (bits)",
+    "distance": "distance to where it looks (pixels of the map)",
+    "inside": "share of the softmax inside the square",
+    "border": "share on the border of the map",
+}
+
+Point = tuple[int, int]  # y and x of a pixel of a picture
+Numbers = dict[str, Tensor]  # of each measure: float32 (images, queries) on the CPU, NaN for a query that sees nothing
+
+
+class Cells(NamedTuple):
+    """A rectangle of the grid of keys: its first row and column, and one past its last."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The queries q (images, 1, queries, dim) and keys k (images, 1, keys, dim) that an attention layer made of images;
+    ``gamma`` is the layer's gate, ``step`` the training step of its network."""
+
+    network: Network
+    step: int
+    pattern: Pattern
+    gamma: float
+    q: Tensor
+    k: Tensor
+
+    @property
+    def name(self) -> str:
+        """Such as ``generator 16x16``."""
+        return f"{self.network} {self.pattern.height}x{self.pattern.width}"
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the grid of keys."""
+        return self.pattern.height // self.pattern.pool, self.pattern.width // self.pattern.pool
+
+    def query_at(self, point: Point, image_size: int) -> int:
+        """The number of the query whose pixel of the map covers a pixel of the picture."""
+        y, x = (
+            each * size // image_size
+            for each, size in zip(point, (self.pattern.height, self.pattern.width), strict=True)
+        )
+        return y * self.pattern.width + x
+
+    def weights(self, image: int, queries: Sequence[int]) -> Tensor:
+        """The weights as used of some queries of one image: float32 (len(queries), keys) on the CPU."""
+        rows = {}
+        for start, stop in self._tiles():
+            wanted = [query for query in queries if start <= query < stop]
+            if wanted:
+                tile = self._rows(self.pattern, image, start, stop)
+                rows.update({query: tile[query - start].cpu() for query in wanted})
+        return torch.stack([rows[query] for query in queries])
+
+    def measure(self) -> Numbers:
+        """Each of `MEASURES` for every query of every image.
+
+        Entropy, distance and border are of the weights as used, divided by their sum: of where a query looks, not of
+        how much. A distance is between the centres of a query's pixel and of a key's cell.
+        """
+        numbers = {name: torch.empty(len(self.q), self.pattern.queries) for name in MEASURES}
+        for image in range(len(self.q)):
+            for start, stop in self._tiles():
+                for name, values in self._measure_rows(image, start, stop).items():
+                    numbers[name][image, start:stop] = values
+        return numbers
+
+    def _measure_rows(self, image: int, start: int, stop: int) -> Numbers:
+        height, width, pool = self.pattern.height, self.pattern.width, self.pattern.pool
+        softmax = self._rows(Full(height, width, pool), image, start, stop)
+        hidden = ~self.pattern.mask(start, stop, device=softmax.device)
+        numbers = {"inside": (softmax * hidden).sum(-1)}
+        softmax = self._rows(self.pattern, image, start, stop)
+        used = softmax.sum(-1, keepdim=True)
+        looks = softmax / used.masked_fill(used == 0, torch.nan)  # a query that sees nothing looks nowhere
+        numbers["entropy"] = torch.special.entr(looks).sum(-1) / math.log(2)
+        numbers["distance"] = (looks * self._distances(start, stop)).sum(-1)
+        numbers["border"] = looks[:, self._on_border()].sum(-1)
+        return numbers
+
+    def _tiles(self) -> Iterator[tuple[int, int]]:
+        rows = max(1, TILE // self.pattern.keys)
+        for start in range(0, self.pattern.queries, rows):
+            yield start, min(start + rows, self.pattern.queries)
+
+    def _rows(self, pattern: Pattern, image: int, start: int, stop: int) -> Tensor:
+        """The weights of a stretch of queries, (stop - start, keys), under a pattern for this map."""
+        q, k = self.q[image : image + 1, :, start:stop], self.k[image : image + 1]
+        return attention_weights(q, k, _Rows(pattern, start, stop))[0, 0]
+
+    def _distances(self, start: int, stop: int) -> Tensor:
+        """Pixels of the map between the queries and the keys: (stop - start, keys)."""
+        query = torch.arange(start, stop, device=self.q.device)
+        rows, columns = ((torch.arange(n, device=self.q.device) + 0.5) * self.pattern.pool - 0.5 for n in self.grid)
+        down = (query // self.pattern.width)[:, None] - rows  # (queries, rows of the grid)
+        across = (query % self.pattern.width)[:, None] - columns
+        return torch.hypot(down[:, :, None], across[:, None, :]).flatten(1)
+
+    def _on_border(self) -> Tensor:
+        rows, columns = self.grid
+        inner = torch.zeros(rows, columns, dtype=torch.bool, device=self.q.device)
+        inner[1:-1, 1:-1] = True
+        return ~inner.flatten()
+
+
+@dataclass(frozen=True)
+class _Rows(Pattern):
+    """A stretch of a pattern's queries as a pattern, so that the reference op computes them alone."""
+
+    whole: Pattern
+    start: int
+    stop: int
+
+    @property
+    def masking(self) -> Masking:
+        return self.whole.masking
+
+    def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
+        end = self.stop if stop is None else self.start + stop
+        return self.whole.mask(self.start + start, end, device=device)
+
+
+def average(numbers: Numbers) -> dict[str, float]:
+    """Each measure's mean over all queries that see a key, of all images; NaN where none does."""
+    return {name: values.nanmean().item() for name, values in numbers.items()}
+
+
+def average_if_even(pattern: Pattern) -> dict[str, float]:
+    """What the measures would be for attention that looks at all it may see alike: what a figure is to be held against.
+
+    A layer that has learned nothing, or nothing yet, has about these.
+    """
+    q, k = torch.zeros(1, 1, pattern.queries, 1), torch.zeros(1, 1, pattern.keys, 1)
+    return average(Looks("generator", 0, pattern, 0.0, q, k).measure())
+
+
+def even_weight(pattern: Pattern, query: int) -> float:
+    """The weight of each key that a query sees if all its scores were the same."""
+    seen = int(pattern.visible_keys()[query])
+    return 1 / (pattern.keys if pattern.masking == "after" else max(1, seen))
+
+
+def excluded(pattern: Pattern, query: int) -> Cells | None:
+    """The cells that a query may not look at, as the rectangle around them; None where it may look at all."""
+    hidden = ~pattern.mask(query, query + 1).view(pattern.height // pattern.pool, pattern.width // pattern.pool)
+    if not hidden.any():
+        return None
+    rows, columns = hidden.any(1).nonzero(), hidden.any(0).nonzero()
+    return Cells(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+
+
+def choose_points(looks: Looks, numbers: Numbers, image: int, image_size: int, count: int = 4) -> list[Point]:
+    """The points of a picture whose queries look most sharply: those of lowest entropy, each at least a quarter of the
+    map away from the others along one axis. Fewer than ``count`` where there is no room, and only queries that see
+    something."""
+    height, width = looks.pattern.height, looks.pattern.width
+    entropy = numbers["entropy"][image].nan_to_num(nan=torch.inf).view(height, width).clone()
+    points: list[Point] = []
+    while len(points) < count and entropy.isfinite().any():
+        y, x = divmod(int(entropy.argmin()), width)
+        points.append((_centre(y, image_size, height), _centre(x, image_size, width)))
+        reach = max(height, width) // 4
+        entropy[max(0, y - reach + 1) : y + reach, max(0, x - reach + 1) : x + reach] = torch.inf
+        entropy[y, x] = torch.inf
+    return points
+
+
+def _centre(position: int, image_size: int, map_size: int) -> int:
+    """A pixel of the picture in the middle of a pixel of the map."""
+    return (2 * position + 1) * image_size // (2 * map_size)
+
+
+# ---- from networks
+
+
+def numbered_latents(generator: Generator, seed: int, count: int) -> tuple[Tensor, Tensor | None]:
+    """The z, and the classes if any, of images 0 to count - 1 of a seed: those that `sagan sample` draws."""
+    z = torch.cat([latents(seed, "sample", 1, generator.z_dim, step=number) for number in range(count)])
+    return z, classes_in_turn(range(count), getattr(generator, "num_classes", 0))
+
+
+def look_generating(
+    generator: Generator, step: int, z: Tensor, labels: Tensor | None = None
+) -> tuple[Tensor, list[Looks]]:
+    """The images that a generator in eval mode makes of z, uint8 (n, 3, h, w) on the CPU, and where its attention
+    layers looked while it did, in the order data meets them."""
+    images: list[Tensor] = []
+    looks = _watch(generator, "generator", step, lambda: images.append(generate(generator, z, labels)))
+    return images[0].cpu(), looks
+
+
+def look_judging(discriminator: Discriminator, step: int, images: Tensor) -> list[Looks]:
+    """Where the attention layers of a discriminator look in images, uint8 (n, 3, h, w) on its device."""
+    device = next(discriminator.parameters()).device
+    numbers = images.to(device).float() / 127.5 - 1
+    return _watch(discriminator, "discriminator", step, lambda: discriminator.features(numbers))
+
+
+@torch.no_grad()
+def _watch(network: Generator | Discriminator, name: Network, step: int, run: Callable[[], object]) -> list[Looks]:
+    """What each attention layer made of the maps that it met while ``run`` ran."""
+    layers: list[Any] = list(network.attention.values())
+    met: dict[int, list[tuple[Tensor, Tensor]]] = {number: [] for number in range(len(layers))}
+
+    def keep(number: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+            q, k, _ = layers[number].project(*given)
+            met[number].append((q.contiguous(), k.contiguous()))
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(full_precision(next(network.parameters()).device))
+        for number, layer in enumerate(layers):
+            stack.callback(layer.register_forward_hook(keep(number)).remove)
+        run()
+    found = []
+    for number, layer in enumerate(layers):
+        q, k = (torch.cat(parts) for parts in zip(*met[number], strict=True))
+        found.append(Looks(name, step, layer.pattern, layer.gamma.item(), q, k))
+    return found
+
+
+def load_discriminator(run: Run) -> tuple[Discriminator, int]:
+    """The discriminator of a run's last checkpoint, in eval mode on the CPU, and its step. No other step has one:
+    snapshots hold only the generator.
+
+    Raises ValueError where there is no checkpoint, or a damaged one.
+    """
+    path = run.checkpoint_file
+    if not path.is_file():
+        raise ValueError(
+            f"{run.folder} has no checkpoints/last.pt, where a run keeps its discriminator: snapshots hold only the "
+            "generator"
+        )
+    state = read_torch_file(path)
+    try:
+        config = from_dict(json.loads(state["config"]))
+        discriminator = build_discriminator(config.model)
+        discriminator.load_state_dict(state["discriminator"])
+        step = int(state["step"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is no checkpoint of this version of sagan, or damaged") from error
+    return discriminator.eval().requires_grad_(False), step
+
+
+# ---- as rows of a table
+
+
+def layer_row(run: str, looks: Looks, numbers: Numbers) -> dict[str, Any]:
+    """One row of the table of layers, from what `Looks.measure` found."""
+    row: dict[str, Any] = {"run": run, "step": looks.step, "network": looks.network, "map": looks.pattern.height}
+    row |= {"pattern": looks.pattern.label, "masking": looks.pattern.masking, "gamma": looks.gamma}
+    even = average_if_even(looks.pattern)
+    for name, value in average(numbers).items():
+        row |= {name: value, f"{name}_if_even": even[name]}
+    return row

@@ -1,0 +1,137 @@
+"""One HTML page in which pointing at a pixel shows where it looks; it holds all it needs and asks no server.
+
+Weights are bytes: 255 is the largest of a query, which is kept beside them. Large maps are in the page for a grid of
+their queries only, so that it stays small.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.resources
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sagan.core.attention import Pattern
+from sagan.system.files import write_whole
+from sagan.viewing.figures import DIM, Exhibit, colours
+from sagan.viewing.maps import MEASURES, Looks, Numbers, Point
+
+PAGE_BYTES = 24 * 2**20  # of weights in a page, before they are spelt in base64, which takes a third more
+LARGEST_MAP = 2**20  # bytes of one layer in one picture: a 32x32 map whole
+
+
+def write_page(
+    path: Path, exhibits: Sequence[Exhibit], points: Sequence[Sequence[Point]], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Writes the page for exhibits of equally many pictures, with the points to begin with of each picture, and the
+    rows of `layer_row` as a table."""
+    maps = sum(len(exhibit.looks) * len(exhibit.pictures) for exhibit in exhibits)
+    limit = min(LARGEST_MAP, PAGE_BYTES // max(1, maps))
+    data = {
+        "size": exhibits[0].image_size,
+        "dim": DIM,
+        "colours": _spell(torch.from_numpy(colours())),
+        "points": points,
+        "exhibits": [_exhibit(exhibit, limit) for exhibit in exhibits],
+        "table": _table(rows),
+    }
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
+    template = importlib.resources.files("sagan.viewing").joinpath("attention.html").read_text("utf-8")
+    write_whole(path, lambda file: file.write(template.replace("@data@", text).encode()), sync=False)
+
+
+def _exhibit(exhibit: Exhibit, limit: int) -> dict[str, Any]:
+    layers = zip(exhibit.looks, exhibit.numbers, strict=True)
+    return {
+        "name": exhibit.title,
+        "pictures": [_spell(picture.permute(1, 2, 0)) for picture in exhibit.pictures],
+        "layers": [_layer(looks, numbers, limit) for looks, numbers in layers],
+    }
+
+
+def _layer(looks: Looks, numbers: Numbers, limit: int) -> dict[str, Any]:
+    pattern = looks.pattern
+    step = query_step(pattern, limit)
+    first = step // 2
+    queries = [
+        y * pattern.width + x for y in range(first, pattern.height, step) for x in range(first, pattern.width, step)
+    ]
+    shown = []
+    for image in range(len(looks.q)):
+        weights, largest = quantise(looks.weights(image, queries))
+        inside = numbers["inside"][image, queries]
+        shown.append({"weights": _spell(weights), "largest": _spell(largest), "inside": _spell(inside)})
+    rows, columns = looks.grid
+    return {
+        "name": looks.name,
+        "label": pattern.label,
+        "masking": pattern.masking,
+        "gamma": looks.gamma,
+        "height": pattern.height,
+        "width": pattern.width,
+        "pool": pattern.pool,
+        "rows": rows,
+        "columns": columns,
+        "radius": _radius(pattern),
+        "step": step,
+        "first": first,
+        "looks": shown,
+    }
+
+
+def query_step(pattern: Pattern, limit: int) -> int:
+    """The step between the queries of a grid over a map, a power of two, whose weights are at most ``limit`` bytes, or
+    one query."""
+    step = 1
+    while step < min(pattern.height, pattern.width):
+        count = math.prod(len(range(step // 2, size, step)) for size in (pattern.height, pattern.width))
+        if count * pattern.keys <= limit:
+            break
+        step *= 2
+    return step
+
+
+def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (queries, keys) as uint8, 255 for the largest of each query, and that largest, float32 (queries,).
+
+    Off by at most a 510th of the largest; a query that looks at nothing is 0.
+    """
+    largest = weights.amax(1)
+    shares = weights / largest.masked_fill(largest == 0, 1)[:, None]
+    return (shares * 255).round().to(torch.uint8), largest.float()
+
+
+def _radius(pattern: Pattern) -> int:
+    """How far the excluded square reaches from a query; -1 where there is none."""
+    span = getattr(pattern, "span", 0)
+    return -1 if span == 0 else 0 if span == "self" else int(span)
+
+
+def _spell(values: Tensor) -> str:
+    """The bytes of a tensor, little-endian, in base64."""
+    array = values.contiguous().numpy()
+    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[list[list[str]]]:
+    """Cells [text, small text] of the table of layers, headings first."""
+    heads = ["run", "step", "layer", "pattern", "gamma", *MEASURES.values()]
+    table = [[[head, ""] for head in heads]]
+    for row in rows:
+        cells = [[row["run"], ""], [f"{row['step']:,}", ""], [f"{row['network']} {row['map']}x{row['map']}", ""]]
+        cells += [[row["pattern"], ""], [f"{row['gamma']:+.3f}", ""]]
+        cells += [[_figure(name, row[name]), _figure(name, row[f"{name}_if_even"])] for name in MEASURES]
+        table.append(cells)
+    return table
+
+
+def _figure(measure: str, value: float) -> str:
+    if value != value:
+        return "none"
+    return f"{value:.1%}" if measure in ("inside", "border") else f"{value:.2f}"

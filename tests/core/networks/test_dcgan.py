@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from sagan.core.attention import ExcludeLocal
+from sagan.core.networks.dcgan import Discriminator, Generator, map_sizes
+
+
+def attention_at(*sizes, span=1):
+    return {size: ExcludeLocal(size, size, span) for size in sizes}
+
+
+def test_published_networks_have_the_published_parameters():
+    generator = Generator(attention=attention_at(16, 32))
+    discriminator = Discriminator(attention=attention_at(8, 4))
+    assert sum(p.numel() for p in generator.parameters()) == 3_832_885
+    assert sum(p.numel() for p in discriminator.parameters()) == 3_175_299
+
+
+def test_published_networks_layer_for_layer():
+    """Input and output shape of every convolution, against the table of the published program."""
+    generator = Generator(attention=attention_at(16, 32)).eval()
+    discriminator = Discriminator(attention=attention_at(8, 4)).eval()
+    shapes = []
+    for network in (generator, discriminator):
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                module.register_forward_hook(lambda m, x, y: shapes.append((tuple(x[0].shape[1:]), tuple(y.shape[1:]))))
+    with torch.no_grad():
+        discriminator(generator(torch.randn(1, 128)))
+    assert shapes == [
+        ((128, 1, 1), (512, 4, 4)), ((512, 4, 4), (256, 8, 8)), ((256, 8, 8), (128, 16, 16)),
+        ((128, 16, 16), (64, 32, 32)), ((64, 32, 32), (3, 64, 64)),
+        ((3, 64, 64), (64, 32, 32)), ((64, 32, 32), (128, 16, 16)), ((128, 16, 16), (256, 8, 8)),
+        ((256, 8, 8), (512, 4, 4)), ((512, 4, 4), (1, 1, 1)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
+def test_any_power_of_two(size):
+    generator = Generator(size, z_dim=5, width=8, attention=attention_at(8))
+    discriminator = Discriminator(size, width=8, attention=attention_at(4))
+    images = generator(torch.randn(2, 5))
+    assert images.shape == (2, 3, size, size)
+    assert images.abs().max() <= 1
+    assert discriminator(images).shape == (2,)
+    assert discriminator(images[:1]).shape == (1,)  # one image is a batch too
+
+
+@pytest.mark.parametrize("size", [0, 8, 48, 65, -64])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(ValueError, match=f"imsize must be a power of two, 16 or more, got {size}"):
+        map_sizes(size, "generator")
+
+
+def test_attention_needs_a_map():
+    with pytest.raises(ValueError, match="there is no 64x64 map to attend on; this network has \\[4, 8, 16, 32\\]"):
+        Generator(64, attention=attention_at(64))
+
+
+def test_fresh_attention_changes_nothing():
+    torch.manual_seed(0)
+    plain = Discriminator(32, width=8).eval()
+    attentive = Discriminator(32, width=8, attention=attention_at(4, 8)).eval()
+    attentive.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(attentive(x), plain(x), rtol=0, atol=0)
+    for layer in attentive.attention.values():
+        torch.nn.init.ones_(layer.gamma)
+    assert (attentive(x) - plain(x)).abs().max() > 1e-4
+
+
+def test_an_image_does_not_depend_on_its_neighbours_in_eval_mode():
+    torch.manual_seed(0)
+    generator = Generator(32, z_dim=6, width=8, attention=attention_at(16))
+    torch.nn.init.ones_(generator.attention["16"].gamma)
+    for _ in range(3):
+        generator(torch.randn(16, 6))  # gives batch norm some statistics
+    generator.eval()
+    z = torch.randn(7, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(generator(z)[3:4], generator(z[3:4]), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,177 @@
+import dataclasses
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from PIL import Image
+
+from sagan.evaluation import curves, snapshots
+from sagan.evaluation.snapshots import Scorer, best_step, score_table, scored_steps
+from sagan.run.build import build_generator
+from sagan.run.card import Card
+from sagan.run.config import override
+from sagan.system.console import Console
+from sagan.training.loop import save_generator
+from tests.evaluation.conftest import CONFIG
+
+
+@pytest.fixture
+def scorer(extractor, reference):
+    return Scorer(extractor, reference, samples=40, repeats=2)
+
+
+def test_scores_go_into_the_records_with_their_card(run, scorer):
+    scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    records = {record["metric"]: record for record in run.records()}
+    assert {"frechet", "kernel", "precision", "recall", "density", "coverage"} <= set(records)
+    card = Card.from_dict(records["frechet"]["card"])
+    assert (card.samples, card.reference_count, card.extractor) == (40, 120, "random-conv")
+    assert records["frechet"]["step"] == 10
+    assert records["frechet"]["spread"] > 0
+    assert records["frechet"]["floor"] > 0
+    assert records["frechet"]["floor_samples"] == 60
+    assert records["frechet"]["seconds"] > 0
+
+
+def test_the_seconds_of_a_record_are_those_of_the_whole_score(run, scorer):
+    def slow(images):
+        time.sleep(0.1)
+        return scorer.extractor.forward(images)
+
+    patient = dataclasses.replace(scorer, extractor=dataclasses.replace(scorer.extractor, forward=slow, batch_size=10))
+    began = time.monotonic()
+    patient.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    whole = time.monotonic() - began
+    seconds = {record["seconds"] for record in run.records()}
+    assert len(seconds) == 1
+    assert 0.8 <= seconds.pop() <= whole  # two draws of 40 images, 10 at a time
+
+
+def test_a_snapshot_scores_the_same_twice(run, scorer):
+    one = scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    other = scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    assert one == other
+
+
+def test_the_table_says_how_many_real_images_the_floor_is_of(run, scorer):
+    table = score_table(scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True)))
+    assert table[0][2] == "real halves against each other (60 vs 60)"
+    rows = {row[0]: row[2] for row in table}
+    assert rows["Distance to the nearest of 120 real images, median (random-conv)"].endswith("(120 real images)")
+    assert rows["Eyes found"].endswith("(40 real images)")
+
+
+def test_what_is_scored_is_known(run, scorer):
+    assert scored_steps(run, scorer.card()) == set()
+    scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    assert scored_steps(run, scorer.card()) == {10}
+    for change in ({"samples": 50}, {"seed": 5}, {"repeats": 3}):
+        assert scored_steps(run, dataclasses.replace(scorer, **change).card()) == set()
+
+
+def test_other_weights_of_a_step_are_not_scored_yet(run, scorer):
+    scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    save_generator(run.snapshot_file(10), build_generator(CONFIG.model, seed=99).eval(), CONFIG, 10, None)
+    assert scored_steps(run, scorer.card()) == set()
+
+
+def test_a_score_of_another_version_is_left_out_with_one_warning(run, scorer, capsys):
+    for step in (10, 20):
+        scorer.score_snapshot(run, run.snapshot_file(step), Console(quiet=True))
+    records = run.records()
+    for record in records:
+        if record["step"] == 10:
+            del record["card"]["repeats"]
+    run.records_file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    sentences = []
+    assert scored_steps(run, scorer.card(), warn=sentences.append) == {20}
+    assert len(sentences) == 1
+    assert "1 score in" in sentences[0]
+    capsys.readouterr()
+    for _ in range(2):
+        scorer.score_snapshot(run, run.snapshot_file(20), Console(quiet=True))
+    assert capsys.readouterr().err.count("of another version") == 1
+
+
+def test_the_last_step_scored_with_more_samples_leaves_the_curve_whole(run, scorer, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        curves, "_draw", lambda group, notes, folder, name: drawn.update({name: [s.step for s in group]}) or []
+    )
+    for step in (10, 20):
+        scorer.score_snapshot(run, run.snapshot_file(step), Console(quiet=True))
+    more = dataclasses.replace(scorer, samples=80)
+    more.score_snapshot(run, run.snapshot_file(20), Console(quiet=True))
+    assert drawn == {"frechet": [10, 20]}
+    found = curves.draw_curves(run, run.folder)
+    assert found.left_out == ["not in this curve: 1 score of step 20 (samples 80, not 40)"]
+    more.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    assert drawn == {"frechet": [10, 20], "frechet-2": [10, 20]}
+
+
+def test_the_best_step_is_looked_for_among_most_like_scores(run, scorer):
+    values = {}
+    for step in (10, 20):
+        values[step] = scorer.score_snapshot(run, run.snapshot_file(step), Console(quiet=True))[0].value
+    worst = max(values, key=values.get)
+    dataclasses.replace(scorer, samples=80).score_snapshot(run, run.snapshot_file(worst), Console(quiet=True))
+    assert best_step(run) == min(values, key=values.get)
+
+
+def test_pictures_are_drawn(run, scorer):
+    for step in (10, 20):
+        scorer.score_snapshot(run, run.snapshot_file(step), Console(quiet=True))
+    folder = run.folder / "evaluation"
+    assert {path.name for path in folder.iterdir()} == {
+        "10_nearest_random-conv.png",
+        "20_nearest_random-conv.png",
+        "frechet.png",
+        "frechet.svg",
+    }
+    assert Image.open(folder / "10_nearest_random-conv.png").size == (8 * 18 + 2, 8 * 18 + 2)
+    assert Image.open(folder / "frechet.png").size == (960, 600)
+
+
+def test_of_two_that_score_one_run_only_one_draws_its_curve(run, scorer, monkeypatch):
+    inside, most = [], []
+
+    def slowly(*arguments, **words):
+        inside.append(1)
+        time.sleep(0.2)
+        most.append(len(inside))
+        inside.pop()
+        return curves.Curves([], [])
+
+    monkeypatch.setattr(snapshots, "draw_curves", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        paths = [run.snapshot_file(step) for step in (10, 20)]
+        list(pool.map(lambda path: scorer.score_snapshot(run, path, Console(quiet=True)), paths))
+    assert most == [1, 1]
+    assert scored_steps(run, scorer.card()) == {10, 20}
+
+
+@pytest.mark.parametrize("change", [{"g_conv_dim": 16}, {"seed": 7}, {"g_lr": 0.5}, {"crop": "squash"}])
+def test_a_snapshot_of_another_run_is_refused(run, scorer, tmp_path, change):
+    other = override(CONFIG, change)
+    path = tmp_path / "other.safetensors"
+    save_generator(path, build_generator(other.model).eval(), other, 5, None)
+    with pytest.raises(ValueError, match=f"is not of the run in .*: it was trained with {next(iter(change))} "):
+        scorer.score_snapshot(run, path, Console(quiet=True))
+
+
+def test_a_snapshot_of_a_run_that_went_on_longer_is_its_own(run, scorer):
+    longer = override(CONFIG, {"total_step": 7, "data": "elsewhere", "device": "cpu"})
+    save_generator(run.snapshot_file(30), build_generator(CONFIG.model).eval(), longer, 30, None)
+    scorer.score_snapshot(run, run.snapshot_file(30), Console(quiet=True))
+    assert scored_steps(run, scorer.card()) == {30}
+
+
+def test_images_that_are_no_numbers_are_refused(run, scorer):
+    generator = build_generator(CONFIG.model).eval()
+    torch.nn.init.constant_(generator.last.weight, float("nan"))
+    save_generator(run.snapshot_file(30), generator, CONFIG, 30, None)
+    with pytest.raises(ValueError, match="the generator's images are NaN or infinite"):
+        scorer.score_snapshot(run, run.snapshot_file(30), Console(quiet=True))
+    assert run.records() == []

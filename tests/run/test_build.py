@@ -1,0 +1,97 @@
+import json
+
+import pytest
+import torch
+
+from sagan.run.build import (
+    attention_patterns,
+    build_discriminator,
+    build_generator,
+    describe_attention,
+    load_snapshot,
+)
+from sagan.run.config import Config, ModelConfig
+from sagan.training.loop import save_generator
+
+SMALL = ModelConfig(imsize=32, z_dim=4, g_conv_dim=8, d_conv_dim=8, span=1)
+
+
+def test_weights_are_decided_by_the_seed_alone():
+    torch.manual_seed(1)
+    one = build_generator(SMALL, seed=3).state_dict()
+    torch.manual_seed(2)
+    torch.testing.assert_close(build_generator(SMALL, seed=3).state_dict(), one, rtol=0, atol=0)
+    assert not torch.equal(build_generator(SMALL, seed=4).state_dict()["last.weight"], one["last.weight"])
+
+
+def test_weights_do_not_depend_on_the_span():
+    """Runs of one seed are paired over spans: they differ in what attention may see and in nothing else."""
+    other = ModelConfig(imsize=32, z_dim=4, g_conv_dim=8, d_conv_dim=8, span=3, masking="before")
+    for build in (build_generator, build_discriminator):
+        torch.testing.assert_close(build(SMALL).state_dict(), build(other).state_dict(), rtol=0, atol=0)
+
+
+def test_building_leaves_the_global_stream_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    build_generator(SMALL)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_attention_is_where_it_was_published():
+    published = ModelConfig()
+    assert list(attention_patterns(published, "generator")) == [16, 32]
+    assert list(attention_patterns(published, "discriminator")) == [8, 4]
+    assert list(attention_patterns(SMALL, "generator")) == [16]  # its 32x32 map is the image
+
+
+def test_attention_can_be_anywhere_there_is_a_map():
+    chosen = ModelConfig(g_attention=(8, 4), d_attention=(32,))
+    assert list(attention_patterns(chosen, "generator")) == [4, 8]
+    assert list(attention_patterns(chosen, "discriminator")) == [32]
+    assert attention_patterns(ModelConfig(g_attention=()), "generator") == {}
+    with pytest.raises(ValueError, match="the generator has no 64x64 map to attend on; it has 4, 8, 16, 32"):
+        attention_patterns(ModelConfig(g_attention=(64,)), "generator")
+
+
+def test_each_network_can_have_its_own_span():
+    model = ModelConfig(span=3, d_span=0, pool=2)
+    assert {p.span for p in attention_patterns(model, "generator").values()} == {3}
+    assert {(p.span, p.pool) for p in attention_patterns(model, "discriminator").values()} == {(0, 2)}
+
+
+def test_layers_whose_queries_see_nothing_are_named():
+    lines = describe_attention(ModelConfig(span=3))
+    assert len(lines) == 4
+    assert lines[3] == (
+        "discriminator 4x4: span 3, a query sees 0% of the keys; no query sees any (attention adds nothing there)"
+    )
+    assert "none" not in "".join(lines[:3])
+    assert "4 of 16 queries see none" in describe_attention(ModelConfig(span=2))[3]
+    assert all("100% of the keys" in line for line in describe_attention(ModelConfig(span=0)))
+
+
+def test_a_snapshot_comes_back_as_the_same_generator(tmp_path):
+    generator = build_generator(SMALL, seed=2).eval()
+    save_generator(tmp_path / "a.safetensors", generator, Config(model=SMALL), step=12)
+    loaded, config, facts = load_snapshot(tmp_path / "a.safetensors")
+    assert facts["step"] == 12
+    assert config == Config(model=SMALL)
+    assert not loaded.training
+    z = torch.randn(3, 4)
+    torch.testing.assert_close(loaded(z), generator(z), rtol=0, atol=0)
+
+
+def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_generator(path, build_generator(SMALL), Config(model=SMALL), step=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is not a whole snapshot"):
+        load_snapshot(path)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, path, metadata={"config": json.dumps({})})
+    with pytest.raises(ValueError, match="is not a snapshot of sagan"):
+        load_snapshot(path)

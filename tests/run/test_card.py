@@ -1,0 +1,69 @@
+import dataclasses
+import subprocess
+
+import pytest
+
+from sagan.run.card import Card, commit, differences, refuse_unlike, versions
+
+CARD = Card(
+    extractor="random-conv", weights_sha256=None, resize="none", samples=100, image_size="16x16",
+    reference="pixels:abc", reference_count=200, reference_samples=200, reference_split="all", covariance="unbiased",
+    source="images", seed=0, repeats=1, versions=versions(), commit=commit(),
+)  # fmt: skip
+
+
+def test_a_card_comes_back_from_json():
+    import json
+
+    assert Card.from_dict(json.loads(json.dumps(CARD.to_dict()))) == CARD
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "extractor",
+        "weights_sha256",
+        "resize",
+        "samples",
+        "image_size",
+        "reference",
+        "reference_samples",
+        "covariance",
+    ],
+)
+def test_what_decides_a_score_keeps_unlike_ones_apart(field):
+    other = dataclasses.replace(CARD, **{field: "another"})
+    assert list(differences(CARD, other)) == [field]
+    with pytest.raises(ValueError, match=f"the scores of a and b cannot be compared, their cards differ in {field}: "):
+        refuse_unlike([("a", CARD), ("b", other)])
+
+
+def test_another_draw_or_build_may_be_compared():
+    refuse_unlike(
+        [("a", CARD), ("b", dataclasses.replace(CARD, seed=1, repeats=3, versions={"torch": "1"}, commit="x"))]
+    )
+    refuse_unlike([])
+
+
+def test_unknown_fields_are_refused():
+    with pytest.raises(ValueError, match="missing or unknown fields: colour"):
+        Card.from_dict(CARD.to_dict() | {"colour": 1})
+
+
+def test_a_repository_that_merely_lies_around_the_package_is_not_its_own(tmp_path):
+    def git(*arguments):
+        author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    file = tmp_path / "site" / "card.py"
+    file.parent.mkdir()
+    file.write_text("")
+    assert commit(file) is None
+    git("init")
+    git("commit", "--allow-empty", "-m", "first")
+    assert commit(file) is None
+    git("add", ".")
+    git("commit", "-m", "second")
+    assert len(commit(file)) == 12
+    file.write_text("changed")
+    assert commit(file).endswith("+")

@@ -1,0 +1,121 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from sagan.run.config import (
+    Config,
+    DataConfig,
+    GameConfig,
+    ModelConfig,
+    RunConfig,
+    check_device,
+    differences,
+    from_dict,
+    override,
+    settings,
+    to_dict,
+    with_absolute_paths,
+)
+from sagan.run.presets import PRESETS
+
+CONFIGS = [*PRESETS.values(), Config(DataConfig("photos"), ModelConfig(span="self", g_attention=(), d_span=2))]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_config_comes_back_from_json(config):
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        (ModelConfig, {"imsize": 48}, "imsize must be a power of two, 16 or more, got 48"),
+        (ModelConfig, {"imsize": 8}, "imsize must be a power of two"),
+        (ModelConfig, {"imsize": "64"}, "imsize must be a whole number, got '64'"),
+        (ModelConfig, {"span": -1}, r"span must be 0 or more, got -1 \(0 is full attention\)"),
+        (ModelConfig, {"d_span": -2}, "d_span must be 0 or more"),
+        (ModelConfig, {"span": 1.5}, "span must be a whole number or self, got 1.5"),
+        (ModelConfig, {"masking": "aft"}, "masking must be after or before, got 'aft'"),
+        (ModelConfig, {"z_dim": 0}, "z_dim must be more than 0"),
+        (ModelConfig, {"g_attention": [8]}, "g_attention must be whole numbers"),
+        (GameConfig, {"batch_size": True}, "batch_size must be a whole number"),
+        (GameConfig, {"g_lr": float("nan")}, "g_lr must be more than 0, got nan"),
+        (GameConfig, {"beta1": 1.0}, "beta1 must be from 0 to below 1"),
+        (GameConfig, {"lr_decay": 1.5}, "lr_decay must be above 0 and at most 1"),
+        (GameConfig, {"adv_loss": "hing"}, "adv_loss must be hinge or wgan-gp"),
+        (RunConfig, {"total_step": 0}, "total_step must be more than 0"),
+        (RunConfig, {"device": "gpu"}, "device must be auto, cpu, cuda"),
+        (DataConfig, {"crop": "0"}, "crop must be auto, square, squash or a number of pixels"),
+        (DataConfig, {"data": "x", "dataset": "celeb"}, "give either data or dataset"),
+    ],
+)
+def test_what_is_not_allowed_is_one_sentence_with_name_and_value(kind, values, said):
+    with pytest.raises(ValueError, match=said) as error:
+        kind(**values)
+    assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_serve_where_any_number_does():
+    assert GameConfig(g_lr=1, beta1=0).g_lr == 1
+
+
+def test_published_checkpoints_need_the_published_networks():
+    Config(run=RunConfig(published_checkpoints=True))
+    for model in (ModelConfig(imsize=32), ModelConfig(g_attention=(8,)), ModelConfig(d_attention=())):
+        with pytest.raises(ValueError, match="published_checkpoints needs"):
+            Config(model=model, run=RunConfig(published_checkpoints=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda values: values.pop("format"), "format None"),
+        (lambda values: values.update(format=99), "format 99; this version of sagan reads format"),
+        (lambda values: values.pop("game"), "no section 'game'"),
+        (lambda values: values["model"].update(foo=3), "section 'model' has unknown settings: foo"),
+        (lambda values: values["model"].update(imsize="x"), "imsize must be a whole number, got 'x'"),
+    ],
+)
+def test_a_config_is_whole_or_refused(change, said):
+    values = to_dict(Config())
+    change(values)
+    with pytest.raises(ValueError, match=said):
+        from_dict(values)
+
+
+def test_a_setting_newer_than_the_file_has_its_default():
+    values = to_dict(Config(model=ModelConfig(imsize=32)))
+    del values["run"]["eval_every"]
+    assert from_dict(values) == Config(model=ModelConfig(imsize=32))
+
+
+def test_setting_names_are_unique_so_that_bare_names_serve():
+    sections = [DataConfig, ModelConfig, GameConfig, RunConfig]
+    names = [field.name for section in sections for field in dataclasses.fields(section)]
+    assert len(names) == len(set(names))
+    assert set(settings(Config())) == set(names)
+
+
+def test_override_changes_what_it_names():
+    config = override(Config(), {"span": 3, "batch_size": 8})
+    assert differences(Config(), config) == {"span": (0, 3), "batch_size": (64, 8)}
+
+
+def test_paths_keep_their_meaning_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = with_absolute_paths(Config(DataConfig("photos"), run=RunConfig(sample_dir="grids")))
+    assert Path(config.data.data) == tmp_path / "photos"
+    assert Path(config.data.prepared) == tmp_path / "prepared"
+    assert Path(config.run.sample_dir) == tmp_path / "grids"
+    assert with_absolute_paths(config) == config
+
+
+def test_drawn_faces_are_no_path():
+    assert with_absolute_paths(Config(DataConfig("faces"))).data.data == "faces"
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:3", "mps"])
+def test_devices_have_names(name):
+    check_device(name)

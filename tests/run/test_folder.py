@@ -1,0 +1,141 @@
+import json
+
+import pytest
+
+from sagan.run.folder import Run, check_free, find_snapshot, make_free_folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "run", {"format": 1})
+
+
+def train_record(step):
+    return {"kind": "train", "step": step, "d_loss": step / 3}
+
+
+def test_a_new_run_holds_its_config(run):
+    assert Run.open(run.folder).config() == {"format": 1}
+
+
+def test_a_folder_holds_one_run(run):
+    with pytest.raises(ValueError, match="already holds a run: `sagan resume"):
+        Run.create(run.folder, {})
+    assert run.config() == {"format": 1}
+
+
+def test_a_run_is_not_mixed_with_other_things(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(ValueError, match="not an empty folder"):
+            Run.create(place, {})
+
+
+def test_a_run_may_lie_beside_published_checkpoints(tmp_path):
+    (tmp_path / "500_G.pth").touch()
+    check_free(tmp_path)
+
+
+@pytest.mark.parametrize(("made", "said"), [(True, "has no config.json"), (False, "does not exist")])
+def test_what_is_not_a_run_is_said(tmp_path, made, said):
+    folder = tmp_path / "folder"
+    if made:
+        folder.mkdir()
+    with pytest.raises(ValueError, match=said):
+        Run.open(folder)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[1]", b""])
+def test_a_damaged_config_is_one_sentence_with_its_name(run, content):
+    run.config_file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json (is damaged|does not hold a config)"):
+        run.config()
+
+
+def test_records_come_back_in_order_and_a_torn_last_line_is_left_out(run):
+    for step in (1, 2):
+        run.append(train_record(step))
+    with run.records_file.open("a") as file:
+        file.write('{"kind": "train", "st')
+    assert run.records() == [train_record(1), train_record(2)]
+
+
+@pytest.mark.parametrize("line", [b"garbage", b"[3]", b"\xff", b""])
+def test_a_damaged_record_is_named_by_its_line(run, line):
+    run.records_file.write_bytes(b'{"kind": "train", "step": 1}\n' + line + b"\n")
+    with pytest.raises(ValueError, match="line 2 is no record"):
+        run.records()
+
+
+def test_rewinding_drops_only_later_training_records(run):
+    score = {"kind": "score", "step": 9}
+    for record in (train_record(1), score, train_record(2), train_record(3)):
+        run.append(record)
+    run.rewind_records(2)
+    assert run.records() == [train_record(1), score, train_record(2)]
+
+
+def test_rewinding_a_damaged_file_leaves_it_as_it_is(run):
+    run.records_file.write_bytes(b"garbage\n")
+    with pytest.raises(ValueError, match="line 1"):
+        run.rewind_records(2)
+    assert run.records_file.read_bytes() == b"garbage\n"
+
+
+def test_one_process_trains_in_a_folder(run):
+    with run.locked(), pytest.raises(ValueError, match="being trained by another process"), run.locked():
+        pass
+    with run.locked():
+        pass
+
+
+def snapshots(folder, *steps):
+    (folder / "snapshots").mkdir(parents=True)
+    for step in steps:
+        Run(folder).snapshot_file(step).touch()
+
+
+def test_the_newest_snapshot_or_that_of_a_step(run):
+    snapshots(run.folder, 5, 10, 100)
+    assert find_snapshot(run.folder) == run.snapshot_file(100)
+    assert find_snapshot(run.folder, 10) == run.snapshot_file(10)
+    with pytest.raises(ValueError, match="no snapshot of step 7, only of 5, 10, 100"):
+        find_snapshot(run.folder, 7)
+
+
+def test_a_snapshot_file_is_itself(run):
+    snapshots(run.folder, 5)
+    assert find_snapshot(run.snapshot_file(5)) == run.snapshot_file(5)
+    with pytest.raises(ValueError, match="is one snapshot"):
+        find_snapshot(run.snapshot_file(5), 3)
+
+
+def test_an_import_without_a_run_has_snapshots_too(tmp_path):
+    snapshots(tmp_path / "imported", 5)
+    assert find_snapshot(tmp_path / "imported").stem == "00000005"
+
+
+def test_a_run_without_snapshots_says_when_they_come(run):
+    with pytest.raises(ValueError, match="no snapshot yet"):
+        find_snapshot(run.folder)
+
+
+def test_free_folders_are_numbered(tmp_path):
+    names = [make_free_folder(tmp_path / "runs" / "faces").name for _ in range(3)]
+    assert names == ["faces", "faces-2", "faces-3"]
+
+
+def test_a_record_is_a_line_of_json(run):
+    run.append(train_record(1))
+    run.sync_records()
+    assert json.loads(run.records_file.read_text()) == train_record(1)
+
+
+def test_a_record_after_a_torn_line_takes_its_place(run):
+    run.append({"kind": "train", "step": 1}, {"kind": "train", "step": 2})
+    with run.records_file.open("a") as file:
+        file.write('{"kind": "train", "st')
+    run.append({"kind": "score", "step": 1})
+    assert [(record["kind"], record["step"]) for record in run.records()] == [("train", 1), ("train", 2), ("score", 1)]
+    run.append()
+    assert len(run.records()) == 3

@@ -1,0 +1,161 @@
+import errno
+import io
+import os
+import signal
+import threading
+
+import pytest
+import rich.console
+
+from sagan.system.console import Console, describe_record, duration, run_safely
+
+RECORD = {
+    "images_per_second": 12.3,
+    "d_loss": 1.5,
+    "g_loss": -0.25,
+    "d_real": 0.5,
+    "d_fake": -0.5,
+    "gamma": {"G16": 0.125, "D4": -0.5},
+}
+
+
+def failing(error):
+    def action():
+        raise error
+
+    return action
+
+
+def test_a_command_that_ends_well_gives_its_own_status():
+    assert run_safely(lambda: 7, Console()) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("span must be 0 or more"), "error: span must be 0 or more\n"),
+        (ImportError("reading it needs lmdb"), "error: reading it needs lmdb\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "last.pt"), "error: No space left on device: last.pt\n"),
+        (OSError("the disk is full"), "error: the disk is full\n"),
+    ],
+)
+def test_a_persons_error_is_one_sentence_and_status_2(error, said, capsys, monkeypatch):
+    monkeypatch.setitem(globals(), "__name__", "sagan.somewhere")  # as if raised in the package
+    assert run_safely(failing(error), Console()) == 2
+    assert capsys.readouterr() == ("", said)
+
+
+def test_notes_are_said_behind_an_error(capsys):
+    error = OSError(errno.ENOSPC, "No space left on device")
+    error.add_note("the last checkpoint is whole")
+    assert run_safely(failing(error), Console()) == 2
+    assert capsys.readouterr().err == "error: No space left on device; the last checkpoint is whole\n"
+
+
+def test_an_error_of_a_library_is_a_bug_and_keeps_its_traceback():
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_safely(lambda: int("x"), Console())
+
+
+def test_ctrl_c_is_status_130(capsys):
+    assert run_safely(failing(KeyboardInterrupt()), Console()) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal the POSIX way")
+def test_sigterm_is_status_143_and_leaves_the_former_handler(capsys):
+    former = signal.getsignal(signal.SIGTERM)
+
+    def action():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    assert run_safely(action, Console()) == 143
+    assert signal.getsignal(signal.SIGTERM) is former
+
+
+def test_a_command_runs_in_another_thread_too():
+    statuses = []
+    thread = threading.Thread(target=lambda: statuses.append(run_safely(lambda: 0, Console())))
+    thread.start()
+    thread.join()
+    assert statuses == [0]
+
+
+def test_quiet_leaves_only_warnings(capsys):
+    console = Console(quiet=True)
+    console.say("something")
+    console.warn("look out")
+    assert capsys.readouterr() == ("", "warning: look out\n")
+
+
+def test_brackets_are_said_as_they_are(capsys):
+    Console().say("[red]a[/red] [1] C:\\x")
+    assert capsys.readouterr().out == "[red]a[/red] [1] C:\\x\n"
+
+
+def test_a_record_on_one_line_has_every_figure():
+    line = describe_record(RECORD)
+    for figure in ("12 img/s", "D 1.500", "G -0.250", "D(real) +0.50", "D(fake) -0.50", "G16 +0.125", "D4 -0.500"):
+        assert figure in line
+
+
+def test_in_a_log_file_progress_is_a_line_now_and_then(capsys, monkeypatch):
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr("sagan.system.console.time.monotonic", lambda: next(clock))
+    with Console().progress("drawing") as progress:
+        for done in range(1, 6):
+            progress(done, 5)
+    lines = capsys.readouterr().out.splitlines()
+    assert 1 <= len(lines) <= 3
+    assert all(line.startswith("drawing ") and line.endswith(" left") for line in lines)
+
+
+def test_in_a_log_file_training_says_the_first_and_the_last_record(capsys):
+    with Console().training(10, 14) as show:
+        for step in range(11, 15):
+            show(step, RECORD if step % 2 == 0 else None)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["12/14", "14/14"]
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch):
+    """A console that writes for a terminal of 60 columns, and what it wrote."""
+    file = io.StringIO()
+    real = rich.console.Console
+    monkeypatch.setattr(
+        "sagan.system.console.rich.console.Console",
+        lambda **options: real(**options, file=file, force_terminal=True, width=60),
+    )
+    return Console(), file
+
+
+def test_on_a_narrow_terminal_every_figure_is_seen(on_a_terminal):
+    console, file = on_a_terminal
+    with console.training(0, 4) as show:
+        show(2, RECORD)
+    shown = file.getvalue()
+    assert "2/4" in shown
+    assert "D4" in shown
+    assert "-0.500" in shown
+
+
+def test_on_a_terminal_nothing_to_count_draws_no_bar(on_a_terminal):
+    console, file = on_a_terminal
+    with console.progress("preparing"):
+        pass
+    assert "preparing" not in file.getvalue()
+    with console.progress("preparing") as progress:
+        progress(3, 4)
+    assert "3/4" in file.getvalue()
+
+
+def test_a_sentence_is_never_broken_into_lines(on_a_terminal):
+    console, file = on_a_terminal
+    console.say("a path that must be copied whole: " + "x" * 100)
+    assert file.getvalue().count("\n") == 1
+
+
+def test_durations_read_as_hours_minutes_seconds():
+    assert [duration(s) for s in (0, 59.9, 61, 3661)] == ["0:00:00", "0:00:59", "0:01:01", "1:01:01"]

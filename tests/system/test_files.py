@@ -1,0 +1,95 @@
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sagan.system.files import alone, lock, write_whole
+
+
+class Busy(Exception):
+    pass
+
+
+def refuse():
+    raise Busy
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_file_is_written_whole(tmp_path, sync):
+    path = tmp_path / "deep" / "file"
+    write_whole(path, lambda file: file.write(b"one"), sync=sync)
+    write_whole(path, lambda file: file.write(b"two"), sync=sync)
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_after_an_error_the_old_file_stays_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, lambda file: file.write(b"old"))
+
+    def half(file):
+        file.write(b"ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, half)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_lock_is_held_by_one_and_given_back(tmp_path):
+    path = tmp_path / "lock"
+    with alone(path, refuse), pytest.raises(Busy), alone(path, refuse):
+        pass
+    with alone(path, refuse):
+        pass
+    assert not path.exists()
+
+
+def test_a_lock_is_given_back_after_an_error(tmp_path):
+    with pytest.raises(KeyError), alone(tmp_path / "lock", refuse):
+        raise KeyError
+    with alone(tmp_path / "lock", refuse):
+        pass
+
+
+def test_the_next_holder_of_a_lock_holds_the_file_that_others_will_see(tmp_path):
+    """The first holder removes the file when done; one who waited on it must not take the removed one for the lock."""
+    path, held, told = tmp_path / "lock", threading.Event(), threading.Event()
+
+    def first():
+        with alone(path, refuse):
+            held.set()
+            assert told.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(first)
+        assert held.wait(30)
+        with alone(path, told.set):
+            done.result()
+            with path.open("ab") as third:
+                assert not lock(third)
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process the POSIX way")
+def test_the_lock_of_a_killed_process_does_not_hold(tmp_path):
+    path = tmp_path / "lock"
+    holder = (
+        "import sys, time; from pathlib import Path; from sagan.system.files import alone\n"
+        "with alone(Path(sys.argv[1]), sys.exit): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(Busy), alone(path, refuse):
+            pass
+    finally:
+        process.kill()
+        process.communicate()
+    assert path.exists()
+    with alone(path, refuse):
+        pass

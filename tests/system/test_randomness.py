@@ -1,0 +1,39 @@
+import torch
+
+from sagan.system.randomness import derived_seed, generator, latents
+
+
+def test_a_stream_is_a_function_of_its_names_alone():
+    torch.manual_seed(1)
+    one = torch.rand(5, generator=generator(0, "z", rank=1, step=7))
+    torch.manual_seed(2)
+    torch.rand(100)
+    assert torch.equal(one, torch.rand(5, generator=generator(0, "z", rank=1, step=7)))
+
+
+def test_every_name_makes_another_stream():
+    seeds = {
+        derived_seed(seed, purpose, rank, step)
+        for seed in range(4) for purpose in ("z", "order") for rank in range(4) for step in range(100)
+    }  # fmt: skip
+    assert len(seeds) == 4 * 2 * 4 * 100
+
+
+def test_names_cannot_run_into_each_other():
+    assert derived_seed(1, "z", 11, 1) != derived_seed(1, "z", 1, 11)
+    assert derived_seed(1, "1/z") != derived_seed(11, "z")
+
+
+def test_the_global_stream_is_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    latents(0, "z", 10, 8)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_latents_are_standard_normal():
+    z = latents(0, "z", 20_000, 16)
+    assert z.shape == (20_000, 16)
+    assert abs(z.mean()) < 0.01
+    assert abs(z.std() - 1) < 0.01
