@@ -21,6 +21,7 @@ import sagan.data.prepare as module
 from sagan.data.prepare import Recipe, open_or_prepare, prepare, store_folder
 from sagan.data.sources import Source, open_source
 from sagan.run.store import Store
+from sagan.system.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 quiet = {"report": lambda sentence: None}
@@ -55,7 +56,7 @@ class Pictures(Source):
         if index == self.stop_at:
             raise KeyboardInterrupt
         if index in self.bad:
-            raise ValueError(f"picture {index} cannot be read: it is bad")
+            raise UserError(f"picture {index} cannot be read: it is bad")
         pixels = np.random.default_rng(index).integers(0, 256, (self.height, self.width, 3), dtype=np.uint8)
         return Image.fromarray(pixels)
 

@@ -17,6 +17,7 @@ from sagan.bench.timing import ROUNDS, Timing, time_in_turns
 from sagan.data.batches import Batches
 from sagan.run.config import Config, override
 from sagan.system.console import duration
+from sagan.system.errors import UserError
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Training, steps_by_kind
 
@@ -111,7 +112,7 @@ def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> in
 
     On CUDA real steps are tried, doubling and then halving the interval, with a tenth of the memory kept free;
     elsewhere the memory that a step takes is counted and compared with what is available: memory is never filled to
-    find out. A larger batch is not always a better one. ValueError where not even a batch of 1 fits.
+    find out. A larger batch is not always a better one. UserError where not even a batch of 1 fits.
     """
 
     def fits(size: int) -> bool:
@@ -119,12 +120,12 @@ def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> in
         return _steps_fit(sized, device) if device.type == "cuda" else _counted_to_fit(sized, device)
 
     if limit < 1:
-        raise ValueError(f"limit must be 1 or more, got {limit} (it is the largest batch to try)")
+        raise UserError(f"limit must be 1 or more, got {limit} (it is the largest batch to try)")
     if limit < 8 or not fits(8):
         for size in _SMALL_BATCHES:
             if size <= limit and fits(size):
                 return size
-        raise ValueError(f"not even a batch of 1 fits into the memory of {device}: {_remedy(config, device)}")
+        raise UserError(f"not even a batch of 1 fits into the memory of {device}: {_remedy(config, device)}")
     good, bad = 8, 16
     while bad <= limit and fits(bad):
         good, bad = bad, 2 * bad
@@ -166,7 +167,7 @@ def _take_two_steps(config: Config, device: torch.device) -> None:
 def _counted_to_fit(config: Config, device: torch.device) -> bool:
     free = available_memory()
     if free is None:
-        raise ValueError("this system does not tell how much memory is free: give --batch_size a number")
+        raise UserError("this system does not tell how much memory is free: give --batch_size a number")
     return count_memory(config, device) <= _SHARE * free
 
 

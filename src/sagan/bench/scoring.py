@@ -9,6 +9,7 @@ from sagan.bench.timing import time_in_turns
 from sagan.evaluation.extractors.table import default_extractor, load_extractor
 from sagan.evaluation.metrics.frechet import covariance_factor, frechet_distance
 from sagan.evaluation.metrics.moments import Moments
+from sagan.system.errors import UserError
 
 
 def measure_scoring(settings: BenchSettings, progress: Progress) -> Result:
@@ -17,7 +18,7 @@ def measure_scoring(settings: BenchSettings, progress: Progress) -> Result:
     if name is None:
         try:
             name = default_extractor()
-        except ValueError as error:
+        except UserError as error:
             name = "random-conv"
             notes.append(f"the small random-conv was measured, for {error}")
     extractor = load_extractor(name, device=settings.device)

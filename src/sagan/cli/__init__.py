@@ -31,6 +31,7 @@ from sagan.run.config import (
 )
 from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console, run_safely
+from sagan.system.errors import UserError
 from sagan.system.typed import fill
 
 
@@ -188,7 +189,7 @@ def train(arguments: Sequence[str], console: Console) -> int:
     for sentence in _without_effect(values, config) + _at_odds(values, config):
         console.warn(sentence)
     if config.model.num_classes == "auto" and (largest or dry_run):
-        raise ValueError(
+        raise UserError(
             "--num_classes must be a number here: how many the images have is found out when they are opened"
         )
     if largest:
@@ -285,7 +286,7 @@ def prepare(arguments: Sequence[str], console: Console) -> int:
     data = flags.data
     if flags.source is not None:
         if data.data is not None:
-            raise ValueError(f"give the source once: {flags.source!r} or --data {data.data!r}")
+            raise UserError(f"give the source once: {flags.source!r} or --data {data.data!r}")
         data = dataclasses.replace(data, data=flags.source)
     from sagan.training.session import prepared_store
 
@@ -377,7 +378,7 @@ def _run(arguments: list[str], console: Console) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}."
-        raise ValueError(f"there is no command {name!r}: {hint} `sagan --help` says more")
+        raise UserError(f"there is no command {name!r}: {hint} `sagan --help` says more")
     return COMMANDS[name](rest, console)
 
 
@@ -398,9 +399,9 @@ def _overview() -> str:
 
 
 def _check_use(values: dict[str, Any]) -> None:
-    """Raises ValueError for a setting that would be without effect, and something else trained on than was meant."""
+    """Raises UserError for a setting that would be without effect, and something else trained on than was meant."""
     if "image_path" in values and values.get("dataset") is None:
-        raise ValueError(
+        raise UserError(
             "--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it, "
             f"or, for images of your own, --data {values['image_path']}"
         )

@@ -14,6 +14,7 @@ from tyro.conf import Positional
 from sagan.cli.flags import asks_help, read, show_help
 from sagan.run.config import Config, check_device
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.system.typed import fill
 
 if TYPE_CHECKING:
@@ -98,16 +99,16 @@ def attention(arguments: Sequence[str], console: Console) -> int:
 def _check(flags: AttentionFlags) -> None:
     check_device(flags.device)
     if flags.num < 1:
-        raise ValueError(f"num must be 1 or more, got {flags.num}")
+        raise UserError(f"num must be 1 or more, got {flags.num}")
     if flags.query is not None and (not flags.query or len(flags.query) % 2):
-        raise ValueError(f"--query takes points as y,x, such as 12,10 12,22; got {len(flags.query)} numbers")
+        raise UserError(f"--query takes points as y,x, such as 12,10 12,22; got {len(flags.query)} numbers")
     if flags.images is not None and flags.over_training:
-        raise ValueError(
+        raise UserError(
             "--over_training follows the snapshots, and snapshots hold only the generator, which real images do not "
             "pass: leave out --images or --over_training"
         )
     if flags.out is not None and flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
-        raise ValueError(f"{flags.out} is not an empty folder, and pictures of two looks would mix: give another --out")
+        raise UserError(f"{flags.out} is not an empty folder, and pictures of two looks would mix: give another --out")
 
 
 # ---- what is looked at
@@ -126,20 +127,20 @@ class _Subject:
 
 
 def _open_all(flags: AttentionFlags) -> list[_Subject]:
-    """The target, and what it is compared with. Raises ValueError where the same z cannot be given to both, or there
+    """The target, and what it is compared with. Raises UserError where the same z cannot be given to both, or there
     are no snapshots to follow."""
     subjects = [_open(place, flags.step) for place in (flags.target, flags.compare) if place is not None]
     first, last = subjects[0], subjects[-1]
     for name in ("imsize", "z_dim", "num_classes"):
         ours, theirs = (getattr(subject.config.model, name) for subject in (first, last))
         if ours != theirs:
-            raise ValueError(
+            raise UserError(
                 f"{flags.target} and {flags.compare} cannot be put side by side for the same z: their {name} is "
                 f"{ours} and {theirs}"
             )
     for subject in subjects:
         if flags.over_training and subject.run is None:
-            raise ValueError(f"--over_training follows a run's snapshots, and {subject.path} is one on its own")
+            raise UserError(f"--over_training follows a run's snapshots, and {subject.path} is one on its own")
     if len(subjects) == 2 and first.name == last.name and first.run != last.run:
         places = (str(flags.target), str(flags.compare))
         return [dataclasses.replace(subject, name=name) for subject, name in zip(subjects, places, strict=True)]
@@ -173,7 +174,7 @@ def _exhibit(subject: _Subject, flags: AttentionFlags, console: Console) -> Exhi
     if judge is not None:
         looks += look_judging(judge[0].to(device), judge[1], pictures)
     if not looks:
-        raise ValueError(f"{subject.path} has no attention layer to look at: its run was trained without any there")
+        raise UserError(f"{subject.path} has no attention layer to look at: its run was trained without any there")
     numbers = []
     with console.progress(f"measuring {subject.name}") as progress:
         for number, each in enumerate(looks, 1):
@@ -184,7 +185,7 @@ def _exhibit(subject: _Subject, flags: AttentionFlags, console: Console) -> Exhi
 
 def _discriminator(subject: _Subject, flags: AttentionFlags, console: Console) -> tuple[Discriminator, int] | None:
     """The discriminator and its step, or None, with a sentence that says so, where there is none of the step that is
-    looked at. Raises ValueError where it was to judge images."""
+    looked at. Raises UserError where it was to judge images."""
     from sagan.viewing.maps import load_discriminator
 
     needed = flags.images is not None
@@ -202,7 +203,7 @@ def _discriminator(subject: _Subject, flags: AttentionFlags, console: Console) -
             f"checkpoint of {subject.name} is of step {step:,}"
         )
     if needed:
-        raise ValueError(f"no discriminator to judge images: {missing}")
+        raise UserError(f"no discriminator to judge images: {missing}")
     console.say(f"only the generator is shown: {missing}")
     return None
 
@@ -230,7 +231,7 @@ def _read_images(place: Path, config: Config, flags: AttentionFlags) -> Tensor:
     for number in sorted(order[: flags.num].tolist()):
         prepared = prepare_image(source, number, recipe)
         if prepared.pixels is None:
-            raise ValueError(f"{prepared.name} cannot be shown: {prepared.reason}")
+            raise UserError(f"{prepared.name} cannot be shown: {prepared.reason}")
         pixels = np.frombuffer(prepared.pixels, np.uint8).reshape(size, size, 3).copy()
         pictures.append(torch.from_numpy(pixels).permute(2, 0, 1))
     return torch.stack(pictures)
@@ -245,7 +246,7 @@ def _points(exhibit: Exhibit, flags: AttentionFlags) -> list[list[Point]]:
         given = list(zip(flags.query[::2], flags.query[1::2], strict=True))
         for y, x in given:
             if not (0 <= y < size and 0 <= x < size):
-                raise ValueError(f"--query points must lie in the picture, 0,0 to {size - 1},{size - 1}; got {y},{x}")
+                raise UserError(f"--query points must lie in the picture, 0,0 to {size - 1},{size - 1}; got {y},{x}")
         return [given] * len(exhibit.pictures)
     layer = max(range(len(exhibit.looks)), key=lambda number: exhibit.looks[number].pattern.queries)
     looks, numbers = exhibit.looks[layer], exhibit.numbers[layer]

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 
 from sagan.cli.flags import Flag, flags_of, read
 from sagan.run.config import Config
+from sagan.system.errors import UserError
 
 
 def read_values(arguments: Sequence[str]) -> tuple[dict[str, list[Any]], list[dict[str, Any]], list[str]]:
@@ -55,7 +56,7 @@ def _is_several(hint: Any) -> bool:
 def _read_condition(words: Sequence[str], settings: Mapping[str, Flag]) -> dict[str, Any]:
     """What ``span=0 masking=before`` means."""
     if not words or not all("=" in word for word in words):
-        raise ValueError(f"--leave_out must be such as span=0 masking=before, got {shlex.join(words)!r}")
+        raise UserError(f"--leave_out must be such as span=0 masking=before, got {shlex.join(words)!r}")
     pairs = [word.split("=", 1) for word in words]
     for name, _ in pairs:
         if name not in settings:
@@ -63,7 +64,7 @@ def _read_condition(words: Sequence[str], settings: Mapping[str, Flag]) -> dict[
     found = {name: _values_of(name, value.split(","), settings[name]) for name, value in pairs}
     for name, values in found.items():
         if len(values) > 1:
-            raise ValueError(
+            raise UserError(
                 f"--leave_out takes one value of --{name}, got {' and '.join(map(str, values))}: give it once for each"
             )
     return {name: values[0] for name, values in found.items()}

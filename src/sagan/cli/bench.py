@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from sagan.cli.flags import asks_help, read, show_help
 from sagan.run.config import GameConfig, ModelConfig, Span, check_device
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.typed import fill
 
@@ -52,7 +53,7 @@ class BenchFlags:
         ModelConfig(imsize=self.imsize, span=self.span)  # which say what is wrong with a size or a span
         GameConfig(batch_size=_BATCH if self.batch_size is None else self.batch_size)
         if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be 1 or more, got {self.threads}")
+            raise UserError(f"threads must be 1 or more, got {self.threads}")
 
 
 def bench(arguments: Sequence[str], console: Console) -> int:
@@ -67,7 +68,7 @@ def bench(arguments: Sequence[str], console: Console) -> int:
 
     for name in flags.sections:
         if name not in SECTIONS:
-            raise ValueError(f"there is nothing called {name!r} to measure: there are {', '.join(SECTIONS)}")
+            raise UserError(f"there is nothing called {name!r} to measure: there are {', '.join(SECTIONS)}")
     names = list(dict.fromkeys(flags.sections)) or list(SECTIONS)
     _check_before_measuring(flags, names)
     settings = BenchSettings(
@@ -98,7 +99,7 @@ def _join_sections(arguments: Sequence[str]) -> list[str]:
 def _check_before_measuring(flags: BenchFlags, names: list[str]) -> None:
     """Raises now what would otherwise be found out minutes later."""
     if flags.json is not None and Path(flags.json).is_dir():
-        raise ValueError(f"--json must be a file to write or '-', got the folder {flags.json}")
+        raise UserError(f"--json must be a file to write or '-', got the folder {flags.json}")
     if flags.json not in (None, "-"):
         Path(str(flags.json)).parent.mkdir(parents=True, exist_ok=True)
         with Path(str(flags.json)).open("ab"):  # an OSError now

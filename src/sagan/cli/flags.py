@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from sagan.system.errors import UserError
 from sagan.system.typed import is_union, suits, wording
 
 _TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
@@ -23,14 +24,14 @@ _TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false
 
 
 def truth(text: str) -> bool:
-    """True or false as a person spells them, in any case. Raises ValueError for anything else."""
+    """True or false as a person spells them, in any case. Raises UserError for anything else."""
     if text.lower() not in _TRUTH:
-        raise ValueError(f"must be true or false, got {text!r}")
+        raise UserError(f"must be true or false, got {text!r}")
     return _TRUTH[text.lower()]
 
 
 def convert(words: Sequence[str], hint: Any) -> Any:
-    """The value that words mean for a hint. Raises ValueError, saying what was allowed, where they mean none.
+    """The value that words mean for a hint. Raises UserError, saying what was allowed, where they mean none.
 
     ``none`` is no value where there may be none, and no numbers at all where there may be several.
     """
@@ -43,7 +44,7 @@ def convert(words: Sequence[str], hint: Any) -> Any:
     for option in sorted(options, key=lambda option: option is not types.NoneType):  # any word is text, "none" too
         for value in _readings(words[0], option):
             return value
-    raise ValueError(f"must be {wording(hint)}, got {words[0]!r}")
+    raise UserError(f"must be {wording(hint)}, got {words[0]!r}")
 
 
 def _readings(text: str, hint: Any) -> list[Any]:
@@ -114,7 +115,7 @@ def read(kind: Any, words: Sequence[str], command: str, hints: Mapping[str, str]
     """The settings that the words of a command line give, by the bare names of their fields.
 
     ``--batch_size 8``, ``--batch-size 8`` and ``--batch_size=8`` are the same; a yes-or-no flag alone means yes.
-    ``hints`` answers names that are no flags here but that a person may try. Raises ValueError with one sentence.
+    ``hints`` answers names that are no flags here but that a person may try. Raises UserError with one sentence.
     """
     flags = flags_of(kind)
     places = deque(name for name, flag in flags.items() if flag.positional)
@@ -126,18 +127,18 @@ def read(kind: Any, words: Sequence[str], command: str, hints: Mapping[str, str]
             spelt, equals, value = word.partition("=")
             name = spelt.lstrip("-").replace("-", "_")
             if name not in flags or flags[name].positional or not spelt.startswith("--"):
-                raise ValueError(_no_such_flag(spelt, flags, command, hints or {}))
+                raise UserError(_no_such_flag(spelt, flags, command, hints or {}))
             given = [value] if equals else _take(rest, flags[name].hint, bool(places))
         elif places:
             name, given = places.popleft(), [word]
         else:
-            raise ValueError(f"`{command}` has no place for {word!r}; `{command} --help` shows what it takes")
+            raise UserError(f"`{command}` has no place for {word!r}; `{command} --help` shows what it takes")
         if name in values:
-            raise ValueError(f"{_label(name, flags)} is given twice")
+            raise UserError(f"{_label(name, flags)} is given twice")
         values[name] = _value(name, given, flags)
     missing = [_label(name, flags) for name, flag in flags.items() if flag.required and name not in values]
     if missing:
-        raise ValueError(f"`{command}` needs {' and '.join(missing)}; `{command} --help` explains")
+        raise UserError(f"`{command}` needs {' and '.join(missing)}; `{command} --help` explains")
     return values
 
 
@@ -160,11 +161,11 @@ def _take(rest: deque[str], hint: Any, places: bool) -> list[str]:
 def _value(name: str, words: list[str], flags: Mapping[str, Flag]) -> Any:
     if not words or words == [""]:
         allowed = wording(flags[name].hint)
-        raise ValueError(f"--{name} needs a value{'' if allowed == 'text' else f': {allowed}'}")
+        raise UserError(f"--{name} needs a value{'' if allowed == 'text' else f': {allowed}'}")
     try:
         return convert(words, flags[name].hint)
-    except ValueError as error:
-        raise ValueError(f"{_label(name, flags)} {error}") from None
+    except UserError as error:
+        raise UserError(f"{_label(name, flags)} {error}") from None
 
 
 def _label(name: str, flags: Mapping[str, Flag]) -> str:

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import asks_help, read, show_help
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.system.typed import fill
 
 
@@ -46,7 +47,7 @@ def report(arguments: Sequence[str], console: Console) -> int:
 
     out = flags.sweep / "report" if flags.out is None else flags.out
     if out.exists() and not (out / "report.html").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is not an empty folder and no report's: give another --out")
+        raise UserError(f"{out} is not an empty folder and no report's: give another --out")
     page, findings = write_report(
         flags.sweep, out, flags.metric, flags.threshold, flags.step, published=flags.published, warn=console.warn
     )

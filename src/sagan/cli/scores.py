@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from sagan.cli.flags import asks_help, read, show_help
 from sagan.run.config import Config, check_device
 from sagan.system.console import Console, duration
+from sagan.system.errors import UserError
 from sagan.system.typed import fill
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def evaluate(arguments: Sequence[str], console: Console) -> int:
         return _evaluate_run(flags, console)
     for name in ("step", "last", "best", "num", "repeats", "seed"):
         if name in given:
-            raise ValueError(f"--{name} is for the snapshots of a run, and {flags.target} is no run's folder")
+            raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is no run's folder")
     return _evaluate_images(flags, console)
 
 
@@ -98,7 +99,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
 
     refuse_few("num", flags.num)
     if flags.repeats < 1:
-        raise ValueError(f"repeats must be 1 or more, got {flags.repeats}")
+        raise UserError(f"repeats must be 1 or more, got {flags.repeats}")
     run = Run.open(flags.target)
     config = run_config(run)
     snapshots = _chosen_snapshots(flags, run)
@@ -127,11 +128,11 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
 
 
 def _chosen_snapshots(flags: EvaluateFlags, run: Run) -> list[Path]:
-    """The snapshot that a flag chooses, or all. Raises ValueError where there is none."""
+    """The snapshot that a flag chooses, or all. Raises UserError where there is none."""
     from sagan.evaluation.snapshots import best_step
 
     if sum([flags.step is not None, flags.last, flags.best]) > 1:
-        raise ValueError("give one of --step, --last and --best")
+        raise UserError("give one of --step, --last and --best")
     newest = run.snapshot()
     if flags.best:
         return [run.snapshot(best_step(run))]
@@ -146,11 +147,11 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.snapshots import score_table
 
     if flags.target.suffix == ".safetensors":
-        raise ValueError(f"{flags.target} is a snapshot: name the folder of its run, and --step to choose it there")
+        raise UserError(f"{flags.target} is a snapshot: name the folder of its run, and --step to choose it there")
     if not flags.target.exists():
-        raise ValueError(f"{flags.target} does not exist: give a run's folder, or images")
+        raise UserError(f"{flags.target} does not exist: give a run's folder, or images")
     if flags.reference is None:
-        raise ValueError(f"{flags.target} is no run's folder: to score images, name the real ones with --reference")
+        raise UserError(f"{flags.target} is no run's folder: to score images, name the real ones with --reference")
     images, real = open_images(flags.target), open_images(flags.reference)
     refuse_unfit(images, real)
     scorer = _scorer(flags, _extractor(flags), real, console)
@@ -272,8 +273,8 @@ def rare_enough(cost: float, pace: float) -> int:
 
 
 def refuse_few(name: str, count: int) -> None:
-    """Raises ValueError where a setting asks for fewer images than can be scored."""
+    """Raises UserError where a setting asks for fewer images than can be scored."""
     from sagan.evaluation.reference import FEWEST
 
     if count < FEWEST:
-        raise ValueError(f"{name} must be {FEWEST} or more, got {count}: fewer images cannot be scored")
+        raise UserError(f"{name} must be {FEWEST} or more, got {count}: fewer images cannot be scored")

@@ -18,6 +18,7 @@ from sagan.cli.scores import refuse_few
 from sagan.run.config import Config, override
 from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console, duration
+from sagan.system.errors import UserError
 from sagan.system.typed import fill
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ class SweepFlags:
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
-            raise ValueError(f"jobs must be 1 or more, got {self.jobs}")
+            raise UserError(f"jobs must be 1 or more, got {self.jobs}")
         if not self.cluster_hours > 0:
-            raise ValueError(f"cluster_hours must be more than 0, got {self.cluster_hours}")
+            raise UserError(f"cluster_hours must be more than 0, got {self.cluster_hours}")
         if self.cluster_gpus_per_run < 0:
-            raise ValueError(f"cluster_gpus_per_run must be 0 or more, got {self.cluster_gpus_per_run}")
+            raise UserError(f"cluster_gpus_per_run must be 0 or more, got {self.cluster_gpus_per_run}")
 
 
 @dataclass(frozen=True)
@@ -143,13 +144,13 @@ def status(arguments: Sequence[str], console: Console) -> int:
 
 
 def _check_together(flags: SweepFlags, values: Mapping[str, Any]) -> None:
-    """Raises ValueError for flags of which one would be without effect."""
+    """Raises UserError for flags of which one would be without effect."""
     what = [name for name in ("dry_run", "print_commands", "cluster") if getattr(flags, name)]
     if len(what) > 1:
-        raise ValueError(f"give one of {' and '.join(f'--{name}' for name in what)}")
+        raise UserError(f"give one of {' and '.join(f'--{name}' for name in what)}")
     for name in ("cluster_partition", "cluster_hours", "cluster_gpus_per_run"):
         if name in values and flags.cluster is None:
-            raise ValueError(f"--{name} needs --cluster slurm")
+            raise UserError(f"--{name} needs --cluster slurm")
     check_preset(flags.preset)
 
 
@@ -166,7 +167,7 @@ def _begin(
 
     if not given and not left_out and not with_preset:
         if not (flags.sweep_dir / "plan.json").is_file():
-            raise ValueError(
+            raise UserError(
                 f"{flags.sweep_dir} holds no sweep to go on with: give the values of a new one, such as "
                 "--span 0 1 2 --seed 0 1 2"
             )
@@ -177,12 +178,12 @@ def _begin(
             flags.sweep_dir, make_plan(plan.base, {**plan.axes, **given}, left_out or plan.left_out, command)
         )
     if "image_path" in given and "dataset" not in given:
-        raise ValueError("--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it")
+        raise UserError("--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it")
     return Sweep.begin(flags.sweep_dir, make_plan(PRESETS[flags.preset], given, left_out, command))
 
 
 def _check_runs(plan: Plan) -> None:
-    """Raises ValueError for a run that could not begin: networks that cannot be built, a device that is not there."""
+    """Raises UserError for a run that could not begin: networks that cannot be built, a device that is not there."""
     import torch
 
     from sagan.run.build import build_discriminator, build_generator
@@ -198,7 +199,7 @@ def _check_runs(plan: Plan) -> None:
 
 
 def _extractor_name(plan: Plan) -> str:
-    """The name on the cards of what will score. Raises ValueError, before hours of training, where it cannot."""
+    """The name on the cards of what will score. Raises UserError, before hours of training, where it cannot."""
     from sagan.evaluation.extractors.table import load_extractor
 
     names = set()
@@ -206,7 +207,7 @@ def _extractor_name(plan: Plan) -> str:
         refuse_few("eval_num", samples)
         names.add(load_extractor(extractor).name)
     if len(names) > 1:
-        raise ValueError(f"the runs would be scored by {' and '.join(sorted(names))}, which cannot be compared")
+        raise UserError(f"the runs would be scored by {' and '.join(sorted(names))}, which cannot be compared")
     return names.pop()
 
 
@@ -221,7 +222,7 @@ def _is_left(begun: Sweep, run: PlannedRun, extractor: str | None) -> bool:
     by itself when it is played. What had failed and is done by now, has failed no longer."""
     try:
         left = bool(begun.commands(run, extractor))
-    except ValueError:
+    except UserError:
         return True
     if not left:
         begun.failure_file(run).unlink(missing_ok=True)
@@ -261,7 +262,7 @@ def _say_cost(begun: Sweep, jobs: int, console: Console) -> int:
     configs = [override(settle(config), {"seed": 0, "run_dir": None}) for config in map(begun.config, runs)]
     for number, config in enumerate(configs):
         if config.model.num_classes == "auto":
-            raise ValueError("--num_classes must be a number here: how many there are is found out from the images")
+            raise UserError("--num_classes must be a number here: how many there are is found out from the images")
         if config not in counted:
             counted[config] = (count_cost(config, choose_device(config.run.device)), config.game.batch_size)
         alike.setdefault(counted[config], []).append(number)

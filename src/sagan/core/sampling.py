@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from sagan.system.errors import UserError
 from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
 from sagan.system.randomness import latents
@@ -20,10 +21,10 @@ def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None, batc
 
     Batch norm then uses its stored statistics: an image does not depend on its neighbours in the batch. Computed in
     plain float32 whatever the caller switched on, so that one z gives one image on every device. Raises
-    ValueError for a generator in training mode, and for one whose images are not numbers.
+    UserError for a generator in training mode, and for one whose images are not numbers.
     """
     if generator.training:
-        raise ValueError("the generator must be in eval mode: in training mode an image depends on its whole batch")
+        raise UserError("the generator must be in eval mode: in training mode an image depends on its whole batch")
     with full_precision(z.device):
         parts = (
             [z.split(batch_size)] if labels is None else [z.split(batch_size), labels.to(z.device).split(batch_size)]
@@ -33,7 +34,7 @@ def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None, batc
 
 def _finite(images: Tensor) -> Tensor:
     if not images.isfinite().all():
-        raise ValueError("the generator's images are NaN or infinite: its weights are of a training that diverged")
+        raise UserError("the generator's images are NaN or infinite: its weights are of a training that diverged")
     return images
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sagan.system.devices import send
+from sagan.system.errors import UserError
 
 
 class Batches:
@@ -78,16 +79,16 @@ class Batches:
     def labels(self, index: int) -> Tensor:
         """The class of each image of ``batch(index)``: int64, shape (batch_size / world_size,), on the device.
 
-        Raises ValueError when these batches were made without labels.
+        Raises UserError when these batches were made without labels.
         """
         if self._labels is None:
-            raise ValueError("these batches have no labels: give Batches the labels of its images")
+            raise UserError("these batches have no labels: give Batches the labels of its images")
         return send(torch.from_numpy(self._labels[self.chosen(index).numpy()]).long(), self.device)
 
     def chosen(self, index: int) -> Tensor:
         """The numbers of the images in this rank's part of batch ``index``, int64, on the CPU."""
         if index < 0:
-            raise ValueError(f"batches are numbered from 0, got {index}")
+            raise UserError(f"batches are numbered from 0, got {index}")
         epoch, place = divmod(index, self.batches_per_epoch)
         start = place * self.batch_size + self.rank * self.rank_size
         return self.order(epoch)[start : start + self.rank_size]
@@ -97,26 +98,26 @@ class Batches:
         if self._order is None or self._order[0] != epoch:
             order = self.permutation(epoch).cpu()
             if not torch.equal(order.sort().values, torch.arange(len(self.images))):
-                raise ValueError(f"permutation({epoch}) does not hold each of 0..{len(self.images) - 1} exactly once")
+                raise UserError(f"permutation({epoch}) does not hold each of 0..{len(self.images) - 1} exactly once")
             self._order = (epoch, order)
         return self._order[1]
 
 
 def check(images: npt.NDArray[np.uint8], batch_size: int, rank: int, world_size: int) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(
+        raise UserError(
             f"images must be uint8 of shape (count, height, width, 3), got {images.dtype} of shape {images.shape}"
         )
     if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+        raise UserError(f"batch_size must be 1 or more, got {batch_size}")
     if not 0 <= rank < world_size:
-        raise ValueError(f"rank must be at least 0 and less than world_size, got rank {rank} of {world_size}")
+        raise UserError(f"rank must be at least 0 and less than world_size, got rank {rank} of {world_size}")
     if batch_size % world_size:
-        raise ValueError(
+        raise UserError(
             f"batch_size must be a multiple of the number of ranks, got {batch_size} for {world_size} ranks"
         )
     if len(images) < batch_size:
-        raise ValueError(
+        raise UserError(
             f"batch_size is {batch_size} but the data set has only {len(images)} images: "
             f"use --batch_size {len(images)} or less, or more images"
         )
@@ -124,12 +125,12 @@ def check(images: npt.NDArray[np.uint8], batch_size: int, rank: int, world_size:
 
 def check_labels(labels: npt.NDArray[np.integer[Any]], count: int) -> None:
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (count,):
-        raise ValueError(
+        raise UserError(
             f"labels must be whole numbers of shape ({count},), one for each image, "
             f"got {labels.dtype} of shape {labels.shape}"
         )
     if labels.min() < 0:
-        raise ValueError(f"labels must be 0 or more, got {labels.min()} (0 is the first class)")
+        raise UserError(f"labels must be 0 or more, got {labels.min()} (0 is the first class)")
 
 
 def fits(nbytes: int, device: torch.device) -> bool:

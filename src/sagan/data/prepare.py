@@ -33,6 +33,7 @@ from PIL import Image
 
 from sagan.data.sources import Source
 from sagan.run.store import AGAIN, CHANNELS, FORMAT, HEADER_BYTES, PIXELS, Store, array_header, crop_label, image_bytes
+from sagan.system.errors import UserError
 from sagan.system.files import alone
 
 LOGGER = logging.getLogger(__name__)
@@ -62,11 +63,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"size must be 1 pixel or more, got {self.size}")
+            raise UserError(f"size must be 1 pixel or more, got {self.size}")
         if self.crop not in CROPS and not is_pixels(self.crop):
-            raise ValueError(f"crop must be {', '.join(CROPS)} or a number of pixels such as 160, got {self.crop!r}")
+            raise UserError(f"crop must be {', '.join(CROPS)} or a number of pixels such as 160, got {self.crop!r}")
         if self.filter not in FILTERS:
-            raise ValueError(f"filter must be one of {', '.join(FILTERS)}, got {self.filter!r}")
+            raise UserError(f"filter must be one of {', '.join(FILTERS)}, got {self.filter!r}")
 
 
 def is_pixels(crop: str) -> bool:
@@ -80,9 +81,9 @@ def cut_centre(image: Image.Image, side: int) -> Image.Image:
 
 
 def cut_pixels(image: Image.Image, side: int) -> Image.Image:
-    """As ``cut_centre``, but ValueError when the image is smaller: it is not padded."""
+    """As ``cut_centre``, but UserError when the image is smaller: it is not padded."""
     if min(image.size) < side:
-        raise ValueError(f"it is {image.width}x{image.height}, smaller than the {side}x{side} pixels to cut out")
+        raise UserError(f"it is {image.width}x{image.height}, smaller than the {side}x{side} pixels to cut out")
     return cut_centre(image, side)
 
 
@@ -113,7 +114,7 @@ def prepare_image(source: Source, index: int, recipe: Recipe) -> Prepared:
     try:
         image = source.read(index)
         cut = cut_pixels(image, int(recipe.crop)) if is_pixels(recipe.crop) else CROPS[recipe.crop](image)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         return Prepared(name, None, reason=str(error).removeprefix(name).lstrip(" :"))
     enlarged = min(cut.size) < recipe.size
     return Prepared(name, cut.resize((recipe.size, recipe.size), FILTERS[recipe.filter]).tobytes(), enlarged)
@@ -161,14 +162,14 @@ def prepare(
 
     The result depends on source and recipe alone, not on ``workers`` (threads; by default the processor's cores) or on
     interruptions. Images that cannot be used are skipped, named to ``report`` and in ``meta.json``; with ``strict`` the
-    first one is a ValueError. Of several processes preparing one folder, one works and the others wait for it.
+    first one is a UserError. Of several processes preparing one folder, one works and the others wait for it.
 
     ``progress(done, total)`` is called after every image, ``report(sentence)`` for what a person should know (default:
-    the log). Raises ValueError when no image can be used or ``folder`` holds something else; OSError when the disk is
+    the log). Raises UserError when no image can be used or ``folder`` holds something else; OSError when the disk is
     full, after which the same call goes on where it was.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f"workers must be 1 or more, got {workers}")
+        raise UserError(f"workers must be 1 or more, got {workers}")
     folder = Path(folder)
     if taken(folder):  # no lock: a store appears whole, and it may lie on a read-only disk
         return ready(source, recipe, folder, strict)
@@ -196,14 +197,14 @@ def make(
         if partial.read:
             report(f"going on with an interrupted preparation: {partial.read:,} of {total:,} images are done")
         if strict and partial.skipped:
-            raise ValueError(refusal(partial.skipped[0]))
+            raise UserError(refusal(partial.skipped[0]))
         warn_of_little_space(partial, total, report)
         if progress:
             progress(partial.read, total)
         for done, image in enumerate(prepared_images(source, recipe, partial.read, workers), partial.read + 1):
             if image.pixels is None and strict:
                 partial.flush()
-                raise ValueError(refusal({"name": image.name, "reason": image.reason}))
+                raise UserError(refusal({"name": image.name, "reason": image.reason}))
             if image.pixels is None and len(partial.skipped) < SKIPS_REPORTED:
                 report(f"skipped {image.name}: {image.reason}")
             partial.add(image)
@@ -213,7 +214,7 @@ def make(
         if len(partial.skipped) > SKIPS_REPORTED:
             report(f"skipped {len(partial.skipped):,} images in all; meta.json names each")
         if not partial.count:
-            raise ValueError(nothing_left(source, recipe, partial.skipped))
+            raise UserError(nothing_left(source, recipe, partial.skipped))
         if partial.enlarged:
             report(
                 f"{partial.enlarged:,} images were smaller than {recipe.size}x{recipe.size} pixels and were enlarged"
@@ -262,12 +263,12 @@ def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
     key = key_of(source, recipe)
     unlike = [name for name in key if store.meta.get(name) != key[name]]
     if unlike:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds another store, {store.describe()}, unlike in {', '.join(unlike)}: "
             f"name another folder, or {AGAIN}"
         )
     if strict and store.skipped:
-        raise ValueError(refusal(store.skipped[0]) + f"; the store {folder} was prepared without --strict")
+        raise UserError(refusal(store.skipped[0]) + f"; the store {folder} was prepared without --strict")
     return store if store.labels is not None else with_classes(store, source)
 
 

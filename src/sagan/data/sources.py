@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sagan.system.errors import UserError
+
 Handle = TypeVar("Handle")
 
 FORMATS = {
@@ -46,7 +48,7 @@ class Source(Protocol):
     ``description`` is a phrase for a person ("2,000 JPEG files under data/CelebA"). ``identity`` is
     "short-name:digest"; it changes whenever images are added, removed or changed, and a prepared store is found by it.
     ``name(index)`` says which image is meant in a message. ``read(index)`` returns the image in mode RGB, may be called
-    from several threads at once, and raises ValueError or OSError with a sentence when that image is damaged.
+    from several threads at once, and raises UserError or OSError with a sentence when that image is damaged.
 
     ``class_of(index)`` is the name of the image's class, which follows from what ``identity`` covers. Either every
     image has a class and ``no_classes`` is empty, or none has (None) and ``no_classes`` says why, for a person.
@@ -70,7 +72,7 @@ class Source(Protocol):
 def decode(data: bytes, name: str) -> Image.Image:
     """The RGB image in ``data``, turned upright by its EXIF orientation; of an animation, the first frame.
 
-    Colour profiles are not applied. Raises ValueError naming the image when the bytes are no image or a damaged one.
+    Colour profiles are not applied. Raises UserError naming the image when the bytes are no image or a damaged one.
     """
     try:
         image = Image.open(io.BytesIO(data))
@@ -79,11 +81,11 @@ def decode(data: bytes, name: str) -> Image.Image:
         return to_rgb(image)
     except UnidentifiedImageError:
         what = "it holds no image in a known format" if data else "the file is empty"
-        raise ValueError(f"{name} cannot be read: {what}") from None
+        raise UserError(f"{name} cannot be read: {what}") from None
     except MemoryError:  # the machine's trouble, not the image's
         raise
     except Exception as error:  # damaged bytes make decoders raise nearly anything: SyntaxError, struct.error, ...
-        raise ValueError(f"{name} cannot be read: {error}") from error
+        raise UserError(f"{name} cannot be read: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -91,10 +93,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Transparency (alpha, or a transparent palette entry) is laid over white, as a page would show it. 16-bit grey is
     scaled so that 65535 becomes 255; 32-bit integers are taken for 16-bit values, which is how Pillow hands over some
-    16-bit files. Floating-point images have no known range and raise ValueError.
+    16-bit files. Floating-point images have no known range and raise UserError.
     """
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
+        raise UserError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -103,10 +105,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16-bit values (mode I or I;16) as mode L: v / 257, rounded. ValueError outside 0..65535."""
+    """A grey image of 16-bit values (mode I or I;16) as mode L: v / 257, rounded. UserError outside 0..65535."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
-        raise ValueError(
+        raise UserError(
             f"its pixels run from {values.min()} to {values.max()}, outside the 0..65535 of a 16-bit image; "
             f"save it with 8 or 16 bits"
         )
@@ -128,7 +130,7 @@ class FolderSource(Source):
     ``class_level``.
 
     Left out: hidden files and folders, ``__MACOSX``, and any folder below ``root`` named ``transformed_images*`` (name
-    that folder itself to read it). Files that are no images are counted in the description. Raises ValueError when
+    that folder itself to read it). Files that are no images are counted in the description. Raises UserError when
     nothing is left.
     """
 
@@ -148,7 +150,7 @@ class FolderSource(Source):
             + [f" (left out {root / copy}: copies made by an earlier program)" for copy in sorted(copies)]
         )
         if not stamps:
-            raise ValueError(no_images(root, others, copies))
+            raise UserError(no_images(root, others, copies))
         self.paths = sorted(stamps)
         self.class_level, self.no_classes = class_level(self.paths)
         self.description = f"{plural(len(self.paths), kind_of(self.paths) + ' file')} under {root}{aside}"
@@ -180,7 +182,7 @@ class ZipSource(Source):
         images = [m for m in members if m.filename not in copies and is_image(m.filename)]
         others = len(members) - len(copies) - len(images)
         if not images:
-            raise ValueError(no_images_in_zip(path, [m.filename for m in members]))
+            raise UserError(no_images_in_zip(path, [m.filename for m in members]))
         images.sort(key=lambda m: m.filename)
         self.members = [m.filename for m in images]
         self.class_level, self.no_classes = class_level(self.members)
@@ -202,7 +204,7 @@ class ZipSource(Source):
             with self.archive.lock:  # one file position for all threads
                 data = archive.read(self.members[index])
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), NotImplementedError, ...
-            raise ValueError(f"{self.name(index)} cannot be read: {error}") from error
+            raise UserError(f"{self.name(index)} cannot be read: {error}") from error
         return decode(data, self.name(index))
 
     def class_of(self, index: int) -> str | None:
@@ -212,7 +214,7 @@ class ZipSource(Source):
 class LmdbSource(Source):
     """The encoded images of an LMDB as LSUN publishes it (``NAME_lmdb/data.mdb``), in the order of its keys.
 
-    Needs the ``lmdb`` package (``pip install 'sagan[data]'``, ImportError without it). Opened read-only and without the
+    Needs the ``lmdb`` package (``pip install 'sagan[data]'``, UserError without it). Opened read-only and without the
     lock file, so a read-only disk will do.
     """
 
@@ -226,7 +228,7 @@ class LmdbSource(Source):
                 self.keys.append(bytes(key))
                 stamps.append(f"{bytes(key).hex()} {len(value)}")
         if not self.keys:
-            raise ValueError(f"no images found in the LMDB {path}: it has no entries")
+            raise UserError(f"no images found in the LMDB {path}: it has no entries")
         self.description = f"{plural(len(self.keys), 'image')} in the LMDB {path}"
         self.identity = f"{short_name(path)}:{digest(stamps)}"
 
@@ -242,14 +244,14 @@ class LmdbSource(Source):
             with self.environment.get().begin() as transaction:
                 data = transaction.get(self.keys[index])
         except Exception as error:  # lmdb.Error, from a damaged page
-            raise ValueError(f"{self.name(index)} cannot be read: {error}") from error
+            raise UserError(f"{self.name(index)} cannot be read: {error}") from error
         return decode(data, self.name(index))
 
 
 class ArraySource(Source):
     """The images of a ``.npy`` file of uint8, shape (count, height, width, channels) with 1, 3 or 4 channels.
 
-    One channel is grey; four are RGBA, laid over white. The file is mapped, not loaded. Raises ValueError for another
+    One channel is grey; four are RGBA, laid over white. The file is mapped, not loaded. Raises UserError for another
     type or shape.
     """
 
@@ -295,18 +297,18 @@ def class_level(paths: Sequence[str]) -> tuple[int | None, str]:
 def open_source(path: str | os.PathLike[str]) -> Source:
     """The source at ``path``: a folder of images, a folder holding ``data.mdb``, a zip, a ``.mdb`` or a ``.npy``.
 
-    Raises ValueError, with what was found and what to do, for a path that is missing, empty or something else.
+    Raises UserError, with what was found and what to do, for a path that is missing, empty or something else.
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise ValueError(missing(path))
+        raise UserError(missing(path))
     if path.is_dir():
         return LmdbSource(path) if (path / "data.mdb").is_file() else FolderSource(path)
     if path.name == "data.mdb":
         return LmdbSource(path.parent)
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
-        raise ValueError(not_a_source(path))
+        raise UserError(not_a_source(path))
     return opener(path)
 
 
@@ -356,10 +358,10 @@ def find_dataset(dataset: str, image_path: str | os.PathLike[str]) -> Path:
     """The path of a known data set ("celeb" or "lsun") below ``image_path``, to give to ``open_source``.
 
     Looks where the Kaggle downloads unpack to and where the published program looked, whatever the case of the names.
-    Raises ValueError with the places tried and what to download.
+    Raises UserError with the places tried and what to download.
     """
     if dataset not in PLACES:
-        raise ValueError(f"dataset must be one of {', '.join(PLACES)}, got {dataset!r} (or name your own: --data PATH)")
+        raise UserError(f"dataset must be one of {', '.join(PLACES)}, got {dataset!r} (or name your own: --data PATH)")
     root = Path(image_path).expanduser()
     for place in PLACES[dataset]:
         candidate = in_any_case(root, place)
@@ -367,7 +369,7 @@ def find_dataset(dataset: str, image_path: str | os.PathLike[str]) -> Path:
             return found
     download, folder = DOWNLOADS[dataset]
     tried = ", ".join(str(root / place) for place in PLACES[dataset])
-    raise ValueError(
+    raise UserError(
         f"the data set {dataset!r} was not found (looked at {tried}): download the Kaggle data set {download} and "
         f"unpack it as {root / folder}, or name a folder, zip, LMDB or .npy of images with --data PATH"
     )
@@ -471,7 +473,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a whole zip file ({error}): make or download it again") from error
+        raise UserError(f"{path} is not a whole zip file ({error}): make or download it again") from error
 
 
 _environments: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()  # lmdb opens a path once a process
@@ -483,7 +485,7 @@ def open_lmdb(path: Path) -> Any:
     try:
         import lmdb
     except ImportError as error:
-        raise ImportError(f"reading the LMDB {path} needs the lmdb package: pip install 'sagan[data]'") from error
+        raise UserError(f"reading the LMDB {path} needs the lmdb package: pip install 'sagan[data]'") from error
     with _environments_lock:
         key = os.path.realpath(path)
         environment = _environments.get(key)
@@ -491,11 +493,11 @@ def open_lmdb(path: Path) -> Any:
             try:
                 environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False)
             except lmdb.Error as error:
-                raise ValueError(f"{path} cannot be opened as an LMDB: {error}") from error
+                raise UserError(f"{path} cannot be opened as an LMDB: {error}") from error
             end = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
             size = (path / "data.mdb" if path.is_dir() else path).stat().st_size
             if size < end:  # reading past the end of a mapped file would kill the process
-                raise ValueError(f"the LMDB {path} is cut short ({size:,} of {end:,} bytes): copy or download it again")
+                raise UserError(f"the LMDB {path} is cut short ({size:,} of {end:,} bytes): copy or download it again")
             _environments[key] = environment
     return environment
 
@@ -504,12 +506,12 @@ def open_array(path: Path) -> npt.NDArray[np.uint8]:
     try:
         images: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole .npy array ({error}): save it again with numpy.save") from error
+        raise UserError(f"{path} is not a whole .npy array ({error}): save it again with numpy.save") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4) or 0 in images.shape:
         hint = ""
         if images.ndim == 4 and images.shape[1] in (1, 3, 4):
             hint = "; this looks like channels first: save images.transpose(0, 2, 3, 1)"
-        raise ValueError(
+        raise UserError(
             f"{path} must hold uint8 images of shape (count, height, width, channels) with 1, 3 or 4 channels, "
             f"got {images.dtype} of shape {images.shape}{hint}"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sagan.system.errors import UserError
+
 CHUNK = 4096  # rows looked at together, so that no mask as large as all of them is made
 
 
@@ -22,7 +24,7 @@ class FiniteCheck:
         self.count = 0
 
     def add(self, rows: Tensor) -> None:
-        """Adds rows (n, ...), any n. ValueError where they are not on a GPU and not all finite."""
+        """Adds rows (n, ...), any n. UserError where they are not on a GPU and not all finite."""
         for some in rows.detach().split(CHUNK):
             self.bad = self.bad + (~some.isfinite()).flatten(1).any(1).sum()
         self.count += len(rows)
@@ -33,7 +35,7 @@ class FiniteCheck:
                 self.bad = self.count = 0
 
     def look(self) -> None:
-        """ValueError unless all rows since the last look were finite; once they were not, at every look."""
+        """UserError unless all rows since the last look were finite; once they were not, at every look."""
         if bad := int(self.bad):
-            raise ValueError(self.sentence.format(bad=bad, count=self.count))
+            raise UserError(self.sentence.format(bad=bad, count=self.count))
         self.bad = self.count = 0

@@ -16,6 +16,7 @@ from sagan.data import Source, Store, open_source
 from sagan.evaluation.ahead import Batch, draw_ahead, read_ahead
 from sagan.evaluation.finite import FiniteCheck
 from sagan.system.devices import send
+from sagan.system.errors import UserError
 from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
 from sagan.system.randomness import generator as random_generator
@@ -31,7 +32,7 @@ class ImageSet:
 
     Files may be sorted by class, so their first thousand say little. What scores images takes them by `sample` and
     `batches`, in a random order that is always the same, unless their order is ``random`` as it is. ``ahead`` has the
-    next batch made while the last is worked on. ``look`` raises ValueError where what was read are no images.
+    next batch made while the last is worked on. ``look`` raises UserError where what was read are no images.
     """
 
     description: str
@@ -69,7 +70,7 @@ class ImageSet:
 
 
 def open_images(path: Path) -> ImageSet:
-    """The images at a path: a prepared store, a folder, a zip, an LMDB or a .npy. ValueError where there are none."""
+    """The images at a path: a prepared store, a folder, a zip, an LMDB or a .npy. UserError where there are none."""
     if (path / "meta.json").is_file() and (path / "images.npy").is_file():  # many a folder has a meta.json of its own
         return store_images(Store.open(path))
     return _source_images(open_source(path), path)
@@ -100,7 +101,7 @@ def _source_images(source: Source, path: Path) -> ImageSet:
         image = source.read(index)
         if image.size != (width, height):
             found = f"{image.width}x{image.height} pixels, {source.name(0)} {width}x{height}"
-            raise ValueError(
+            raise UserError(
                 f"images to be scored must be of one size, but {source.name(index)} has {found}: bring them to one "
                 f"size with `sagan prepare {path} --imsize SIZE`, and give the folder that it makes"
             )

@@ -20,6 +20,7 @@ from sagan.evaluation.metrics.frechet import SMALL, covariance_factor, frechet_d
 from sagan.evaluation.metrics.kernel import full_kernel_distance
 from sagan.evaluation.metrics.manifold import manifold_scores, nearest, radii
 from sagan.evaluation.metrics.moments import Moments, float64_device
+from sagan.system.errors import UserError
 from sagan.system.files import alone, write_whole
 
 LOGGER = logging.getLogger(__name__)
@@ -98,10 +99,10 @@ def reference_statistics(
 
     The key is the images' identity with the extractor's name and weights. Of several processes that want one, one
     computes it and the others wait, which ``report`` is told; ``say`` gets a sentence about what takes long. Raises
-    ValueError for too few images.
+    UserError for too few images.
     """
     if images.count < FEWEST:
-        raise ValueError(f"a reference needs {FEWEST} images or more, {images.description} has {images.count}")
+        raise UserError(f"a reference needs {FEWEST} images or more, {images.description} has {images.count}")
     sizes = f"{KEPT}/{REMEMBERED}/{images.image_size}"
     key = f"{_FORMAT}/{sizes}/{images.identity}/{extractor.name}/{extractor.weights_sha256}"
     path = cache / "statistics" / f"{extractor.name.replace(':', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"

@@ -20,6 +20,7 @@ from sagan.evaluation.metrics.kernel import full_kernel_distance
 from sagan.evaluation.metrics.manifold import manifold_scores, nearest
 from sagan.evaluation.metrics.moments import Moments
 from sagan.evaluation.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEAREST_SAMPLES, SLOW, Reference
+from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 
 SPLITS = 10  # of the inception score
@@ -83,7 +84,7 @@ def score_images(
 ) -> tuple[list[Score], Features]:
     """All scores of one or more draws of the same generator (or of one set of images), and the first draw's features.
 
-    Raises ValueError for another size than the reference's, or for too few images; ``warn`` gets a sentence about a
+    Raises UserError for another size than the reference's, or for too few images; ``warn`` gets a sentence about a
     sample that is small for its metric, ``say`` one about what takes long.
     """
     for draw in draws:
@@ -139,15 +140,15 @@ def nearest_real(found: Features, reference: Reference, *, rows: int = PICTURED,
 
 
 def refuse_unfit(images: ImageSet, real: ImageSet) -> None:
-    """Raises ValueError for images that cannot be scored: of another size than the real ones, or too few."""
+    """Raises UserError for images that cannot be scored: of another size than the real ones, or too few."""
     refuse_other_size(images.image_size, real)
     if images.count < FEWEST:
-        raise ValueError(f"a score needs {FEWEST} images or more, {images.description} has {images.count}")
+        raise UserError(f"a score needs {FEWEST} images or more, {images.description} has {images.count}")
 
 
 def refuse_other_size(image_size: str, real: ImageSet) -> None:
     if image_size != real.image_size:
-        raise ValueError(
+        raise UserError(
             f"the images to score are {image_size}, the reference's are {real.image_size}: "
             "bring both to one size first, with `sagan prepare`"
         )

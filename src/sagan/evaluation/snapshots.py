@@ -27,6 +27,7 @@ from sagan.run.config import differences as setting_differences
 from sagan.run.folder import Run
 from sagan.run.scores import Report, read_scores, scores_to_compare
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.system.files import alone
 from sagan.system.images import grid, save_png
 
@@ -76,7 +77,7 @@ class Scorer:
     def score_snapshot(self, run: Run, path: Path, console: Console) -> list[Score]:
         """Scores one snapshot of a run and writes the records, the picture of nearest images and the curve.
 
-        Raises ValueError for a snapshot of another run, or trained on other images.
+        Raises UserError for a snapshot of another run, or trained on other images.
         """
         began = time.monotonic()
         generator, config, facts = open_snapshot(path, run, self.trained_on)
@@ -120,16 +121,16 @@ class Scorer:
 def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> tuple[nn.Module, Config, dict[str, Any]]:
     """A snapshot of a run, as `models.build.load_snapshot` gives it.
 
-    Raises ValueError for one made with other settings than the run's, naming them, and for one that was trained on
+    Raises UserError for one made with other settings than the run's, naming them, and for one that was trained on
     other images than those with the hash ``trained_on`` (imported and older snapshots do not say on which).
     """
     generator, config, facts = load_snapshot(path)
     unlike = setting_differences(config, from_dict(run.config()))
     listed = "; ".join(f"{name} {its} (not {ours})" for name, (its, ours) in unlike.items() if name in FIXED)
     if listed:
-        raise ValueError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
+        raise UserError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
     if trained_on is not None and facts.get("images", trained_on) != trained_on:
-        raise ValueError(
+        raise UserError(
             f"{path} was trained on other images than the run's settings lead to now: bring those back, or say with "
             "--reference which real images to score against"
         )
@@ -222,14 +223,14 @@ def score_table(scores: Iterable[Score]) -> list[list[str]]:
 
 
 def best_step(run: Run, metric: str = "frechet") -> int:
-    """The step with the lowest score among the largest group of like ones. Raises ValueError where there is none."""
+    """The step with the lowest score among the largest group of like ones. Raises UserError where there is none."""
     return min(scores_to_compare(run, metric), key=lambda score: float(score.record["value"])).step
 
 
 def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
     """A metric of two runs, step by step: of each the largest group of like scores.
 
-    Raises ValueError, naming what differs, where their cards are unlike.
+    Raises UserError, naming what differs, where their cards are unlike.
     """
     scores = {str(run.folder): scores_to_compare(run, metric) for run in (one, other)}
     refuse_unlike((name, found[-1].card) for name, found in scores.items())

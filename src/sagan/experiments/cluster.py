@@ -11,6 +11,7 @@ from typing import Any
 from sagan.experiments.sweep import Player, Sweep
 from sagan.run.plan import PlannedRun
 from sagan.run.status import STATES
+from sagan.system.errors import UserError
 
 _OFTEN = 1000  # times that a job's time may be up, and it goes on
 _PATIENCE = {"slurm": 60.0, "local": 20.0}  # seconds; submitit is told 90 and 30 seconds before the end
@@ -61,17 +62,17 @@ def submit(
 ) -> list[Any]:
     """Hands runs to the cluster, no more than ``at_once`` at a time where that is not None; gives submitit's jobs.
 
-    Raises ValueError where submitit is not installed, or slurm not there.
+    Raises UserError where submitit is not installed, or slurm not there.
     """
     try:
         import submitit
     except ModuleNotFoundError as error:
-        raise ValueError("--cluster needs an extra: pip install 'sagan[cluster]'") from error
+        raise UserError("--cluster needs an extra: pip install 'sagan[cluster]'") from error
     often = {f"{cluster.kind}_max_num_timeout": _OFTEN}
     try:
         executor = submitit.AutoExecutor(folder=sweep.folder / "cluster", cluster=cluster.kind, **often)
     except RuntimeError as error:
-        raise ValueError(f"--cluster {cluster.kind} cannot be used here: {error}") from error
+        raise UserError(f"--cluster {cluster.kind} cannot be used here: {error}") from error
     settings: dict[str, Any] = {
         "name": sweep.folder.name,
         "timeout_min": max(1, round(cluster.hours * 60)),

@@ -49,6 +49,7 @@ from sagan.published.tables import PublishedCurve, caveats, comparable_dataset, 
 from sagan.run.build import describe_attention
 from sagan.run.card import commit, versions
 from sagan.run.scores import Scored
+from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.images import save_png
 
@@ -102,7 +103,7 @@ def write_report(
 
     ``step``: where arms are compared, by default the last one planned, or the last with most pairs while the sweep is
     under way. ``published`` lays the published FIDs under the curves. The same files give the same report. Raises
-    ValueError where scores cannot be compared, and where nothing was scored at ``step``.
+    UserError where scores cannot be compared, and where nothing was scored at ``step``.
     """
     results = read_results(sweep)
     report = Report(results, out, metric, threshold, step)
@@ -141,23 +142,23 @@ def _note(sentence: str, report: Report, warn: Warn) -> None:
 def _check(report: Report, published: bool) -> None:
     """Raises now what would otherwise be found out when half is written."""
     if report.threshold is not None and BETTER.get(report.metric) is None:
-        raise ValueError(f"of {report.metric} neither more nor less is better, so it has no --threshold to come to")
+        raise UserError(f"of {report.metric} neither more nor less is better, so it has no --threshold to come to")
     if report.threshold is not None and not math.isfinite(report.threshold):
-        raise ValueError(f"threshold must be a number, got {report.threshold}")
+        raise UserError(f"threshold must be a number, got {report.threshold}")
     if report.step is not None and not report.groups:
-        raise ValueError(f"no run was scored, so none at step {report.step}")
+        raise UserError(f"no run was scored, so none at step {report.step}")
     if report.groups and report.step is not None and report.step not in report.groups[0].steps():
         steps = ", ".join(map(str, report.groups[0].steps()))
-        raise ValueError(f"no run was scored at step {report.step}, only at {steps}")
+        raise UserError(f"no run was scored at step {report.step}, only at {steps}")
     if not published:
         return
     if not report.groups:
-        raise ValueError("no run has been scored: there is no axis to lay the published figures on")
+        raise UserError("no run has been scored: there is no axis to lay the published figures on")
     found = comparable_dataset(report.groups[0].card, report.metric, report.results.runs[0].config.data)
     report.published, report.caveats = published_curves(found), caveats(found)
     first, last = min(curve.points[0].step for curve in report.published), max(report.groups[0].steps())
     if last < first:
-        raise ValueError(f"the published figures begin at step {first:,}, and the last score here is of step {last:,}")
+        raise UserError(f"the published figures begin at step {first:,}, and the last score here is of step {last:,}")
 
 
 def _write(path: Path, text: str) -> None:

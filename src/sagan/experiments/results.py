@@ -20,6 +20,7 @@ from sagan.run.folder import Run
 from sagan.run.plan import PlannedRun, spell, train_words
 from sagan.run.scores import Scored, like_groups, read_scores
 from sagan.run.status import State
+from sagan.system.errors import UserError
 from sagan.training.trainer import describe_remedy
 
 BETTER = {
@@ -176,7 +177,7 @@ class Group:
 def read_results(folder: Path) -> Results:
     """What a sweep's folder holds.
 
-    Raises ValueError where it is none, where its plan is damaged, and for a run that is not the one planned.
+    Raises UserError where it is none, where its plan is damaged, and for a run that is not the one planned.
     """
     sweep = Sweep.open(folder)
     axes = sweep.plan.axes
@@ -204,7 +205,7 @@ def _refuse_other(run: Run, own: Config, planned: Config) -> None:
     unlike = [name for name in sorted(FIXED) if mine[name] != wanted[name] and wanted[name] != "auto"]
     if unlike:
         listed = "; ".join(f"{name} {spelt(mine[name])} (not {spelt(wanted[name])})" for name in unlike)
-        raise ValueError(f"{run.folder} is not the run that the plan names: it was trained with {listed}")
+        raise UserError(f"{run.folder} is not the run that the plan names: it was trained with {listed}")
 
 
 def spelt(value: Any) -> str:
@@ -219,7 +220,7 @@ def shared_groups(results: Results, metric: str, warn: Report = lambda sentence:
     """The groups of like scores in which every scored run has a part, the largest first; none where no run is scored.
 
     ``warn`` gets a sentence about scores that are in none of them, and one about those that cannot be read. Raises
-    ValueError, naming what differs, where runs have been scored in unlike ways only, and where they have scores but
+    UserError, naming what differs, where runs have been scored in unlike ways only, and where they have scores but
     none of this metric.
     """
     found = {result.name: read_scores(result.run, metric, warn) for result in results.runs if result.run}
@@ -264,7 +265,7 @@ def _refuse_unknown(results: Results, metric: str) -> None:
     records = itertools.chain.from_iterable(result.records for result in results.runs)
     have = {str(record["metric"]) for record in records if record.get("kind") == "score"}
     if have and metric not in have:
-        raise ValueError(
+        raise UserError(
             f"no run in {results.sweep.folder} has a score {metric!r} (there are: {', '.join(sorted(have))})"
         )
 

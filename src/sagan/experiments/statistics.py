@@ -22,6 +22,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sagan.system.errors import UserError
+
 Floats = NDArray[np.float64]
 Method = Literal["t", "sign flips", "bootstrap"]
 
@@ -50,7 +52,7 @@ class Interval:
 
 
 def mean(values: ArrayLike) -> float:
-    """The mean. Raises ValueError for no values, and for values that are no numbers."""
+    """The mean. Raises UserError for no values, and for values that are no numbers."""
     return float(_checked(values).mean())
 
 
@@ -105,7 +107,7 @@ def t_probability(t: float, df: int) -> float:
     Source: Abramowitz and Stegun (1964), 26.7.3 and 26.7.4, finite sums in the angle atan(t / sqrt(df)).
     """
     if df < 1:
-        raise ValueError(f"degrees of freedom must be 1 or more, got {df}")
+        raise UserError(f"degrees of freedom must be 1 or more, got {df}")
     angle = math.atan(t / math.sqrt(df))
     square = math.cos(angle) ** 2
     odd = df % 2
@@ -122,7 +124,7 @@ def t_probability(t: float, df: int) -> float:
 def t_quantile(level: float, df: int) -> float:
     """The t within which Student's distribution lies, to both sides, with probability ``level`` (0 to below 1)."""
     if not 0 <= level < 1:
-        raise ValueError(f"a level must be from 0 to below 1, got {level}")
+        raise UserError(f"a level must be from 0 to below 1, got {level}")
     low, high = 0.0, 1.0
     while t_probability(high, df) < level:
         low, high = high, 2 * high
@@ -284,7 +286,7 @@ def censored_median(times: Sequence[float], reached: Sequence[bool]) -> float | 
 def _checked(values: ArrayLike) -> Floats:
     checked = np.asarray(values, dtype=np.float64)
     if checked.ndim != 1 or not len(checked):
-        raise ValueError(f"statistics need one value or more in a row, got an array of shape {checked.shape}")
+        raise UserError(f"statistics need one value or more in a row, got an array of shape {checked.shape}")
     if not np.isfinite(checked).all():
-        raise ValueError("statistics need numbers, and one of the values is NaN or infinite")
+        raise UserError("statistics need numbers, and one of the values is NaN or infinite")
     return checked

@@ -25,6 +25,7 @@ from sagan.run.folder import Run
 from sagan.run.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
 from sagan.run.status import RunStatus, State, Watched
 from sagan.system.console import heeding
+from sagan.system.errors import UserError
 from sagan.system.files import alone, is_held, write_whole
 
 Show = Callable[[Sequence[RunStatus]], object]
@@ -44,24 +45,24 @@ class Sweep:
 
     @classmethod
     def open(cls, folder: Path) -> Sweep:
-        """A sweep that exists. Raises ValueError where there is none."""
+        """A sweep that exists. Raises UserError where there is none."""
         folder = folder.expanduser().resolve()
         if not (folder / "plan.json").is_file():
             what = "has no plan.json, so it is no sweep" if folder.is_dir() else "does not exist"
-            raise ValueError(f"{folder} {what}; `sagan sweep` makes one")
+            raise UserError(f"{folder} {what}; `sagan sweep` makes one")
         return cls(folder, read_plan(folder / "plan.json"))
 
     @classmethod
     def begin(cls, folder: Path, plan: Plan) -> Sweep:
         """A new sweep, or one that goes on with its plan, to which values may have been added; writes nothing.
 
-        Raises ValueError where the folder holds another sweep, or something else.
+        Raises UserError where the folder holds another sweep, or something else.
         """
         folder = folder.expanduser().resolve()
         if (folder / "plan.json").is_file():
             return cls(folder, extend(read_plan(folder / "plan.json"), plan, folder))
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} is not an empty folder: give another --sweep_dir")
+            raise UserError(f"{folder} is not an empty folder: give another --sweep_dir")
         return cls(folder, plan)
 
     def write(self) -> None:
@@ -108,7 +109,7 @@ class Sweep:
         if not trained:
             begun = (folder / "config.json").is_file()
             if not begun and folder.is_dir() and any(folder.iterdir()):
-                raise ValueError(
+                raise UserError(
                     f"{folder} holds files but no config.json: put that back, or delete the folder, and the run is "
                     "trained anew"
                 )
@@ -168,7 +169,7 @@ class Player:
                 if status or (state == "running" and not self.sweep.watch(run).is_trained()):
                     _write_sentence(failure, _last_words(log, said, status))
                     return
-        except (ValueError, OSError) as error:  # of this run's files; the others go on
+        except (UserError, OSError) as error:  # of this run's files; the others go on
             _write_sentence(failure, str(error))
         finally:
             self.playing.pop(run.name, None)
@@ -252,7 +253,7 @@ def carry_out(player: Player, runs: Sequence[PlannedRun], jobs: int, show: Show)
     """Plays runs, ``jobs`` of them at a time, and shows how all of the sweep stand about once a second.
 
     A signal is passed on to the runs, which save and end. Gives the first that came, or None where all was played.
-    Raises ValueError where another process is at it.
+    Raises UserError where another process is at it.
     """
     sweep = player.sweep
     watched = [sweep.watch(run) for run in sweep.plan.runs()]
@@ -261,7 +262,7 @@ def carry_out(player: Player, runs: Sequence[PlannedRun], jobs: int, show: Show)
         return [each.look(player.playing.get(each.name)) for each in watched]
 
     def refuse() -> None:
-        raise ValueError(
+        raise UserError(
             f"another process carries out the sweep in {sweep.folder}: `sagan status {sweep.folder}` shows how far"
         )
 
@@ -299,7 +300,7 @@ def _signals() -> Iterator[list[int]]:
 def find_watched(place: Path) -> list[Watched]:
     """The runs that a person means by a sweep's folder, a run's, or a folder with those in it.
 
-    Raises ValueError where there is none.
+    Raises UserError where there is none.
     """
     if (place / "plan.json").is_file():
         sweep = Sweep.open(place)
@@ -309,7 +310,7 @@ def find_watched(place: Path) -> list[Watched]:
     within = sorted(path.parent for name in ("config.json", "plan.json") for path in place.glob(f"*/{name}"))
     if not within:
         what = "holds no run and no sweep" if place.is_dir() else "does not exist"
-        raise ValueError(f"{place} {what}: give the folder of a sweep or of a run, or one with those in it")
+        raise UserError(f"{place} {what}: give the folder of a sweep or of a run, or one with those in it")
     found = []
     for folder in within:
         for watched in find_watched(folder):

@@ -23,6 +23,7 @@ from sagan.run.folder import Run
 from sagan.run.weights import load_checkpoint
 from sagan.system.console import Console, run_safely
 from sagan.system.devices import choose_device
+from sagan.system.errors import UserError
 from sagan.training.session import resume_run, start_run
 from sagan.viewing.samples import write_samples
 
@@ -38,7 +39,7 @@ def load_generator(path: str | Path, *, span: Span, masking: Masking = "before")
     The file does not tell what it was trained with: ``span`` 0 is no mask at all, ``"self"`` what that program's own
     ``--span 0`` did (it masks the pixel itself), 1, 2 ... as there. Its code masks ``"before"`` the softmax. That
     program sampled in training mode; for its very images call ``.train()`` on the result and give batches of 64.
-    Raises ValueError for a file of another kind.
+    Raises UserError for a file of another kind.
     """
     return load_published_generator(Path(path), span, masking)[0]
 
@@ -70,14 +71,14 @@ def _run(arguments: list[str], console: Console) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The published flags' values. Published flags may be abbreviated, as there; unknown ones are ValueErrors."""
+    """The published flags' values. Published flags may be abbreviated, as there; unknown ones are UserErrors."""
     reader = parser()
     known = {action.dest for action in reader._actions}
     return reader.parse_args([_whole_flag(word, _PUBLISHED, known - _PUBLISHED) for word in arguments])
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the published flags, and of a few of ours; its errors are ValueErrors of one sentence."""
+    """The parser of the published flags, and of a few of ours; its errors are UserErrors of one sentence."""
     p = _Parser("main.py", allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--model", choices=["sagan", "qgan"], default="sagan", help="there is only sagan (sagan)")
     p.add_argument("--adv_loss", choices=["wgan-gp", "hinge"], default="wgan-gp", help="the adversarial loss (wgan-gp)")
@@ -100,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(message.removeprefix("argument "))
+        raise UserError(message.removeprefix("argument "))
 
 
 def _reader(hint: Any) -> Callable[[str], Any]:
@@ -109,7 +110,7 @@ def _reader(hint: Any) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
             return convert([text], hint)
-        except ValueError as error:
+        except UserError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
@@ -162,9 +163,9 @@ def _whole_flag(word: str, published: set[str], ours: set[str]) -> str:
     meant = [name] if name in published | ours else sorted(p for p in published if p.startswith(name))
     if not meant:
         near = did_you_mean(name, sorted(published | ours))
-        raise ValueError(f"there is no flag --{flag}{near or '.'} `python main.py --help` shows them all")
+        raise UserError(f"there is no flag --{flag}{near or '.'} `python main.py --help` shows them all")
     if len(meant) > 1:
-        raise ValueError(f"--{flag} could mean {' or '.join(f'--{m}' for m in meant)}")
+        raise UserError(f"--{flag} could mean {' or '.join(f'--{m}' for m in meant)}")
     return f"--{meant[0]}{equals}{value}"
 
 
@@ -216,11 +217,11 @@ def config_of(flags: argparse.Namespace) -> Config:
 
 def _train(flags: argparse.Namespace, console: Console) -> int:
     if flags.model == "qgan":
-        raise ValueError("--model qgan was never part of the published program; --model sagan is what there is")
+        raise UserError("--model qgan was never part of the published program; --model sagan is what there is")
     if flags.dataset is None:
-        raise ValueError("--dataset must be celeb or lsun; for images of your own: sagan train --data FOLDER")
+        raise UserError("--dataset must be celeb or lsun; for images of your own: sagan train --data FOLDER")
     if flags.num is not None:
-        raise ValueError("--num counts the images that --train False draws; give both, or neither")
+        raise UserError("--num counts the images that --train False draws; give both, or neither")
     config, step = config_of(flags), flags.pretrained_model
     _answer_plainly(flags, console)
     log = PublishedLog(_folder(flags, "log") / "log.txt", flags.total_step)
@@ -229,7 +230,7 @@ def _train(flags: argparse.Namespace, console: Console) -> int:
         _keep_published(folder, step)
     if step is None:
         if (folder / "config.json").exists():
-            raise ValueError(
+            raise UserError(
                 f"{folder} already holds a run: `sagan resume {folder}` goes on with it; for a new one give another "
                 "--version or --model_save_path"
             )
@@ -238,11 +239,11 @@ def _train(flags: argparse.Namespace, console: Console) -> int:
 
 
 def _keep_published(folder: Path, step: int | None) -> None:
-    """Raises ValueError where training on from a step would write over later checkpoints of the published program."""
+    """Raises UserError where training on from a step would write over later checkpoints of the published program."""
     steps = sorted(int(p.stem[:-2]) for p in folder.glob("*_G.pth") if p.stem[:-2].isdecimal())
     later = [number for number in steps if number > (-1 if step is None else step)]
     if later:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds a published checkpoint of step {later[-1]}, which training would write over: go on from "
             f"it with --pretrained_model {later[-1]}, or give another --version or --model_save_path"
         )
@@ -255,12 +256,12 @@ def _go_on(folder: Path, step: int, config: Config, flags: argparse.Namespace, l
         changes.pop("masking")  # the run's own
     if not (folder / "config.json").exists():
         if not (folder / f"{step}_G.pth").exists():
-            raise ValueError(f"there is no {step}_G.pth in {folder} to go on from; {_steps_in([folder])}")
+            raise UserError(f"there is no {step}_G.pth in {folder} to go on from; {_steps_in([folder])}")
         if flags.masking is None:
             config = override(config, {"masking": "before"})
         import_pair(folder / f"{step}_G.pth", config, log)
     elif (reached := load_checkpoint(Run.open(folder).checkpoint_file)["step"]) != step:
-        raise ValueError(
+        raise UserError(
             f"the run in {folder} is at step {reached}, not {step}; go on with --pretrained_model {reached}"
         )
     return resume_run(folder, changes, log)
@@ -286,7 +287,7 @@ def _answer_plainly(flags: argparse.Namespace, console: Console) -> None:
 def _sample(flags: argparse.Namespace, console: Console) -> int:
     step = flags.pretrained_model
     if step is None:
-        raise ValueError("--train False draws images from a checkpoint: give its step, --pretrained_model N")
+        raise UserError("--train False draws images from a checkpoint: give its step, --pretrained_model N")
     generator, z_dim = _trained_generator(flags, step, console)
     out = Path(f"generated_dataset{step}")
     count = 1000 * flags.batch_size if flags.num is None else flags.num
@@ -313,9 +314,9 @@ def _trained_generator(flags: argparse.Namespace, step: int, console: Console) -
     theirs = [path for folder in folders if (path := folder / f"{step}_G.pth").exists()]
     found = ours or theirs
     if not found:
-        raise ValueError(f"there is no checkpoint of step {step} in {_listed(folders)}; {_steps_in(folders)}")
+        raise UserError(f"there is no checkpoint of step {step} in {_listed(folders)}; {_steps_in(folders)}")
     if len(found) > 1:
-        raise ValueError(f"there is a checkpoint of step {step} in each of {_listed(folders)}: give --span")
+        raise UserError(f"there is a checkpoint of step {step} in each of {_listed(folders)}: give --span")
     console.say(f"drawing from {found[0]}")
     if ours:
         generator, config, _ = load_snapshot(found[0])

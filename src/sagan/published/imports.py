@@ -16,6 +16,7 @@ from sagan.run.config import Config, DataConfig, ModelConfig, Span, override, to
 from sagan.run.folder import Run, check_free
 from sagan.run.weights import save_checkpoint
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.training.loop import save_generator
 from sagan.training.session import choose_source
 from sagan.training.trainer import Training
@@ -51,7 +52,7 @@ def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> Non
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path} has weights of other shapes than the published networks") from error
+        raise UserError(f"{path} has weights of other shapes than the published networks") from error
 
 
 def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
@@ -60,7 +61,7 @@ def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
     ``config`` gives the folder, the images, the game, and the span and masking the files were trained with; what else
     makes the networks is read from the files. Batch-norm statistics are kept as they are; optimiser moments are not in
     such files and start anew. Without a discriminator, or without images named, there is a snapshot to sample from and
-    no run to resume. Returns the snapshot's path. Raises ValueError for files of another kind and for a taken folder.
+    no run to resume. Returns the snapshot's path. Raises UserError for files of another kind and for a taken folder.
     """
     step, folder = _step_of(generator_file), Path(config.run.run_dir or "")
     check_free(folder)
@@ -84,7 +85,7 @@ def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
 
 
 def _missing_to_train(discriminator_file: Path, data: DataConfig) -> str:
-    """Why the import cannot be trained on, or nothing. Raises ValueError for images that are named and not there."""
+    """Why the import cannot be trained on, or nothing. Raises UserError for images that are named and not there."""
     if data.data is not None or data.dataset is not None:
         choose_source(data, 64)
     else:
@@ -111,5 +112,5 @@ def _save_run(folder: Path, config: Config, generator: Generator, discriminator_
 def _step_of(generator_file: Path) -> int:
     number = generator_file.stem.removesuffix("_G")
     if not (generator_file.stem.endswith("_G") and number.isdecimal()):
-        raise ValueError(f"a published generator's file is named STEP_G.pth, got {generator_file.name}")
+        raise UserError(f"a published generator's file is named STEP_G.pth, got {generator_file.name}")
     return int(number)

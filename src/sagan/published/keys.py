@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sagan.run.torch_files import read_torch_file, write_torch_file
+from sagan.system.errors import UserError
 
 Network = Literal["generator", "discriminator"]
 
@@ -47,10 +48,10 @@ def key_pairs(network: Network) -> dict[str, str]:
 
 
 def to_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict under the published keys and shapes. Raises ValueError for networks that program does not have."""
+    """Our state dict under the published keys and shapes. Raises UserError for networks that program does not have."""
     pairs = key_pairs(network)
     if set(pairs.values()) != set(state):
-        raise ValueError(
+        raise UserError(
             f"only the published 64x64 {network}, with attention at its two published maps, can be written as a "
             "published checkpoint"
         )
@@ -60,31 +61,31 @@ def to_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, Ten
 def from_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published state dict under our keys and shapes; the ``module.`` of a DataParallel file is taken off.
 
-    Raises ValueError, naming keys, for anything else.
+    Raises UserError, naming keys, for anything else.
     """
     if state and all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
     pairs = key_pairs(network)
     odd = sorted(set(state) ^ set(pairs))
     if odd:
-        raise ValueError(
+        raise UserError(
             f"this is not a published 64x64 {network}: {len(odd)} keys are missing or unknown, such as {odd[0]}"
         )
     try:
         return {ours: _reshape_in(theirs, state[theirs]) for theirs, ours in pairs.items()}
     except RuntimeError:
-        raise ValueError("a gamma in this file is not one number, as in the published networks it is") from None
+        raise UserError("a gamma in this file is not one number, as in the published networks it is") from None
 
 
 def read_published(path: Path, network: Network) -> dict[str, Tensor]:
     """The state dict of a published file under our keys, on the CPU; executes nothing from the file."""
     state = read_torch_file(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} is not a state dict of the published program")
+        raise UserError(f"{path} is not a state dict of the published program")
     try:
         return from_published(network, state)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def save_published_pair(folder: Path, step: int, generator: nn.Module, discriminator: nn.Module) -> None:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from sagan.data.sources import PUBLISHED_CROPS
 from sagan.run.card import Card
 from sagan.run.config import DataConfig
+from sagan.system.errors import UserError
 
 Dataset = Literal["celeb", "lsun"]
 
@@ -108,35 +109,35 @@ def caveats(dataset: Dataset) -> list[str]:
 def comparable_dataset(card: Card, metric: str, data: DataConfig) -> Dataset:
     """The published data set whose curves may be drawn over scores of this card, of runs on such images.
 
-    Raises ValueError, with the reason, where none may: another metric or extractor than the FID of papers, another
+    Raises UserError, with the reason, where none may: another metric or extractor than the FID of papers, another
     size, other images or another crop, another reference than all of the images, or too few samples.
     """
     if metric != "frechet":
-        raise ValueError(f"the published figures are FIDs: they cannot be laid over the metric {metric!r}")
+        raise UserError(f"the published figures are FIDs: they cannot be laid over the metric {metric!r}")
     if card.extractor != "inception-2015-tf1":
-        raise ValueError(
+        raise UserError(
             f"the published figures are FIDs by Inception, and these scores are by {card.extractor}: they cannot share "
             "an axis; score the sweep's runs with `sagan evaluate RUN --extractor inception` first"
         )
     if card.image_size != "64x64":
-        raise ValueError(f"the published figures are of images of 64x64, and these scores are of {card.image_size}")
+        raise UserError(f"the published figures are of images of 64x64, and these scores are of {card.image_size}")
     if data.dataset is None:
-        raise ValueError(
+        raise UserError(
             "the published figures are of CelebA and of LSUN church, and this sweep was trained on neither "
             "(--dataset celeb, --dataset lsun)"
         )
     if data.crop not in ("auto", PUBLISHED_CROPS[data.dataset]) or data.filter != "bilinear":
-        raise ValueError(
+        raise UserError(
             f"the published figures are of images with crop {PUBLISHED_CROPS[data.dataset]} and filter bilinear, and "
             f"these have crop {data.crop} and filter {data.filter}"
         )
     if card.reference_count != IMAGES[data.dataset]:
-        raise ValueError(
+        raise UserError(
             f"the published figures are against all {IMAGES[data.dataset]:,} images of {data.dataset}, and these "
             f"scores against {card.reference_count:,}"
         )
     if card.samples < LEAST_SAMPLES:
-        raise ValueError(
+        raise UserError(
             f"the published figures are of {SAMPLES:,} samples, and these scores of {card.samples:,}: fewer make a "
             f"larger FID; give `sagan evaluate RUN --num {LEAST_SAMPLES}` or more first"
         )

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from sagan.core.attention import ExcludeLocal, Pattern
 from sagan.core.networks import dcgan, resnet
 from sagan.run.config import Config, ModelConfig, from_dict, spans
+from sagan.system.errors import UserError
 from sagan.system.randomness import derived_seed
 
 SNAPSHOT_FORMAT = "sagan-generator-1"
@@ -29,7 +30,7 @@ _MAP_SIZES = {"dcgan": dcgan.map_sizes, "resnet": resnet.map_sizes}
 def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Pattern]:
     """The pattern of each attention layer of one network, by the size of its map, in the order data meets them.
 
-    Raises ValueError for a map that the network does not have, and for spans that are not as many as the layers.
+    Raises UserError for a map that the network does not have, and for spans that are not as many as the layers.
     """
     sizes = map_sizes(model, network)
     chosen = model.g_attention if network == "generator" else model.d_attention
@@ -38,14 +39,12 @@ def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Patter
         chosen = tuple(size for size in usual if size in sizes)
     for size in chosen:
         if size not in sizes:
-            raise ValueError(
-                f"the {network} has no {size}x{size} map to attend on; it has {', '.join(map(str, sizes))}"
-            )
+            raise UserError(f"the {network} has no {size}x{size} map to attend on; it has {', '.join(map(str, sizes))}")
     layers = [size for size in sizes if size in chosen]
     own = spans(model.g_span if network == "generator" else model.d_span) or (model.span,)
     if len(own) not in (1, len(layers)):
         listed = ", ".join(f"{size}x{size}" for size in layers) or "none"
-        raise ValueError(
+        raise UserError(
             f"{network[0]}_span must be one span, or one for each attention layer of the {network} ({listed}), "
             f"got {len(own)} spans"
         )
@@ -115,21 +114,21 @@ def describe_attention(model: ModelConfig) -> list[str]:
 def load_snapshot(path: Path) -> tuple[Generator, Config, dict[str, Any]]:
     """A snapshot's generator in eval mode on the CPU, the config it was trained with, and its facts (``step``, ...).
 
-    Raises ValueError with one sentence for a file that is not a whole snapshot of this program.
+    Raises UserError with one sentence for a file that is not a whole snapshot of this program.
     """
     try:
         with safe_open(path, framework="pt") as file:
             facts = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole snapshot: it is torn, or no safetensors file") from error
+        raise UserError(f"{path} is not a whole snapshot: it is torn, or no safetensors file") from error
     if facts.get("format") != SNAPSHOT_FORMAT:
-        raise ValueError(f"{path} is not a snapshot of sagan (its format is {facts.get('format')!r})")
+        raise UserError(f"{path} is not a snapshot of sagan (its format is {facts.get('format')!r})")
     try:
         config = from_dict(json.loads(facts.pop("config")))
         generator = build_generator(config.model)
         generator.load_state_dict(tensors)
         step = int(facts["step"])
     except (ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged: its weights and its config do not fit together") from error
+        raise UserError(f"{path} is damaged: its weights and its config do not fit together") from error
     return generator.eval().requires_grad_(False), config, {**facts, "step": step}

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sagan.system.errors import UserError
+
 # they do not change what is measured, only which draws or which build
 _MAY_DIFFER = {"seed", "repeats", "versions", "commit"}
 
@@ -45,10 +47,10 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:
-        """The inverse of `to_dict`. Raises ValueError where fields are missing or unknown."""
+        """The inverse of `to_dict`. Raises UserError where fields are missing or unknown."""
         odd = {f.name for f in fields(cls)} ^ set(values)
         if odd:
-            raise ValueError(f"a score's card has missing or unknown fields: {', '.join(sorted(odd))}")
+            raise UserError(f"a score's card has missing or unknown fields: {', '.join(sorted(odd))}")
         return cls(**values)
 
 
@@ -59,13 +61,13 @@ def differences(one: Card, other: Card) -> dict[str, tuple[Any, Any]]:
 
 
 def refuse_unlike(cards: Iterable[tuple[str, Card]]) -> None:
-    """Raises ValueError, naming the fields, unless all the cards, each with its owner's name, may share an axis."""
+    """Raises UserError, naming the fields, unless all the cards, each with its owner's name, may share an axis."""
     named = list(cards)
     for owner, card in named[1:]:
         unlike = differences(named[0][1], card)
         if unlike:
             listed = "; ".join(f"{name}: {mine} and {theirs}" for name, (mine, theirs) in unlike.items())
-            raise ValueError(
+            raise UserError(
                 f"the scores of {named[0][0]} and {owner} cannot be compared, their cards differ in {listed}"
             )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from sagan.system.errors import UserError
 from sagan.system.typed import fill, suits, wording
 
 FORMAT = 1
@@ -21,7 +22,7 @@ Span = int | Literal["self"]
 
 def _require(holds: bool, sentence: str) -> None:
     if not holds:
-        raise ValueError(sentence)
+        raise UserError(sentence)
 
 
 def spans(value: Span | tuple[Span, ...] | None) -> tuple[Span, ...]:
@@ -32,7 +33,7 @@ def spans(value: Span | tuple[Span, ...] | None) -> tuple[Span, ...]:
 
 
 def check_device(name: str) -> None:
-    """Raises ValueError for a name that is no device's; whether this machine has it is found out when it is used."""
+    """Raises UserError for a name that is no device's; whether this machine has it is found out when it is used."""
     _require(
         re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is not None,
         f"device must be auto, cpu, cuda, cuda:1 (or another number) or mps, got {name!r}",
@@ -317,9 +318,7 @@ def from_dict(values: dict[str, Any]) -> Config:
     """The inverse of `to_dict`. Unknown settings are errors; a missing one is newer than the file and has its default,
     which is what the version that wrote the file did."""
     if values.get("format") != FORMAT:
-        raise ValueError(
-            f"this config has format {values.get('format')!r}; this version of sagan reads format {FORMAT}"
-        )
+        raise UserError(f"this config has format {values.get('format')!r}; this version of sagan reads format {FORMAT}")
     return Config(**{name: _read_section(name, section, values.get(name)) for name, section in _SECTIONS.items()})
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sagan.system.errors import UserError
 from sagan.system.files import alone, write_whole
 
 
@@ -62,7 +63,7 @@ class Run:
         return sorted((self.folder / "snapshots").glob("[0-9]*.safetensors"))
 
     def snapshot(self, step: int | None = None) -> Path:
-        """The snapshot of a step, or the newest. Raises ValueError, saying which there are, where there is none."""
+        """The snapshot of a step, or the newest. Raises UserError, saying which there are, where there is none."""
         found = self.snapshots()
         if step is None and found:
             return found[-1]
@@ -70,16 +71,16 @@ class Run:
             return self.snapshot_file(step)
         steps = ", ".join(str(int(path.stem)) for path in found)
         if not steps:
-            raise ValueError(
+            raise UserError(
                 f"{self.folder} has no snapshot yet: they are written as --snapshot_every says, and at the end"
             )
-        raise ValueError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
+        raise UserError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
 
     @classmethod
     def create(cls, folder: Path, config: dict[str, Any]) -> Run:
         """A new run in a new or empty folder, or beside checkpoints of the published program.
 
-        Raises ValueError where the folder already holds something else, OSError where it cannot be made.
+        Raises UserError where the folder already holds something else, OSError where it cannot be made.
         """
         check_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,20 +90,20 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """A run that exists. Raises ValueError where there is none."""
+        """A run that exists. Raises UserError where there is none."""
         if not (folder / "config.json").is_file():
             what = "has no config.json, so it is not a run" if folder.is_dir() else "does not exist"
-            raise ValueError(f"{folder} {what}; a run is a folder that `sagan train` made, such as runs/NAME")
+            raise UserError(f"{folder} {what}; a run is a folder that `sagan train` made, such as runs/NAME")
         return cls(folder)
 
     def config(self) -> dict[str, Any]:
-        """The run's settings as `config.to_dict` wrote them. Raises ValueError if the file is not JSON."""
+        """The run's settings as `config.to_dict` wrote them. Raises UserError if the file is not JSON."""
         try:
             values = json.loads(self.config_file.read_bytes())
         except ValueError as error:
-            raise ValueError(f"{self.config_file} is damaged, it is not JSON: {error}") from error
+            raise UserError(f"{self.config_file} is damaged, it is not JSON: {error}") from error
         if not isinstance(values, dict):
-            raise ValueError(f"{self.config_file} does not hold a config")
+            raise UserError(f"{self.config_file} does not hold a config")
         return values
 
     def write_config(self, config: dict[str, Any]) -> None:
@@ -137,7 +138,7 @@ class Run:
     def records(self) -> list[dict[str, Any]]:
         """All records; a last line that a killed process left unfinished is left out.
 
-        Raises ValueError, naming the line, where one is damaged.
+        Raises UserError, naming the line, where one is damaged.
         """
         if not self.records_file.exists():
             return []
@@ -145,11 +146,11 @@ class Run:
         return [self._record(number, line) for number, line in enumerate(lines, 1)]
 
     def _record(self, number: int, line: bytes) -> dict[str, Any]:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(UserError):
             record = json.loads(line)
             if isinstance(record, dict):
                 return record
-        raise ValueError(f"{self.records_file} is damaged: line {number} is no record; mend or delete that line")
+        raise UserError(f"{self.records_file} is damaged: line {number} is no record; mend or delete that line")
 
     def rewind_records(self, step: int) -> None:
         """Drops the training's records after ``step``: they will be written again by the run that goes on there."""
@@ -191,23 +192,23 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Keeps a second process from training in the same folder; the lock ends with the process that holds it.
 
-        Raises ValueError while another holds it.
+        Raises UserError while another holds it.
         """
         with alone(self.folder / "running.lock", self._refuse_second):
             yield
 
     def _refuse_second(self) -> None:
-        raise ValueError(f"{self.folder} is being trained by another process: wait until it ends, or stop that one")
+        raise UserError(f"{self.folder} is being trained by another process: wait until it ends, or stop that one")
 
 
 def check_free(folder: Path) -> None:
-    """Raises ValueError unless a run can be made there: nothing is there, or nothing but files ``*.pth``."""
+    """Raises UserError unless a run can be made there: nothing is there, or nothing but files ``*.pth``."""
     if (folder / "config.json").exists():
-        raise ValueError(
+        raise UserError(
             f"{folder} already holds a run: `sagan resume {folder}` goes on with it, or give another --run_dir"
         )
     if folder.exists() and (not folder.is_dir() or any(path.suffix != ".pth" for path in folder.iterdir())):
-        raise ValueError(f"{folder} is not an empty folder: give another --run_dir")
+        raise UserError(f"{folder} is not an empty folder: give another --run_dir")
 
 
 def make_free_folder(wanted: Path) -> Path:
@@ -224,11 +225,11 @@ def make_free_folder(wanted: Path) -> Path:
 def find_snapshot(place: Path, step: int | None = None) -> Path:
     """The snapshot meant by a snapshot file or a run's folder: of a step, or the newest.
 
-    Raises ValueError where there is none, and for a step beside a file.
+    Raises UserError where there is none, and for a step beside a file.
     """
     if place.is_file():
         if step is not None:
-            raise ValueError(f"{place} is one snapshot: --step chooses among those of a run's folder")
+            raise UserError(f"{place} is one snapshot: --step chooses among those of a run's folder")
         return place
     run = Run(place) if (place / "snapshots").is_dir() else Run.open(place)
     return run.snapshot(step)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sagan.run.config import Config, differences, from_dict, override, settings, to_dict, with_absolute_paths
 from sagan.run.presets import PRESETS
+from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 
 FORMAT = 1
@@ -68,12 +69,12 @@ def make_plan(
     """A plan from a config and, by the names of settings, the values they shall have: one changes the config for all
     runs, several are an axis. Span and seed are always axes, and the seed the last one.
 
-    Raises ValueError for a value that no run can have, for one that is there twice, for settings that the sweep decides
+    Raises UserError for a value that no run can have, for one that is there twice, for settings that the sweep decides
     and for a condition that leaves out what is not there, or everything.
     """
     for name in ("run_dir", "sample_dir"):
         if name in given:
-            raise ValueError(f"--{name} is for one run: those of a sweep lie in its folder, --sweep_dir")
+            raise UserError(f"--{name} is for one run: those of a sweep lie in its folder, --sweep_dir")
     axes = {name: tuple(values) for name, values in given.items() if len(values) > 1 or name in ALWAYS}
     base = override(base, {name: values[0] for name, values in given.items() if name not in axes})
     for name in ALWAYS:
@@ -86,7 +87,7 @@ def make_plan(
         axes[name] = tuple(made)
         for value in made:
             if made.count(value) > 1:
-                raise ValueError(f"--{name} has {value} twice")
+                raise UserError(f"--{name} has {value} twice")
     plan = Plan(base, axes, tuple(map(dict, left_out)), command)
     _check(plan)
     return plan
@@ -95,29 +96,29 @@ def make_plan(
 def extend(old: Plan, new: Plan, folder: Path) -> Plan:
     """The plan of a sweep that goes on: the new one, if it holds every run of the old one.
 
-    Raises ValueError, saying on which axis or in which setting they differ, where it does not.
+    Raises UserError, saying on which axis or in which setting they differ, where it does not.
     """
     here = f"{folder} holds another sweep"
     remedy = "give another --sweep_dir, or only this one to go on as planned"
     if set(old.axes) != set(new.axes):
-        raise ValueError(f"{here}, with the axes {', '.join(old.axes)} and not {', '.join(new.axes)}: {remedy}")
+        raise UserError(f"{here}, with the axes {', '.join(old.axes)} and not {', '.join(new.axes)}: {remedy}")
     elsewhere = {"prepared", "device"} | ({"image_path"} if new.base.data.dataset is None else set())
     may_differ = elsewhere | set(new.axes)
     unlike = {name: each for name, each in differences(old.base, new.base).items() if name not in may_differ}
     if unlike:
         listed = ", ".join(f"{name} {mine} (not {its})" for name, (mine, its) in unlike.items())
-        raise ValueError(f"{here}, with {listed}: {remedy}")
+        raise UserError(f"{here}, with {listed}: {remedy}")
     for name, values in old.axes.items():
         lost = [value for value in values if value not in new.axes[name]]
         if lost:
-            raise ValueError(
+            raise UserError(
                 f"{here}: its --{name} has {_listed(values)}, and {_listed(lost)} "
                 f"{'is' if len(lost) == 1 else 'are'} missing now; values may be added, not taken away: {remedy}"
             )
     names = {run.name for run in new.runs()}
     gone = [run.name for run in old.runs() if run.name not in names]
     if gone:
-        raise ValueError(f"{here}: --leave_out would take away its {gone[0]}: {remedy}")
+        raise UserError(f"{here}: --leave_out would take away its {gone[0]}: {remedy}")
     return new
 
 
@@ -170,16 +171,16 @@ def _check(plan: Plan) -> None:
     for condition in plan.left_out:
         for axis, value in condition.items():
             if axis not in plan.axes:
-                raise ValueError(f"--leave_out {axis}={_listed([value])}: {axis} is no axis, but {_and(plan.axes)} are")
+                raise UserError(f"--leave_out {axis}={_listed([value])}: {axis} is no axis, but {_and(plan.axes)} are")
             if value not in plan.axes[axis]:
-                raise ValueError(f"--leave_out {axis}={_listed([value])}: --{axis} has only {_listed(plan.axes[axis])}")
+                raise UserError(f"--leave_out {axis}={_listed([value])}: --{axis} has only {_listed(plan.axes[axis])}")
     runs = plan.runs()
     if not runs:
-        raise ValueError("--leave_out leaves out every run")
+        raise UserError("--leave_out leaves out every run")
     names = [run.name for run in runs]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two values of an axis would both name a run {name}: rename what one of them means")
+            raise UserError(f"two values of an axis would both name a run {name}: rename what one of them means")
     for run in runs:  # a combination of values may be no config
         plan.config(run, Path(run.name))
 
@@ -213,15 +214,15 @@ def to_json(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Plan:
-    """The inverse of `to_json`. Raises ValueError for another format and for what is no plan."""
+    """The inverse of `to_json`. Raises UserError for another format and for what is no plan."""
     if values.get("format") != FORMAT:
-        raise ValueError(f"this plan has format {values.get('format')!r}; this version of sagan reads format {FORMAT}")
+        raise UserError(f"this plan has format {values.get('format')!r}; this version of sagan reads format {FORMAT}")
     try:
         axes = {name: tuple(map(_untupled, each)) for name, each in values["axes"].items()}
         left_out = tuple({axis: _untupled(value) for axis, value in each.items()} for each in values["left_out"])
         return Plan(from_dict(values["base"]), axes, left_out, values["command"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it is no plan of a sweep: {error!r}") from error
+        raise UserError(f"it is no plan of a sweep: {error!r}") from error
 
 
 def _untupled(value: Any) -> Any:
@@ -235,11 +236,11 @@ def write_plan(plan: Plan, path: Path, folder: Path) -> None:
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in a file. Raises ValueError, naming it, where it is damaged."""
+    """The plan in a file. Raises UserError, naming it, where it is damaged."""
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict):
-            raise ValueError("it holds no plan")
+            raise UserError("it holds no plan")
         return from_json(values)
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise UserError(f"{path} cannot be read: {error}") from error

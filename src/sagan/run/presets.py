@@ -24,6 +24,7 @@ from __future__ import annotations
 import difflib
 
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig
+from sagan.system.errors import UserError
 
 PRESETS = {
     "best": Config(
@@ -46,9 +47,9 @@ PRESETS = {
 
 
 def check_preset(name: str) -> None:
-    """Raises ValueError, with the nearest name, for a preset that there is not."""
+    """Raises UserError, with the nearest name, for a preset that there is not."""
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
-        raise ValueError(
+        raise UserError(
             f"--preset must be {' or '.join(PRESETS)}, got {name!r}" + (f": did you mean {near[0]}?" if near else "")
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from sagan.run.card import Card, differences
 from sagan.run.folder import Run
+from sagan.system.errors import UserError
 
 Report = Callable[[str], object]
 
@@ -60,12 +61,12 @@ def like_groups(scores: list[Scored]) -> list[list[Scored]]:
 
 
 def scores_to_compare(run: Run, metric: str) -> list[Scored]:
-    """The first of a run's groups of like scores. Raises ValueError where the run has no such score."""
+    """The first of a run's groups of like scores. Raises UserError where the run has no such score."""
     groups = like_groups(read_scores(run, metric))
     if not groups:
         kinds = {r["metric"] for r in run.records() if r.get("kind") == "score" and r.get("step") is not None}
         have = ", ".join(sorted(kinds)) or "none"
-        raise ValueError(
+        raise UserError(
             f"{run.folder} has no score {metric!r} (it has: {have}); `sagan evaluate {run.folder}` makes them"
         )
     return groups[0]

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sagan.system.errors import UserError
+
 FORMAT = 1  # raised whenever an older program could not read a store, or would read it wrongly
 CHANNELS = 3
 PIXELS = "uint8 NHWC RGB"
@@ -38,7 +40,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
-        """The store in ``folder``. Raises ValueError, saying what is wrong and what to do, unless it is whole."""
+        """The store in ``folder``. Raises UserError, saying what is wrong and what to do, unless it is whole."""
         folder = Path(folder)
         meta = read_meta(folder)
         labels = map_labels(folder, meta)
@@ -68,9 +70,9 @@ class Store:
         return tuple(self.meta.get("classes", ()))
 
     def needed_labels(self) -> npt.NDArray[np.int64]:
-        """``labels``, for training that cannot do without. Raises ValueError, saying why, when there are none."""
+        """``labels``, for training that cannot do without. Raises UserError, saying why, when there are none."""
         if self.labels is None:
-            raise ValueError(f"no classes are known of {self.meta['source']}: {self.no_classes}")
+            raise UserError(f"no classes are known of {self.meta['source']}: {self.no_classes}")
         return self.labels
 
     def describe(self) -> str:
@@ -100,23 +102,23 @@ def crop_label(crop: str) -> str:
 def read_meta(folder: Path) -> dict[str, Any]:
     """The content of ``meta.json``, checked to be of a store that this version reads."""
     if not folder.is_dir():
-        raise ValueError(f"there is no prepared store at {folder}")
+        raise UserError(f"there is no prepared store at {folder}")
     path = folder / "meta.json"
     if not path.is_file():
-        raise ValueError(f"{folder} is not a prepared store: it has no meta.json")
+        raise UserError(f"{folder} is not a prepared store: it has no meta.json")
     try:
         meta = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): {AGAIN}") from error
+        raise UserError(f"{path} is damaged ({error}): {AGAIN}") from error
     if not isinstance(meta, dict) or "format" not in meta:
-        raise ValueError(f"{path} was not written by a preparation of images: it has no format number")
+        raise UserError(f"{path} was not written by a preparation of images: it has no format number")
     if meta["format"] != FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{folder} is a store of format {meta['format']!r}, this program reads format {FORMAT}: {AGAIN}"
         )
     absent = [key for key in META_KEYS if key not in meta]
     if absent:
-        raise ValueError(f"{path} is damaged (it lacks {', '.join(absent)}): {AGAIN}")
+        raise UserError(f"{path} is damaged (it lacks {', '.join(absent)}): {AGAIN}")
     return meta
 
 
@@ -127,15 +129,15 @@ def map_images(folder: Path, meta: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
     """``images.npy`` as a read-only memory map, checked against the header and size that ``meta`` makes necessary."""
     path = folder / "images.npy"
     if not path.is_file():
-        raise ValueError(f"{folder} is damaged (it has no images.npy): {AGAIN}")
+        raise UserError(f"{folder} is damaged (it has no images.npy): {AGAIN}")
     count, size = meta["count"], meta["size"]
     header = array_header(count, size)
     expected, found = len(header) + count * image_bytes(size), path.stat().st_size
     with path.open("rb") as file:
         if file.read(len(header)) != header:
-            raise ValueError(f"{path} is damaged (it is not {count:,} images of {size}x{size}): {AGAIN}")
+            raise UserError(f"{path} is damaged (it is not {count:,} images of {size}x{size}): {AGAIN}")
     if found != expected:
-        raise ValueError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
+        raise UserError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
     return np.memmap(path, dtype=np.uint8, mode="r", offset=len(header), shape=(count, size, size, CHANNELS))
 
 
@@ -145,17 +147,17 @@ def map_labels(folder: Path, meta: Mapping[str, Any]) -> npt.NDArray[np.int64] |
         return None
     path, count, classes = folder / "labels.npy", meta["count"], len(meta["classes"])
     if not path.is_file():
-        raise ValueError(f"{folder} is damaged (it has no labels.npy): {AGAIN}")
+        raise UserError(f"{folder} is damaged (it has no labels.npy): {AGAIN}")
     try:
         labels: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}): {AGAIN}") from error
+        raise UserError(f"{path} is damaged ({error}): {AGAIN}") from error
     if labels.dtype != np.int64 or labels.shape != (count,):
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged (it is not {count:,} labels, but {labels.dtype} of shape {labels.shape}): {AGAIN}"
         )
     if not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"{path} is damaged (a label is not one of the {classes:,} classes): {AGAIN}")
+        raise UserError(f"{path} is damaged (a label is not one of the {classes:,} classes): {AGAIN}")
     return labels
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 
 
@@ -24,13 +25,13 @@ def write_torch_file(path: Path, content: dict[str, Any]) -> None:
 def read_torch_file(path: Path) -> Any:
     """What a file of torch's holds, on the CPU, of the types above (``weights_only``).
 
-    Raises ValueError with one sentence for a torn or damaged file and for one of another kind.
+    Raises UserError with one sentence for a torn or damaged file and for one of another kind.
     """
     with path.open("rb") as file:
         try:
             if zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip() is not None:  # torch checks no sums
-                raise ValueError("a checksum is wrong")
+                raise UserError("a checksum is wrong")
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # what torch raises for bytes that are no such file is nowhere said
-            raise ValueError(f"{path} is not a whole checkpoint file") from error
+            raise UserError(f"{path} is not a whole checkpoint file") from error

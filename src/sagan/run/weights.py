@@ -9,6 +9,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from sagan.run.torch_files import read_torch_file, write_torch_file
+from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 
 FORMAT = 1
@@ -23,11 +24,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A state that `save_checkpoint` wrote, on the CPU; executes nothing from the file (``weights_only``).
 
-    Raises ValueError with one sentence for a torn file or one of another kind.
+    Raises UserError with one sentence for a torn file or one of another kind.
     """
     state = read_torch_file(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of this version of sagan (format {FORMAT})")
+        raise UserError(f"{path} is not a checkpoint of this version of sagan (format {FORMAT})")
     return state
 
 

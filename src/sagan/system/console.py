@@ -6,7 +6,6 @@ import contextlib
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
@@ -16,7 +15,13 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from sagan.system.errors import UserError
+
 USAGE_ERROR = 2
+FAULT = (
+    "this is a fault of sagan, not yours: please report it with the command, the lines below and what "
+    "`sagan --version` prints"
+)
 
 _SECONDS_BETWEEN_LINES = 10.0  # where output is not a terminal, progress is a line now and then
 
@@ -86,10 +91,10 @@ class Terminated(KeyboardInterrupt):
 
 
 def run_safely(action: Callable[[], int], console: Console) -> int:
-    """The exit status of a command: its own, or 2 with one sentence for what a person can mend, or 128 + signal.
+    """The exit status of a command: its own, or 2 with one sentence for a `UserError` or an OSError, or 128 + signal.
 
-    A person's errors are OSError, and ValueError and ImportError raised by this package; from inside a library they are
-    bugs of ours, and keep their traceback. Notes added to an error are printed behind it: what is saved, what to do.
+    Notes added to an error are printed behind it: what is saved, what to do. Every other exception is a fault of this
+    program: it keeps its traceback, after one line that says so.
     """
     try:
         with _terminating():
@@ -100,11 +105,11 @@ def run_safely(action: Callable[[], int], console: Console) -> int:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         console.error(_with_notes(f"{error.strerror or error}{where}", error))
-    except (ValueError, ImportError) as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if not frame.f_globals.get("__name__", "").startswith("sagan"):
-            raise
+    except UserError as error:
         console.error(_with_notes(str(error), error))
+    except Exception:
+        console.error(FAULT)
+        raise
     return USAGE_ERROR
 
 

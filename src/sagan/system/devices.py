@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sagan.system.errors import UserError
+
 
 def choose_device(name: str) -> torch.device:
-    """The device meant by ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ValueError for one that is not there."""
+    """The device meant by ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; UserError for one that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"  # mps by its name only: it has never been tried
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device {name} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
 
 

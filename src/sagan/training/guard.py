@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.core.layers.spectral_norm import spectral_layers
+from sagan.system.errors import UserError
 
 State = Literal["healthy", "D winning", "diversity falling", "diverged"]
 
@@ -28,7 +29,7 @@ class Verdict(NamedTuple):
 HEALTHY = Verdict("healthy")
 
 
-class Diverged(ValueError):
+class Diverged(UserError):
     """A run has gone wrong; ``verdict`` says how, ``step`` where it was noticed."""
 
     def __init__(self, verdict: Verdict, step: int):

@@ -28,6 +28,7 @@ from sagan.run.store import Store
 from sagan.run.weights import load_checkpoint, save_checkpoint, save_snapshot
 from sagan.system.console import Console, heeding
 from sagan.system.devices import choose_device
+from sagan.system.errors import UserError
 from sagan.system.files import keep_as
 from sagan.system.images import grid, save_png
 from sagan.system.randomness import generator as random_generator
@@ -60,7 +61,7 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
     Writes records, sample grids, snapshots and checkpoints into the run's folder. Every ``eval_every`` steps it writes
     a snapshot and calls ``on_snapshot`` with it, off the run's clock: that is where scoring comes in. A first SIGINT or
     SIGTERM ends the run after the step at hand, with everything saved. Raises `Diverged` when a run has gone wrong and
-    may not or can no longer go back, ValueError for a checkpoint of another config and for other images, OSError where
+    may not or can no longer go back, UserError for a checkpoint of another config and for other images, OSError where
     a file cannot be written.
     """
     with run.locked():
@@ -68,7 +69,7 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
         if run.checkpoint_file.exists():
             training.load(_matching_checkpoint(run.checkpoint_file, run, config, store))
             if training.step > config.run.total_step:
-                raise ValueError(
+                raise UserError(
                     f"{run.folder} is at step {training.step:,} already: total_step must be more, "
                     f"got {config.run.total_step:,}"
                 )
@@ -370,7 +371,7 @@ def _matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> 
     trained = from_dict(json.loads(state["config"]))
     refuse_other_settings(trained, config, run.folder)
     if state["images"] not in (None, _identity(store, config)):  # None: imported weights, which do not know
-        raise ValueError(
+        raise UserError(
             f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
             "bring those back, or start a new run with another --run_dir"
         )
@@ -393,16 +394,16 @@ CHANGEABLE = {
 
 
 def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None:
-    """Raises ValueError, naming the settings, where a run would go on with others than it was trained with."""
+    """Raises UserError, naming the settings, where a run would go on with others than it was trained with."""
     if trained.game.lr_schedule != "constant" and trained.run.total_step != wanted.run.total_step:
-        raise ValueError(
+        raise UserError(
             f"the run in {folder} follows a {trained.game.lr_schedule} schedule to step {trained.run.total_step:,}, so "
             f"it cannot end at step {wanted.run.total_step:,}: start a new run for that"
         )
     fixed = {name: values for name, values in differences(trained, wanted).items() if name not in CHANGEABLE}
     if fixed:
         listed = ", ".join(f"{name} {old} (not {new})" for name, (old, new) in fixed.items())
-        raise ValueError(f"the run in {folder} was trained with {listed}; a run goes on with its own settings")
+        raise UserError(f"the run in {folder} was trained with {listed}; a run goes on with its own settings")
 
 
 def exact_convolutions(precision: str) -> contextlib.AbstractContextManager[None]:
@@ -430,7 +431,7 @@ def _tensorboard(run: Run, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
-        raise ValueError("--tensorboard needs an extra: pip install 'sagan[tensorboard]'") from error
+        raise UserError("--tensorboard needs an extra: pip install 'sagan[tensorboard]'") from error
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1)
 
 

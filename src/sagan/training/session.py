@@ -20,6 +20,7 @@ from sagan.run.config import Config, DataConfig, ModelConfig, from_dict, overrid
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
 from sagan.system.devices import choose_device, emulates_bfloat16
+from sagan.system.errors import UserError
 from sagan.training.loop import OnSnapshot, Outcome, refuse_other_settings, train
 
 FACES = 10_000
@@ -28,7 +29,7 @@ FACES = 10_000
 def start_run(config: Config, console: Console, on_snapshot: OnSnapshot | None = None) -> int:
     """Makes the run's folder, prepares the images and trains to the end. Gives the exit status of the command.
 
-    Errors as `training.loop.train`, and ValueError for a folder that is taken. Where a run cannot begin, nothing of it
+    Errors as `training.loop.train`, and UserError for a folder that is taken. Where a run cannot begin, nothing of it
     is left: the same command can be given again, mended.
     """
     config = with_absolute_paths(settle(config))
@@ -49,7 +50,7 @@ def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snaps
     run = Run.open(folder)
     trained = run_config(run)
     if changes.get("data") and trained.data.dataset:
-        raise ValueError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
+        raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
     _check_device(config)
@@ -71,13 +72,13 @@ def settle(config: Config) -> Config:
 
 
 def _count_classes(model: ModelConfig, store: Store) -> int:
-    """How many classes the networks learn. Raises ValueError where the images have not as many."""
+    """How many classes the networks learn. Raises UserError where the images have not as many."""
     if model.num_classes == 0:
         return 0
     store.needed_labels()
     found = len(store.classes)
     if model.num_classes not in ("auto", found):
-        raise ValueError(
+        raise UserError(
             f"num_classes is {model.num_classes}, but the images have {found} classes: --num_classes auto takes those"
         )
     return found
@@ -119,7 +120,7 @@ def _store_for(config: Config, console: Console) -> Store:
 def _store_of_run(config: Config, console: Console) -> Store:
     try:
         choose_source(config.data, config.model.imsize)
-    except ValueError as error:
+    except UserError as error:
         where = "--image_path" if config.data.dataset else "--data"
         error.add_note(f"if the run's images have moved, {where} says where they are now")
         raise
@@ -140,7 +141,7 @@ def _train(config: Config, run: Run, store: Store, console: Console, on_snapshot
         error.add_note(f"once that is mended, `sagan resume {run.folder}` {_from_where(run)}")
         raise
     except torch.OutOfMemoryError as error:
-        raise ValueError(
+        raise UserError(
             f"{config.run.device} has too little memory for this run: give a smaller --batch_size, --imsize or "
             "--g_conv_dim and --d_conv_dim"
         ) from error
@@ -177,16 +178,16 @@ def _say_all(lines: list[str], console: Console) -> None:
 
 
 def run_config(run: Run) -> Config:
-    """The config of a run. Raises ValueError, naming its file, for one that is damaged."""
+    """The config of a run. Raises UserError, naming its file, for one that is damaged."""
     values = run.config()
     try:
         return from_dict(values)
-    except ValueError as error:
-        raise ValueError(f"{run.config_file}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{run.config_file}: {error}") from None
 
 
 def _check_networks(config: Config) -> None:
-    """Raises ValueError for networks that cannot be built, and for a device that is not there."""
+    """Raises UserError for networks that cannot be built, and for a device that is not there."""
     with torch.device("meta"):  # shapes alone: networks too large for this machine are found out when they are made
         model = config.model
         if model.num_classes == "auto":  # how many the images have is found out later
@@ -197,16 +198,16 @@ def _check_networks(config: Config) -> None:
 
 
 def _check_device(config: Config) -> None:
-    """Raises ValueError for a device that is not there, and for CUDA graphs on one that has none."""
+    """Raises UserError for a device that is not there, and for CUDA graphs on one that has none."""
     device = choose_device(config.run.device)
     if config.run.cuda_graphs and device.type != "cuda":
-        raise ValueError(f"cuda_graphs needs a CUDA device, and this run's is {device}: leave it out, or say false")
+        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: leave it out, or say false")
 
 
 def _check_sample_folder(config: Config) -> None:
     folder = config.run.sample_dir
     if folder is not None and any(Path(folder).glob("*_fake.png")):
-        raise ValueError(f"{folder} already holds samples of another run: move them away, or name another folder")
+        raise UserError(f"{folder} already holds samples of another run: move them away, or name another folder")
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from sagan.run.build import Discriminator, Generator, Network, build_discriminat
 from sagan.run.config import from_dict
 from sagan.run.folder import Run
 from sagan.run.torch_files import read_torch_file
+from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
 from sagan.system.randomness import latents
 
@@ -260,11 +261,11 @@ def load_discriminator(run: Run) -> tuple[Discriminator, int]:
     """The discriminator of a run's last checkpoint, in eval mode on the CPU, and its step. No other step has one:
     snapshots hold only the generator.
 
-    Raises ValueError where there is no checkpoint, or a damaged one.
+    Raises UserError where there is no checkpoint, or a damaged one.
     """
     path = run.checkpoint_file
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"{run.folder} has no checkpoints/last.pt, where a run keeps its discriminator: snapshots hold only the "
             "generator"
         )
@@ -275,7 +276,7 @@ def load_discriminator(run: Run) -> tuple[Discriminator, int]:
         discriminator.load_state_dict(state["discriminator"])
         step = int(state["step"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is no checkpoint of this version of sagan, or damaged") from error
+        raise UserError(f"{path} is no checkpoint of this version of sagan, or damaged") from error
     return discriminator.eval().requires_grad_(False), step
 
 

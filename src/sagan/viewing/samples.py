@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.core.sampling import numbered_images
+from sagan.system.errors import UserError
 from sagan.system.images import save_png
 
 _WAITING = 512  # images that may wait to be written before drawing waits for the disk
@@ -31,16 +32,16 @@ def write_samples(
     """Writes images 0 to count - 1 of a seed into a new or empty folder, without gaps.
 
     Image i depends on the generator, the seed and i alone; on another batch size it may differ by one grey level, as
-    sums are rounded in another order. Classes come in turn, or all are of the class ``label``. Raises ValueError for a
+    sums are rounded in another order. Classes come in turn, or all are of the class ``label``. Raises UserError for a
     folder that already holds something, and for a class that there is not.
     """
     for what, number in (("num", count), ("batch_size", batch_size)):
         if number < 1:
-            raise ValueError(f"{what} must be 1 or more, got {number}")
+            raise UserError(f"{what} must be 1 or more, got {number}")
     classes = int(getattr(generator, "num_classes", 0))
     if label is not None and not 0 <= label < classes:
         known = f"classes 0 to {classes - 1}" if classes else "no classes"
-        raise ValueError(f"this generator knows {known}, got label {label}")
+        raise UserError(f"this generator knows {known}, got label {label}")
     _make_empty_folder(folder)
     generator = generator.to(device)
     images = numbered_images(
@@ -58,9 +59,9 @@ def write_samples(
 
 def _make_empty_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: images need a new or empty folder")
+        raise UserError(f"{folder} is a file: images need a new or empty folder")
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty, and samples of two generators would mix: images need an empty folder")
+        raise UserError(f"{folder} is not empty, and samples of two generators would mix: images need an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from sagan.core.attention.blocked import attend_blocked
 from sagan.core.attention.patterns import Pattern
 from sagan.core.attention.reference import attend_reference, softmax_dtype
+from sagan.system.errors import UserError
 
 # Where one backend becomes faster than the next. The CPU's was measured (docs/experiments.md); the other two are
 # estimates until `python -m benchmarks.attention --device cuda` has been run on a GPU.
@@ -43,21 +44,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 
     q: (batch, heads, queries, dim), k: (batch, heads, keys, dim), v: (batch, heads, keys, value_dim), of one
     floating-point dtype on one device; returns (batch, heads, queries, value_dim) in that dtype. Under autocast the
     inputs are first cast to its dtype, as torch does for its own attention. ``backend`` is a name in ``BACKENDS``, or
-    "auto" for the fastest that can run. ValueError when a shape does not fit, or the named backend cannot run.
+    "auto" for the fastest that can run. UserError when a shape does not fit, or the named backend cannot run.
     """
     q, k, v = _autocast(q, k, v)
     check_inputs(q, k, v, pattern)
     if backend == "auto":
         backend = choose_backend(q, k, v, pattern)
     elif reasons := reasons_against(backend, q, k, v, pattern):
-        raise ValueError(f"attention backend {backend!r} cannot run here: {'; '.join(reasons)}")
+        raise UserError(f"attention backend {backend!r} cannot run here: {'; '.join(reasons)}")
     return BACKENDS[backend].attend(q, k, v, pattern, scale=scale)
 
 
 def reasons_against(backend: str, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
-    """Why ``backend`` cannot compute this attention, in sentences; empty when it can. ValueError: an unknown name."""
+    """Why ``backend`` cannot compute this attention, in sentences; empty when it can. UserError: an unknown name."""
     if backend not in BACKENDS:
-        raise ValueError(f'backend must be "auto" or one of {", ".join(sorted(BACKENDS))}, got {backend!r}')
+        raise UserError(f'backend must be "auto" or one of {", ".join(sorted(BACKENDS))}, got {backend!r}')
     return BACKENDS[backend].reasons_against(q, k, v, pattern)
 
 
@@ -93,23 +94,23 @@ def describe_choice(
 
 
 def check_inputs(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
-    """ValueError, in one sentence, when q, k and v do not fit together or do not fit the pattern."""
+    """UserError, in one sentence, when q, k and v do not fit together or do not fit the pattern."""
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not q.ndim == k.ndim == v.ndim == 4:
-        raise ValueError(f"q, k and v must have 4 dimensions (batch, heads, rows, dim), got {shapes}")
+        raise UserError(f"q, k and v must have 4 dimensions (batch, heads, rows, dim), got {shapes}")
     if not q.shape[:2] == k.shape[:2] == v.shape[:2]:
-        raise ValueError(f"q, k and v must have the same batch and heads, got {shapes}")
+        raise UserError(f"q, k and v must have the same batch and heads, got {shapes}")
     if q.shape[3] != k.shape[3]:
-        raise ValueError(f"q and k must have the same dim, got {shapes}")
+        raise UserError(f"q and k must have the same dim, got {shapes}")
     if q.shape[2] != pattern.queries:
-        raise ValueError(f"q must have {pattern.queries} rows, one for each query of {pattern}, got {shapes}")
+        raise UserError(f"q must have {pattern.queries} rows, one for each query of {pattern}, got {shapes}")
     for name, x in (("k", k), ("v", v)):
         if x.shape[2] != pattern.keys:
-            raise ValueError(f"{name} must have {pattern.keys} rows, one for each key of {pattern}, got {shapes}")
+            raise UserError(f"{name} must have {pattern.keys} rows, one for each key of {pattern}, got {shapes}")
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
-        raise ValueError(f"q, k and v must have one floating-point dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
+        raise UserError(f"q, k and v must have one floating-point dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
     if not q.device == k.device == v.device:
-        raise ValueError(f"q, k and v must be on one device, got {q.device}, {k.device}, {v.device}")
+        raise UserError(f"q, k and v must be on one device, got {q.device}, {k.device}, {v.device}")
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -18,6 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sagan.system.errors import UserError
+
 Masking = Literal["after", "before"]
 
 
@@ -76,7 +78,7 @@ class Pattern:
         """The y and x of the query rows from ``start`` to ``stop``: int64, (rows,) each."""
         stop = self.queries if stop is None else stop
         if not 0 <= start <= stop <= self.queries:
-            raise ValueError(f"query rows must lie in 0 to {self.queries}, got {start} to {stop}")
+            raise UserError(f"query rows must lie in 0 to {self.queries}, got {start} to {stop}")
         index = torch.arange(start, stop, device=device)
         return index // self.width, index % self.width
 
@@ -132,7 +134,7 @@ class ExcludeLocal(Pattern):
         if self.span != "self":
             _check_count("span", self.span, 0, ' (0 is full attention, "self" hides only the query itself)')
         if self.masking not in ("after", "before"):
-            raise ValueError(f'masking must be "after" or "before" the softmax, got {self.masking!r}')
+            raise UserError(f'masking must be "after" or "before" the softmax, got {self.masking!r}')
 
     @property
     def label(self) -> str:
@@ -229,9 +231,9 @@ def _keys_in_square(pattern: Pattern, radius: int) -> Tensor:
 
 def _check_count(name: str, value: object, least: int, meaning: str = "") -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}{meaning}")
+        raise UserError(f"{name} must be a whole number, {least} or more, got {value!r}{meaning}")
     if value < least:
-        raise ValueError(f"{name} must be {least} or more, got {value}{meaning}")
+        raise UserError(f"{name} must be {least} or more, got {value}{meaning}")
 
 
 def _check_grid(pattern: Pattern) -> None:
@@ -239,7 +241,7 @@ def _check_grid(pattern: Pattern) -> None:
         _check_count(name, getattr(pattern, name), 1)
     for name in ("height", "width"):
         if getattr(pattern, name) % pattern.pool:
-            raise ValueError(
+            raise UserError(
                 f"{name} must be divisible by pool, got {name} {getattr(pattern, name)}, pool {pattern.pool}"
             )
 

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sagan.system.errors import UserError
+
 TRANSLATION = 0.125
 """The furthest an image moves, as a share of its side."""
 CUTOUT = 0.5
@@ -33,7 +35,7 @@ class Augmentation(NamedTuple):
 def draw(policies: Sequence[str], batch: int, generator: torch.Generator) -> Tensor:
     """The random numbers that `augment` needs: uniform from 0 to 1, float32 (batch, numbers of all the policies), CPU.
 
-    The numbers of a policy do not depend on which others there are. ValueError for a name not in ``AUGMENTATIONS``.
+    The numbers of a policy do not depend on which others there are. UserError for a name not in ``AUGMENTATIONS``.
     """
     _check_policies(policies)
     # those of every policy are drawn, in the order of the table, so that none moves another's
@@ -45,12 +47,12 @@ def augment(images: Tensor, policies: Sequence[str], uniforms: Tensor) -> Tensor
     """Images (batch, channels, h, w) under these policies, one after the other, in the same dtype and memory format;
     those in [-1, 1] may leave it.
 
-    ``uniforms`` are `draw`'s for the same policies, on the images' device. ValueError when they do not fit.
+    ``uniforms`` are `draw`'s for the same policies, on the images' device. UserError when they do not fit.
     """
     _check_policies(policies)
     numbers = [AUGMENTATIONS[name].numbers for name in policies]
     if uniforms.shape != (len(images), sum(numbers)):
-        raise ValueError(
+        raise UserError(
             f"uniforms must be {(len(images), sum(numbers))} for these images and policies, got {tuple(uniforms.shape)}"
         )
     for name, part in zip(policies, uniforms.split(numbers, dim=1), strict=True):
@@ -114,7 +116,7 @@ AUGMENTATIONS = {
 def _check_policies(policies: Sequence[str]) -> None:
     for name in policies:
         if name not in AUGMENTATIONS:
-            raise ValueError(f"an augmentation must be one of {', '.join(AUGMENTATIONS)}, got {name!r}")
+            raise UserError(f"an augmentation must be one of {', '.join(AUGMENTATIONS)}, got {name!r}")
 
 
 def _whole(uniform: Tensor, least: int, most: int) -> Tensor:

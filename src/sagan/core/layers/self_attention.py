@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sagan.core.attention import Pattern, attend, attention_weights
 from sagan.core.layers.spectral_norm import SpectralLinear
+from sagan.system.errors import UserError
 
 
 class SelfAttention2d(nn.Module):
@@ -55,7 +56,7 @@ class SelfAttention2d(nn.Module):
         """Queries, keys and values of a map x, each (batch, 1, pixels or pooled pixels, dim)."""
         size = (self.pattern.height, self.pattern.width)
         if tuple(x.shape[-2:]) != size:
-            raise ValueError(f"this attention layer is for maps of {size}, got {tuple(x.shape[-2:])}")
+            raise UserError(f"this attention layer is for maps of {size}, got {tuple(x.shape[-2:])}")
         layers = (self.query, self.key, self.value)
         weight, bias = self._projection()  # one product: the map is read once
         pixels = x.flatten(2).transpose(1, 2)  # (batch, pixels, channels); free when x is channels_last
@@ -116,12 +117,12 @@ def attention_layers(
 ) -> nn.ModuleDict:
     """A network's attention layers by the size of their map, for maps of so many ``channels``.
 
-    Raises ValueError for a map that the network does not have.
+    Raises UserError for a map that the network does not have.
     """
     patterns = patterns or {}
     for size in patterns:
         if size not in channels:
-            raise ValueError(f"there is no {size}x{size} map to attend on; this network has {sorted(channels)}")
+            raise UserError(f"there is no {size}x{size} map to attend on; this network has {sorted(channels)}")
     return nn.ModuleDict({str(size): layer(channels[size], pattern) for size, pattern in patterns.items()})
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from sagan.core.attention import Pattern
 from sagan.core.layers.self_attention import attention_layers
 from sagan.core.layers.spectral_norm import NormAxis, SpectralConv2d, SpectralConvTranspose2d
+from sagan.system.errors import UserError
 
 SMALLEST_IMAGE = 16
 
@@ -31,10 +32,10 @@ SMALLEST_IMAGE = 16
 def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -> tuple[int, ...]:
     """The sizes of a network's hidden maps in the order it makes them: (4, 8, 16, 32) for a generator of 64x64 images.
 
-    Raises ValueError unless the image size is a power of two, 16 or more.
+    Raises UserError unless the image size is a power of two, 16 or more.
     """
     if image_size < SMALLEST_IMAGE or image_size & (image_size - 1):
-        raise ValueError(f"imsize must be a power of two, {SMALLEST_IMAGE} or more, got {image_size}")
+        raise UserError(f"imsize must be a power of two, {SMALLEST_IMAGE} or more, got {image_size}")
     sizes = tuple(2**power for power in range(2, image_size.bit_length() - 1))
     return sizes if network == "generator" else sizes[::-1]
 

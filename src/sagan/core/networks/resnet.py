@@ -44,6 +44,7 @@ from sagan.core.layers.residual import DownBlock, SameBlock, UpBlock
 from sagan.core.layers.self_attention import SpectralSelfAttention2d, attention_layers
 from sagan.core.layers.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear, SpectralNorm
 from sagan.core.networks import dcgan
+from sagan.system.errors import UserError
 
 _WIDEST = 16  # in units of the width
 
@@ -52,7 +53,7 @@ def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -
     """The sizes of a network's hidden maps in the order it makes them: (4, 8, 16, 32, 64) for a generator of 64x64
     images, whose largest map is as large as the image, and (32, 16, 8, 4) for their discriminator.
 
-    Raises ValueError unless the image size is a power of two, 16 or more.
+    Raises UserError unless the image size is a power of two, 16 or more.
     """
     sizes = dcgan.map_sizes(image_size, network)
     return (*sizes, image_size) if network == "generator" else sizes
@@ -92,7 +93,7 @@ class Generator(nn.Module):
         _start_as_xavier(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """``labels``: int64 (batch,), each image's class from 0, where there are classes; ValueError otherwise."""
+        """``labels``: int64 (batch,), each image's class from 0, where there are classes; UserError otherwise."""
         _check_labels(labels, len(z), self.num_classes)
         x = self.first(z).unflatten(1, (4, 4, -1)).permute(0, 3, 1, 2)  # channels_last
         x = self._attend("4", x)
@@ -141,7 +142,7 @@ class Discriminator(nn.Module):
         _start_as_xavier(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """``labels``: int64 (batch,), each image's class from 0, where there are classes; ValueError otherwise."""
+        """``labels``: int64 (batch,), each image's class from 0, where there are classes; UserError otherwise."""
         return self.judge(self.features(images), labels)
 
     def features(self, images: Tensor) -> Tensor:
@@ -177,19 +178,19 @@ def _start_as_xavier(network: nn.Module) -> None:
 def _check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
     if labels is None:
         if num_classes:
-            raise ValueError(
+            raise UserError(
                 f"labels are missing: this network knows {num_classes} classes and needs int64 ({batch},), "
                 "the class of each image"
             )
         return
     if not num_classes:
-        raise ValueError("this network knows no classes, so it takes no labels; build it with num_classes to have them")
+        raise UserError("this network knows no classes, so it takes no labels; build it with num_classes to have them")
     if labels.dtype != torch.int64 or labels.shape != (batch,):
-        raise ValueError(
+        raise UserError(
             f"labels must be int64 of shape ({batch},), one for each image, got {labels.dtype} {tuple(labels.shape)}"
         )
     # on a GPU this would make the host wait; there an unknown class fails in the lookup
     if labels.device.type == "cpu" and not torch.compiler.is_compiling() and batch:
         least, most = int(labels.min()), int(labels.max())
         if least < 0 or most >= num_classes:
-            raise ValueError(f"labels must be 0 to {num_classes - 1}, got {least if least < 0 else most}")
+            raise UserError(f"labels must be 0 to {num_classes - 1}, got {least if least < 0 else most}")

@@ -13,6 +13,7 @@ from sagan.data.faces.hair import paint_back_hair, paint_front_hair
 from sagan.data.faces.head import paint_ears, paint_head, paint_neck
 from sagan.data.faces.palette import WHITE
 from sagan.data.faces.traits import FaceTraits, face_traits
+from sagan.system.errors import UserError
 
 SMALLEST, LARGEST = 16, 256  # sides in pixels that can be drawn
 
@@ -20,7 +21,7 @@ SMALLEST, LARGEST = 16, 256  # sides in pixels that can be drawn
 def check_size(size: int) -> None:
     """Refuses sizes that are not drawn."""
     if not SMALLEST <= size <= LARGEST:
-        raise ValueError(f"size of drawn faces must be {SMALLEST} to {LARGEST} pixels, got {size}; choose one of these")
+        raise UserError(f"size of drawn faces must be {SMALLEST} to {LARGEST} pixels, got {size}; choose one of these")
 
 
 def paint_background(canvas: Canvas, traits: FaceTraits) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sagan.data.faces.canvas import Bytes, Floats
 from sagan.data.faces.palette import EYE_COLOURS
+from sagan.system.errors import UserError
 
 EYE_WINDOW = (0.265, 0.05)  # the middle of the right window in the image's coordinates; the left one is its mirror
 EYE_REACH = 0.265  # half the side of a window; the two meet in the image's middle line and share no pixel
@@ -48,7 +49,7 @@ def eye_votes(images: Bytes, side: int) -> Floats:
 def check_images(images: Bytes) -> None:
     """Refuses what is not a batch of colour images."""
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8:
-        raise ValueError(f"images must be uint8 of shape (n, 3, height, width), got {images.dtype} {images.shape}")
+        raise UserError(f"images must be uint8 of shape (n, 3, height, width), got {images.dtype} {images.shape}")
 
 
 def eye_colours(images: Bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:

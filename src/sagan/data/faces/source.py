@@ -4,6 +4,7 @@ from PIL import Image
 
 from sagan.data.faces.drawing import check_size, draw_face
 from sagan.data.sources import Source
+from sagan.system.errors import UserError
 
 
 class FacesSource(Source):
@@ -11,10 +12,10 @@ class FacesSource(Source):
 
     def __init__(self, count: int = 10_000, size: int = 64, seed: int = 0) -> None:
         if count < 1:
-            raise ValueError(f"count of drawn faces must be 1 or more, got {count}")
+            raise UserError(f"count of drawn faces must be 1 or more, got {count}")
         check_size(size)
         if seed < 0:
-            raise ValueError(f"seed of drawn faces must be 0 or more, got {seed}")
+            raise UserError(f"seed of drawn faces must be 0 or more, got {seed}")
         self.count, self.size, self.seed = count, size, seed
         self.description = f"drawn faces, seed {seed}"
         self.identity = f"faces:v1:{count}:{size}:{seed}"

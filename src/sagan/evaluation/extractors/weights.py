@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sagan.system.errors import UserError
+
 
 @dataclass(frozen=True)
 class PublishedWeights:
@@ -60,7 +62,7 @@ def hub_cache() -> Path:
 def find_weights(published: PublishedWeights) -> Path | None:
     """The local copy: what the environment variable names, else one of its names in torch.hub's cache or in ours.
 
-    ValueError when the variable names no file.
+    UserError when the variable names no file.
     """
     if named := os.environ.get(published.variable):
         return existing_file(Path(named), f"the environment variable {published.variable}")
@@ -69,10 +71,10 @@ def find_weights(published: PublishedWeights) -> Path | None:
 
 
 def existing_file(path: Path, source: str) -> Path:
-    """``path`` with ``~`` expanded; ValueError, saying that ``source`` gave it, when no file is there."""
+    """``path`` with ``~`` expanded; UserError, saying that ``source`` gave it, when no file is there."""
     path = path.expanduser()
     if not path.is_file():
-        raise ValueError(f"{source} names {path}, which is not a file")
+        raise UserError(f"{source} names {path}, which is not a file")
     return path
 
 
@@ -110,10 +112,10 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def published_sha256(path: Path, published: PublishedWeights) -> str:
-    """The file's sha256; ValueError when the file bears a published name but holds other bytes."""
+    """The file's sha256; UserError when the file bears a published name but holds other bytes."""
     found = file_sha256(path)
     if path.name in published.filenames and found != published.sha256:
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged or is not what its name says: its sha256 is {found}, that of {published.title} is"
             f" {published.sha256}; delete it and fetch {published.url} again"
         )
@@ -121,23 +123,23 @@ def published_sha256(path: Path, published: PublishedWeights) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name in a file that torch.save wrote; ValueError for anything else, a truncated file included."""
+    """The tensors by name in a file that torch.save wrote; UserError for anything else, a truncated file included."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of TorchScript, which the error below speaks of
             read = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes happen to trip: pickle, zip, EOF, key errors
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(
+        raise UserError(
             f"{path} is no file of weights, or a truncated one ({first_line}); a TorchScript file is named as"
             f" torchscript:{path}"
         ) from error
     if not isinstance(read, dict) or not read or not all(isinstance(value, Tensor) for value in read.values()):
-        raise ValueError(f"{path} is no file of weights: it must hold tensors by name, a state dict")
+        raise UserError(f"{path} is no file of weights: it must hold tensors by name, a state dict")
     return {str(name): value for name, value in read.items()}
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Give ``module`` these weights, in float32; ValueError, naming what differs, when they are not its own or hold
+    """Give ``module`` these weights, in float32; UserError, naming what differs, when they are not its own or hold
     NaN or infinity. The module may be on the meta device."""
     own = module.state_dict()
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # old files lack them; eval needs none
@@ -149,6 +151,6 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> 
     }
     found = [f"{len(names)} {what} (first {names[0]})" for what, names in differences.items() if names]
     if found:
-        raise ValueError(f"{source} does not hold the weights of {type(module).__name__}: tensors {', '.join(found)}")
+        raise UserError(f"{source} does not hold the weights of {type(module).__name__}: tensors {', '.join(found)}")
     module.load_state_dict(weights, assign=True)  # which starts absent counters at 0
     module.float()

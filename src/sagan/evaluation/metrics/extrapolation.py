@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sagan.evaluation.metrics.frechet import covariance_factor, frechet_distance
 from sagan.evaluation.metrics.moments import Moments, check_features
+from sagan.system.errors import UserError
 
 FEWEST_POINTS = 8
 
@@ -53,18 +54,18 @@ def extrapolated_distance(
     generator: on the CPU; draws the subsets.
     smallest: more than dim, where the line begins to be one; by default a quarter of n, but at least 2 dim.
     factor: `covariance_factor(reference)` where it is known already.
-    Raises ValueError for too few images or points.
+    Raises UserError for too few images or points.
     """
     count, dim = check_features(features).shape
     if dim != reference.dim:
-        raise ValueError(
+        raise UserError(
             f"features of {dim} and {reference.dim} numbers cannot be compared: both must come from one extractor"
         )
     if points < FEWEST_POINTS:
-        raise ValueError(f"points must be {FEWEST_POINTS} or more, got {points}: fewer say too little about the line")
+        raise UserError(f"points must be {FEWEST_POINTS} or more, got {points}: fewer say too little about the line")
     smallest = max(count // 4, 2 * dim) if smallest is None else smallest
     if not dim < smallest <= count - points:
-        raise ValueError(
+        raise UserError(
             f"extrapolating needs subsets of more than {dim:,} images (the length of a feature vector) and more images "
             f"than the smallest subset, got {count:,} images and a smallest subset of {smallest:,}: score more images"
         )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sagan.evaluation.metrics.moments import Moments
+from sagan.system.errors import UserError
 
 SMALL = 4  # fewer images than SMALL x dim: the distance is mostly the size of the sample
 
@@ -28,7 +29,7 @@ def frechet_distance(a: Moments, b: Moments, *, factor: Tensor | None = None) ->
     factor: `covariance_factor(b)`, to be computed once where many distances to the same ``b`` are wanted.
     """
     if a.dim != b.dim:
-        raise ValueError(
+        raise UserError(
             f"features of {a.dim} and {b.dim} numbers cannot be compared: both must come from one extractor"
         )
     if factor is None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sagan.evaluation.metrics.moments import check_shape, finite_check, to_float64
+from sagan.system.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class InceptionScoreStream:
 
     def __init__(self, count: int, splits: int = 10) -> None:
         if splits < 1:
-            raise ValueError(f"splits must be 1 or more, got {splits}")
+            raise UserError(f"splits must be 1 or more, got {splits}")
         if count < splits:
-            raise ValueError(f"an inception score of {splits} splits needs {splits} images or more, got {count}")
+            raise UserError(f"an inception score of {splits} splits needs {splits} images or more, got {count}")
         self.count = count
         self.bounds = [split * count // splits for split in range(splits + 1)]
         self.seen = 0
@@ -45,7 +46,7 @@ class InceptionScoreStream:
         and `score` refuses what is NaN or infinite."""
         check_shape(logits, "logits")
         if self.seen + len(logits) > self.count:
-            raise ValueError(f"{self.count} images were announced, but {self.seen + len(logits)} have come")
+            raise UserError(f"{self.count} images were announced, but {self.seen + len(logits)} have come")
         self._finite.add(logits)
         end = self.seen + len(logits)
         for split, (first, last) in enumerate(itertools.pairwise(self.bounds)):
@@ -57,7 +58,7 @@ class InceptionScoreStream:
     def score(self) -> InceptionScore:
         """The score, once all ``count`` images have come: from 1 to the number of classes."""
         if self.seen != self.count:
-            raise ValueError(f"{self.count} images were announced, but only {self.seen} have come")
+            raise UserError(f"{self.count} images were announced, but only {self.seen} have come")
         self._finite.look()
         scores = torch.tensor([self._score_of(split) for split in range(len(self._probabilities))], dtype=torch.float64)
         return InceptionScore(scores.mean().item(), scores.std(correction=0).item())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sagan.evaluation.metrics.moments import check_pair, float64_device, to_float64
+from sagan.system.errors import UserError
 
 BLOCK = 1024  # rows of one block of the kernel matrix
 
@@ -45,18 +46,18 @@ def kernel_distance(
     """The mean unbiased squared MMD over random subsets of x and y (n, dim) and (m, dim), kernel (x.y/dim + 1)^3.
 
     Per subset ``generator`` (a CPU one) draws a permutation of x, then one of y, and the first ``subset_size`` of each
-    are compared: torchmetrics' order, so equal seeds give equal subsets. Raises ValueError when a side has fewer images
+    are compared: torchmetrics' order, so equal seeds give equal subsets. Raises UserError when a side has fewer images
     than ``subset_size``.
     """
     check_pair(x, y)
     smaller = min(len(x), len(y))
     if not 2 <= subset_size <= smaller:
-        raise ValueError(
+        raise UserError(
             f"subset_size must be from 2 to the number of images on the smaller side, {smaller:,}, got "
             f"{subset_size:,}: score more images or take smaller subsets"
         )
     if subsets < 1:
-        raise ValueError(f"subsets must be 1 or more, got {subsets}")
+        raise UserError(f"subsets must be 1 or more, got {subsets}")
 
     def drawn(features: Tensor) -> Tensor:
         order = torch.randperm(len(features), generator=generator)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sagan.evaluation.metrics.moments import check_pair, float64_device, to_float64
+from sagan.system.errors import UserError
 
 BLOCK = 1024  # rows of one block of distances
 SPARE = 8  # candidates kept beyond the k nearest, in case rounding has swapped neighbours at equal distances
@@ -88,12 +89,12 @@ def nearest(
     """The k nearest images of reference (m, dim) to each image of features (n, dim), and how far they are.
 
     An exact copy is at distance exactly 0. exclude_self: both are the same set, and an image is no neighbour of itself.
-    Raises ValueError when the reference has fewer than k images to offer.
+    Raises UserError when the reference has fewer than k images to offer.
     """
     check_pair(features, reference, least=1)
     offered = len(reference) - exclude_self
     if not 1 <= k <= offered:
-        raise ValueError(f"the number of neighbours must be from 1 to the {offered} images there are, got {k}")
+        raise UserError(f"the number of neighbours must be from 1 to the {offered} images there are, got {k}")
     found = [
         nearest_of_block(rows, reference, k, start * block if exclude_self else None, block)
         for start, rows in enumerate(features.split(block))

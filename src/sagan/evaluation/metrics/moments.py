@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sagan.evaluation.finite import FiniteCheck
+from sagan.system.errors import UserError
 
 COVARIANCE_CONVENTION = "unbiased, 1/(n-1)"  # for the card: other programs divide by n
 
@@ -30,7 +31,7 @@ class Moments:
 
     def __init__(self, dim: int) -> None:
         if dim < 1:
-            raise ValueError(f"dim must be 1 or more, got {dim} (it is the length of a feature vector)")
+            raise UserError(f"dim must be 1 or more, got {dim} (it is the length of a feature vector)")
         self.count = 0
         self.mean = torch.zeros(dim, dtype=torch.float64)
         self.scatter = torch.zeros(dim, dim, dtype=torch.float64)  # sum over images of (x - mean) (x - mean)^T
@@ -53,14 +54,14 @@ class Moments:
         """The covariance (dim, dim), float64, unbiased: divided by count - 1. Needs 2 images."""
         self._finite.look()
         if self.count < 2:
-            raise ValueError(f"a covariance needs 2 images or more, got {self.count}: score more images")
+            raise UserError(f"a covariance needs 2 images or more, got {self.count}: score more images")
         return (self.scatter + self.scatter.T) / (2 * (self.count - 1))  # rounding alone made it unsymmetric
 
     def add(self, features: Tensor) -> None:
         """Adds the features (n, dim) of n more images, any n from 0 on, any device, any floating dtype.
 
         The sums live on the device of the first features (on the CPU where that device has no float64). Raises
-        ValueError, and adds nothing, for another dim and, unless they are on a GPU, for NaN or infinite features.
+        UserError, and adds nothing, for another dim and, unless they are on a GPU, for NaN or infinite features.
         """
         self._expect(check_shape(features).shape[1], "these features have")
         self._finite.add(features)
@@ -71,7 +72,7 @@ class Moments:
                 self._add_chunk(to_float64(rows).to(self.mean.device))
 
     def merge(self, other: Moments) -> None:
-        """Adds the images that ``other`` has seen; ``other`` stays as it is. Raises ValueError for another dim."""
+        """Adds the images that ``other`` has seen; ``other`` stays as it is. Raises UserError for another dim."""
         self._expect(other.dim, "the other moments have")
         other._finite.look()
         if self.count == 0:
@@ -96,20 +97,20 @@ class Moments:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Moments:
-        """The moments that `to_arrays` wrote, on the CPU. Raises ValueError for arrays that cannot be moments."""
+        """The moments that `to_arrays` wrote, on the CPU. Raises UserError for arrays that cannot be moments."""
         missing = {"count", "mean", "scatter"} - set(arrays)
         if missing:
-            raise ValueError(f"statistics of features lack {', '.join(sorted(missing))}: compute them again")
+            raise UserError(f"statistics of features lack {', '.join(sorted(missing))}: compute them again")
         count, mean, scatter = (np.asarray(arrays[name]) for name in ("count", "mean", "scatter"))
         if count.size != 1 or int(count.reshape(())) < 0:
-            raise ValueError(f"statistics of features hold the count {count!r}, not one number of images")
+            raise UserError(f"statistics of features hold the count {count!r}, not one number of images")
         if mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
-            raise ValueError(
+            raise UserError(
                 f"statistics of features hold a mean of shape {mean.shape} and a scatter of shape {scatter.shape}, "
                 "not (dim,) and (dim, dim): compute them again"
             )
         if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-            raise ValueError("statistics of features hold NaN or infinite numbers: compute them again")
+            raise UserError("statistics of features hold NaN or infinite numbers: compute them again")
         moments = cls(len(mean))
         moments.count = int(count.reshape(()))
         moments.mean = torch.from_numpy(np.array(mean, np.float64))
@@ -137,13 +138,13 @@ class Moments:
 
     def _expect(self, dim: int, who: str) -> None:
         if dim != self.dim:
-            raise ValueError(
+            raise UserError(
                 f"these moments are of features of {self.dim} numbers, {who} {dim}: both must come from one extractor"
             )
 
 
 def check_features(features: Tensor, name: str = "features") -> Tensor:
-    """The same features, when they are (images, dim) finite floating point numbers; ValueError when not."""
+    """The same features, when they are (images, dim) finite floating point numbers; UserError when not."""
     finite = finite_check(name)
     finite.add(check_shape(features, name))
     finite.look()
@@ -151,9 +152,9 @@ def check_features(features: Tensor, name: str = "features") -> Tensor:
 
 
 def check_shape(features: Tensor, name: str = "features") -> Tensor:
-    """The same features, when they are (images, dim) floating point numbers; ValueError when not."""
+    """The same features, when they are (images, dim) floating point numbers; UserError when not."""
     if features.ndim != 2 or not features.is_floating_point():
-        raise ValueError(
+        raise UserError(
             f"{name} must be floating point numbers of shape (images, dim), got {features.dtype} of shape "
             f"{tuple(features.shape)}"
         )
@@ -169,17 +170,17 @@ def finite_check(name: str) -> FiniteCheck:
 
 
 def check_pair(x: Tensor, y: Tensor, least: int = 2) -> None:
-    """ValueError unless both are finite features of one dim, on one device, of ``least`` images or more."""
+    """UserError unless both are finite features of one dim, on one device, of ``least`` images or more."""
     for features in (x, y):
         check_features(features)
         if len(features) < least:
-            raise ValueError(f"{least} images or more are needed on each side, got {len(x)} and {len(y)}")
+            raise UserError(f"{least} images or more are needed on each side, got {len(x)} and {len(y)}")
     if x.shape[1] != y.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"features of {x.shape[1]} and {y.shape[1]} numbers cannot be compared: both must come from one extractor"
         )
     if x.device != y.device:
-        raise ValueError(f"features on {x.device} and on {y.device} cannot be compared: move them to one device")
+        raise UserError(f"features on {x.device} and on {y.device} cannot be compared: move them to one device")
 
 
 def float64_device(device: torch.device) -> torch.device:
