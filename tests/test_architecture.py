@@ -10,12 +10,13 @@ import sagan
 PACKAGE = Path(sagan.__file__).parent
 
 ROWS = [  # from the top of the house down
-    ["cli", "published.command"],
+    ["published.command"],
+    ["cli"],
     ["gallery", "experiments", "bench", "doctor", "published.imports"],
     ["training", "evaluation", "viewing", "export", "published.tables"],
     ["data", "published.keys"],
     ["run"],
-    ["core", "evaluation.metrics", "evaluation.extractors", "evaluation.finite"],
+    ["core", "evaluation.metrics", "evaluation.extractors"],
     ["system"],
 ]
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from sagan.core.sampling import classes_in_turn
 from sagan.data import Source, Store, open_source
 from sagan.evaluation.ahead import Batch, draw_ahead, read_ahead
-from sagan.evaluation.finite import FiniteCheck
 from sagan.system.devices import send
 from sagan.system.errors import UserError
+from sagan.system.finite import FiniteCheck
 from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
 from sagan.system.randomness import generator as random_generator

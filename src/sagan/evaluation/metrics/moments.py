@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sagan.evaluation.finite import FiniteCheck
 from sagan.system.errors import UserError
+from sagan.system.finite import FiniteCheck
 
 COVARIANCE_CONVENTION = "unbiased, 1/(n-1)"  # for the card: other programs divide by n
 

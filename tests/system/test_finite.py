@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sagan.evaluation.finite import FiniteCheck
+from sagan.system.finite import FiniteCheck
 
 
 def rows(count, bad=(), value=torch.nan):
