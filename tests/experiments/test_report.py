@@ -10,12 +10,12 @@ from PIL import Image
 
 import sagan.experiments.report
 from sagan.experiments.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
-from sagan.experiments.findings import ALIKE, Compared, describe_method, findings, number, table_rows
+from sagan.experiments.findings import Compared, describe_method, findings, number, table_rows
 from sagan.experiments.plots import Times, draw_times, save_figure, stack_samples
 from sagan.experiments.report import write_report
 from sagan.experiments.results import Arm
 from sagan.experiments.statistics import compare
-from sagan.run.config import override
+from sagan.run.config import names_of, override, roles
 from sagan.run.folder import Run
 from sagan.training.trainer import Training
 from tests.experiments.made import BASE, begun, empty_figure, full_sweep, made_sweep, scored, with_samples
@@ -127,10 +127,17 @@ def test_pairs_share_what_they_are_said_to_share():
     assert said in describe_method(wider, False)
 
 
-@pytest.mark.parametrize("name", sorted(ALIKE - {"total_step"}))
+@pytest.mark.parametrize("name", sorted(name for name in names_of("computed") if roles()[name].pairs))
 def test_runs_that_differ_in_this_begin_alike(name):
     others = {"span": 1, "g_span": 1, "d_span": 1, "masking": "before", "adv_loss": "rpgan", "augment": ("flip",)}
-    others |= {"lr_schedule": "linear", "penalty_every": 2, "ema_halflife": 7}
+    others |= {
+        "lr_schedule": "linear",
+        "penalty_every": 2,
+        "ema_halflife": 7,
+        "pool": 2,
+        "flip": True,
+        "precision": "bf16",
+    }
     plain = override(BASE, {"span": 2})
     other = override(plain, {name: others.get(name, 0.5)})
     assert other != plain

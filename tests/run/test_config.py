@@ -13,7 +13,10 @@ from sagan.run.config import (
     check_device,
     differences,
     from_dict,
+    idle_settings,
+    names_of,
     override,
+    roles,
     settings,
     to_dict,
     with_absolute_paths,
@@ -41,7 +44,7 @@ def test_a_config_comes_back_from_json(config):
         (ModelConfig, {"z_dim": 0}, "z_dim must be more than 0"),
         (ModelConfig, {"g_attention": [8]}, "g_attention must be whole numbers"),
         (GameConfig, {"batch_size": True}, "batch_size must be a whole number"),
-        (GameConfig, {"g_lr": float("nan")}, "g_lr must be more than 0, got nan"),
+        (GameConfig, {"g_lr": float("nan")}, "g_lr must be a number, got nan"),
         (GameConfig, {"beta1": 1.0}, "beta1 must be from 0 to below 1"),
         (GameConfig, {"lr_decay": 1.5}, "lr_decay must be above 0 and at most 1"),
         (GameConfig, {"adv_loss": "hing"}, "adv_loss must be hinge or wgan-gp"),
@@ -71,10 +74,13 @@ def test_published_checkpoints_need_the_published_networks():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda values: values.pop("format"), "format None"),
-        (lambda values: values.update(format=99), "format 99; this version of sagan reads format"),
-        (lambda values: values.pop("game"), "no section 'game'"),
-        (lambda values: values["model"].update(foo=3), "section 'model' has unknown settings: foo"),
+        (lambda values: values.pop("format"), "is damaged: its format is None"),
+        (lambda values: values.update(format=99), "written by a newer sagan: its format is 99, this version reads"),
+        (lambda values: values.pop("game"), "is damaged: the section game is missing"),
+        (
+            lambda values: values["model"].update(foo=3),
+            "model, was written by a newer sagan: .* does not know foo",
+        ),
         (lambda values: values["model"].update(imsize="x"), "imsize must be a whole number, got 'x'"),
     ],
 )
@@ -119,3 +125,56 @@ def test_drawn_faces_are_no_path():
 @pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:3", "mps"])
 def test_devices_have_names(name):
     check_device(name)
+
+
+def test_every_setting_has_a_role():
+    names = {name for section in (DataConfig, ModelConfig, GameConfig, RunConfig) for name in section.__annotations__}
+    assert set(roles()) == names
+    assert names_of("computed", "kept", "free", "place") == names
+
+
+def test_only_what_may_change_changes_when_a_run_is_resumed():
+    assert names_of("computed") >= {"imsize", "span", "adv_loss", "g_lr", "seed", "crop", "precision"}
+    assert not names_of("free", "place") & {"sample_count", "guard_every", "seed", "crop"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({}, {"penalty_every", "lambda_gp", "masking", "max_rollbacks", "eval_num", "extractor", "image_path"}),
+        ({"adv_loss": "wgan-gp", "span": 1}, {"max_rollbacks", "eval_num", "extractor", "image_path"}),
+        (
+            {"eval_every": 5, "guard": "off"},
+            {"guard_every", "max_rollbacks", "lambda_gp", "penalty_every", "masking", "image_path"},
+        ),
+        (
+            {"g_span": 1, "d_span": 0},
+            {"span", "lambda_gp", "penalty_every", "max_rollbacks", "eval_num", "extractor", "image_path"},
+        ),
+        (
+            {"network": "resnet"},
+            {
+                "norm_axis",
+                "lambda_gp",
+                "penalty_every",
+                "masking",
+                "max_rollbacks",
+                "eval_num",
+                "extractor",
+                "image_path",
+            },
+        ),
+    ],
+)
+def test_what_has_no_effect_is_known_and_why(changes, idle):
+    found = idle_settings(override(Config(), changes))
+    assert set(found) == idle
+    assert all(found.values())
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e30])
+def test_numbers_far_beyond_any_use_are_refused(value):
+    with pytest.raises(ValueError, match="g_lr must be at most"):
+        GameConfig(g_lr=value)
+    with pytest.raises(ValueError, match="imsize must be at most 8,192"):
+        ModelConfig(imsize=2**20)

@@ -22,7 +22,7 @@ from sagan.evaluation.reference import Reference
 from sagan.evaluation.scoring import Score, nearest_real, score_images
 from sagan.run.build import load_snapshot
 from sagan.run.card import Card, commit, differences, refuse_unlike, versions
-from sagan.run.config import Config, GameConfig, ModelConfig, from_dict
+from sagan.run.config import Config, from_dict, names_of
 from sagan.run.config import differences as setting_differences
 from sagan.run.folder import Run
 from sagan.run.scores import Report, read_scores, scores_to_compare
@@ -30,10 +30,6 @@ from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import alone
 from sagan.system.images import grid, save_png
-
-# settings that a run keeps to its end, however often it goes on; where its images lie is none of them
-FIXED = {each.name for section in (ModelConfig, GameConfig) for each in dataclasses.fields(section)}
-FIXED |= {"crop", "filter", "seed", "precision"}
 
 
 @dataclass(frozen=True)
@@ -125,8 +121,8 @@ def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> tuple[
     other images than those with the hash ``trained_on`` (imported and older snapshots do not say on which).
     """
     generator, config, facts = load_snapshot(path)
-    unlike = setting_differences(config, from_dict(run.config()))
-    listed = "; ".join(f"{name} {its} (not {ours})" for name, (its, ours) in unlike.items() if name in FIXED)
+    unlike, computed = setting_differences(config, from_dict(run.config())), names_of("computed")
+    listed = "; ".join(f"{name} {its} (not {ours})" for name, (its, ours) in unlike.items() if name in computed)
     if listed:
         raise UserError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
     if trained_on is not None and facts.get("images", trained_on) != trained_on:

@@ -18,6 +18,7 @@ from sagan.experiments.statistics import (
     mean,
     spread,
 )
+from sagan.run.config import roles
 
 
 @dataclass(frozen=True)
@@ -151,20 +152,14 @@ def describe_method(compared: Compared, asked: bool) -> str:
 def _about_pairs(compared: Compared) -> str:
     """What runs of one seed have in common, which depends on what else is varied."""
     varied = {name for arm in compared.arms for name, _ in arm.settings}
-    if varied <= ALIKE:
+    known = roles()
+    others = sorted(name for name in varied if not known[name].pairs)
+    if not others:
         return "Runs of one seed are a pair: they share their first weights, z and the order of images."
-    others = ", ".join(sorted(varied - ALIKE))
     return (
         f"Runs of one seed are taken as a pair, though they need not share their first weights, z and order of images "
-        f"where {others} differ{'s' if len(varied - ALIKE) == 1 else ''}."
+        f"where {', '.join(others)} differ{'s' if len(others) == 1 else ''}."
     )
-
-
-ALIKE = frozenset(
-    ("span", "g_span", "d_span", "masking", "adv_loss", "lambda_gp", "r1", "r2", "penalty_every", "lecam", "augment",
-     "g_lr", "d_lr", "beta1", "beta2", "lr_decay", "lr_schedule", "max_grad_norm", "ema_halflife", "total_step")
-)  # fmt: skip
-"""Settings that may differ between runs of one seed without a change of first weights, z or order of images."""
 
 
 _ABOUT = {

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from sagan.evaluation.snapshots import FIXED
 from sagan.experiments.sweep import Sweep, evaluate_words
 from sagan.run.card import Card, differences, refuse_unlike
-from sagan.run.config import Config, from_dict, override, settings
+from sagan.run.config import Config, from_dict, names_of, override, settings
 from sagan.run.folder import Run
 from sagan.run.plan import PlannedRun, spell, train_words
 from sagan.run.scores import Scored, like_groups, read_scores
@@ -202,7 +201,7 @@ def _run_result(sweep: Sweep, planned: PlannedRun, varied: list[str]) -> RunResu
 
 def _refuse_other(run: Run, own: Config, planned: Config) -> None:
     mine, wanted = settings(own), settings(planned)
-    unlike = [name for name in sorted(FIXED) if mine[name] != wanted[name] and wanted[name] != "auto"]
+    unlike = [name for name in sorted(names_of("computed")) if mine[name] != wanted[name] and wanted[name] != "auto"]
     if unlike:
         listed = "; ".join(f"{name} {spelt(mine[name])} (not {spelt(wanted[name])})" for name in unlike)
         raise UserError(f"{run.folder} is not the run that the plan names: it was trained with {listed}")

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagan.run.config import Config, differences, from_dict, override, settings, to_dict, with_absolute_paths
+from sagan.run.config import (
+    Config,
+    differences,
+    from_dict,
+    idle_settings,
+    names_of,
+    override,
+    settings,
+    to_dict,
+    with_absolute_paths,
+)
 from sagan.run.presets import PRESETS
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
@@ -102,8 +112,7 @@ def extend(old: Plan, new: Plan, folder: Path) -> Plan:
     remedy = "give another --sweep_dir, or only this one to go on as planned"
     if set(old.axes) != set(new.axes):
         raise UserError(f"{here}, with the axes {', '.join(old.axes)} and not {', '.join(new.axes)}: {remedy}")
-    elsewhere = {"prepared", "device"} | ({"image_path"} if new.base.data.dataset is None else set())
-    may_differ = elsewhere | set(new.axes)
+    may_differ = names_of("place") | set(new.axes)
     unlike = {name: each for name, each in differences(old.base, new.base).items() if name not in may_differ}
     if unlike:
         listed = ", ".join(f"{name} {mine} (not {its})" for name, (mine, its) in unlike.items())
@@ -124,14 +133,13 @@ def extend(old: Plan, new: Plan, folder: Path) -> Plan:
 
 def train_words(config: Config, named: Container[str] = ()) -> list[str]:
     """The words after ``sagan`` that repeat a run wherever they are typed: the preset that is nearest, the settings in
-    which the run differs from it, and those ``named`` in any case, but for what has no effect."""
+    which the run differs from it, and those ``named`` in any case, but for what is idle."""
     unlike = {name: differences(preset, config) for name, preset in PRESETS.items()}
     nearest = min(unlike, key=lambda name: len(unlike[name]))
     words = ["train", "--preset", nearest]
-    without_effect = set() if config.data.dataset else {"image_path"}
-    without_effect |= set() if config.run.eval_every else {"eval_num", "extractor"}
+    idle = idle_settings(config)
     for name, value in settings(config).items():
-        if name not in without_effect and (name in unlike[nearest] or name in named):
+        if name in named or (name in unlike[nearest] and name not in idle):
             words += [f"--{name}", *spell(value)]
     return words
 

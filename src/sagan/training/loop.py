@@ -22,7 +22,7 @@ from sagan.core.sampling import classes_in_turn, generate
 from sagan.data.batches import Batches
 from sagan.published.keys import save_published_pair
 from sagan.run.build import SNAPSHOT_FORMAT
-from sagan.run.config import Config, differences, from_dict, to_dict
+from sagan.run.config import Config, differences, from_dict, names_of, to_dict
 from sagan.run.folder import Run
 from sagan.run.store import Store
 from sagan.run.weights import load_checkpoint, save_checkpoint, save_snapshot
@@ -385,14 +385,6 @@ def _identity(store: Store, config: Config) -> str:
     return f"{store.hash} {hashlib.sha256(store.needed_labels().tobytes()).hexdigest()}"
 
 
-# what may change when a run goes on: it decides how long and how often, not what is computed
-CHANGEABLE = {
-    "total_step", "log_step", "sample_step", "checkpoint_every", "snapshot_every", "device", "tensorboard", "run_dir",
-    "sample_dir", "published_checkpoints", "data", "dataset", "image_path", "prepared", "strict", "eval_every",
-    "eval_num", "extractor", "guard", "max_rollbacks", "compile", "cuda_graphs", "resident",
-}  # fmt: skip
-
-
 def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None:
     """Raises UserError, naming the settings, where a run would go on with others than it was trained with."""
     if trained.game.lr_schedule != "constant" and trained.run.total_step != wanted.run.total_step:
@@ -400,7 +392,9 @@ def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None
             f"the run in {folder} follows a {trained.game.lr_schedule} schedule to step {trained.run.total_step:,}, so "
             f"it cannot end at step {wanted.run.total_step:,}: start a new run for that"
         )
-    fixed = {name: values for name, values in differences(trained, wanted).items() if name not in CHANGEABLE}
+    fixed = {
+        name: values for name, values in differences(trained, wanted).items() if name not in names_of("free", "place")
+    }
     if fixed:
         listed = ", ".join(f"{name} {old} (not {new})" for name, (old, new) in fixed.items())
         raise UserError(f"the run in {folder} was trained with {listed}; a run goes on with its own settings")
