@@ -265,10 +265,10 @@ def resume(arguments: Sequence[str], console: Console) -> int:
     changes = read(ResumeFlags, arguments, "sagan resume", _OWN_SETTINGS)
     folder = changes.pop("run")
     from sagan.run.folder import Run
-    from sagan.training.session import resume_run, run_config
+    from sagan.training.session import resume_run
 
     changes = {name: value for name, value in changes.items() if value is not None}
-    config = override(run_config(Run.open(folder)), changes)
+    config = override(Run.open(folder).config(), changes)
     for sentence in _without_effect(changes, config):
         console.warn(sentence)
     return resume_run(folder, changes, console, score_while_training(config, console))

@@ -13,6 +13,7 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import asks_help, read, show_help
 from sagan.run.config import Config, check_device
+from sagan.run.records import TrainRecord
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.typed import fill
@@ -313,11 +314,11 @@ def _training_rows(
         _, looks = look_generating(generator.to(device), facts["step"], z.to(device), labels)
         yield from (layer_row(subject.name, each, each.measure()) for each in looks)
         progress(number, len(snapshots))
-    for record in subject.run.records():
-        for name, gamma in record.get("gamma", {}).items() if record.get("kind") == "train" else ():
+    for record in subject.run.records_of(TrainRecord):
+        for name, gamma in record.gamma.items():
             if name.startswith("D"):
                 place = {"network": "discriminator", "map": int(name[1:])}
-                yield {"run": subject.name, "step": record["step"], **place, "gamma": gamma}
+                yield {"run": subject.name, "step": record.step, **place, "gamma": gamma}
 
 
 def _summary(rows: Sequence[dict[str, Any]], *, several: bool) -> list[list[str]]:

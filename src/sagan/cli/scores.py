@@ -14,9 +14,10 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import asks_help, read, show_help
 from sagan.run.config import Config, check_device
+from sagan.run.records import TrainRecord
 from sagan.system.console import Console, duration
 from sagan.system.errors import UserError
-from sagan.system.typed import fill
+from sagan.system.typed import fill, to_plain
 
 if TYPE_CHECKING:
     from sagan.data import Store
@@ -95,13 +96,13 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.scoring import refuse_other_size
     from sagan.evaluation.snapshots import open_snapshot, score_table, scored_steps
     from sagan.run.folder import Run
-    from sagan.training.session import prepared_store, run_config
+    from sagan.training.session import prepared_store
 
     refuse_few("num", flags.num)
     if flags.repeats < 1:
         raise UserError(f"repeats must be 1 or more, got {flags.repeats}")
     run = Run.open(flags.target)
-    config = run_config(run)
+    config = run.config()
     snapshots = _chosen_snapshots(flags, run)
     extractor = _extractor(flags)
     if flags.reference is not None:
@@ -114,7 +115,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     refuse_other_size(f"{size}x{size}", real)
     scorer = dataclasses.replace(_scorer(flags, extractor, real, console), trained_on=trained_on)
     if flags.step is None and not flags.last and not flags.best:
-        done = scored_steps(run, scorer.card(), warn=lambda sentence: scorer.once(console.warn, sentence))
+        done = scored_steps(run, scorer.card())
         snapshots = [path for path in snapshots if int(path.stem) not in done]
     if not snapshots:
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores one again")
@@ -162,7 +163,7 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     console.say(f"{images.count:,} images against {real.count:,} real ones")
     console.table(score_table(scores))
     card = scorer.card("images", images.count)
-    console.say("card: " + ", ".join(f"{name} {value}" for name, value in card.to_dict().items() if name != "versions"))
+    console.say("card: " + ", ".join(f"{name} {value}" for name, value in to_plain(card).items() if name != "versions"))
     return 0
 
 
@@ -256,9 +257,9 @@ class _Scoring:
 
     def _remedy(self, run: Run, cost: float) -> str:
         """What follows a share of more than `MOST`."""
-        trained = [record for record in run.records() if record.get("kind") == "train"]
+        trained = run.records_of(TrainRecord)
         every, limit = self.settings.eval_every, f"more than {MOST:.0%}"
-        enough = rare_enough(cost, trained[-1]["seconds"] / trained[-1]["step"]) if trained else 0
+        enough = rare_enough(cost, trained[-1].seconds / trained[-1].step) if trained else 0
         if every is not None and enough > every:
             return f"; that is {limit}: --eval_every {enough} would be seldom enough"
         return f"; that is {limit} for what is done once: the features of the real images, the last step's samples"

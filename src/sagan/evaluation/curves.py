@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sagan.run.card import differences
 from sagan.run.folder import Run
-from sagan.run.scores import Report, Scored, like_groups, read_scores
+from sagan.run.records import ScoreRecord
+from sagan.run.scores import like_groups, read_scores
 from sagan.system.files import write_whole
 
 
@@ -21,14 +22,14 @@ class Curves:
     left_out: list[str]
 
 
-def draw_curves(run: Run, folder: Path, metric: str = "frechet", warn: Report = lambda sentence: None) -> Curves:
+def draw_curves(run: Run, folder: Path, metric: str = "frechet") -> Curves:
     """Draws a metric over the steps of a run, as PNG and SVG.
 
     Scores with unlike cards never share an axis: the largest group of like ones is drawn as ``METRIC.png``, every
     other group of two points or more as ``METRIC-2.png``, ``METRIC-3.png`` ...; the first figure names what it leaves
-    out, and why. ``warn`` gets a sentence about scores that cannot be read.
+    out, and why.
     """
-    groups = like_groups(read_scores(run, metric, warn))
+    groups = like_groups(read_scores(run, metric))
     if not groups:
         return Curves([], [])
     paths, left_out = [], []
@@ -40,7 +41,7 @@ def draw_curves(run: Run, folder: Path, metric: str = "frechet", warn: Report = 
     return Curves([*_draw(groups[0], left_out, folder, metric), *paths], left_out)
 
 
-def _difference(shown: list[Scored], group: list[Scored], name: str | None) -> str:
+def _difference(shown: list[ScoreRecord], group: list[ScoreRecord], name: str | None) -> str:
     steps = "1 score" if len(group) == 1 else f"{len(group)} scores"
     unlike = differences(group[0].card, shown[0].card)
     shown_first = {name: unlike[name] for name in ("extractor", "samples", "reference") if name in unlike} or unlike
@@ -55,24 +56,24 @@ def _short(value: object) -> str:
     return re.sub(r"[0-9a-f]{24,}", lambda found: f"{found[0][:8]}...", text)
 
 
-def _draw(group: list[Scored], notes: list[str], folder: Path, name: str) -> list[Path]:
+def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -> list[Path]:
     from matplotlib.figure import Figure  # takes half a second, and only figures need it
 
-    card, newest = group[-1].card, group[-1].record
+    card, newest = group[-1].card, group[-1]
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    steps, values = [score.step for score in group], [score.record["value"] for score in group]
-    spreads = [score.record["spread"] or 0 for score in group]
+    steps, values = [score.step for score in group], [score.value for score in group]
+    spreads = [score.spread or 0 for score in group]
     label = f"{card.samples:,} samples a point"
     axes.errorbar(steps, values, spreads, marker="o", color="black", capsize=3, label=label)
-    if newest["floor"] is not None:
-        count = newest["floor_samples"]
+    if newest.floor is not None:
+        count = newest.floor_samples
         floor = f"half of the real images against the other half ({count:,} vs {count:,})"
-        axes.axhline(newest["floor"], linestyle="--", color="0.5", label=floor)
+        axes.axhline(newest.floor, linestyle="--", color="0.5", label=floor)
     axes.set_xlabel("generator steps")
     if notes:
         figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, 110)), fontsize=7)
-    axes.set_ylabel(newest["label"])
+    axes.set_ylabel(newest.label)
     axes.set_ylim(bottom=0)
     axes.set_title(f"{card.samples:,} samples against {card.reference_count:,} images, {card.extractor}", fontsize=9)
     axes.grid(alpha=0.3)

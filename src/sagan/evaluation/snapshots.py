@@ -22,9 +22,10 @@ from sagan.evaluation.reference import Reference
 from sagan.evaluation.scoring import Score, nearest_real, score_images
 from sagan.run.build import load_snapshot
 from sagan.run.card import Card, commit, differences, refuse_unlike, versions
-from sagan.run.config import Config, from_dict, names_of
+from sagan.run.config import Config, names_of
 from sagan.run.config import differences as setting_differences
 from sagan.run.folder import Run
+from sagan.run.records import ScoreRecord
 from sagan.run.scores import Report, read_scores, scores_to_compare
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -102,7 +103,7 @@ class Scorer:
             run.append(*score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds))
             name = re.sub(r"[^\w.-]+", "-", self.extractor.name)
             save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{name}.png")
-            left_out = draw_curves(run, folder, warn=warn).left_out
+            left_out = draw_curves(run, folder).left_out
         for sentence in left_out:
             self.once(console.say, sentence)
         return scores
@@ -121,7 +122,7 @@ def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> tuple[
     other images than those with the hash ``trained_on`` (imported and older snapshots do not say on which).
     """
     generator, config, facts = load_snapshot(path)
-    unlike, computed = setting_differences(config, from_dict(run.config())), names_of("computed")
+    unlike, computed = setting_differences(config, run.config()), names_of("computed")
     listed = "; ".join(f"{name} {its} (not {ours})" for name, (its, ours) in unlike.items() if name in computed)
     if listed:
         raise UserError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
@@ -136,35 +137,34 @@ def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> tuple[
 def score_records(
     scores: Iterable[Score],
     card: Card,
-    step: int | None = None,
+    step: int,
     *,
     snapshot_sha256: str | None = None,
     seconds: float | None = None,
-) -> list[dict[str, Any]]:
+) -> list[ScoreRecord]:
     """One record a metric, each with the card, in which are the counts that this metric looked at.
 
     ``seconds``: what the scoring took, all metrics together.
     """
     return [
-        {
-            "kind": "score",
-            "metric": score.metric,
-            "label": score.label,
-            "step": step,
-            "value": score.value,
-            "spread": score.spread,
-            "error": score.error,
-            "floor": score.floor,
-            "floor_samples": score.floor_samples,
-            "seconds": seconds,
-            "snapshot_sha256": snapshot_sha256,
-            "card": dataclasses.replace(
+        ScoreRecord(
+            metric=score.metric,
+            label=score.label,
+            step=step,
+            value=score.value,
+            spread=score.spread,
+            error=score.error,
+            floor=score.floor,
+            floor_samples=score.floor_samples,
+            seconds=seconds,
+            snapshot_sha256=snapshot_sha256,
+            card=dataclasses.replace(
                 card,
                 samples=score.samples,
                 reference_samples=score.reference_samples,
                 reference_split=reference_split(score.reference_samples, card.reference_count),
-            ).to_dict(),
-        }
+            ),
+        )
         for score in scores
     ]
 
@@ -174,14 +174,12 @@ def reference_split(used: int, count: int) -> str:
     return "all" if used == count else "random part" if used else "none"
 
 
-def scored_steps(
-    run: Run, card: Card, snapshots: Iterable[Path] | None = None, warn: Report = lambda sentence: None
-) -> set[int]:
+def scored_steps(run: Run, card: Card, snapshots: Iterable[Path] | None = None) -> set[int]:
     """The steps of those snapshots (by default all) that, as they are now, have a score like one of this card, from the
     same seed and as many draws."""
     made = {
-        (score.step, score.record.get("snapshot_sha256"))
-        for score in read_scores(run, "frechet", warn)
+        (score.step, score.snapshot_sha256)
+        for score in read_scores(run, "frechet")
         if not differences(score.card, card) and (score.card.seed, score.card.repeats) == (card.seed, card.repeats)
     }
     steps = {step for step, _ in made}  # only their files are worth reading
@@ -220,7 +218,7 @@ def score_table(scores: Iterable[Score]) -> list[list[str]]:
 
 def best_step(run: Run, metric: str = "frechet") -> int:
     """The step with the lowest score among the largest group of like ones. Raises UserError where there is none."""
-    return min(scores_to_compare(run, metric), key=lambda score: float(score.record["value"])).step
+    return min(scores_to_compare(run, metric), key=lambda score: score.value).step
 
 
 def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
@@ -230,8 +228,8 @@ def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
     """
     scores = {str(run.folder): scores_to_compare(run, metric) for run in (one, other)}
     refuse_unlike((name, found[-1].card) for name, found in scores.items())
-    columns = {name: {score.step: score.record["value"] for score in found} for name, found in scores.items()}
-    rows = [[f"{scores[str(one.folder)][-1].record['label']}, at step", *columns]]
+    columns = {name: {score.step: score.value for score in found} for name, found in scores.items()}
+    rows = [[f"{scores[str(one.folder)][-1].label}, at step", *columns]]
     for step in sorted(set().union(*columns.values())):
         cells = [f"{column[step]:.4f}" if step in column else "not scored" for column in columns.values()]
         rows.append([f"{step:,}", *cells])

@@ -48,10 +48,11 @@ from sagan.experiments.statistics import censored_median, first_reached, mean
 from sagan.published.tables import PublishedCurve, caveats, comparable_dataset, published_curves
 from sagan.run.build import describe_attention
 from sagan.run.card import commit, versions
-from sagan.run.scores import Scored
+from sagan.run.records import ScoreRecord
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.images import save_png
+from sagan.system.typed import to_plain
 
 THRESHOLDS = {"frechet": 30.0}
 """Scores of interest by the Inception of papers, by metric, where none is given."""
@@ -243,11 +244,10 @@ def _score_rows(report: Report) -> Iterable[Sequence[object]]:
                 yield (*kind, *_score_row(run, score))
 
 
-def _score_row(run: RunResult, score: Scored) -> Sequence[object]:
-    record = score.record
+def _score_row(run: RunResult, score: ScoreRecord) -> Sequence[object]:
     seconds = run.seconds_at(score.step)
     made = "" if seconds is None else round(seconds, 3)
-    return run.name, run.arm.label, run.seed, score.step, made, record["value"], record["spread"], record["error"]
+    return run.name, run.arm.label, run.seed, score.step, made, score.value, score.spread, score.error
 
 
 def _comparison(report: Report, group: Group, place: int) -> list[Block]:
@@ -281,7 +281,7 @@ def _curves(report: Report) -> list[Block]:
     group, results = report.groups[0], report.results
     by_step = [_curve(report, arm, lambda run, step: float(step)) for arm in results.arms]
     scored = [curve for curve in by_step if curve.seeds]
-    floor = group.newest.record["floor"]
+    floor = group.newest.floor
     threshold = report.threshold
     figure = draw_scores(
         scored, "generator steps", group.label, floor=floor, threshold=threshold, published=report.published
@@ -292,7 +292,7 @@ def _curves(report: Report) -> list[Block]:
         "does not change its seeds on the way."
     )
     if floor is not None:
-        half = group.newest.record["floor_samples"]
+        half = group.newest.floor_samples
         caption += f" Dotted: half of the real images against the other half, {half:,} each."
     caption = " ".join([caption, *report.caveats])
     blocks: list[Block] = [Heading("Score over steps"), Picture("scores.svg", caption)]
@@ -497,7 +497,7 @@ def _origin(report: Report) -> list[Block]:
     blocks: list[Block] = []
     if report.groups:
         own = ("samples", "seed", "repeats", "versions", "commit")
-        card = report.groups[0].card.to_dict()
+        card = to_plain(report.groups[0].card)
         rows = [["what a score is of", ""], *([name, str(value)] for name, value in card.items() if name not in own)]
         rows.insert(2, ["samples", ", ".join(f"{group.card.samples:,}" for group in report.groups)])
         scores = [score for group in report.groups for found in group.scores.values() for score in found]

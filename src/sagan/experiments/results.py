@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import shlex
@@ -14,10 +15,11 @@ import numpy as np
 
 from sagan.experiments.sweep import Sweep, evaluate_words
 from sagan.run.card import Card, differences, refuse_unlike
-from sagan.run.config import Config, from_dict, names_of, override, settings
+from sagan.run.config import Config, names_of, override, settings
 from sagan.run.folder import Run
 from sagan.run.plan import PlannedRun, spell, train_words
-from sagan.run.scores import Scored, like_groups, read_scores
+from sagan.run.records import LookRecord, Record, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
+from sagan.run.scores import like_groups, read_scores
 from sagan.run.status import State
 from sagan.system.errors import UserError
 from sagan.training.trainer import describe_remedy
@@ -63,23 +65,23 @@ class RunResult:
         return self.config.run.seed
 
     @functools.cached_property
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Record]:
         """The run's records; none where it has not begun."""
         return self.run.records() if self.run else []
 
     def rolled_back_before(self, step: int) -> bool:
         """Whether the guard took the run back to before a step."""
-        return any(record.get("kind") == "rollback" and record["step"] < step for record in self.records)
+        return any(isinstance(record, RollbackRecord) and record.step < step for record in self.records)
 
     @property
     def looks(self) -> int:
         """How often the guard looked at the run."""
-        return sum(record.get("kind") == "guard" for record in self.records)
+        return sum(isinstance(record, LookRecord) for record in self.records)
 
     @property
     def step(self) -> int:
         """The last step that is recorded."""
-        return max((record["step"] for record in self.records if record.get("kind") == "train"), default=0)
+        return max((record.step for record in self.records if isinstance(record, TrainRecord)), default=0)
 
     @property
     def settled(self) -> bool:
@@ -88,7 +90,7 @@ class RunResult:
 
     def seconds_at(self, step: int) -> float | None:
         """Seconds of training until a step, what was rolled back included; None for a step not recorded yet."""
-        clock = [(r["step"], r["seconds"]) for r in self.records if r.get("kind") == "train" and "seconds" in r]
+        clock = [(each.step, each.seconds) for each in self.records if isinstance(each, TrainRecord)]
         if not clock or step > clock[-1][0]:
             return None
         steps, seconds = zip((0, 0.0), *clock, strict=True)
@@ -137,20 +139,20 @@ class Results:
 class Group:
     """Scores of several runs that may share an axis: of each run, by its name, the latest of each step, by step."""
 
-    scores: dict[str, list[Scored]]
+    scores: dict[str, list[ScoreRecord]]
 
     @property
     def card(self) -> Card:
         return self.newest.card
 
     @property
-    def newest(self) -> Scored:
+    def newest(self) -> ScoreRecord:
         return next(iter(self.scores.values()))[-1]
 
     @property
     def label(self) -> str:
         """What the score is called, such as FID."""
-        return str(self.newest.record["label"])
+        return self.newest.label
 
     @property
     def count(self) -> int:
@@ -162,7 +164,7 @@ class Group:
 
     def values(self, result: RunResult) -> dict[int, float]:
         """A run's scores by step."""
-        return {score.step: float(score.record["value"]) for score in self.scores.get(result.name, [])}
+        return {score.step: score.value for score in self.scores.get(result.name, [])}
 
     def at(self, results: Results, arm: Arm, step: int) -> dict[int, float]:
         """An arm's scores of a step, by seed."""
@@ -194,7 +196,7 @@ def _run_result(sweep: Sweep, planned: PlannedRun, varied: list[str]) -> RunResu
     run = Run(sweep.run_folder(planned))
     if not run.config_file.is_file():
         return RunResult(planned.name, arm, command, config, None, state.state, state.reason)
-    own = from_dict(run.config())
+    own = run.config()
     _refuse_other(run, own, config)
     return RunResult(planned.name, arm, command, own, run, state.state, state.reason)
 
@@ -218,16 +220,16 @@ def spelt(value: Any) -> str:
 def shared_groups(results: Results, metric: str, warn: Report = lambda sentence: None) -> list[Group]:
     """The groups of like scores in which every scored run has a part, the largest first; none where no run is scored.
 
-    ``warn`` gets a sentence about scores that are in none of them, and one about those that cannot be read. Raises
+    ``warn`` gets a sentence about scores that are in none of them. Raises
     UserError, naming what differs, where runs have been scored in unlike ways only, and where they have scores but
     none of this metric.
     """
-    found = {result.name: read_scores(result.run, metric, warn) for result in results.runs if result.run}
+    found = {result.name: read_scores(result.run, metric) for result in results.runs if result.run}
     scored = {name: like_groups(scores) for name, scores in found.items() if scores}
     if not scored:
         _refuse_unknown(results, metric)
         return []
-    groups: list[dict[str, list[Scored]]] = []
+    groups: list[dict[str, list[ScoreRecord]]] = []
     for name, group in _each(scored):
         own = next((each for each in groups if not differences(_card(each), group[-1].card)), None)
         if own is None:
@@ -244,11 +246,11 @@ def shared_groups(results: Results, metric: str, warn: Report = lambda sentence:
     return shared
 
 
-def _card(group: dict[str, list[Scored]]) -> Card:
+def _card(group: dict[str, list[ScoreRecord]]) -> Card:
     return next(iter(group.values()))[-1].card
 
 
-def _left_out(group: dict[str, list[Scored]], shown: Group) -> str:
+def _left_out(group: dict[str, list[ScoreRecord]], shown: Group) -> str:
     unlike = differences(_card(group), shown.card)
     listed = "; ".join(f"{field} {theirs}, not {ours}" for field, (theirs, ours) in unlike.items())
     count = sum(map(len, group.values()))
@@ -256,13 +258,13 @@ def _left_out(group: dict[str, list[Scored]], shown: Group) -> str:
     return f"left out, as not every scored run has such: {scores} ({listed})"
 
 
-def _each(scored: dict[str, list[list[Scored]]]) -> Iterator[tuple[str, list[Scored]]]:
+def _each(scored: dict[str, list[list[ScoreRecord]]]) -> Iterator[tuple[str, list[ScoreRecord]]]:
     return ((name, group) for name, groups in scored.items() for group in groups)
 
 
 def _refuse_unknown(results: Results, metric: str) -> None:
     records = itertools.chain.from_iterable(result.records for result in results.runs)
-    have = {str(record["metric"]) for record in records if record.get("kind") == "score"}
+    have = {record.metric for record in records if isinstance(record, ScoreRecord)}
     if have and metric not in have:
         raise UserError(
             f"no run in {results.sweep.folder} has a score {metric!r} (there are: {', '.join(sorted(have))})"
@@ -308,21 +310,22 @@ def events(result: RunResult) -> list[Event]:
     found: list[Event] = []
     healthy = True  # the look before
     for record in result.records:
-        if record.get("kind") == "rollback":
-            verdict, reason = str(record["verdict"]), str(record["reason"])
-            remedy = f"back to step {record['step']:,}, on with {describe_remedy(record['remedy'])}"
-            found.append(Event(result.name, record["from_step"], record["from_step"], verdict, reason, remedy))
+        if isinstance(record, RollbackRecord):
+            remedy = f"back to step {record.step:,}, on with {describe_remedy(record.remedy)}"
+            last = record.from_step
+            found.append(Event(result.name, last, last, record.verdict, record.reason, remedy))
             healthy = True
-        elif record.get("kind") == "stopped":
-            verdict, reason = str(record["verdict"]), str(record["reason"])
-            found.append(Event(result.name, record["step"], record["step"], verdict, reason, "the run was stopped"))
+        elif isinstance(record, StoppedRecord):
+            found.append(
+                Event(result.name, record.step, record.step, record.verdict, record.reason, "the run was stopped")
+            )
             healthy = True
-        elif record.get("kind") == "guard" and record["verdict"] == "healthy":
+        elif isinstance(record, LookRecord) and record.verdict == "healthy":
             healthy = True
-        elif record.get("kind") == "guard":
-            event = Event(result.name, record["step"], record["step"], record["verdict"], record["reason"])
+        elif isinstance(record, LookRecord):
+            event = Event(result.name, record.step, record.step, record.verdict, record.reason)
             if not healthy and found[-1].verdict == event.verdict:
-                event = Event(result.name, found.pop().first, event.last, event.verdict, event.reason)
+                event = dataclasses.replace(event, first=found.pop().first)
             found.append(event)
             healthy = False
     return found

@@ -23,6 +23,7 @@ from types import FrameType
 from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
+from sagan.run.scores import read_scores
 from sagan.run.status import RunStatus, State, Watched
 from sagan.system.console import heeding
 from sagan.system.errors import UserError
@@ -90,11 +91,9 @@ class Sweep:
         """Whether every snapshot of a run has a score of as many images as planned, by an extractor's name on cards."""
         made, samples = Run(self.run_folder(run)), self.config(run).run.eval_num
         scored = {
-            record["step"]
-            for record in made.records()
-            if record.get("kind") == "score"
-            and record["metric"] == "frechet"
-            and (record["card"].get("samples"), record["card"].get("extractor")) == (samples, extractor)
+            score.step
+            for score in read_scores(made, "frechet")
+            if (score.card.samples, score.card.extractor) == (samples, extractor)
         }
         return all(int(path.stem) in scored for path in made.snapshots())
 

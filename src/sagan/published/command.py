@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import datetime
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,8 +20,9 @@ from sagan.published.imports import SPAN_0, import_pair, load_published_discrimi
 from sagan.run.build import Discriminator, Generator, load_snapshot
 from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, override, settings
 from sagan.run.folder import Run
+from sagan.run.records import TrainRecord
 from sagan.run.weights import load_checkpoint
-from sagan.system.console import Console, run_safely
+from sagan.system.console import Console, Described, run_safely
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 from sagan.training.session import resume_run, start_run
@@ -363,22 +364,22 @@ class PublishedLog(Console):
         self.path, self.total = path, total
 
     @contextlib.contextmanager
-    def training(self, start: int, total: int) -> Iterator[Callable[[int, Mapping[str, Any] | None], None]]:
+    def training(self, start: int, total: int) -> Iterator[Callable[[int, Described | None], None]]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
 
-            def show(step: int, record: Mapping[str, Any] | None) -> None:
-                if record:
+            def show(step: int, record: Described | None) -> None:
+                if isinstance(record, TrainRecord):
                     line = self.line(record)
                     self.say(line)
                     print(line, file=file, flush=True)
 
             yield show
 
-    def line(self, record: Mapping[str, Any]) -> str:
+    def line(self, record: TrainRecord) -> str:
         """Such as ``Elapsed [0:00:08.497799], G_step [2/6], D_step[2/6], d_out_real: 1.0625,  ave_gamma_l3: 0.2``."""
-        step, elapsed = record["step"], datetime.timedelta(seconds=record["seconds"])
-        gammas = [value for layer, value in record["gamma"].items() if layer.startswith("G")]
+        step, elapsed = record.step, datetime.timedelta(seconds=record.seconds)
+        gammas = [value for layer, value in record.gamma.items() if layer.startswith("G")]
         named = [f"ave_gamma_l{number}: {value:.4f}" for number, value in zip((3, 4), gammas, strict=False)]
         head = f"Elapsed [{elapsed}], G_step [{step}/{self.total}], D_step[{step}/{self.total}]"
-        return f"{head}, d_out_real: {record['d_loss_real']:.4f},  {', '.join(named)}"
+        return f"{head}, d_out_real: {record.d_loss_real:.4f},  {', '.join(named)}"

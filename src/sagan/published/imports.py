@@ -12,7 +12,7 @@ from sagan.core.attention import Masking
 from sagan.core.layers.spectral_norm import power_iterate
 from sagan.published.keys import read_published
 from sagan.run.build import Discriminator, Generator, build_discriminator, build_generator
-from sagan.run.config import Config, DataConfig, ModelConfig, Span, override, to_dict, with_absolute_paths
+from sagan.run.config import Config, DataConfig, ModelConfig, Span, override, with_absolute_paths
 from sagan.run.folder import Run, check_free
 from sagan.run.weights import save_checkpoint
 from sagan.system.console import Console
@@ -106,7 +106,7 @@ def _save_run(folder: Path, config: Config, generator: Generator, discriminator_
     training.step = step
     # the config last: a folder without one is no run, and nothing in it will be taken for trained
     save_checkpoint(Run(folder).checkpoint_file, {**training.state(), "images": None})  # such files tell no images
-    Run(folder).write_config(to_dict(config))
+    Run(folder).write_config(config)
 
 
 def _step_of(generator_file: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,17 +41,6 @@ class Card:
     repeats: int
     versions: Mapping[str, str]
     commit: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Card:
-        """The inverse of `to_dict`. Raises UserError where fields are missing or unknown."""
-        odd = {f.name for f in fields(cls)} ^ set(values)
-        if odd:
-            raise UserError(f"a score's card has missing or unknown fields: {', '.join(sorted(odd))}")
-        return cls(**values)
 
 
 def differences(one: Card, other: Card) -> dict[str, tuple[Any, Any]]:

@@ -19,10 +19,15 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
+from sagan.run.config import Config, from_dict, to_dict
+from sagan.run.records import LookRecord, Record, RecordReader, RollbackRecord, TrainRecord, to_line
 from sagan.system.errors import UserError
 from sagan.system.files import alone, write_whole
+from sagan.system.typed import read_json
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Run:
         raise UserError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
 
     @classmethod
-    def create(cls, folder: Path, config: dict[str, Any]) -> Run:
+    def create(cls, folder: Path, config: Config) -> Run:
         """A new run in a new or empty folder, or beside checkpoints of the published program.
 
         Raises UserError where the folder already holds something else, OSError where it cannot be made.
@@ -96,29 +101,22 @@ class Run:
             raise UserError(f"{folder} {what}; a run is a folder that `sagan train` made, such as runs/NAME")
         return cls(folder)
 
-    def config(self) -> dict[str, Any]:
-        """The run's settings as `config.to_dict` wrote them. Raises UserError if the file is not JSON."""
-        try:
-            values = json.loads(self.config_file.read_bytes())
-        except ValueError as error:
-            raise UserError(f"{self.config_file} is damaged, it is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise UserError(f"{self.config_file} does not hold a config")
-        return values
+    def config(self) -> Config:
+        """The run's settings. Raises UserError, naming the file, where they are damaged."""
+        return from_dict(read_json(self.config_file), str(self.config_file))
 
-    def write_config(self, config: dict[str, Any]) -> None:
-        text = json.dumps(config, indent=1) + "\n"
+    def write_config(self, config: Config) -> None:
+        text = json.dumps(to_dict(config), indent=1) + "\n"
         write_whole(self.config_file, lambda file: file.write(text.encode()))
 
-    def append(self, *records: dict[str, Any]) -> None:
+    def append(self, *records: Record) -> None:
         """Adds records, all in one write; a line that a killed process left unfinished is cut off first."""
-        lines = "".join(json.dumps(record) + "\n" for record in records)
         with self._records_lock(), self.records_file.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
             if end and self._last_byte(file) != b"\n":
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(lines.encode())
+            file.write(b"".join(map(to_line, records)))
 
     def _records_lock(self) -> contextlib.AbstractContextManager[None]:
         """A run may be scored by one process while another trains it."""
@@ -135,27 +133,21 @@ class Run:
             with self.records_file.open("rb") as file:
                 os.fsync(file.fileno())
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Record]:
         """All records; a last line that a killed process left unfinished is left out.
 
         Raises UserError, naming the line, where one is damaged.
         """
-        if not self.records_file.exists():
-            return []
-        *lines, _ = self.records_file.read_bytes().split(b"\n")
-        return [self._record(number, line) for number, line in enumerate(lines, 1)]
+        return RecordReader(self.records_file).read()
 
-    def _record(self, number: int, line: bytes) -> dict[str, Any]:
-        with contextlib.suppress(UserError):
-            record = json.loads(line)
-            if isinstance(record, dict):
-                return record
-        raise UserError(f"{self.records_file} is damaged: line {number} is no record; mend or delete that line")
+    def records_of(self, kind: type[R]) -> list[R]:
+        """The records of one kind."""
+        return [record for record in self.records() if isinstance(record, kind)]
 
     def rewind_records(self, step: int) -> None:
         """Drops the training's records after ``step``: they will be written again by the run that goes on there."""
         with self._records_lock():
-            self._keep_records(lambda record: record.get("kind") not in ("train", "guard") or record["step"] <= step)
+            self._keep_records(lambda record: not isinstance(record, TrainRecord | LookRecord) or record.step <= step)
 
     def set_aside(self, step: int, attempt: int, sample_folders: Sequence[Path] = ()) -> None:
         """Moves what an attempt wrote after ``step`` into its folder: records, scores included, snapshots, published
@@ -164,15 +156,15 @@ class Run:
         folder = self.attempt_folder(attempt)
         folder.mkdir(exist_ok=True)
 
-        def stays(record: dict[str, Any]) -> bool:
-            return record.get("kind") == "rollback" or (record.get("step") or 0) <= step
+        def stays(record: Record) -> bool:
+            return isinstance(record, RollbackRecord) or record.step <= step
 
         with self._records_lock():
-            taken = [json.dumps(record) + "\n" for record in self.records() if not stays(record)]
+            taken = [line for line, record in self._records_with_lines() if not stays(record)]
             if taken:  # there first, and here no longer only then
                 former = folder / "records.jsonl"
-                text = (former.read_text() if former.exists() else "") + "".join(taken)
-                write_whole(former, lambda file: file.write(text.encode()))
+                content = (former.read_bytes() if former.exists() else b"") + b"".join(taken)
+                write_whole(former, lambda file: file.write(content))
             self._keep_records(stays)
         grids = [path for each in (self.folder / "samples", *sample_folders) for path in each.glob("*_fake.png")]
         pairs = [*self.folder.glob("*_G.pth"), *self.folder.glob("*_D.pth")]
@@ -181,12 +173,14 @@ class Run:
             if number.isdecimal() and int(number) > step:
                 shutil.move(path, folder / path.name)  # a folder of samples may be on another disk
 
-    def _keep_records(self, stays: Callable[[dict[str, Any]], bool]) -> None:
-        records = self.records()
-        kept = [record for record in records if stays(record)]
+    def _records_with_lines(self) -> list[tuple[bytes, Record]]:
+        return list(RecordReader(self.records_file).read_with_lines())
+
+    def _keep_records(self, stays: Callable[[Record], bool]) -> None:
+        records = self._records_with_lines()
+        kept = [line for line, record in records if stays(record)]
         if len(kept) < len(records):
-            text = "".join(json.dumps(record) + "\n" for record in kept)
-            write_whole(self.records_file, lambda file: file.write(text.encode()))
+            write_whole(self.records_file, lambda file: file.write(b"".join(kept)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

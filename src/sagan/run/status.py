@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sagan.run.folder import Run
+from sagan.run.records import (
+    LookRecord,
+    Record,
+    RecordReader,
+    RollbackRecord,
+    ScoreRecord,
+    StoppedRecord,
+    TrainRecord,
+)
 from sagan.system.console import duration
+from sagan.system.errors import UserError
 from sagan.system.files import is_held
 
 State = Literal["waiting", "running", "scoring", "done", "failed", "cut"]
@@ -64,6 +73,7 @@ class Watched:
     def __init__(self, folder: Path, name: str = "", total: int | None = None, failure: Path | None = None):
         self.run, self.name, self.failure = Run(folder), name or folder.name, failure
         self.planned = total
+        self.reader = RecordReader(self.run.records_file)
         self._forget()
 
     def look(self, state: State | None = None) -> RunStatus:
@@ -71,15 +81,15 @@ class Watched:
         self._read_records()
         begun = self.run.config_file.is_file()
         total = self._total() if begun else self.planned
-        train, score = self.train, self.score
+        score = self.score
         return RunStatus(
             self.name,
             state or self._state(begun),
-            int(train.get("step", 0)),
+            self.marks[-1][0] if self.marks else 0,
             total,
-            score=score.get("value"),
-            score_label=score.get("label", ""),
-            score_step=int(score.get("step", 0)),
+            score=score.value if score else None,
+            score_label=score.label if score else "",
+            score_step=score.step if score else 0,
             verdict=self.verdict,
             rollbacks=self.rollbacks,
             seconds_per_step=self._pace(),
@@ -108,53 +118,41 @@ class Watched:
     def _total(self) -> int | None:
         """The last step of the run's own config, which `sagan resume --total_step` may have moved."""
         try:
-            return int(self.run.config()["run"]["total_step"])
-        except (ValueError, KeyError, TypeError):
+            return self.run.config().run.total_step
+        except UserError as error:
+            self.damage = self.damage or str(error)
             return self.planned
 
     def _forget(self) -> None:
-        self.inode, self.offset, self.lines = 0, 0, 0
-        self.train: dict[str, Any] = {}  # the last record of training
-        self.score: dict[str, Any] = {}  # the last Fréchet distance
+        self.score: ScoreRecord | None = None  # the last Fréchet distance
         self.marks: deque[tuple[int, float]] = deque(maxlen=_PACE)  # (step, seconds)
-        self.verdict, self.damage, self.stopped = "", "", ""  # stopped: why, where that was its own doing
+        self.verdict: str = ""
+        self.damage: str = ""
+        self.stopped: str = ""  # why, where that was its own doing
         self.rollbacks = 0
 
     def _read_records(self) -> None:
-        """Takes in the lines that were added; all of them where the file was written anew, as after a rollback."""
-        try:
-            with self.run.records_file.open("rb") as file:
-                found = self.run.records_file.stat()
-                if found.st_ino != self.inode or found.st_size < self.offset:
-                    self._forget()
-                    self.inode = found.st_ino
-                file.seek(self.offset)
-                added = file.read()
-        except FileNotFoundError:
+        """Takes in the records that were added; all of them where the file was written anew, as after a rollback."""
+        damaged: list[UserError] = []
+        added = self.reader.read(damaged.append)
+        if self.reader.anew:
             self._forget()
-            return
-        whole = added[: added.rfind(b"\n") + 1]  # a last line may be half written
-        self.offset += len(whole)
-        for line in whole.splitlines():
-            self.lines += 1
-            try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self.damage = f"{self.run.records_file} is damaged: line {self.lines} is no record"
+        for record in added:
+            self._take(record)
+        if damaged:
+            self.damage = str(damaged[0])
 
-    def _take(self, record: dict[str, Any]) -> None:
-        kind = record.get("kind")
-        if kind in ("train", "guard"):
-            self.verdict = record.get("verdict") or ""
-        if kind == "stopped":
-            self.stopped = record["reason"]
-        elif kind == "train":
+    def _take(self, record: Record) -> None:
+        if isinstance(record, TrainRecord | LookRecord):
+            self.verdict = record.verdict or ""
+        if isinstance(record, StoppedRecord):
+            self.stopped = record.reason
+        elif isinstance(record, TrainRecord):
             self.stopped = ""  # it was resumed
-            self.train = record
-            self.marks.append((record["step"], record["seconds"]))
-        elif kind == "rollback":
+            self.marks.append((record.step, record.seconds))
+        elif isinstance(record, RollbackRecord):
             self.rollbacks += 1
-        elif kind == "score" and record["metric"] == "frechet" and record["step"] is not None:
+        elif isinstance(record, ScoreRecord) and record.metric == "frechet":
             self.score = record
 
     def _pace(self) -> float | None:

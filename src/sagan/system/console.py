@@ -6,9 +6,9 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
-from typing import Any
+from typing import Protocol
 
 import rich.console
 from rich.console import RenderableType
@@ -24,6 +24,12 @@ FAULT = (
 )
 
 _SECONDS_BETWEEN_LINES = 10.0  # where output is not a terminal, progress is a line now and then
+
+
+class Described(Protocol):
+    """What says its figures on one line, such as a record of training."""
+
+    def describe(self) -> str: ...
 
 
 class Console:
@@ -69,7 +75,7 @@ class Console:
             bar.stop()
 
     @contextlib.contextmanager
-    def training(self, start: int, total: int) -> Iterator[Callable[[int, Mapping[str, Any] | None], None]]:
+    def training(self, start: int, total: int) -> Iterator[Callable[[int, Described | None], None]]:
         """A bar for a training run: gives a function to call with each step and, when one is written, its record."""
         if not self._out.is_terminal:
             yield _TrainingLines(total, self.say)
@@ -79,8 +85,8 @@ class Console:
         ) as bar:
             task = bar.add_task("training", total=total, completed=start)
 
-            def show(step: int, record: Mapping[str, Any] | None) -> None:
-                bar.figures = describe_record(record) if record else bar.figures
+            def show(step: int, record: Described | None) -> None:
+                bar.figures = record.describe() if record else bar.figures
                 bar.update(task, completed=step)
 
             yield show
@@ -149,18 +155,6 @@ def heeding(numbers: Iterable[int], handle: Callable[[int, FrameType | None], No
             signal.signal(number, handler)
 
 
-def describe_record(record: Mapping[str, Any]) -> str:
-    """The figures of a training record on one line."""
-    gammas = " ".join(f"{layer} {value:+.3f}" for layer, value in record["gamma"].items())
-    verdict = record.get("verdict") or "healthy"
-    return (
-        f"{record['images_per_second']:.0f} img/s  D {record['d_loss']:.3f}  G {record['g_loss']:+.3f}  "
-        f"D(real) {record['d_real']:+.2f}  D(fake) {record['d_fake']:+.2f}"
-        + (f"  gamma {gammas}" if gammas else "")
-        + (f"  {verdict}" if verdict != "healthy" else "")
-    )
-
-
 def duration(seconds: float) -> str:
     """Seconds as 3:04:05."""
     whole = int(seconds)
@@ -209,11 +203,11 @@ class _TrainingLines:
         self.began = time.monotonic()
         self.last = float("-inf")
 
-    def __call__(self, step: int, record: Mapping[str, Any] | None) -> None:
+    def __call__(self, step: int, record: Described | None) -> None:
         self.taken += 1
         now = time.monotonic()
         if record is None or (now - self.last < _SECONDS_BETWEEN_LINES and step < self.total):
             return
         self.last = now
         left = (self.total - step) * (now - self.began) / self.taken
-        self.say(f"step {step:,}/{self.total:,}  {duration(left)} left  {describe_record(record)}")
+        self.say(f"step {step:,}/{self.total:,}  {duration(left)} left  {record.describe()}")

@@ -97,11 +97,14 @@ def parse_json(text: bytes, where: str) -> object:
 def from_plain(kind: type[T], given: object, where: str) -> T:
     """The dataclass that plain values (of JSON) describe, every field checked. ``where`` names their file in errors.
 
-    Fields without a value take their default. Raises UserError, saying which field of which file is wrong, or that the
+    Fields without a value take their default; a class method ``upgraded`` of ``kind`` may first fill in what files of
+    earlier versions lack. Raises UserError, saying which field of which file is wrong, or that the
     file was written by a newer version where it has fields that ``kind`` lacks.
     """
     if not isinstance(given, dict):
         raise UserError(f"{where} is damaged: it must be a JSON object, got {shorten(given)}")
+    upgrade = getattr(kind, "upgraded", dict)  # what an earlier version did not write
+    given = dict[str, object](upgrade(given))
     readers, required = _readers(kind)  # type: ignore[arg-type]
     unknown = sorted(str(name) for name in given.keys() - readers.keys())
     if unknown:

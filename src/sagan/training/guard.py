@@ -1,20 +1,20 @@
-"""Noticing that a run has gone wrong: numbers that are none, and collapse, before good weights are written over."""
+"""Noticing that a run has gone wrong: non-finite numbers, and collapse, before good weights are written over."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sagan.core.layers.spectral_norm import spectral_layers
+from sagan.run.records import LookRecord, State
 from sagan.system.errors import UserError
-
-State = Literal["healthy", "D winning", "diversity falling", "diverged"]
 
 
 class Verdict(NamedTuple):
@@ -37,7 +37,7 @@ class Diverged(UserError):
         self.verdict, self.step = verdict, step
 
 
-# ---- numbers that are none
+# ---- non-finite numbers
 
 
 class FiniteWatch:
@@ -91,16 +91,16 @@ class Guard:
     ``critic``: the discriminator is one that wins all along and should, as WGAN's.
     """
 
-    def __init__(self, looks: Iterable[dict[str, Any]] = (), *, critic: bool = False):
+    def __init__(self, looks: Iterable[LookRecord] = (), *, critic: bool = False):
         self.looks, self.critic = list(looks), critic
-        last = self.looks[-1] if self.looks else {}
-        self.verdict = Verdict(last["verdict"], last["reason"], last.get("collapsed", False)) if last else HEALTHY
+        last = self.looks[-1] if self.looks else None
+        self.verdict = Verdict(last.verdict, last.reason, last.collapsed) if last else HEALTHY
 
-    def add(self, look: dict[str, Any]) -> dict[str, Any]:
-        """Takes in a look (what `examine` found, with ``step``) and gives it as a record, with the verdict."""
+    def add(self, look: LookRecord) -> LookRecord:
+        """Takes in a look (what `examine` found) and gives it with the verdict."""
         self.verdict = judge([*self.looks, look], critic=self.critic)
         state, reason, collapsed = self.verdict
-        self.looks.append({"kind": "guard", **look, "verdict": state, "reason": reason, "collapsed": collapsed})
+        self.looks.append(dataclasses.replace(look, verdict=state, reason=reason, collapsed=collapsed))
         return self.looks[-1]
 
     def proved_since(self, step: int) -> bool:
@@ -108,25 +108,25 @@ class Guard:
         did. What came later does not matter."""
         images = looks = 0
         for look in self.looks:
-            if look["step"] > step:
-                if look.get("collapsed") or _is_alike(look):
+            if look.step > step:
+                if look.collapsed or _is_alike(look):
                     return False
-                images, looks = images + look.get("images", _LOST_IMAGES), looks + 1
+                images, looks = images + (_LOST_IMAGES if look.images is None else look.images), looks + 1
                 if looks >= _PATIENCE and images >= _LOST_IMAGES:
                     return True
         return False
 
     def may_prove(self, step: int) -> bool:
         """Whether there was a look after ``step``, and none that noticed collapse: some more may prove it healthy."""
-        later = [look for look in self.looks if look["step"] > step]
-        return bool(later) and not any(look.get("collapsed") for look in later)
+        later = [look for look in self.looks if look.step > step]
+        return bool(later) and not any(look.collapsed for look in later)
 
     def began(self) -> int:
         """The step of the first of the looks that the present verdict rests on, and those like it just before."""
         looks = self.looks
         alike = _last_in_a_row(looks, _is_lost if self.verdict.state == "D winning" else _is_alike)
-        called = _last_in_a_row(looks, lambda look: bool(look.get("collapsed")))
-        return int(looks[-max(alike, called - 1 + _PATIENCE, _PATIENCE) :][0]["step"]) if looks else 0
+        called = _last_in_a_row(looks, lambda look: look.collapsed)
+        return looks[-max(alike, called - 1 + _PATIENCE, _PATIENCE) :][0].step if looks else 0
 
 
 _PATIENCE = 3  # looks in a row that must agree
@@ -141,7 +141,7 @@ _LOST_IMAGES = 192  # so many real images in a row, and as many fakes, must be t
 _LOST_PAIRS = 1000  # and so many pairs of them
 
 
-def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdict:
+def judge(looks: Sequence[LookRecord], *, critic: bool = False) -> Verdict:
     """The verdict on a run after its looks so far, of which each but the last has its own.
 
     A run is compared with itself, at the looks that were no collapse: what is healthy differs with data, networks and
@@ -153,16 +153,16 @@ def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdic
     if not looks:
         return HEALTHY
     recent = looks[-_PATIENCE:]
-    bad = [name for name in _WORDS if not math.isfinite(recent[-1].get(name, 0.0))]
+    bad = [name for name in _WORDS if not math.isfinite(_value(recent[-1], name) or 0.0)]
     if bad:
         return Verdict("diverged", f"{_WORDS[bad[0]]} is no longer a number", True)
-    if len(recent) == _PATIENCE and max(look["pixel_spread"] for look in recent) < _NOTHING:
+    if len(recent) == _PATIENCE and max(look.pixel_spread for look in recent) < _NOTHING:
         return Verdict("diversity falling", "the generator makes one image, whatever its z", True)
-    if len(looks) >= _LONG and max(look["pixel_spread"] for look in looks[-_LONG:]) < _ALIKE:
+    if len(looks) >= _LONG and max(look.pixel_spread for look in looks[-_LONG:]) < _ALIKE:
         return Verdict("diversity falling", f"the generator has made nearly one image for {_LONG} looks", True)
-    sound = [look for look in looks[:-_PATIENCE] if not look.get("collapsed")]
-    played = [look for look in sound if look["separation"] < _IN_THE_GAME]
-    later, outside = sound[_LONG:], all(look["separation"] >= _IN_THE_GAME for look in recent)
+    sound = [look for look in looks[:-_PATIENCE] if not look.collapsed]
+    played = [look for look in sound if look.separation < _IN_THE_GAME]
+    later, outside = sound[_LONG:], all(look.separation >= _IN_THE_GAME for look in recent)
     verdict = HEALTHY
     if len(later) >= _ENOUGH_BEFORE and (critic or (outside and len(played) < _ENOUGH_BEFORE)):
         verdict = _compare(recent, later, with_best=False)
@@ -173,17 +173,16 @@ def judge(looks: Sequence[Mapping[str, Any]], *, critic: bool = False) -> Verdic
     return HEALTHY if critic else _judge_winning(looks, sound, played)
 
 
-def _judge_winning(
-    looks: Sequence[Mapping[str, Any]], sound: Sequence[Mapping[str, Any]], played: Sequence[Mapping[str, Any]]
-) -> Verdict:
+def _judge_winning(looks: Sequence[LookRecord], sound: Sequence[LookRecord], played: Sequence[LookRecord]) -> Verdict:
     """The verdict on a discriminator that may tell everything apart."""
     lost = looks[len(looks) - _last_in_a_row(looks, _is_lost) :]
-    images = sum(look.get("images", 64) for look in lost)
-    pairs = sum(look.get("pairs", look.get("images", 64) ** 2) for look in lost)
+    seen = [64 if look.images is None else look.images for look in lost]
+    images = sum(seen)
+    pairs = sum(count**2 if look.pairs is None else look.pairs for count, look in zip(seen, lost, strict=True))
     if len(lost) < _PATIENCE or images < _LOST_IMAGES or pairs < _LOST_PAIRS:
         return HEALTHY
-    lately = [look for look in sound if look["step"] < lost[0]["step"]][-2 * _ENOUGH_BEFORE :]
-    usual = sum(look["separation"] < _IN_THE_GAME for look in lately) >= _ENOUGH_BEFORE
+    lately = [look for look in sound if look.step < lost[0].step][-2 * _ENOUGH_BEFORE :]
+    usual = sum(look.separation < _IN_THE_GAME for look in lately) >= _ENOUGH_BEFORE
     was = f", where it used to tell {_usual(played[-_BEFORE:], 'separation'):.0%}" if usual else ""
     reason = f"the discriminator has told every real image from every fake for {len(lost)} looks{was}"
     return Verdict("D winning", reason, collapsed=usual)
@@ -211,9 +210,7 @@ _TOO_LITTLE = {"pixel_spread": 0.5, "feature_spread": 0.5, "nearest": 0.4}  # of
 _OF_THE_BEST = 0.8  # times these, of the best long median: usual sinks with a slow collapse, the best does not
 
 
-def _compare(
-    recent: Sequence[Mapping[str, Any]], sound: Sequence[Mapping[str, Any]], *, with_best: bool = True
-) -> Verdict:
+def _compare(recent: Sequence[LookRecord], sound: Sequence[LookRecord], *, with_best: bool = True) -> Verdict:
     """The verdict on the last looks, from all those before that tell what is usual, and ``with_best`` from what was
     usual when it was best."""
     before = sound[-_BEFORE:]
@@ -221,14 +218,14 @@ def _compare(
         known = _looks_with(name, before)
         if not known:
             continue
-        least, usual = min(abs(look.get(name, 0.0)) for look in recent), _usual(known, name)
+        least, usual = min(abs(_value(look, name) or 0.0) for look in recent), _usual(known, name)
         if least > max(times * usual, _AT_LEAST.get(name, 0.0)):
             return Verdict("diverged", f"{_WORDS[name]} is {least:.3g}, where {usual:.3g} was usual", True)
     for name, share in _TOO_LITTLE.items():
         known = _looks_with(name, sound)
         if not known:
             continue
-        most = max(look.get(name, math.inf) for look in recent)
+        most = max(math.inf if (value := _value(look, name)) is None else value for look in recent)
         usual, best = _usual(known[-_BEFORE:], name), _best(known, name) if with_best else 0.0
         for less, word, what in ((share, usual, "was usual"), (share * _OF_THE_BEST, best, "was usual at its best")):
             if most < less * word:
@@ -236,33 +233,38 @@ def _compare(
     return HEALTHY
 
 
-def _looks_with(name: str, looks: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _looks_with(name: str, looks: Sequence[LookRecord]) -> Sequence[LookRecord]:
     """The looks that have a value; those of earlier versions lack some. None where they are too few."""
-    known = [look for look in looks if name in look]
+    known = [look for look in looks if _value(look, name) is not None]
     return known if len(known) >= _ENOUGH_BEFORE else []
 
 
-def _usual(looks: Sequence[Mapping[str, Any]], name: str) -> float:
-    return statistics.median(abs(float(look[name])) for look in looks)
+def _usual(looks: Sequence[LookRecord], name: str) -> float:
+    return statistics.median(abs(_value(look, name) or 0.0) for look in looks)
 
 
-def _best(looks: Sequence[Mapping[str, Any]], name: str) -> float:
+def _value(look: LookRecord, name: str) -> float | None:
+    value: float | None = getattr(look, name)
+    return value
+
+
+def _best(looks: Sequence[LookRecord], name: str) -> float:
     """The largest median of so many looks in a row; 0 before there are as many."""
     starts = range(0, len(looks) - _LONG + 1, _LONG)
     return max((_usual(looks[start : start + _LONG], name) for start in starts), default=0.0)
 
 
-def _is_lost(look: Mapping[str, Any]) -> bool:
+def _is_lost(look: LookRecord) -> bool:
     """Whether the discriminator told everything apart."""
-    return bool(look["separation"] >= _LOST)
+    return look.separation >= _LOST
 
 
-def _is_alike(look: Mapping[str, Any]) -> bool:
+def _is_alike(look: LookRecord) -> bool:
     """Whether the generator made nearly one image."""
-    return bool(look["pixel_spread"] < _ALIKE)
+    return look.pixel_spread < _ALIKE
 
 
-def _last_in_a_row(looks: Sequence[Mapping[str, Any]], holds: Callable[[Mapping[str, Any]], bool]) -> int:
+def _last_in_a_row(looks: Sequence[LookRecord], holds: Callable[[LookRecord], bool]) -> int:
     """Of how many of the last looks, without a break, something holds."""
     return next((count for count, look in enumerate(reversed(looks)) if not holds(look)), len(looks))
 

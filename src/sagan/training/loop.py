@@ -22,8 +22,10 @@ from sagan.core.sampling import classes_in_turn, generate
 from sagan.data.batches import Batches
 from sagan.published.keys import save_published_pair
 from sagan.run.build import SNAPSHOT_FORMAT
+from sagan.run.card import differences as card_differences
 from sagan.run.config import Config, differences, from_dict, names_of, to_dict
 from sagan.run.folder import Run
+from sagan.run.records import LookRecord, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
 from sagan.run.store import Store
 from sagan.run.weights import load_checkpoint, save_checkpoint, save_snapshot
 from sagan.system.console import Console, heeding
@@ -33,6 +35,7 @@ from sagan.system.files import keep_as
 from sagan.system.images import grid, save_png
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
+from sagan.system.typed import to_plain
 from sagan.training.guard import Diverged, FiniteWatch, Guard, Verdict
 from sagan.training.recovery import ProvedStates
 from sagan.training.trainer import Training, describe_remedy, purpose
@@ -75,8 +78,8 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
                 )
             if training.step < config.run.total_step:
                 console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
-        if from_dict(run.config()) != config:
-            run.write_config(to_dict(config))  # only now that the checkpoint has agreed to it
+        if run.config() != config:
+            run.write_config(config)  # only now that the checkpoint has agreed to it
         _finish_rollback(training, run)
         run.rewind_records(training.step)
         console.say(training.describe_backends())
@@ -127,7 +130,7 @@ class _Loop:
             self.board.close()
         return Outcome(training.step, self.last_sample, stopped[0] if stopped else None)
 
-    def _take_step(self) -> dict[str, Any] | None:
+    def _take_step(self) -> TrainRecord | None:
         """One step and everything that is due after it; gives the record, where one was due."""
         settings, training = self.settings, self.training
         measured = training.advance(self.batches)
@@ -173,8 +176,7 @@ class _Loop:
         )
 
     def _open_guard(self) -> Guard:
-        looks = (record for record in self.run.records() if record.get("kind") == "guard")
-        return Guard(looks, critic=self.training.config.game.adv_loss == "wgan-gp")
+        return Guard(self.run.records_of(LookRecord), critic=self.training.config.game.adv_loss == "wgan-gp")
 
     def _data_order(self) -> Callable[[int], Tensor]:
         return partial(data_order, self.settings.seed, self.store.count, attempt=self.training.attempt)
@@ -230,9 +232,8 @@ class _Loop:
 
     def _last_words(self, trouble: Diverged) -> Diverged:
         """The trouble that ends the run, with what is left of it in words; it is recorded, too."""
-        stopped = {"kind": "stopped", "step": trouble.step, "verdict": trouble.verdict.state}
-        self.run.append({**stopped, "reason": trouble.verdict.reason})
         count, good, verdict = self.training.attempt, self._good_file(trouble), trouble.verdict
+        self.run.append(StoppedRecord(step=trouble.step, verdict=verdict.state, reason=verdict.reason))
         path, kept = good or self.run.checkpoint_file, "nothing was saved yet"
         if path.exists():
             self.training.load(self._good_state(path))
@@ -251,12 +252,11 @@ class _Loop:
         """Which snapshot to use of a run that is given up: the one of the best score, if there are scores, else one of
         the state that the training is in; but where that is not known to be sound, one from before the collapse, if
         there is one."""
-        scores = [r for r in self.run.records() if r.get("kind") == "score" and r["metric"] == "frechet" and r["step"]]
+        scores = [score for score in self.run.records_of(ScoreRecord) if score.metric == "frechet"]
         if scores:
-            kinds = [(record["label"], record["card"].get("samples")) for record in scores]
-            like = [record for record, kind in zip(scores, kinds, strict=True) if kind == kinds[-1]]
-            best = min(like, key=lambda record: float(record["value"]))
-            return f"the best snapshot ({best['label']} {best['value']:.4g}) is {self.run.snapshot_file(best['step'])}"
+            like = [score for score in scores if not card_differences(score.card, scores[-1].card)]
+            best = min(like, key=lambda score: score.value)
+            return f"the best snapshot ({best.label} {best.value:.4g}) is {self.run.snapshot_file(best.step)}"
         if not sound:
             began = self.guard.began() if self.guard.verdict.collapsed else math.inf
             earlier = [path for path in self.run.snapshots() if int(path.stem) < began]
@@ -288,10 +288,10 @@ _ENDS = {  # what a verdict means for a run
 def _finish_rollback(training: Training, run: Run) -> None:
     """Sets aside what a rollback took back and records it, unless that is done."""
     record = training.rollback
-    if record is None or any(r.get("kind") == "rollback" and r["attempt"] == record["attempt"] for r in run.records()):
+    if record is None or any(each.attempt == record.attempt for each in run.records_of(RollbackRecord)):
         return
     sample_dir = training.config.run.sample_dir
-    run.set_aside(record["step"], record["attempt"] - 1, [Path(sample_dir)] if sample_dir else [])
+    run.set_aside(record.step, record.attempt - 1, [Path(sample_dir)] if sample_dir else [])
     run.append(record)
 
 
@@ -327,18 +327,17 @@ class _Pace:
         return steps * self.training.config.game.batch_size / max(seconds, 1e-9)
 
 
-def _record(training: Training, measured: dict[str, Tensor], pace: _Pace, guard: Guard) -> dict[str, Any]:
-    return {
-        "kind": "train",
-        "step": training.step,
-        "images": training.step * training.config.game.batch_size,
-        **({} if training.penalty is None else {"penalty": float(training.penalty)}),
-        **{name: float(value) for name, value in measured.items()},
-        "gamma": training.gammas(),
-        "verdict": guard.verdict.state if guard.looks else None,
-        "images_per_second": round(pace.images_per_second(), 2),
-        "seconds": round(training.seconds, 3),
-    }
+def _record(training: Training, measured: dict[str, Tensor], pace: _Pace, guard: Guard) -> TrainRecord:
+    lately = measured if training.penalty is None else {"penalty": training.penalty, **measured}
+    return TrainRecord(
+        step=training.step,
+        images=training.step * training.config.game.batch_size,
+        **{name: float(value) for name, value in lately.items()},
+        gamma=training.gammas(),
+        verdict=guard.verdict.state if guard.looks else None,
+        images_per_second=round(pace.images_per_second(), 2),
+        seconds=round(training.seconds, 3),
+    )
 
 
 def _write_samples(training: Training, run: Run) -> Path:
@@ -429,11 +428,9 @@ def _tensorboard(run: Run, step: int) -> Any:
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1)
 
 
-def _write_board(board: Any, record: dict[str, Any]) -> None:
-    step = record["step"]
-    for name, value in record.items():
-        if name == "gamma":
-            for layer, gamma in value.items():
-                board.add_scalar(f"gamma/{layer}", gamma, step)
-        elif isinstance(value, float):
-            board.add_scalar(name, value, step)
+def _write_board(board: Any, record: TrainRecord) -> None:
+    for layer, gamma in record.gamma.items():
+        board.add_scalar(f"gamma/{layer}", gamma, record.step)
+    for name, value in to_plain(record).items():
+        if isinstance(value, float):
+            board.add_scalar(name, value, record.step)

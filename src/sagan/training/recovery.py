@@ -60,7 +60,7 @@ class ProvedStates:
     def may_start_anew(self, guard: Guard) -> bool:
         """Whether a run that has nothing to go back to is at its first checkpoints still. One that was only watched
         until now, perhaps into its collapse, or was trained by another program, may have days to lose."""
-        watched = any(look.get("collapsed") for look in guard.looks[:-1])
+        watched = any(look.collapsed for look in guard.looks[:-1])
         return not watched and (self.pending is None or self.pending <= max(self.every, self.looks_every))
 
     def _wait(self, step: int) -> None:

@@ -16,7 +16,7 @@ from sagan.data.batches import check as check_batches
 from sagan.data.faces import FacesSource
 from sagan.data.sources import PUBLISHED_CROPS
 from sagan.run.build import build_discriminator, build_generator, describe_attention
-from sagan.run.config import Config, DataConfig, ModelConfig, from_dict, override, to_dict, with_absolute_paths
+from sagan.run.config import Config, DataConfig, ModelConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
 from sagan.system.devices import choose_device, emulates_bfloat16
@@ -39,7 +39,7 @@ def start_run(config: Config, console: Console, on_snapshot: OnSnapshot | None =
     with _new_folder(config) as folder:
         store = _store_for(config, console)
         config = override(config, {"run_dir": str(folder), "num_classes": _count_classes(config.model, store)})
-        run = Run.create(folder, to_dict(config))
+        run = Run.create(folder, config)
     console.say(f"run folder: {folder}")
     _say_all(attention, console)
     return _train(config, run, store, console, on_snapshot)
@@ -48,7 +48,7 @@ def start_run(config: Config, console: Console, on_snapshot: OnSnapshot | None =
 def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> int:
     """Goes on with the run in a folder, with changes to how long and how often (never to what is computed)."""
     run = Run.open(folder)
-    trained = run_config(run)
+    trained = run.config()
     if changes.get("data") and trained.data.dataset:
         raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
@@ -175,15 +175,6 @@ def _report(run: Run, outcome: Outcome, total: int, console: Console) -> int:
 def _say_all(lines: list[str], console: Console) -> None:
     for line in lines:
         console.say(line)
-
-
-def run_config(run: Run) -> Config:
-    """The config of a run. Raises UserError, naming its file, for one that is damaged."""
-    values = run.config()
-    try:
-        return from_dict(values)
-    except UserError as error:
-        raise UserError(f"{run.config_file}: {error}") from None
 
 
 def _check_networks(config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from sagan.core.sampling import classes_in_turn
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, GameConfig, to_dict
+from sagan.run.records import LookRecord, RollbackRecord
 from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
@@ -45,7 +46,7 @@ REMEDIES = {
 }
 
 
-def describe_remedy(remedy: dict[str, float]) -> str:
+def describe_remedy(remedy: Mapping[str, float]) -> str:
     """A remedy in words: "other z and images, g_lr x 0.5, d_lr x 0.5"."""
     return ", ".join(["other z and images", *(f"{name} x {by:g}" for name, by in remedy.items() if by != 1)])
 
@@ -92,7 +93,7 @@ class Training:
         self.seconds = 0.0  # spent training, over all the processes that worked on the run
         self.attempt = 0  # how often the run was rolled back
         self.caution = dict.fromkeys(("g_lr", "d_lr", "penalties"), 1.0)  # what the remedies have come to
-        self.rollback: dict[str, Any] | None = None  # the record of the last one
+        self.rollback: RollbackRecord | None = None  # the record of the last one
         self.penalty: Tensor | None = None  # the last gradient penalty, which not every step has
         self._measured_step = -1
         self._norms = torch.zeros(()), torch.zeros(())  # of the last step's gradients, of both networks, for the guard
@@ -145,15 +146,14 @@ class Training:
         caution = {name: by * remedy.get(name, 1.0) for name, by in self.caution.items()}
         self.load(Training(self.config, self.device).state() if state is None else state)
         self.attempt, self.seconds, self.caution = attempt, seconds, caution
-        self.rollback = {
-            "kind": "rollback",
-            "step": self.step,
-            "from_step": trouble.step,
-            "attempt": attempt,
-            "verdict": trouble.verdict.state,
-            "reason": trouble.verdict.reason,
-            "remedy": remedy,
-        }
+        self.rollback = RollbackRecord(
+            step=self.step,
+            from_step=trouble.step,
+            attempt=attempt,
+            verdict=trouble.verdict.state,
+            reason=trouble.verdict.reason,
+            remedy=remedy,
+        )
         self._play = self._player()  # what was captured has the old penalties in it
 
     def remedy(self, state: str) -> dict[str, float]:
@@ -218,7 +218,7 @@ class Training:
         self.average.update(self.generator, turn["shares"])
         return measured
 
-    def look(self, batches: Batches) -> dict[str, Any]:
+    def look(self, batches: Batches) -> LookRecord:
         """What the guard judges the run by, at the present step, which is left as it is.
 
         The lengths of gradients are those of the last step. Whether that one had a lazy penalty in it is a matter of
@@ -228,7 +228,8 @@ class Training:
         seen = [self._seen(batches, number) for number in range(count)]
         found = examine(*networks, seen, paired=self.loss.paired)
         norms = {"g_grad_norm": self._norms[0].item(), "d_grad_norm": self._norms[1].item()}
-        return {"step": self.step, **found, **norms}
+        values: dict[str, Any] = found | norms
+        return LookRecord(step=self.step, **values)
 
     def _seen(self, batches: Batches, number: int) -> Seen:
         """The next batch of the images, and others after it, with fakes of their own."""

@@ -42,7 +42,7 @@ def write_page(
         "table": _table(rows),
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
-    template = importlib.resources.files("sagan.viewing").joinpath("attention.html").read_text("utf-8")
+    template = importlib.resources.files("sagan.viewing").joinpath("page.html").read_text("utf-8")
     write_whole(path, lambda file: file.write(template.replace("@data@", text).encode()), sync=False)
 
 

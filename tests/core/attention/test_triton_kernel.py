@@ -15,7 +15,7 @@ import torch
 from sagan.core.attention.dispatch import attend, reasons_against
 from sagan.core.attention.patterns import ExcludeLocal, Full, Local
 from sagan.core.attention.reference import attend_reference
-from tests.attention.test_dispatch import definition, inputs, output_and_gradients, plain_dense
+from tests.core.attention.test_dispatch import definition, inputs, output_and_gradients, plain_dense
 
 pytest.importorskip("triton", reason="Triton is not installed")
 if not torch.cuda.is_available() and not os.environ.get("TRITON_INTERPRET"):

@@ -1,0 +1,245 @@
+"""A run's records: what a line of records.jsonl may be, and the one reader and writer of them.
+
+A record is a JSON object a line, whose ``kind`` names one of the classes here. Fields that an earlier version did not
+write are None. What a newer version writes is told apart from damage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from sagan.run.card import Card
+from sagan.system.errors import UserError
+from sagan.system.typed import AnyFloat, from_plain, newer, parse_json, to_plain
+
+State = Literal["healthy", "D winning", "diversity falling", "diverged"]
+"""The guard's verdict on a run, in a word or two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRecord:
+    """Losses, mean logits and gates at a step, and the run's clock. All numbers are finite."""
+
+    kind: ClassVar[str] = "train"
+
+    step: int
+    images: int
+    """Real images seen by generator steps so far: step times batch size."""
+    d_loss: float
+    """The adversarial part of the discriminator's loss."""
+    d_loss_real: float
+    d_real: float
+    """The mean logit of real images."""
+    d_fake: float
+    g_loss: float
+    d_grad_norm: float | None = None
+    """The length of the discriminator's gradient before it is limited."""
+    g_grad_norm: float | None = None
+    penalty: float | None = None
+    """The last gradient penalty, weighted; None where none is asked for."""
+    lecam: float | None = None
+    gamma: Mapping[str, float]
+    """The gate of each attention layer, by network and map: ``{"G16": 0.01, "D8": ...}``."""
+    verdict: State | None = None
+    """The guard's latest; None before its first look, and where it is off."""
+    images_per_second: float
+    """Since the record before."""
+    seconds: float
+    """Of training, over all the processes that worked on the run."""
+
+    def __post_init__(self) -> None:
+        _check_counts(step=self.step, images=self.images, seconds=self.seconds)
+
+    def describe(self) -> str:
+        """The figures on one line."""
+        gammas = " ".join(f"{layer} {value:+.3f}" for layer, value in self.gamma.items())
+        return (
+            f"{self.images_per_second:.0f} img/s  D {self.d_loss:.3f}  G {self.g_loss:+.3f}  "
+            f"D(real) {self.d_real:+.2f}  D(fake) {self.d_fake:+.2f}"
+            + (f"  gamma {gammas}" if gammas else "")
+            + (f"  {self.verdict}" if self.verdict not in (None, "healthy") else "")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookRecord:
+    """What the guard saw of a run at a step, and its verdict; `sagan.training.guard.examine` says what the numbers are.
+
+    They may be NaN or infinite: that is what the guard looks for.
+    """
+
+    kind: ClassVar[str] = "guard"
+
+    step: int
+    images: int | None = None
+    separation: AnyFloat
+    pairs: AnyFloat | None = None
+    gap: AnyFloat
+    real_positive: AnyFloat | None = None
+    fake_positive: AnyFloat | None = None
+    pixel_spread: AnyFloat
+    feature_spread: AnyFloat
+    nearest: AnyFloat | None = None
+    sigma: AnyFloat | None = None
+    gamma: AnyFloat | None = None
+    average_distance: AnyFloat | None = None
+    g_grad_norm: AnyFloat | None = None
+    d_grad_norm: AnyFloat | None = None
+    verdict: State = "healthy"
+    reason: str = ""
+    collapsed: bool = False
+
+    def __post_init__(self) -> None:
+        _check_counts(step=self.step, images=self.images or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRecord:
+    """One metric of the snapshot of a step, and the card that says how it was made."""
+
+    kind: ClassVar[str] = "score"
+
+    metric: str
+    label: str
+    """What the score is called, such as FID."""
+    step: int
+    value: float
+    spread: float | None = None
+    """The standard deviation over draws; None for one draw."""
+    error: float | None = None
+    """The metric's own standard error, where it has one and there is one draw."""
+    floor: float | None = None
+    """What ``floor_samples`` real images score against as many others."""
+    floor_samples: int | None = None
+    seconds: float | None = None
+    """What the scoring took, all metrics together."""
+    snapshot_sha256: str | None = None
+    card: Card
+
+    def __post_init__(self) -> None:
+        _check_counts(step=self.step, seconds=self.seconds or 0, floor_samples=self.floor_samples or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackRecord:
+    """A return to an earlier state, and what the rates and penalties were multiplied by."""
+
+    kind: ClassVar[str] = "rollback"
+
+    step: int
+    """Gone back to."""
+    from_step: int
+    attempt: int
+    """How often the run has gone back by now."""
+    verdict: State
+    reason: str
+    remedy: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _check_counts(step=self.step, from_step=self.from_step, attempt=self.attempt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppedRecord:
+    """The end of a run that was given up."""
+
+    kind: ClassVar[str] = "stopped"
+
+    step: int
+    verdict: State
+    reason: str
+
+    def __post_init__(self) -> None:
+        _check_counts(step=self.step)
+
+
+Record = TrainRecord | LookRecord | ScoreRecord | RollbackRecord | StoppedRecord
+
+KINDS: dict[str, type[Record]] = {
+    each.kind: each for each in (TrainRecord, LookRecord, ScoreRecord, RollbackRecord, StoppedRecord)
+}
+
+
+def _check_counts(**counts: float) -> None:
+    for name, count in counts.items():
+        if count < 0:
+            raise UserError(f"{name} must be 0 or more, got {count}")
+
+
+# ---- lines
+
+
+def to_line(record: Record) -> bytes:
+    """A record as a line of the file."""
+    return json.dumps({"kind": record.kind, **to_plain(record)}).encode() + b"\n"
+
+
+def from_line(line: bytes, where: str) -> Record:
+    """The inverse of `to_line`; ``where`` names the file and the line.
+
+    Raises UserError for a line that is damaged, and for a record of a newer version.
+    """
+    values = parse_json(line, where)
+    if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
+        raise UserError(f"{where} is damaged: it is not a record")
+    kind = values.pop("kind")
+    if kind not in KINDS:
+        raise UserError(f"{where} {newer([f'records of the kind {kind[:40]!r}'])}")
+    return from_plain(KINDS[kind], values, where)
+
+
+Damage = Callable[[UserError], None]
+
+
+class RecordReader:
+    """Reads a file of records, and at each later call those that were added since.
+
+    A last line without its end, as a killed or a busy process leaves it, is left for later. Where the file was written
+    anew, as after a rollback, reading begins again, and ``anew`` is true.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.anew = True
+        self._inode = self._offset = self._lines = 0
+
+    def read(self, on_damage: Damage | None = None) -> list[Record]:
+        """The records since the last call; none where there is no file.
+
+        ``on_damage`` gets the error of a line that cannot be read, which is left out; without it the error is raised.
+        """
+        return [record for _, record in self.read_with_lines(on_damage)]
+
+    def read_with_lines(self, on_damage: Damage | None = None) -> Iterator[tuple[bytes, Record]]:
+        """The same, each with its line, end included."""
+        for line in self._added():
+            self._lines += 1
+            try:
+                yield line, from_line(line, f"{self.path}, line {self._lines},")
+            except UserError as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+
+    def _added(self) -> list[bytes]:
+        """The whole lines that were added."""
+        if self.path.exists() and not self.path.is_file():
+            raise UserError(f"{self.path} is damaged: it is not a file")
+        try:
+            with self.path.open("rb") as file:
+                found = self.path.stat()
+                self.anew = found.st_ino != self._inode or found.st_size < self._offset
+                if self.anew:
+                    self._inode, self._offset, self._lines = found.st_ino, 0, 0
+                file.seek(self._offset)
+                added = file.read()
+        except FileNotFoundError:
+            self.anew, self._inode, self._offset, self._lines = True, 0, 0, 0
+            return []
+        whole = added[: added.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [line + b"\n" for line in whole.split(b"\n")[:-1]]
