@@ -70,6 +70,8 @@ class Watched:
     ``total``: its last step, where it has no config yet. ``failure``: the file that says why it failed, if it did.
     """
 
+    damage: str  # what is wrong with its files
+
     def __init__(self, folder: Path, name: str = "", total: int | None = None, failure: Path | None = None):
         self.run, self.name, self.failure = Run(folder), name or folder.name, failure
         self.planned = total
@@ -126,9 +128,8 @@ class Watched:
     def _forget(self) -> None:
         self.score: ScoreRecord | None = None  # the last Fréchet distance
         self.marks: deque[tuple[int, float]] = deque(maxlen=_PACE)  # (step, seconds)
-        self.verdict: str = ""
-        self.damage: str = ""
-        self.stopped: str = ""  # why, where that was its own doing
+        self.verdict = self.damage = ""
+        self.stopped = ""  # why, where that was its own doing
         self.rollbacks = 0
 
     def _read_records(self) -> None:
