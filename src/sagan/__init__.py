@@ -14,7 +14,7 @@ _HOMES = {
     "Local": "sagan.core.attention",
     "SelfAttention2d": "sagan.core.layers.self_attention",
     "attend": "sagan.core.attention",
-    "load_snapshot": "sagan.run.build",
+    "load_snapshot": "sagan.run.weights",
 }
 
 __all__ = sorted(_HOMES)

@@ -60,7 +60,7 @@ def measure_step(settings: BenchSettings, progress: Progress) -> Result:
 
 def tensors_of(training: Training) -> Iterator[Tensor]:
     """Everything that is there between two steps; one by one, for a list would keep the gradients longer."""
-    yield from (leaf for leaf in tree_leaves(training.state()) if isinstance(leaf, Tensor))
+    yield from (leaf for leaf in tree_leaves(vars(training.state())) if isinstance(leaf, Tensor))
     for network in training.networks().values():
         yield from (parameter.grad for parameter in network.parameters() if parameter.grad is not None)
 

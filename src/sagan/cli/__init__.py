@@ -302,17 +302,17 @@ def sample(arguments: Sequence[str], console: Console) -> int:
         return 0
     flags = fill(SampleFlags, read(SampleFlags, arguments, "sagan sample"))
     check_device(flags.device)
-    from sagan.run.build import load_snapshot
     from sagan.run.folder import find_snapshot
+    from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
     from sagan.viewing.samples import write_samples
 
     path = find_snapshot(flags.run, flags.step)
-    generator, config, facts = load_snapshot(path)
+    snapshot = load_snapshot(path)
     with console.progress("drawing images") as progress:
         write_samples(
-            generator,
-            config.model.z_dim,
+            snapshot.generator,
+            snapshot.config.model.z_dim,
             flags.out,
             flags.num,
             seed=flags.seed,
@@ -322,7 +322,7 @@ def sample(arguments: Sequence[str], console: Console) -> int:
             progress=progress,
         )
     images = "1 image" if flags.num == 1 else f"{flags.num:,} images"
-    console.say(f"{images} in {flags.out}, of step {facts['step']:,} ({path}), seed {flags.seed}")
+    console.say(f"{images} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}")
     return 0
 
 

@@ -149,14 +149,15 @@ def _open_all(flags: AttentionFlags) -> list[_Subject]:
 
 
 def _open(place: Path, step: int | None) -> _Subject:
-    from sagan.run.build import load_snapshot
     from sagan.run.folder import Run, find_snapshot
+    from sagan.run.weights import load_snapshot
 
     path = find_snapshot(place, step)
     folder = path.absolute().parents[1] if place.is_file() else place
     run = Run(folder) if path.parent.name == "snapshots" and (folder / "config.json").is_file() else None
-    generator, config, facts = load_snapshot(path)
-    return _Subject(folder.absolute().name if run else path.stem, path, run, generator, config, facts["step"])
+    snapshot = load_snapshot(path)
+    name = folder.absolute().name if run else path.stem
+    return _Subject(name, path, run, snapshot.generator, snapshot.config, snapshot.step)
 
 
 def _exhibit(subject: _Subject, flags: AttentionFlags, console: Console) -> Exhibit:
@@ -302,16 +303,16 @@ def _follow_training(subjects: Sequence[_Subject], flags: AttentionFlags, folder
 def _training_rows(
     subject: _Subject, flags: AttentionFlags, progress: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
-    from sagan.run.build import load_snapshot
+    from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
     from sagan.viewing.maps import layer_row, look_generating, numbered_latents
 
     assert subject.run is not None
     device, snapshots = choose_device(flags.device), subject.run.snapshots()
     for number, path in enumerate(snapshots, 1):
-        generator, _, facts = load_snapshot(path)
-        z, labels = numbered_latents(generator, flags.seed, flags.num)
-        _, looks = look_generating(generator.to(device), facts["step"], z.to(device), labels)
+        snapshot = load_snapshot(path)
+        z, labels = numbered_latents(snapshot.generator, flags.seed, flags.num)
+        _, looks = look_generating(snapshot.generator.to(device), snapshot.step, z.to(device), labels)
         yield from (layer_row(subject.name, each, each.measure()) for each in looks)
         progress(number, len(snapshots))
     for record in subject.run.records_of(TrainRecord):

@@ -9,9 +9,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.table import FeatureExtractor
@@ -20,13 +17,13 @@ from sagan.evaluation.image_sets import generated_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
 from sagan.evaluation.reference import Reference
 from sagan.evaluation.scoring import Score, nearest_real, score_images
-from sagan.run.build import load_snapshot
 from sagan.run.card import Card, commit, differences, refuse_unlike, versions
-from sagan.run.config import Config, names_of
 from sagan.run.config import differences as setting_differences
+from sagan.run.config import names_of
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.run.scores import Report, read_scores, scores_to_compare
+from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import alone
@@ -77,13 +74,13 @@ class Scorer:
         Raises UserError for a snapshot of another run, or trained on other images.
         """
         began = time.monotonic()
-        generator, config, facts = open_snapshot(path, run, self.trained_on)
-        step, sha256 = int(facts["step"]), file_sha256(path)
+        snapshot = open_snapshot(path, run, self.trained_on)
+        step, sha256, model = snapshot.step, file_sha256(path), snapshot.config.model
         draws = [
             generated_images(
-                generator,
-                config.model.z_dim,
-                config.model.imsize,
+                snapshot.generator,
+                model.z_dim,
+                model.imsize,
                 self.samples,
                 self.seed + repeat,
                 device=self.extractor.device,
@@ -115,23 +112,23 @@ class Scorer:
             say(sentence)
 
 
-def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> tuple[nn.Module, Config, dict[str, Any]]:
-    """A snapshot of a run, as `models.build.load_snapshot` gives it.
+def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> Snapshot:
+    """A snapshot of a run.
 
     Raises UserError for one made with other settings than the run's, naming them, and for one that was trained on
     other images than those with the hash ``trained_on`` (imported and older snapshots do not say on which).
     """
-    generator, config, facts = load_snapshot(path)
-    unlike, computed = setting_differences(config, run.config()), names_of("computed")
+    snapshot, computed = load_snapshot(path), names_of("computed")
+    unlike = setting_differences(snapshot.config, run.config())
     listed = "; ".join(f"{name} {its} (not {ours})" for name, (its, ours) in unlike.items() if name in computed)
     if listed:
         raise UserError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
-    if trained_on is not None and facts.get("images", trained_on) != trained_on:
+    if trained_on is not None and snapshot.images not in (None, trained_on):
         raise UserError(
             f"{path} was trained on other images than the run's settings lead to now: bring those back, or say with "
             "--reference which real images to score against"
         )
-    return generator, config, facts
+    return snapshot
 
 
 def score_records(

@@ -17,11 +17,11 @@ from typing import Any, NoReturn
 from sagan.cli.flags import convert, did_you_mean
 from sagan.core.attention import Masking
 from sagan.published.imports import SPAN_0, import_pair, load_published_discriminator, load_published_generator
-from sagan.run.build import Discriminator, Generator, load_snapshot
+from sagan.run.build import Discriminator, Generator
 from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, override, settings
 from sagan.run.folder import Run
 from sagan.run.records import TrainRecord
-from sagan.run.weights import load_checkpoint
+from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.console import Console, Described, run_safely
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
@@ -261,7 +261,7 @@ def _go_on(folder: Path, step: int, config: Config, flags: argparse.Namespace, l
         if flags.masking is None:
             config = override(config, {"masking": "before"})
         import_pair(folder / f"{step}_G.pth", config, log)
-    elif (reached := load_checkpoint(Run.open(folder).checkpoint_file)["step"]) != step:
+    elif (reached := load_checkpoint(Run.open(folder).checkpoint_file).step) != step:
         raise UserError(
             f"the run in {folder} is at step {reached}, not {step}; go on with --pretrained_model {reached}"
         )
@@ -320,8 +320,8 @@ def _trained_generator(flags: argparse.Namespace, step: int, console: Console) -
         raise UserError(f"there is a checkpoint of step {step} in each of {_listed(folders)}: give --span")
     console.say(f"drawing from {found[0]}")
     if ours:
-        generator, config, _ = load_snapshot(found[0])
-        return generator, config.model.z_dim
+        snapshot = load_snapshot(found[0])
+        return snapshot.generator, snapshot.config.model.z_dim
     if not flags.span:
         console.warn(f"{found[0].name} does not tell the span it was trained with; {SPAN_0}")
     generator = load_generator(found[0], span=flags.span or 0, masking=flags.masking or "before")

@@ -14,10 +14,9 @@ from sagan.published.keys import read_published
 from sagan.run.build import Discriminator, Generator, build_discriminator, build_generator
 from sagan.run.config import Config, DataConfig, ModelConfig, Span, override, with_absolute_paths
 from sagan.run.folder import Run, check_free
-from sagan.run.weights import save_checkpoint
+from sagan.run.weights import Snapshot, save_checkpoint, save_snapshot
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.training.loop import save_generator
 from sagan.training.session import choose_source
 from sagan.training.trainer import Training
 
@@ -79,7 +78,7 @@ def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
         more = " --total_step N" if config.run.total_step == step else ""
         console.say(f"to train on (Adam's moments start anew): sagan resume {folder}{more}")
     snapshot = Run(folder).snapshot_file(step)
-    save_generator(snapshot, generator, config, step)
+    save_snapshot(snapshot, Snapshot(generator, config, step))
     console.say(f"imported step {step:,}; images: sagan sample {folder} --num 64 --out DIR")
     return snapshot
 
@@ -105,7 +104,7 @@ def _save_run(folder: Path, config: Config, generator: Generator, discriminator_
     training.average.module.load_state_dict(generator.state_dict())
     training.step = step
     # the config last: a folder without one is no run, and nothing in it will be taken for trained
-    save_checkpoint(Run(folder).checkpoint_file, {**training.state(), "images": None})  # such files tell no images
+    save_checkpoint(Run(folder).checkpoint_file, training.state())
     Run(folder).write_config(config)
 
 

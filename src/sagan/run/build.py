@@ -1,23 +1,18 @@
-"""From settings to networks, and from a snapshot file to a generator that can be used."""
+"""From settings to networks."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from sagan.core.attention import ExcludeLocal, Pattern
 from sagan.core.networks import dcgan, resnet
-from sagan.run.config import Config, ModelConfig, from_dict, spans
+from sagan.run.config import ModelConfig, spans
 from sagan.system.errors import UserError
 from sagan.system.randomness import derived_seed
-
-SNAPSHOT_FORMAT = "sagan-generator-1"
 
 Network = Literal["generator", "discriminator"]
 Generator = dcgan.Generator | resnet.Generator
@@ -109,26 +104,3 @@ def describe_attention(model: ModelConfig) -> list[str]:
                 line += f"; {blind} of {pattern.queries} queries see none (attention adds nothing there)"
             lines.append(line)
     return lines
-
-
-def load_snapshot(path: Path) -> tuple[Generator, Config, dict[str, Any]]:
-    """A snapshot's generator in eval mode on the CPU, the config it was trained with, and its facts (``step``, ...).
-
-    Raises UserError with one sentence for a file that is not a whole snapshot of this program.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a whole snapshot: it is torn, or no safetensors file") from error
-    if facts.get("format") != SNAPSHOT_FORMAT:
-        raise UserError(f"{path} is not a snapshot of sagan (its format is {facts.get('format')!r})")
-    try:
-        config = from_dict(json.loads(facts.pop("config")))
-        generator = build_generator(config.model)
-        generator.load_state_dict(tensors)
-        step = int(facts["step"])
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged: its weights and its config do not fit together") from error
-    return generator.eval().requires_grad_(False), config, {**facts, "step": step}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -27,11 +27,23 @@ def read_torch_file(path: Path) -> Any:
 
     Raises UserError with one sentence for a torn or damaged file and for one of another kind.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a checkpoint file")
     with path.open("rb") as file:
         try:
-            if zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip() is not None:  # torch checks no sums
-                raise UserError("a checksum is wrong")
+            _check_archive(file)
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # what torch raises for bytes that are no such file is nowhere said
+        except Exception as error:  # torch does not say what it raises for bytes that are no such file
             raise UserError(f"{path} is not a whole checkpoint file") from error
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Raises an error unless every member of torch's zip is stored as it is and has its checksum: torch checks
+    neither, and a packed member may unpack to any size."""
+    if zipfile.is_zipfile(file):
+        archive = zipfile.ZipFile(file)
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise UserError("a member is compressed")
+        if archive.testzip() is not None:
+            raise UserError("a checksum is wrong")

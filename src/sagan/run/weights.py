@@ -1,39 +1,266 @@
-"""The two kinds of saved weights: a checkpoint holds everything, to resume; a snapshot holds a generator, to use."""
+"""The two kinds of saved weights: a checkpoint holds everything, to resume; a snapshot holds a generator, to use.
+
+Both readers check every field and every tensor before anything is taken over: name, shape, dtype and finiteness must be
+those of the networks that the file's own config describes. Nothing in a file is executed.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
-from torch import nn
+from torch import Tensor, nn
 
+from sagan.run.build import Generator, build_discriminator, build_generator
+from sagan.run.config import Config, ModelConfig, from_dict, to_dict
+from sagan.run.records import RollbackRecord
 from sagan.run.torch_files import read_torch_file, write_torch_file
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
+from sagan.system.typed import check_format, from_plain, newer, parse_json, shorten, to_plain
 
-FORMAT = 1
+CHECKPOINT_FORMAT = 1
+SNAPSHOT_FORMAT = "sagan-generator-1"
+
+Tensors = Mapping[str, Tensor]
+
+_REMEDY = {"g_lr": 1.0, "d_lr": 1.0, "penalties": 1.0}
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes a training state of tensors, numbers, strings and containers of them. The old file stays until the new
-    one is whole on the disk; raises OSError, and leaves the old one, where it cannot be written."""
-    write_torch_file(path, {"format": FORMAT, **state})
+# ---- snapshots
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A state that `save_checkpoint` wrote, on the CPU; executes nothing from the file (``weights_only``).
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A generator in eval mode on the CPU, and what it was trained with.
 
-    Raises UserError with one sentence for a torn file or one of another kind.
+    ``images`` is the hash of the images it was trained on, None where that is not known.
     """
-    state = read_torch_file(path)
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of this version of sagan (format {FORMAT})")
-    return state
+
+    generator: Generator
+    config: Config
+    step: int
+    images: str | None = None
 
 
-def save_snapshot(path: Path, generator: nn.Module, facts: dict[str, str]) -> None:
-    """Writes a generator's state dict as safetensors with ``facts`` (format, config, step ...) as its metadata."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    data = safetensors_bytes(tensors, metadata=facts)
+@dataclass(frozen=True)
+class _Facts:
+    """A snapshot's metadata but for its config."""
+
+    step: int
+    images: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.step < 0:
+            raise UserError(f"step must be 0 or more, got {self.step}")
+
+
+def save_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Writes a snapshot as safetensors, whole or not at all. Equal snapshots give equal bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.generator.state_dict().items()}
+    facts = {"format": SNAPSHOT_FORMAT, "config": to_dict(snapshot.config), "step": snapshot.step}
+    images = {} if snapshot.images is None else {"images": snapshot.images}
+    # one entry: the library writes several in random order
+    data = safetensors_bytes(tensors, metadata={"sagan": json.dumps(facts | images)})
     write_whole(path, lambda file: file.write(data))
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """The snapshot in a file. Raises UserError for a file that is not a whole snapshot of this program."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a snapshot file, but a folder" if path.is_dir() else f"{path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole snapshot: it is torn, or not a safetensors file") from error
+    config, facts = _read_metadata(metadata, str(path))
+    generator = _empty_generator(config.model, str(path))
+    _check_tensors(tensors, generator.state_dict(), f"{path}")
+    generator.load_state_dict(tensors, assign=True)
+    return Snapshot(generator.eval().requires_grad_(False), config, facts.step, facts.images)
+
+
+def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts]:
+    if "sagan" in metadata:
+        values = parse_json(metadata["sagan"].encode(), where)
+    elif "config" in metadata:  # as versions up to 0.1 wrote it: each fact by itself, all of them text
+        values = {**metadata, "config": parse_json(metadata["config"].encode(), where)}
+        values["step"] = int(metadata["step"]) if metadata.get("step", "").isdecimal() else metadata.get("step")
+    else:
+        raise UserError(f"{where} is not a snapshot of sagan: its metadata is {shorten(metadata)}")
+    if not isinstance(values, dict) or not {"format", "config"} <= values.keys():
+        raise UserError(f"{where} is damaged: its metadata holds no format and config")
+    found, config = values.pop("format"), values.pop("config")
+    if found != SNAPSHOT_FORMAT:
+        known = isinstance(found, str) and found.startswith("sagan-generator-")
+        wrong = newer([f"the format {found}"]) if known else f"is damaged: its format is {shorten(found)}"
+        raise UserError(f"{where} {wrong}")
+    return from_dict(config, where), from_plain(_Facts, values, where)
+
+
+def _empty_generator(model: ModelConfig, where: str) -> Generator:
+    """The generator without memory for its weights, whatever size a damaged config gives it."""
+    _check_classes(model, where)
+    with torch.device("meta"):
+        return build_generator(model)
+
+
+def _check_classes(model: ModelConfig, where: str) -> None:
+    if model.num_classes == "auto":
+        raise UserError(f"{where} is damaged: num_classes must be a whole number, got 'auto'")
+
+
+# ---- checkpoints
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint:
+    """Everything that the next step depends on. Randomness and the order of the images follow from the step."""
+
+    step: int
+    seconds: float
+    """Spent training, over all the processes that worked on the run."""
+    config: Config
+    generator: Tensors
+    discriminator: Tensors
+    average: Tensors
+    """Of the averaged generator."""
+    g_optimizer: Mapping[str, Any]
+    """Adam's state dict; its state is empty before the first step and after an import."""
+    d_optimizer: Mapping[str, Any]
+    anchors: Tensor | None = None
+    """The LeCam penalty's means of past logits, float32 (2,)."""
+    attempt: int = 0
+    """How often the run was rolled back."""
+    caution: Mapping[str, float]
+    """What the remedies of rollbacks have come to: factors of both rates and of the penalties."""
+    rollback: RollbackRecord | None = None
+    """The last one."""
+    penalty: float | None = None
+    """The last gradient penalty, which not every step has."""
+    images: str | None = None
+    """The hash of the images it was trained on; None where that is not known, as after an import."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Values:
+    """What in a checkpoint is not a tensor."""
+
+    step: int
+    seconds: float
+    config: str
+    images: str | None
+    attempt: int = 0
+    caution: Mapping[str, float] | None = None
+    rollback: Mapping[str, Any] | None = None
+    penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("step", self.step), ("seconds", self.seconds), ("attempt", self.attempt)):
+            if value < 0:
+                raise UserError(f"{name} must be 0 or more, got {value}")
+        if self.caution is not None and self.caution.keys() != _REMEDY.keys():
+            raise UserError(f"caution must hold {', '.join(_REMEDY)}, got {shorten(dict(self.caution))}")
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint. The old file stays until the new one is whole on the disk; raises OSError, and leaves the
+    old one, where it cannot be written."""
+    values = vars(checkpoint) | {"format": CHECKPOINT_FORMAT, "config": json.dumps(to_dict(checkpoint.config))}
+    rollback = checkpoint.rollback
+    values["rollback"] = None if rollback is None else {"kind": rollback.kind, **to_plain(rollback)}
+    write_torch_file(path, {**values, "caution": dict(checkpoint.caution)})
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint that `save_checkpoint` wrote, on the CPU.
+
+    Raises UserError for a torn file, one of another kind, and one whose values or tensors are not those of a run.
+    """
+    where, state = str(path), read_torch_file(path)
+    if not isinstance(state, dict) or "format" not in state:
+        raise UserError(f"{where} is not a checkpoint of sagan")
+    check_format(state.pop("format"), CHECKPOINT_FORMAT, where)
+    parts = {name: state.pop(name, None) for name in ("generator", "discriminator", "average", *_OPTIMIZERS, "anchors")}
+    values = from_plain(_Values, state, where)
+    config = from_dict(parse_json(values.config.encode(), where), where)
+    generator = _empty_generator(config.model, where)
+    with torch.device("meta"):
+        discriminator = build_discriminator(config.model)
+    networks: dict[str, nn.Module] = {"generator": generator, "average": generator, "discriminator": discriminator}
+    for name, network in networks.items():
+        _check_tensors(parts[name], network.state_dict(), f"{where}, {name},")
+    for name, network in (("g_optimizer", generator), ("d_optimizer", discriminator)):
+        _check_optimizer(parts[name], network, f"{where}, {name},")
+    if config.game.lecam:
+        _check_tensors({"anchors": parts["anchors"]}, {"anchors": torch.empty(2, device="meta")}, where)
+    return Checkpoint(
+        **parts,
+        step=values.step,
+        seconds=values.seconds,
+        config=config,
+        attempt=values.attempt,
+        caution=values.caution or _REMEDY,
+        rollback=_read_rollback(values.rollback, where),
+        penalty=values.penalty,
+        images=values.images,
+    )
+
+
+_OPTIMIZERS = ("g_optimizer", "d_optimizer")
+
+
+def _read_rollback(values: Mapping[str, Any] | None, where: str) -> RollbackRecord | None:
+    if values is None:
+        return None
+    return from_plain(
+        RollbackRecord, {name: value for name, value in values.items() if name != "kind"}, f"{where}, rollback,"
+    )
+
+
+# ---- tensors
+
+
+def _check_tensors(found: Any, expected: Tensors, where: str) -> None:
+    """Raises UserError unless these are tensors of the names, shapes and dtypes expected, dense, on the CPU, finite."""
+    if not isinstance(found, Mapping):
+        raise UserError(f"{where} is damaged: it holds no tensors, but {shorten(found)}")
+    odd = sorted(str(name) for name in found.keys() ^ expected.keys())
+    if odd:
+        what = "is missing" if odd[0] in expected else "does not belong there"
+        raise UserError(f"{where} is damaged: the tensor {odd[0][:60]} {what}")
+    for name, like in expected.items():
+        _check_tensor(found[name], like, f"{where} is damaged: {name}")
+
+
+def _check_tensor(tensor: Any, like: Tensor, name: str) -> None:
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        kind = f"{tensor.layout} on {tensor.device}" if isinstance(tensor, Tensor) else shorten(tensor)
+        raise UserError(f"{name} must be a dense tensor, got {kind}")
+    if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        wanted, got = (f"{x.dtype} {tuple(x.shape)}" for x in (like, tensor))
+        raise UserError(f"{name} must be {wanted}, got {got}")
+    if tensor.is_floating_point() and not tensor.isfinite().all():
+        raise UserError(f"{name} is not finite")
+
+
+def _check_optimizer(found: Any, network: nn.Module, where: str) -> None:
+    """Raises UserError unless this is the state dict of Adam for a network's parameters, fresh or after a step."""
+    state = found.get("state") if isinstance(found, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise UserError(f"{where} is damaged: it holds no state, but {shorten(found)}")
+    parameters = list(network.parameters())
+    if state and (set(state) != set(range(len(parameters))) or any(isinstance(number, bool) for number in state)):
+        raise UserError(f"{where} is damaged: it must have a state for each of {len(parameters)} parameters")
+    for number, parameter in enumerate(parameters) if state else ():
+        like = parameter.detach()
+        moments = {"step": torch.empty((), device="meta"), "exp_avg": like, "exp_avg_sq": like}
+        _check_tensors(state[number], moments, f"{where} parameter {number},")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import signal
 import time
@@ -16,18 +15,17 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sagan.core.sampling import classes_in_turn, generate
 from sagan.data.batches import Batches
 from sagan.published.keys import save_published_pair
-from sagan.run.build import SNAPSHOT_FORMAT
 from sagan.run.card import differences as card_differences
-from sagan.run.config import Config, differences, from_dict, names_of, to_dict
+from sagan.run.config import Config, differences, names_of
 from sagan.run.folder import Run
 from sagan.run.records import LookRecord, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
 from sagan.run.store import Store
-from sagan.run.weights import load_checkpoint, save_checkpoint, save_snapshot
+from sagan.run.weights import Checkpoint, Snapshot, load_checkpoint, save_checkpoint, save_snapshot
 from sagan.system.console import Console, heeding
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
@@ -227,7 +225,7 @@ class _Loop:
             return self.proved.find(trouble, self.guard)
         return self.run.checkpoint_file if self.run.checkpoint_file.exists() else None
 
-    def _good_state(self, path: Path) -> dict[str, Any]:
+    def _good_state(self, path: Path) -> Checkpoint:
         return _matching_checkpoint(path, self.run, self.training.config, self.store)
 
     def _last_words(self, trouble: Diverged) -> Diverged:
@@ -271,8 +269,8 @@ class _Loop:
         """Writes the checkpoint; one that was due may become the state to go back to."""
         self.pace.stop()
         self.run.sync_records()
-        state = self.training.state()
-        save_checkpoint(self.run.checkpoint_file, {**state, "images": _identity(self.store, self.training.config)})
+        images = _identity(self.store, self.training.config)
+        save_checkpoint(self.run.checkpoint_file, self.training.state(images))
         self.saved = self.training.step
         if self.proved is not None:
             self.proved.take_in(self.saved, self.guard)
@@ -351,25 +349,17 @@ def _write_samples(training: Training, run: Run) -> Path:
     return path
 
 
-def save_generator(path: Path, generator: nn.Module, config: Config, step: int, images: str | None = None) -> None:
-    """Writes a snapshot that `models.build.load_snapshot` reads: the weights, and beside them the config, the step and
-    the hash of the images it was trained on, where that is known."""
-    facts = {"format": SNAPSHOT_FORMAT, "config": json.dumps(to_dict(config)), "step": str(step)}
-    save_snapshot(path, generator, facts | ({"images": images} if images else {}))
-
-
 def _write_snapshot(training: Training, run: Run, store: Store) -> None:
-    average, config = training.measured_average(), training.config
-    save_generator(run.snapshot_file(training.step), average, config, training.step, store.hash)
+    snapshot = Snapshot(training.measured_average(), training.config, training.step, store.hash)
+    save_snapshot(run.snapshot_file(training.step), snapshot)
     if training.config.run.published_checkpoints:
         save_published_pair(run.folder, training.step, training.generator, training.discriminator)
 
 
-def _matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> dict[str, Any]:
+def _matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> Checkpoint:
     state = load_checkpoint(path)
-    trained = from_dict(json.loads(state["config"]))
-    refuse_other_settings(trained, config, run.folder)
-    if state["images"] not in (None, _identity(store, config)):  # None: imported weights, which do not know
+    refuse_other_settings(state.config, config, run.folder)
+    if state.images not in (None, _identity(store, config)):  # None: imported weights, which do not know
         raise UserError(
             f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
             "bring those back, or start a new run with another --run_dir"

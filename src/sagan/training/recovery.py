@@ -32,7 +32,7 @@ class ProvedStates:
         the last one may not have become pending yet. A run that had no such guard until now, or was trained by another
         program, has nothing: its last checkpoint becomes pending, due or not."""
         file = self.run.pending_file
-        self.pending = int(load_checkpoint(file)["step"]) if file.exists() else None
+        self.pending = load_checkpoint(file).step if file.exists() else None
         if self.pending is not None and self.pending > step:
             file.unlink()
             self.pending = None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,10 @@ from sagan.core.game.step import Augment, Penalty, discriminator_step, generator
 from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, zero_centred_penalty
 from sagan.core.sampling import classes_in_turn
 from sagan.data.batches import Batches
-from sagan.run.build import build_discriminator, build_generator
-from sagan.run.config import Config, GameConfig, to_dict
+from sagan.run.build import Generator, build_discriminator, build_generator
+from sagan.run.config import Config, GameConfig
 from sagan.run.records import LookRecord, RollbackRecord
+from sagan.run.weights import Checkpoint
 from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
@@ -103,40 +103,42 @@ class Training:
             self.discriminator.compile(dynamic=False)
         self._play = self._player()
 
-    def state(self) -> dict[str, Any]:
-        """Everything the next step depends on, and nothing else: randomness and data order follow from the step."""
-        return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "config": json.dumps(to_dict(self.config)),
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "average": self.average.module.state_dict(),
-            "anchors": self.anchors,
-            "attempt": self.attempt,
-            "caution": self.caution,
-            "rollback": self.rollback,
-            "penalty": None if self.penalty is None else self.penalty.item(),
-            "g_optimizer": self.g_optimizer.state_dict(),
-            "d_optimizer": self.d_optimizer.state_dict(),
-        }
+    def state(self, images: str | None = None) -> Checkpoint:
+        """Everything the next step depends on, and nothing else: randomness and data order follow from the step.
+        ``images`` is the identity of the images, where it is known."""
+        return Checkpoint(
+            step=self.step,
+            seconds=self.seconds,
+            config=self.config,
+            generator=self.generator.state_dict(),
+            discriminator=self.discriminator.state_dict(),
+            average=self.average.module.state_dict(),
+            anchors=self.anchors,
+            attempt=self.attempt,
+            caution=self.caution,
+            rollback=self.rollback,
+            penalty=None if self.penalty is None else self.penalty.item(),
+            g_optimizer=self.g_optimizer.state_dict(),
+            d_optimizer=self.d_optimizer.state_dict(),
+            images=images,
+        )
 
-    def load(self, state: dict[str, Any]) -> None:
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.attempt, self.caution = state.get("attempt", 0), state.get("caution", self.caution)
-        self.rollback, penalty = state.get("rollback"), state.get("penalty")
-        self.penalty = None if penalty is None else torch.tensor(penalty, device=self.device)
+    def load(self, state: Checkpoint) -> None:
+        """Takes over a state of the same config."""
+        self.step, self.seconds = state.step, state.seconds
+        self.attempt, self.caution, self.rollback = state.attempt, dict(state.caution), state.rollback
+        self.penalty = None if state.penalty is None else torch.tensor(state.penalty, device=self.device)
         self._measured_step = -1
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.average.module.load_state_dict(state["average"])
-        if self.anchors is not None:
-            self.anchors.copy_(state["anchors"])
-        for optimizer, saved in ((self.g_optimizer, state["g_optimizer"]), (self.d_optimizer, state["d_optimizer"])):
+        self.generator.load_state_dict(state.generator)
+        self.discriminator.load_state_dict(state.discriminator)
+        self.average.module.load_state_dict(state.average)
+        if self.anchors is not None and state.anchors is not None:
+            self.anchors.copy_(state.anchors)
+        for optimizer, saved in ((self.g_optimizer, state.g_optimizer), (self.d_optimizer, state.d_optimizer)):
             groups = optimizer.state_dict()["param_groups"]  # rates and switches are this device's and this config's
             optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
 
-    def roll_back(self, state: dict[str, Any] | None, trouble: Diverged) -> None:
+    def roll_back(self, state: Checkpoint | None, trouble: Diverged) -> None:
         """Goes back to a state, or to the start, to go on from there with other randomness and more carefully.
 
         ``rollback`` then says what was wrong and what the rates and penalties were multiplied by, on top of earlier
@@ -265,12 +267,12 @@ class Training:
         networks: list[tuple[str, Any]] = [("G", self.generator), ("D", self.discriminator)]
         return {f"{name}{size}": layer.gamma.item() for name, net in networks for size, layer in net.attention.items()}
 
-    def measured_average(self) -> nn.Module:
+    def measured_average(self) -> Generator:
         """The averaged generator, ready for use: its batch norm measured, once a step, on a fixed set of z."""
         if self._measured_step != self.step:
             self.average.measure_batch_norm(self._batch_norm_latents())
             self._measured_step = self.step
-        return self.average.module
+        return cast(Generator, self.average.module)
 
     def _batch_norm_latents(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         for number in range(_BATCH_NORM_BATCHES):

@@ -7,7 +7,6 @@ a map of 128x128 has 16,384 queries and as many keys, and never are all pairs of
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from torch import Tensor, nn
 from sagan.core.attention import Full, Masking, Pattern, attention_weights
 from sagan.core.sampling import classes_in_turn, generate
 from sagan.run.build import Discriminator, Generator, Network, build_discriminator
-from sagan.run.config import from_dict
 from sagan.run.folder import Run
-from sagan.run.torch_files import read_torch_file
+from sagan.run.weights import load_checkpoint
 from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
 from sagan.system.randomness import latents
@@ -269,15 +267,10 @@ def load_discriminator(run: Run) -> tuple[Discriminator, int]:
             f"{run.folder} has no checkpoints/last.pt, where a run keeps its discriminator: snapshots hold only the "
             "generator"
         )
-    state = read_torch_file(path)
-    try:
-        config = from_dict(json.loads(state["config"]))
-        discriminator = build_discriminator(config.model)
-        discriminator.load_state_dict(state["discriminator"])
-        step = int(state["step"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is no checkpoint of this version of sagan, or damaged") from error
-    return discriminator.eval().requires_grad_(False), step
+    checkpoint = load_checkpoint(path)
+    discriminator = build_discriminator(checkpoint.config.model)
+    discriminator.load_state_dict(checkpoint.discriminator)
+    return discriminator.eval().requires_grad_(False), checkpoint.step
 
 
 # ---- as rows of a table
