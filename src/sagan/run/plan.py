@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import shlex
 from collections.abc import Container, Mapping, Sequence
@@ -25,9 +26,13 @@ from sagan.run.config import (
 from sagan.run.presets import PRESETS
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
+from sagan.system.typed import check_format, from_plain, read_json, shorten
 
 FORMAT = 1
+MOST_RUNS = 10_000
 ALWAYS = ("span", "seed")  # axes of every sweep, were it with one value: a run's name says them
+
+OF_THE_SWEEP = ("run_dir", "sample_dir")  # settings that the sweep decides
 
 _PATHS = ("data", "image_path", "prepared")
 
@@ -82,7 +87,7 @@ def make_plan(
     Raises UserError for a value that no run can have, for one that is there twice, for settings that the sweep decides
     and for a condition that leaves out what is not there, or everything.
     """
-    for name in ("run_dir", "sample_dir"):
+    for name in OF_THE_SWEEP:
         if name in given:
             raise UserError(f"--{name} is for one run: those of a sweep lie in its folder, --sweep_dir")
     axes = {name: tuple(values) for name, values in given.items() if len(values) > 1 or name in ALWAYS}
@@ -176,6 +181,9 @@ def _meets(point: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
 
 
 def _check(plan: Plan) -> None:
+    count = math.prod(map(len, plan.axes.values()))
+    if count > MOST_RUNS:
+        raise UserError(f"a sweep may have {MOST_RUNS:,} combinations of values at most, these make {count:,}")
     for condition in plan.left_out:
         for axis, value in condition.items():
             if axis not in plan.axes:
@@ -221,21 +229,54 @@ def to_json(plan: Plan, folder: Path) -> dict[str, Any]:
     }
 
 
-def from_json(values: Mapping[str, Any]) -> Plan:
-    """The inverse of `to_json`. Raises UserError for another format and for what is no plan."""
-    if values.get("format") != FORMAT:
-        raise UserError(f"this plan has format {values.get('format')!r}; this version of sagan reads format {FORMAT}")
+@dataclass(frozen=True)
+class _File:
+    """A plan as it is kept. ``runs`` follows from the rest: it is written for whoever reads the file."""
+
+    base: Mapping[str, object]
+    axes: Mapping[str, tuple[object, ...]]
+    left_out: tuple[Mapping[str, object], ...]
+    command: str
+    runs: tuple[Mapping[str, object], ...]
+
+
+def from_json(values: object, where: str) -> Plan:
+    """The inverse of `to_json`; ``where`` names the file in errors. Raises UserError for anything else."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where} is damaged: it holds no plan, but {shorten(values)}")
+    check_format(values.get("format"), FORMAT, where)
+    file = from_plain(_File, {name: value for name, value in values.items() if name != "format"}, where)
+    left_out = tuple({axis: _untupled(value) for axis, value in each.items()} for each in file.left_out)
+    axes = {name: tuple(map(_untupled, each)) for name, each in file.axes.items()}
+    plan = Plan(from_dict(file.base, f"{where}, base,"), axes, left_out, file.command)
     try:
-        axes = {name: tuple(map(_untupled, each)) for name, each in values["axes"].items()}
-        left_out = tuple({axis: _untupled(value) for axis, value in each.items()} for each in values["left_out"])
-        return Plan(from_dict(values["base"]), axes, left_out, values["command"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"it is no plan of a sweep: {error!r}") from error
+        _check_axes(plan)
+        _check(plan)
+    except UserError as error:
+        raise UserError(f"{where} is damaged: {error}") from error
+    return plan
+
+
+def _check_axes(plan: Plan) -> None:
+    """Raises UserError for axes that no sweep has, and for values that no run can have."""
+    known = settings(plan.base)
+    for name in ALWAYS:
+        if name not in plan.axes:
+            raise UserError(f"the axis {name} is missing")
+    for name, values in plan.axes.items():
+        if name not in known or name in OF_THE_SWEEP:
+            raise UserError(f"{name[:40]} is not a setting that a sweep can vary")
+        if not values:
+            raise UserError(f"--{name} has no values")
+        for value in values:
+            override(plan.base, {name: value})
+            if values.count(value) > 1:
+                raise UserError(f"--{name} has {shorten(value)} twice")
 
 
 def _untupled(value: Any) -> Any:
     """JSON has no tuples."""
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_untupled, value)) if isinstance(value, list) else value
 
 
 def write_plan(plan: Plan, path: Path, folder: Path) -> None:
@@ -245,10 +286,4 @@ def write_plan(plan: Plan, path: Path, folder: Path) -> None:
 
 def read_plan(path: Path) -> Plan:
     """The plan in a file. Raises UserError, naming it, where it is damaged."""
-    try:
-        values = json.loads(path.read_bytes())
-        if not isinstance(values, dict):
-            raise UserError("it holds no plan")
-        return from_json(values)
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    return from_json(read_json(path), str(path))

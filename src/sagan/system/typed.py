@@ -171,6 +171,8 @@ def _readers(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
+    if hint is object:
+        return value
     if hint is float and type(value) is float and math.isfinite(value):  # most values, and the sooner the better
         return value
     if (hint is int and type(value) is int and abs(value) < LARGEST) or (hint is str and type(value) is str):
