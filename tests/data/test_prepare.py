@@ -126,9 +126,9 @@ def test_images_smaller_than_the_crop_are_refused_not_padded(tmp_path):
     Image.new("RGB", (30, 30), "red").save(tmp_path / "set" / "whole.png")
     store = prepare(open_source(tmp_path / "set"), Recipe(8, "24"), tmp_path / "store", **quiet)
     assert store.count == 1
-    assert store.skipped == [
-        {"name": str(tmp_path / "set" / "small.png"), "reason": "it is 30x20, smaller than the 24x24 pixels to cut out"}
-    ]
+    (skipped,) = store.skipped
+    assert skipped.name == str(tmp_path / "set" / "small.png")
+    assert skipped.reason == "it is 30x20, smaller than the 24x24 pixels to cut out"
     with pytest.raises(ValueError, match=r"no image of .* could be used \(centre 31 pixels\); the first: .*small\.png"):
         prepare(open_source(tmp_path / "set"), Recipe(8, "31"), tmp_path / "none", **quiet)
     assert not (tmp_path / "none").exists()
@@ -137,7 +137,7 @@ def test_images_smaller_than_the_crop_are_refused_not_padded(tmp_path):
 def test_enlarged_images_are_counted_and_said(tmp_path):
     said = []
     store = prepare(Pictures(3), Recipe(32), tmp_path / "store", report=said.append)
-    assert store.meta["enlarged"] == 3
+    assert store.meta.enlarged == 3
     assert any("3 images were smaller than 32x32" in sentence for sentence in said)
 
 
@@ -184,7 +184,8 @@ def test_meta_says_what_the_store_is(tmp_path):
         "classes": ["ant", "bee", "fly", "wasp"],
         "skipped": [{"name": "picture 4", "reason": "cannot be read: it is bad"}],
     }
-    assert {key: store.meta[key] for key in expected} == expected
+    written = json.loads((store.folder / "meta.json").read_text())
+    assert {key: written[key] for key in expected} == expected
     assert store.hash == hashlib.sha256(np.ascontiguousarray(store.images).tobytes()).hexdigest()
 
 
@@ -320,7 +321,7 @@ ANIMALS = [(name, name[:3]) for name in WHOLE]
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_labels_are_the_folders_of_the_images_that_were_kept(kind, chunks, tmp_path):
     store = prepare(menagerie(tmp_path, kind), Recipe(8), tmp_path / "store", **quiet)
-    assert [entry["name"].endswith(name) for entry, name in zip(store.skipped, DAMAGED, strict=True)] == [True] * 4
+    assert [entry.name.endswith(name) for entry, name in zip(store.skipped, DAMAGED, strict=True)] == [True] * 4
     assert store.classes == ("ant", "bat", "cat", "dog")  # not elk, of which nothing is left
     assert pairs(store) == ANIMALS
     assert isinstance(store.labels, np.memmap)
@@ -353,7 +354,7 @@ def test_the_classes_do_not_change_the_pixels_or_their_hash(tmp_path):
     with_classes = prepare(Pictures(bad=[3]), Recipe(8), tmp_path / "with", **quiet)
     without = prepare(Pictures(bad=[3], kinds=()), Recipe(8), tmp_path / "without", **quiet)
     assert set(content(without.folder)) == {"images.npy", "meta.json"}
-    assert "classes" not in without.meta
+    assert without.meta.classes is None
     assert (without.classes, without.labels) == ((), None)
     assert without.hash == with_classes.hash
     with pytest.raises(ValueError, match="^no classes are known of 30 pictures: they are all of a kind$"):

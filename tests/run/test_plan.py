@@ -100,7 +100,7 @@ def test_a_damaged_plan_is_named(tmp_path):
     path = tmp_path / "plan.json"
     for text in ("{", "[]", '{"format": 2}', '{"format": 1}'):
         path.write_text(text)
-        with pytest.raises(ValueError, match="plan.json cannot be read: "):
+        with pytest.raises(ValueError, match="plan.json is damaged: "):
             read_plan(path)
 
 

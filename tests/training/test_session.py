@@ -86,7 +86,7 @@ def test_data_sets_are_cropped_as_published(tmp_path):
     folder.mkdir(parents=True)
     Image.new("RGB", (178, 218), "red").save(folder / "000001.jpg")
     data = DataConfig(dataset="celeb", image_path=str(tmp_path), prepared=str(tmp_path / "prepared"))
-    assert prepared_store(data, 16, Console(quiet=True)).meta["crop"] == "160"
+    assert prepared_store(data, 16, Console(quiet=True)).meta.crop == "160"
 
 
 @pytest.mark.parametrize(("instructions", "warned"), [("AVX2", True), ("AVX512", False)])

@@ -32,7 +32,20 @@ import PIL
 from PIL import Image
 
 from sagan.data.sources import Source
-from sagan.run.store import AGAIN, CHANNELS, FORMAT, HEADER_BYTES, PIXELS, Store, array_header, crop_label, image_bytes
+from sagan.run.store import (
+    AGAIN,
+    CHANNELS,
+    FORMAT,
+    HEADER_BYTES,
+    PIXELS,
+    Skipped,
+    Store,
+    StoreMeta,
+    array_header,
+    crop_label,
+    image_bytes,
+    meta_file,
+)
 from sagan.system.errors import UserError
 from sagan.system.files import alone
 
@@ -222,7 +235,8 @@ def make(
         meta = meta_of(source, recipe, partial)
         labels = None
         if not source.no_classes:
-            meta["classes"], labels = number_classes(source, partial.kept())
+            classes, labels = number_classes(source, partial.kept())
+            meta = replace(meta, classes=tuple(classes))
         partial.finish(folder, meta, labels)
 
 
@@ -242,33 +256,34 @@ def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) ->
                 future.cancel()
 
 
-def meta_of(source: Source, recipe: Recipe, partial: Partial) -> dict[str, Any]:
-    return {
-        **key_of(source, recipe),
-        "source": source.description,
-        "source_count": len(source),
-        "count": partial.count,
-        "channels": CHANNELS,
-        "pixels": PIXELS,
-        "enlarged": partial.enlarged,
-        "skipped": partial.skipped,
-        "decoder": f"Pillow {PIL.__version__}",
-        "sha256": partial.hash.hexdigest(),
-    }
+def meta_of(source: Source, recipe: Recipe, partial: Partial) -> StoreMeta:
+    return StoreMeta(
+        identity=source.identity,
+        **asdict(recipe),
+        source=source.description,
+        source_count=len(source),
+        count=partial.count,
+        channels=CHANNELS,
+        pixels=PIXELS,
+        enlarged=partial.enlarged,
+        skipped=tuple(Skipped(**each) for each in partial.skipped),
+        decoder=f"Pillow {PIL.__version__}",
+        sha256=partial.hash.hexdigest(),
+    )
 
 
 def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
     """The store at ``folder``, checked to be of this source and recipe and, if ``strict``, to lack no image."""
     store = Store.open(folder)
-    key = key_of(source, recipe)
-    unlike = [name for name in key if store.meta.get(name) != key[name]]
+    wanted = {"identity": source.identity, **asdict(recipe)}
+    unlike = [name for name, value in wanted.items() if getattr(store.meta, name) != value]
     if unlike:
         raise UserError(
             f"{folder} holds another store, {store.describe()}, unlike in {', '.join(unlike)}: "
             f"name another folder, or {AGAIN}"
         )
     if strict and store.skipped:
-        raise UserError(refusal(store.skipped[0]) + f"; the store {folder} was prepared without --strict")
+        raise UserError(refusal(asdict(store.skipped[0])) + f"; the store {folder} was prepared without --strict")
     return store if store.labels is not None else with_classes(store, source)
 
 
@@ -293,13 +308,13 @@ def with_classes(store: Store, source: Source) -> Store:
     """
     if source.no_classes:
         return replace(store, no_classes=source.no_classes)
-    skipped = {entry["name"] for entry in store.skipped}
+    skipped = {entry.name for entry in store.skipped}
     kept = [index for index in range(len(source)) if source.name(index) not in skipped]
     if len(kept) != store.count:
         moved = f"the names of skipped images in {store.folder} are not those of the source any more"
         return replace(store, no_classes=f"{moved}; {AGAIN}")
     classes, labels = number_classes(source, kept)
-    return replace(store, meta={**store.meta, "classes": classes}, labels=labels, no_classes="")
+    return replace(store, meta=replace(store.meta, classes=tuple(classes)), labels=labels, no_classes="")
 
 
 # ---- the half-made store
@@ -400,7 +415,7 @@ class Partial:
         os.fsync(self.journal.fileno())
         self.chunk = []
 
-    def finish(self, folder: Path, meta: dict[str, Any], labels: npt.NDArray[np.int64] | None) -> None:
+    def finish(self, folder: Path, meta: StoreMeta, labels: npt.NDArray[np.int64] | None) -> None:
         """Fill in the count, write the labels (if any) and ``meta.json``, and give the folder its name: from here on it
         is a store."""
         self.pixels.seek(0)
@@ -409,7 +424,7 @@ class Partial:
         self.close()
         if labels is not None:
             write_new(self.folder / "labels.npy", array_file(labels))
-        write_new(self.folder / "meta.json", json.dumps(meta, indent=1).encode() + b"\n")
+        write_new(self.folder / "meta.json", meta_file(meta))
         self.folder.rename(folder)
         (folder / "journal.jsonl").unlink()
 

@@ -89,7 +89,7 @@ def store_images(store: Store) -> ImageSet:
         height=store.size,
         width=store.size,
         read=read,
-        drawn_faces=str(store.meta["identity"]).startswith(DRAWN_FACES),
+        drawn_faces=store.meta.identity.startswith(DRAWN_FACES),
     )
 
 

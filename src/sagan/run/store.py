@@ -3,38 +3,82 @@ images have classes, ``labels.npy``."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sagan.system.errors import UserError
+from sagan.system.typed import check_format, from_plain, read_json, shorten, to_plain
 
 FORMAT = 1  # raised whenever an older program could not read a store, or would read it wrongly
 CHANNELS = 3
 PIXELS = "uint8 NHWC RGB"
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
+_LARGEST_SIZE = 65_536
 NO_LABELS = "the store has no labels, which is so when the images had no classes or an earlier version prepared it"
-META_KEYS = ("count", "size", "channels", "pixels", "crop", "filter", "source", "identity", "skipped", "sha256")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image of the source that could not be used."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreMeta:
+    """What a store holds and where it came from, as ``meta.json`` keeps it."""
+
+    identity: str
+    """Of the source: it changes whenever images are added, removed or changed."""
+    size: int
+    """Height and width of every image, in pixels."""
+    crop: str
+    filter: str
+    source: str
+    """A phrase for a person."""
+    source_count: int | None = None
+    count: int
+    channels: int
+    pixels: str
+    enlarged: int = 0
+    skipped: tuple[Skipped, ...]
+    decoder: str | None = None
+    sha256: str
+    """Of the bytes of all pixels."""
+    classes: tuple[str, ...] | None = None
+    """The names of the classes, by their number; None where the images have none."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= _LARGEST_SIZE:
+            raise UserError(f"size must be from 1 to {_LARGEST_SIZE:,}, got {self.size}")
+        if self.count < 1 or self.enlarged < 0:
+            raise UserError(f"count must be 1 or more and enlarged 0 or more, got {self.count} and {self.enlarged}")
+        if (self.channels, self.pixels) != (CHANNELS, PIXELS):
+            raise UserError(f"its pixels must be {PIXELS}, got {self.channels} channels of {shorten(self.pixels)}")
+        if re.fullmatch("[0-9a-f]{64}", self.sha256) is None:
+            raise UserError(f"sha256 must be 64 hexadecimal digits, got {shorten(self.sha256)}")
 
 
 @dataclass(frozen=True, eq=False)
 class Store:
     """A prepared data set: ``images`` of shape (count, size, size, 3), uint8, read from the disk as they are needed.
 
-    ``meta`` is the content of ``meta.json``; ``hash`` is the SHA-256 of the pixel bytes, so equal hash is equal images
+    ``hash`` is the SHA-256 of the pixel bytes, so equal hash is equal images
     (it says nothing of their classes). ``labels`` is the class of each image, int64 of shape (count,), a number into
     ``classes``; None when the images have no classes, and ``no_classes`` says why.
     """
 
     folder: Path
     images: npt.NDArray[np.uint8]
-    meta: Mapping[str, Any]
+    meta: StoreMeta
     labels: npt.NDArray[np.int64] | None = None
     no_classes: str = ""
 
@@ -48,46 +92,46 @@ class Store:
 
     @property
     def count(self) -> int:
-        return int(self.meta["count"])
+        return self.meta.count
 
     @property
     def size(self) -> int:
         """Height and width of every image, in pixels."""
-        return int(self.meta["size"])
+        return self.meta.size
 
     @property
     def hash(self) -> str:
-        return str(self.meta["sha256"])
+        return self.meta.sha256
 
     @property
-    def skipped(self) -> list[dict[str, str]]:
-        """The images of the source that could not be used: name and reason of each."""
-        return list(self.meta["skipped"])
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The images of the source that could not be used."""
+        return self.meta.skipped
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, sorted, each with one image or more; empty when the images have none."""
-        return tuple(self.meta.get("classes", ()))
+        return self.meta.classes or ()
 
     def needed_labels(self) -> npt.NDArray[np.int64]:
         """``labels``, for training that cannot do without. Raises UserError, saying why, when there are none."""
         if self.labels is None:
-            raise UserError(f"no classes are known of {self.meta['source']}: {self.no_classes}")
+            raise UserError(f"no classes are known of {self.meta.source}: {self.no_classes}")
         return self.labels
 
     def describe(self) -> str:
         """One phrase: how many images, of what size, in how many classes (if several), from where, how cropped, how
         many left out or enlarged."""
-        how = f"{crop_label(self.meta['crop'])}, {self.meta['filter']}"
+        how = f"{crop_label(self.meta.crop)}, {self.meta.filter}"
         images = "image" if self.count == 1 else "images"
         classes = f" in {len(self.classes):,} classes" if len(self.classes) > 1 else ""
         if 1 < len(self.classes) <= _NAMED:
             classes += f" ({', '.join(f'{number} {name}' for number, name in enumerate(self.classes))})"
-        text = f"{self.count:,} {images} of {self.size}x{self.size}{classes} from {self.meta['source']} ({how})"
+        text = f"{self.count:,} {images} of {self.size}x{self.size}{classes} from {self.meta.source} ({how})"
         if self.skipped:
             text += f", {len(self.skipped):,} skipped"
-        if self.meta.get("enlarged"):
-            text += f", {self.meta['enlarged']:,} enlarged from smaller ones"
+        if self.meta.enlarged:
+            text += f", {self.meta.enlarged:,} enlarged from smaller ones"
         return text
 
 
@@ -99,66 +143,69 @@ def crop_label(crop: str) -> str:
     return {"square": "centre square", "squash": "squashed to a square"}.get(crop, f"centre {crop} pixels")
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
-    """The content of ``meta.json``, checked to be of a store that this version reads."""
+def read_meta(folder: Path) -> StoreMeta:
+    """What ``meta.json`` says, every field checked. Raises UserError where it is damaged, or of a newer version."""
     if not folder.is_dir():
         raise UserError(f"there is no prepared store at {folder}")
     path = folder / "meta.json"
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{folder} is not a prepared store: it has no meta.json")
     try:
-        meta = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): {AGAIN}") from error
-    if not isinstance(meta, dict) or "format" not in meta:
-        raise UserError(f"{path} was not written by a preparation of images: it has no format number")
-    if meta["format"] != FORMAT:
-        raise UserError(
-            f"{folder} is a store of format {meta['format']!r}, this program reads format {FORMAT}: {AGAIN}"
-        )
-    absent = [key for key in META_KEYS if key not in meta]
-    if absent:
-        raise UserError(f"{path} is damaged (it lacks {', '.join(absent)}): {AGAIN}")
-    return meta
+        values = read_json(path)
+        if not isinstance(values, dict) or "format" not in values:
+            raise UserError(f"{path} was not written by a preparation of images: it has no format number")
+        check_format(values.pop("format"), FORMAT, str(path))
+        return from_plain(StoreMeta, values, str(path))
+    except UserError as error:
+        raise UserError(f"{error}: {AGAIN}") from error
+
+
+def meta_file(meta: StoreMeta) -> bytes:
+    """The content of ``meta.json``."""
+    return json.dumps({"format": FORMAT} | to_plain(meta), indent=1).encode() + b"\n"
 
 
 AGAIN = "delete the folder and prepare it again"
 
 
-def map_images(folder: Path, meta: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+def map_images(folder: Path, meta: StoreMeta) -> npt.NDArray[np.uint8]:
     """``images.npy`` as a read-only memory map, checked against the header and size that ``meta`` makes necessary."""
-    path = folder / "images.npy"
-    if not path.is_file():
-        raise UserError(f"{folder} is damaged (it has no images.npy): {AGAIN}")
-    count, size = meta["count"], meta["size"]
+    count, size = meta.count, meta.size
     header = array_header(count, size)
-    expected, found = len(header) + count * image_bytes(size), path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(len(header)) != header:
-            raise UserError(f"{path} is damaged (it is not {count:,} images of {size}x{size}): {AGAIN}")
-    if found != expected:
-        raise UserError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
+    path = _check_array(folder / "images.npy", header, count * image_bytes(size), f"{count:,} images of {size}x{size}")
     return np.memmap(path, dtype=np.uint8, mode="r", offset=len(header), shape=(count, size, size, CHANNELS))
 
 
-def map_labels(folder: Path, meta: Mapping[str, Any]) -> npt.NDArray[np.int64] | None:
+def map_labels(folder: Path, meta: StoreMeta) -> npt.NDArray[np.int64] | None:
     """``labels.npy`` as a read-only memory map, checked against ``meta``; None for a store without classes."""
-    if "classes" not in meta:
+    if meta.classes is None:
         return None
-    path, count, classes = folder / "labels.npy", meta["count"], len(meta["classes"])
-    if not path.is_file():
-        raise UserError(f"{folder} is damaged (it has no labels.npy): {AGAIN}")
-    try:
-        labels: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}): {AGAIN}") from error
-    if labels.dtype != np.int64 or labels.shape != (count,):
-        raise UserError(
-            f"{path} is damaged (it is not {count:,} labels, but {labels.dtype} of shape {labels.shape}): {AGAIN}"
-        )
+    header, classes = labels_header(meta.count), len(meta.classes)
+    path = _check_array(folder / "labels.npy", header, meta.count * 8, f"{meta.count:,} labels")
+    labels = np.memmap(path, dtype=np.int64, mode="r", offset=len(header), shape=(meta.count,))
     if not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(f"{path} is damaged (a label is not one of the {classes:,} classes): {AGAIN}")
     return labels
+
+
+def _check_array(path: Path, header: bytes, size: int, what: str) -> Path:
+    """The path. Raises UserError unless a file there has exactly this header, and as many bytes behind it."""
+    if not path.is_file():
+        raise UserError(f"{path.parent} is damaged (it has no {path.name}): {AGAIN}")
+    found, expected = path.stat().st_size, len(header) + size
+    with path.open("rb") as file:
+        if file.read(len(header)) != header:
+            raise UserError(f"{path} is damaged (it is not {what}): {AGAIN}")
+    if found != expected:
+        raise UserError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
+    return path
+
+
+def labels_header(count: int) -> bytes:
+    """The header that ``numpy.save`` writes for int64 of shape (count,)."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (count,)})
+    return header.getvalue()
 
 
 def image_bytes(size: int) -> int:
