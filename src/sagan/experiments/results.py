@@ -22,7 +22,7 @@ from sagan.run.records import LookRecord, Record, RollbackRecord, ScoreRecord, S
 from sagan.run.scores import like_groups, read_scores
 from sagan.run.status import State
 from sagan.system.errors import UserError
-from sagan.training.trainer import describe_remedy
+from sagan.training.recovery import describe_remedy
 
 BETTER = {
     **dict.fromkeys(("frechet", "frechet_infinity", "kernel"), "lower"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,26 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sagan.core.sampling import classes_in_turn, generate
 from sagan.data.batches import Batches
-from sagan.published.keys import save_published_pair
-from sagan.run.card import differences as card_differences
-from sagan.run.config import Config, differences, names_of
+from sagan.run.config import Config
 from sagan.run.folder import Run
-from sagan.run.records import LookRecord, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
+from sagan.run.records import LookRecord, TrainRecord
 from sagan.run.store import Store
-from sagan.run.weights import Checkpoint, Snapshot, load_checkpoint, save_checkpoint, save_snapshot
 from sagan.system.console import Console, heeding
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
-from sagan.system.files import keep_as
-from sagan.system.images import grid, save_png
 from sagan.system.randomness import generator as random_generator
-from sagan.system.randomness import latents
 from sagan.system.typed import to_plain
-from sagan.training.guard import Diverged, FiniteWatch, Guard, Verdict
-from sagan.training.recovery import ProvedStates
-from sagan.training.trainer import Training, describe_remedy, purpose
+from sagan.training.guard import Diverged, FiniteWatch, Guard
+from sagan.training.recovery import Recovery, finish_rollback
+from sagan.training.saving import matching_checkpoint, write_checkpoint, write_samples, write_snapshot
+from sagan.training.trainer import Training, purpose
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
     with run.locked():
         training = Training(config, choose_device(config.run.device))
         if run.checkpoint_file.exists():
-            training.load(_matching_checkpoint(run.checkpoint_file, run, config, store))
+            training.load(matching_checkpoint(run.checkpoint_file, run, config, store))
             if training.step > config.run.total_step:
                 raise UserError(
                     f"{run.folder} is at step {training.step:,} already: total_step must be more, "
@@ -78,7 +70,7 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
                 console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
         if run.config() != config:
             run.write_config(config)  # only now that the checkpoint has agreed to it
-        _finish_rollback(training, run)
+        finish_rollback(training, run)
         run.rewind_records(training.step)
         console.say(training.describe_backends())
         with exact_convolutions(config.run.precision):
@@ -97,11 +89,8 @@ class _Loop:
         self.watch = FiniteWatch(training.networks())
         self.guard = self._open_guard()
         self.batches = self._open_batches()
-        self.saved = training.step
-        self.proved: ProvedStates | None = None
-        if self.settings.guard == "recover":
-            self.proved = ProvedStates(run, self.settings.checkpoint_every, self.settings.guard_every)
-            self.proved.open(training.step, self.guard)
+        self.recovery = Recovery(training, run, store)
+        self.recovery.open(self.guard)
         self.board = _tensorboard(run, training.step) if self.settings.tensorboard else None
         self.last_sample: Path | None = None
 
@@ -115,15 +104,15 @@ class _Loop:
                     record = self._take_step()
                     show(training.step, record)
                 except Diverged as trouble:
-                    self._roll_back(trouble)
-            if self.saved < training.step:  # a signal came between two checkpoints
+                    self._go_back(trouble)
+            if self.recovery.saved < training.step:  # a signal came between two checkpoints
                 try:
                     self.watch.check()
                     self._save()
                 except Diverged as trouble:
-                    self._roll_back(trouble)
+                    self._go_back(trouble)
         if training.step == total and not self.run.snapshot_file(total).is_file():
-            _write_snapshot(training, self.run, self.store)  # it was lost since
+            write_snapshot(training, self.run, self.store)  # it was lost since
         if self.board:
             self.board.close()
         return Outcome(training.step, self.last_sample, stopped[0] if stopped else None)
@@ -146,16 +135,16 @@ class _Loop:
                 _write_board(self.board, record)
         if due(settings.sample_step):
             self.watch.check()
-            self.last_sample = _write_samples(training, self.run)
+            self.last_sample = write_samples(training, self.run)
         evaluating = self.on_snapshot is not None and settings.eval_every is not None and due(settings.eval_every)
         if due(settings.snapshot_every) or evaluating:
             self.watch.check()
-            _write_snapshot(training, self.run, self.store)
+            write_snapshot(training, self.run, self.store)
         if due(settings.checkpoint_every):
             self.watch.check()
             self._save()
         if self.on_snapshot is not None and evaluating:
-            if self.saved < step:  # scoring takes a while, in which a person may press Ctrl-C twice
+            if self.recovery.saved < step:  # scoring takes a while, in which a person may press Ctrl-C twice
                 self._save()
             with self.pace.standing():
                 self.on_snapshot(self.run, self.store, self.run.snapshot_file(step))
@@ -190,107 +179,25 @@ class _Loop:
         if verdict.collapsed and (before.state, before.collapsed) != (verdict.state, True):
             self.console.warn(f"step {self.training.step:,}: {verdict.reason}")
 
-    def _roll_back(self, trouble: Diverged) -> None:
-        """Goes back to the last healthy state, more carefully. Raises the trouble where that is not to be."""
-        training, run = self.training, self.run
-        if self.proved is None or training.attempt >= self.settings.max_rollbacks:
-            raise self._last_words(trouble)
+    def _go_back(self, trouble: Diverged) -> None:
+        """Goes on from an earlier state. Raises the trouble, with what is left of the run, where that cannot be."""
         self.pace.stop()
-        path = self._good_file(trouble)
-        if path is None and not self.proved.may_start_anew(self.guard):
-            raise self._last_words(trouble)
-        training.roll_back(None if path is None else self._good_state(path), trouble)
-        aside = run.attempt_folder(training.attempt - 1)
-        aside.mkdir(exist_ok=True)
-        if self.saved > training.step:
-            keep_as(run.checkpoint_file, aside / "last.pt")
-        self._save()  # first of all: what is left to do can be done from it
-        _finish_rollback(training, run)
+        sentence = self.recovery.go_back(trouble, self.guard)
         self.watch.unseen.clear()
-        self.pace = _Pace(training)
+        self.pace = _Pace(self.training)
         self.guard = self._open_guard()
-        self.proved.open(training.step, self.guard)
+        self.recovery.open(self.guard)
         self.batches.reorder(self._data_order())
         if self.board:
             self.board.close()
-            self.board = _tensorboard(run, training.step)
-        remedy = describe_remedy(training.remedy(trouble.verdict.state))
-        self.console.warn(
-            f"{trouble.verdict.reason}: back to step {training.step:,} with {remedy}; what came after it is in {aside}"
-        )
-
-    def _good_file(self, trouble: Diverged) -> Path | None:
-        """The checkpoint to go back to, or None; a run that may not go back has only its last one."""
-        if self.proved is not None:
-            return self.proved.find(trouble, self.guard)
-        return self.run.checkpoint_file if self.run.checkpoint_file.exists() else None
-
-    def _good_state(self, path: Path) -> Checkpoint:
-        return _matching_checkpoint(path, self.run, self.training.config, self.store)
-
-    def _last_words(self, trouble: Diverged) -> Diverged:
-        """The trouble that ends the run, with what is left of it in words; it is recorded, too."""
-        count, good, verdict = self.training.attempt, self._good_file(trouble), trouble.verdict
-        self.run.append(StoppedRecord(step=trouble.step, verdict=verdict.state, reason=verdict.reason))
-        path, kept = good or self.run.checkpoint_file, "nothing was saved yet"
-        if path.exists():
-            self.training.load(self._good_state(path))
-            sound = good is not None and not (path == self.run.checkpoint_file and self.guard.verdict.collapsed)
-            what = "the last good state" if sound else "the last state, of which it is not known whether it is good"
-            kept = f"{what}, step {self.training.step:,}, is in {path}, {self._best_snapshot(sound)}"
-        tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
-        more = f", or `sagan resume {self.run.folder} --max_rollbacks {count + 3}`" if count else ""
-        reason = (
-            f"{verdict.reason}: {_ENDS[verdict.state]} and was stopped{tried} at step {trouble.step:,}; {kept}. "
-            f"The usual cure is a new run with lower learning rates (--g_lr, --d_lr){more}"
-        )
-        return Diverged(Verdict(verdict.state, reason), trouble.step)
-
-    def _best_snapshot(self, sound: bool) -> str:
-        """Which snapshot to use of a run that is given up: the one of the best score, if there are scores, else one of
-        the state that the training is in; but where that is not known to be sound, one from before the collapse, if
-        there is one."""
-        scores = [score for score in self.run.records_of(ScoreRecord) if score.metric == "frechet"]
-        if scores:
-            like = [score for score in scores if not card_differences(score.card, scores[-1].card)]
-            best = min(like, key=lambda score: score.value)
-            return f"the best snapshot ({best.label} {best.value:.4g}) is {self.run.snapshot_file(best.step)}"
-        if not sound:
-            began = self.guard.began() if self.guard.verdict.collapsed else math.inf
-            earlier = [path for path in self.run.snapshots() if int(path.stem) < began]
-            if earlier:
-                return f"and the newest snapshot from before it went wrong is {earlier[-1]}"
-        path = self.run.snapshot_file(self.training.step)
-        if not path.is_file():
-            _write_snapshot(self.training, self.run, self.store)
-        return f"and its generator, to use, is {path}"
+            self.board = _tensorboard(self.run, self.training.step)
+        self.console.warn(sentence)
 
     def _save(self) -> None:
         """Writes the checkpoint; one that was due may become the state to go back to."""
         self.pace.stop()
-        self.run.sync_records()
-        images = _identity(self.store, self.training.config)
-        save_checkpoint(self.run.checkpoint_file, self.training.state(images))
-        self.saved = self.training.step
-        if self.proved is not None:
-            self.proved.take_in(self.saved, self.guard)
-
-
-_ENDS = {  # what a verdict means for a run
-    "diverged": "training has diverged",
-    "D winning": "the discriminator has won, training has collapsed",
-    "diversity falling": "the samples have lost their diversity, training has collapsed",
-}
-
-
-def _finish_rollback(training: Training, run: Run) -> None:
-    """Sets aside what a rollback took back and records it, unless that is done."""
-    record = training.rollback
-    if record is None or any(each.attempt == record.attempt for each in run.records_of(RollbackRecord)):
-        return
-    sample_dir = training.config.run.sample_dir
-    run.set_aside(record.step, record.attempt - 1, [Path(sample_dir)] if sample_dir else [])
-    run.append(record)
+        write_checkpoint(self.training, self.run, self.store)
+        self.recovery.take_in(self.guard)
 
 
 def _due(step: int, total: int, every: int) -> bool:
@@ -336,57 +243,6 @@ def _record(training: Training, measured: dict[str, Tensor], pace: _Pace, guard:
         images_per_second=round(pace.images_per_second(), 2),
         seconds=round(training.seconds, 3),
     )
-
-
-def _write_samples(training: Training, run: Run) -> Path:
-    settings = training.config.run
-    z = latents(settings.seed, "z of the sample grids", settings.sample_count, training.config.model.z_dim)
-    labels = classes_in_turn(range(settings.sample_count), training.config.model.num_classes)
-    images = generate(training.measured_average(), z.to(training.device), labels)
-    folder = Path(settings.sample_dir) if settings.sample_dir else run.folder / "samples"
-    path = folder / f"{training.step}_fake.png"
-    save_png(grid(images), path)
-    return path
-
-
-def _write_snapshot(training: Training, run: Run, store: Store) -> None:
-    snapshot = Snapshot(training.measured_average(), training.config, training.step, store.hash)
-    save_snapshot(run.snapshot_file(training.step), snapshot)
-    if training.config.run.published_checkpoints:
-        save_published_pair(run.folder, training.step, training.generator, training.discriminator)
-
-
-def _matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> Checkpoint:
-    state = load_checkpoint(path)
-    refuse_other_settings(state.config, config, run.folder)
-    if state.images not in (None, _identity(store, config)):  # None: imported weights, which do not know
-        raise UserError(
-            f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
-            "bring those back, or start a new run with another --run_dir"
-        )
-    return state
-
-
-def _identity(store: Store, config: Config) -> str:
-    """What the images are, and of which classes where that matters: it must not change when a run goes on."""
-    if not config.model.num_classes:
-        return store.hash
-    return f"{store.hash} {hashlib.sha256(store.needed_labels().tobytes()).hexdigest()}"
-
-
-def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None:
-    """Raises UserError, naming the settings, where a run would go on with others than it was trained with."""
-    if trained.game.lr_schedule != "constant" and trained.run.total_step != wanted.run.total_step:
-        raise UserError(
-            f"the run in {folder} follows a {trained.game.lr_schedule} schedule to step {trained.run.total_step:,}, so "
-            f"it cannot end at step {wanted.run.total_step:,}: start a new run for that"
-        )
-    fixed = {
-        name: values for name, values in differences(trained, wanted).items() if name not in names_of("free", "place")
-    }
-    if fixed:
-        listed = ", ".join(f"{name} {old} (not {new})" for name, (old, new) in fixed.items())
-        raise UserError(f"the run in {folder} was trained with {listed}; a run goes on with its own settings")
 
 
 def exact_convolutions(precision: str) -> contextlib.AbstractContextManager[None]:

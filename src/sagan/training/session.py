@@ -21,7 +21,8 @@ from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
 from sagan.system.devices import choose_device, emulates_bfloat16
 from sagan.system.errors import UserError
-from sagan.training.loop import OnSnapshot, Outcome, refuse_other_settings, train
+from sagan.training.loop import OnSnapshot, Outcome, train
+from sagan.training.saving import refuse_other_settings
 
 FACES = 10_000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
 from sagan.training.graph import CapturedStep, Kind, Play, Turn
-from sagan.training.guard import Diverged, Seen, examine
+from sagan.training.guard import Seen, examine
 
 _BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
 _LOOKED_AT = 64  # images that the guard looks at, or more where a batch holds more
@@ -36,19 +36,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of the run th
     "linear": lambda done: 1 - done,
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
 }
-
-
-# by verdict: what the rates and the gradient penalties are multiplied by when a run goes back
-REMEDIES = {
-    "diverged": {"g_lr": 0.5, "d_lr": 0.5, "penalties": 1.0},
-    "D winning": {"g_lr": 1.0, "d_lr": 0.5, "penalties": 2.0},
-    "diversity falling": {"g_lr": 0.5, "d_lr": 0.5, "penalties": 2.0},
-}
-
-
-def describe_remedy(remedy: Mapping[str, float]) -> str:
-    """A remedy in words: "other z and images, g_lr x 0.5, d_lr x 0.5"."""
-    return ", ".join(["other z and images", *(f"{name} x {by:g}" for name, by in remedy.items() if by != 1)])
 
 
 def purpose(name: str, attempt: int) -> str:
@@ -138,30 +125,9 @@ class Training:
             groups = optimizer.state_dict()["param_groups"]  # rates and switches are this device's and this config's
             optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
 
-    def roll_back(self, state: Checkpoint | None, trouble: Diverged) -> None:
-        """Goes back to a state, or to the start, to go on from there with other randomness and more carefully.
-
-        ``rollback`` then says what was wrong and what the rates and penalties were multiplied by, on top of earlier
-        remedies.
-        """
-        attempt, seconds, remedy = self.attempt + 1, self.seconds, self.remedy(trouble.verdict.state)
-        caution = {name: by * remedy.get(name, 1.0) for name, by in self.caution.items()}
-        self.load(Training(self.config, self.device).state() if state is None else state)
-        self.attempt, self.seconds, self.caution = attempt, seconds, caution
-        self.rollback = RollbackRecord(
-            step=self.step,
-            from_step=trouble.step,
-            attempt=attempt,
-            verdict=trouble.verdict.state,
-            reason=trouble.verdict.reason,
-            remedy=remedy,
-        )
-        self._play = self._player()  # what was captured has the old penalties in it
-
-    def remedy(self, state: str) -> dict[str, float]:
-        """What rates and penalties are multiplied by after such a verdict; penalties only where there are any."""
-        penalized = self.config.game.penalized
-        return {name: by for name, by in REMEDIES[state].items() if penalized or name != "penalties"}
+    def capture_anew(self) -> None:
+        """Forgets captured steps, which hold what penalties weighed when they were captured."""
+        self._play = self._player()
 
     def advance(self, batches: Batches) -> dict[str, Tensor]:
         """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
