@@ -180,10 +180,14 @@ def _meets(point: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
     return all(point[axis] == value for axis, value in condition.items())
 
 
-def _check(plan: Plan) -> None:
-    count = math.prod(map(len, plan.axes.values()))
+def _check_count(axes: Mapping[str, Sequence[Any]]) -> None:
+    count = math.prod(map(len, axes.values()))
     if count > MOST_RUNS:
         raise UserError(f"a sweep may have {MOST_RUNS:,} combinations of values at most, these make {count:,}")
+
+
+def _check(plan: Plan) -> None:
+    _check_count(plan.axes)
     for condition in plan.left_out:
         for axis, value in condition.items():
             if axis not in plan.axes:
@@ -260,6 +264,7 @@ def from_json(values: object, where: str) -> Plan:
 def _check_axes(plan: Plan) -> None:
     """Raises UserError for axes that no sweep has, and for values that no run can have."""
     known = settings(plan.base)
+    _check_count(plan.axes)
     for name in ALWAYS:
         if name not in plan.axes:
             raise UserError(f"the axis {name} is missing")

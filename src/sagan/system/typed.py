@@ -171,7 +171,7 @@ def _readers(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
-    if hint is object:
+    if hint in (object, Any):
         return value
     if hint is float and type(value) is float and math.isfinite(value):  # most values, and the sooner the better
         return value

@@ -68,20 +68,28 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
                 )
             if training.step < config.run.total_step:
                 console.say(f"going on from step {training.step:,} of {config.run.total_step:,}")
+        recovery = Recovery(training, run, store)
+        run.records()  # what is damaged is found out before anything is changed
         if run.config() != config:
-            run.write_config(config)  # only now that the checkpoint has agreed to it
+            run.write_config(config)
         finish_rollback(training, run)
         run.rewind_records(training.step)
         console.say(training.describe_backends())
         with exact_convolutions(config.run.precision):
-            return _Loop(training, run, store, console, on_snapshot).run_steps()
+            return _Loop(training, run, store, console, on_snapshot, recovery).run_steps()
 
 
 class _Loop:
     """The steps of a run, and what is due after each."""
 
     def __init__(
-        self, training: Training, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None
+        self,
+        training: Training,
+        run: Run,
+        store: Store,
+        console: Console,
+        on_snapshot: OnSnapshot | None,
+        recovery: Recovery,
     ) -> None:
         self.training, self.run, self.store, self.console, self.on_snapshot = training, run, store, console, on_snapshot
         self.settings = training.config.run
@@ -89,8 +97,8 @@ class _Loop:
         self.watch = FiniteWatch(training.networks())
         self.guard = self._open_guard()
         self.batches = self._open_batches()
-        self.recovery = Recovery(training, run, store)
-        self.recovery.open(self.guard)
+        self.recovery = recovery
+        recovery.open(self.guard)
         self.board = _tensorboard(run, training.step) if self.settings.tensorboard else None
         self.last_sample: Path | None = None
 

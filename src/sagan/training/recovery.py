@@ -179,16 +179,15 @@ class ProvedStates:
 
     def __init__(self, run: Run, every: int, looks_every: int):
         self.run, self.every, self.looks_every = run, every, looks_every
-        self.pending: int | None = None  # its step
+        file = run.pending_file
+        self.pending = load_checkpoint(file).step if file.exists() else None  # its step
 
     def open(self, step: int, guard: Guard) -> None:
         """Finds what there is, for a run that is at a step: the pending checkpoint may be of what was taken back, and
         the last one may not have become pending yet. A run that had no such guard until now, or was trained by another
         program, has nothing: its last checkpoint becomes pending, due or not."""
-        file = self.run.pending_file
-        self.pending = load_checkpoint(file).step if file.exists() else None
         if self.pending is not None and self.pending > step:
-            file.unlink()
+            self.run.pending_file.unlink()
             self.pending = None
         if self.run.checkpoint_file.exists():
             self.take_in(step, guard)

@@ -30,8 +30,11 @@ class SpectralNorm(nn.Module):
     def _start_spectral_norm(self, row_dim: int) -> None:
         self.row_dim = row_dim
         rows, columns = self.weight_matrix().shape
-        self.register_buffer("u", F.normalize(torch.randn(rows), dim=0))
-        self.register_buffer("v", F.normalize(torch.randn(columns), dim=0))
+        u, v = torch.randn(rows), torch.randn(columns)
+        if not u.is_meta:
+            u, v = F.normalize(u, dim=0), F.normalize(v, dim=0)
+        self.register_buffer("u", u)
+        self.register_buffer("v", v)
         self.restart()
 
     def restart(self) -> None:
