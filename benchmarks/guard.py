@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from sagan.data import prepared_store
 from sagan.data.batches import Batches
 from sagan.run.build import build_generator
 from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, override
@@ -31,7 +32,6 @@ from sagan.run.store import Store
 from sagan.system.console import Console
 from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.loop import data_order
-from sagan.training.session import prepared_store
 from sagan.training.trainer import Training
 
 BEGINS = 400

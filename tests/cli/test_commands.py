@@ -99,7 +99,7 @@ def refused(capsys, *words):
 def configs(monkeypatch):
     """The configs that `sagan train` would train, instead of training them."""
     seen = []
-    monkeypatch.setattr("sagan.training.session.start_run", lambda config, console, scoring: seen.append(config) or 0)
+    monkeypatch.setattr("sagan.training.start.start_run", lambda config, *others: seen.append(config) or 0)
     return seen
 
 
@@ -324,7 +324,7 @@ def test_a_full_disk_says_how_to_go_on(run, capsys, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sagan.training.session.train", full)
+    monkeypatch.setattr("sagan.training.start.train", full)
     said = refused(capsys, "resume", run.folder, "--total_step", "5")
     assert "No space left on device" in said
     assert f"sagan resume {run.folder}" in said
@@ -385,7 +385,7 @@ def test_an_interrupted_preparation_says_that_it_goes_on(home, capsys, monkeypat
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sagan.training.session.open_or_prepare", interrupted)
+    monkeypatch.setattr("sagan.data.choice.open_or_prepare", interrupted)
     assert main(tiny(data="photos.npy", run_dir="run")) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert not (home / "run").exists()

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load
 
 import sagan.cli
-import sagan.training.session
+import sagan.data.choice
 from sagan.cli.scores import rare_enough
 from sagan.data import Store
 from sagan.data.faces import draw_faces
@@ -28,7 +28,7 @@ SMALL_SCORES = ("--eval_num", "25", "--extractor", "random-conv")
 @pytest.fixture(autouse=True)
 def in_a_folder_with_few_faces(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sagan.training.session, "FACES", 60)
+    monkeypatch.setattr(sagan.data.choice, "FACES", 60)
 
 
 def command(line):

@@ -87,7 +87,7 @@ def test_a_sweep_is_trained_scored_shown_and_then_done(capsys, in_a_folder_with_
 
 def test_images_are_prepared_before_any_run_begins(called, in_a_folder_with_images, monkeypatch):
     prepared = []
-    monkeypatch.setattr("sagan.training.session.prepared_store", lambda data, size, console: prepared.append(size))
+    monkeypatch.setattr("sagan.data.prepared_store", lambda data, size, console: prepared.append(size))
     command(f"{TINY} --span 0 1 --seed 0 1")
     assert prepared == [16]
     assert [words[0] for words in called[::2]] == ["train"] * 4

@@ -26,6 +26,7 @@ from sagan.run.presets import PRESETS
 from sagan.system.console import Console
 from sagan.system.typed import fill
 from sagan.training.loop import train
+from sagan.training.session import Session
 from sagan.training.trainer import Training
 
 SPANS = {"span": [0, 1, 3], "seed": [0, 1]}
@@ -177,7 +178,8 @@ def played(tmp_path, monkeypatch):
 
         monkeypatch.setattr(Training, "play", spy)
         config = plan.config(run, tmp_path / run.name)
-        train(config, Run.create(tmp_path / run.name, to_dict(config)), store, Console(quiet=True))
+        session = Session(config, torch.device("cpu"), store)
+        train(session, Run.create(tmp_path / run.name, to_dict(config)), Console(quiet=True))
         return weights, turns
 
     return train_run

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sagan.system.files import alone, lock, write_whole
+from sagan.system.files import alone, is_held, write_whole
 
 
 class Busy(Exception):
@@ -70,8 +70,9 @@ def test_the_next_holder_of_a_lock_holds_the_file_that_others_will_see(tmp_path)
         assert held.wait(30)
         with alone(path, told.set):
             done.result()
-            with path.open("ab") as third:
-                assert not lock(third)
+            assert is_held(path)
+            with pytest.raises(Busy), alone(path, refuse):
+                pass
     assert not path.exists()
 
 
@@ -93,3 +94,26 @@ def test_the_lock_of_a_killed_process_does_not_hold(tmp_path):
     assert path.exists()
     with alone(path, refuse):
         pass
+
+
+def test_a_lock_in_a_folder_that_is_gone_makes_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError), alone(tmp_path / "gone" / "lock", refuse):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_many_at_once_one_holds_the_lock(tmp_path):
+    """Each removes the file that others are about to lock."""
+    inside, together = [], []
+
+    def hold(number):
+        for _ in range(20):
+            with alone(tmp_path / "lock", lambda: None):
+                inside.append(number)
+                together.append(len(inside))
+                inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(hold, range(4)))
+    assert together == [1] * 80
+    assert not list(tmp_path.iterdir())

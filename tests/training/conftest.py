@@ -4,12 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from sagan.data import Recipe, open_or_prepare, open_source
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override, to_dict
 from sagan.run.folder import Run
 from sagan.system.console import Console
 from sagan.training.loop import train
+from sagan.training.session import Session
 
 TINY = Config(
     model=ModelConfig(imsize=16, z_dim=4, g_conv_dim=8, d_conv_dim=8, span=1, g_attention=(8,)),
@@ -35,7 +37,11 @@ class Workshop:
 
     def train(self, name="run", **changes):
         run, config = self.run(name, **changes)
-        return run, train(config, run, self.store, Console(quiet=True))
+        return run, train(self.session(config), run, Console(quiet=True))
+
+    def session(self, config):
+        """The config, on the CPU, with the store's images."""
+        return Session(config, torch.device("cpu"), self.store)
 
 
 def make_store(folder, count=40, seed=0):

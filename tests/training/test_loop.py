@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workshop, 
     monkeypatch.setattr(Training, "advance", diverging)
     run, config = workshop.run(checkpoint_every=3, log_step=4, sample_step=100, snapshot_every=100)
     with pytest.raises(Diverged, match=r"d_loss is nan at step 5: .* the last good state, step 3, is in"):
-        loop.train(config, run, workshop.store, loop.Console(quiet=True))
+        loop.train(workshop.session(config), run, loop.Console(quiet=True))
     assert load_checkpoint(run.checkpoint_file)["step"] == 3
     assert [(record["kind"], record["step"]) for record in run.records()] == [("train", 4), ("stopped", 5)]
 
@@ -197,7 +197,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workshop, 
 def test_absurd_rates_are_noticed_before_anything_is_saved(workshop):
     run, config = workshop.run(d_lr=1e30, g_lr=1e30, checkpoint_every=100, sample_step=100, log_step=100)
     with pytest.raises(Diverged, match=r"at step \d.*nothing was saved yet"):
-        loop.train(config, run, workshop.store, loop.Console(quiet=True))
+        loop.train(workshop.session(config), run, loop.Console(quiet=True))
     assert not run.checkpoint_file.exists()
 
 
@@ -371,7 +371,7 @@ def test_weights_that_are_no_numbers_never_replace_good_ones(workshop, monkeypat
     monkeypatch.setattr(Training, "advance", spoiling)
     run, config = workshop.run(log_step=100, sample_step=100, snapshot_every=100)
     with pytest.raises(Diverged, match=f"the {network}'s weights are no longer numbers after step 6: .* step 3, is in"):
-        loop.train(config, run, workshop.store, loop.Console(quiet=True))
+        loop.train(workshop.session(config), run, loop.Console(quiet=True))
     state = load_checkpoint(run.checkpoint_file)
     assert state["step"] == 3
     assert all(tensor.isfinite().all() for tensor in state[network].values())

@@ -112,7 +112,7 @@ def test_one_that_was_watched_into_a_collapse_does_not_start_anew(workshop, monk
     run, config = workshop.run(**watched | {"guard": "recover"})
     for every in (3, 3, 10):  # also when it is tried again, or with seldomer checkpoints
         with pytest.raises(Diverged, match=r"all alike: .* step 9; the last state, of which it is not known") as end:
-            train(override(config, {"checkpoint_every": every}), run, workshop.store, Console(quiet=True))
+            train(workshop.session(override(config, {"checkpoint_every": every})), run, Console(quiet=True))
         assert f"the newest snapshot from before it went wrong is {run.snapshot_file(3)}" in str(end.value)
         assert rollbacks(run) == []
         assert load_checkpoint(run.checkpoint_file)["step"] == 8
@@ -124,7 +124,7 @@ def test_a_run_that_keeps_going_wrong_is_stopped_with_a_sentence(workshop, monke
     with pytest.raises(
         Diverged, match=r"d_loss is nan at step 7: .*stopped after 2 rollbacks at step 7; the last good state"
     ) as end:
-        train(config, run, workshop.store, Console(quiet=True))
+        train(workshop.session(config), run, Console(quiet=True))
     assert str(end.value) == end.value.verdict.reason
     assert [record["attempt"] for record in rollbacks(run)] == [1, 2]
     assert load_checkpoint(run.checkpoint_file)["step"] < 7
@@ -144,7 +144,7 @@ def test_a_run_that_is_given_up_names_its_best_snapshot(workshop, monkeypatch):
         run.append(score | {"step": step, "value": value, "card": {"samples": samples}})
     run.append(score | {"step": 6, "value": 41.0, "card": {"samples": 100}})
     with pytest.raises(Diverged, match=rf"the best snapshot \(FID 30\) is {run.snapshot_file(4)}"):
-        train(config, run, workshop.store, Console(quiet=True))
+        train(workshop.session(config), run, Console(quiet=True))
 
 
 def judged(monkeypatch, verdict):
@@ -226,7 +226,7 @@ def test_neither_does_it_where_the_run_collapses(workshop, monkeypatch, stop):
 def test_scoring_makes_no_difference_to_where_a_run_goes_back(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 12 and attempt == 0)
     run, config = workshop.run(**RECOVER | {"total_step": 14, "eval_every": 2})
-    train(config, run, workshop.store, Console(quiet=True), on_snapshot=lambda *_: None)
+    train(workshop.session(config), run, Console(quiet=True), on_snapshot=lambda *_: None)
     assert [record["step"] for record in rollbacks(run)] == [6]
 
 
@@ -255,7 +255,7 @@ def test_a_run_that_is_given_up_is_recorded_and_may_be_resumed(workshop, monkeyp
         Diverged,
         match="all alike: the samples have lost their diversity, .* and was stopped at step 9; ",
     ):
-        train(config, run, workshop.store, Console(quiet=True))
+        train(workshop.session(config), run, Console(quiet=True))
     (stopped,) = (record for record in run.records() if record["kind"] == "stopped")
     assert (stopped["step"], stopped["verdict"], stopped["reason"]) == (9, "diversity falling", "all alike")
     look = Watched(run.folder).look()
@@ -271,7 +271,7 @@ def test_a_run_that_may_not_go_back_does_not(workshop, monkeypatch, guard):
     spoil(monkeypatch, lambda step, attempt: step == 7)
     run, config = workshop.run(**RECOVER | {"guard": guard})
     with pytest.raises(Diverged, match="the last good state, step 6, is in"):
-        train(config, run, workshop.store, Console(quiet=True))
+        train(workshop.session(config), run, Console(quiet=True))
     assert not rollbacks(run)
     assert not run.healthy_file.exists()
 
@@ -331,7 +331,7 @@ def test_a_signal_and_a_loss_that_is_no_number_together(workshop, monkeypatch):
     assert [record["step"] for record in rollbacks(run)] == [6]
     run, config = workshop.run("watched", guard="watch", guard_every=100, log_step=100, total_step=12)
     with pytest.raises(Diverged, match=r"d_loss is nan at step 7: .* the last good state, step 6, is in"):
-        train(config, run, workshop.store, Console(quiet=True))
+        train(workshop.session(config), run, Console(quiet=True))
 
 
 @pytest.mark.parametrize("killed_before", [6, 9, 11])

@@ -1,98 +1,18 @@
 import pytest
+import torch
 
-from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, override
-from sagan.run.folder import Run
-from sagan.system.console import Console
-from sagan.training.session import choose_source, prepared_store, resume_run, start_run
-from tests.training.conftest import TINY
+from sagan.run.config import Config, RunConfig, override
+from sagan.training.session import settle, usable_device
 
 
-@pytest.fixture
-def config(workshop, tmp_path, monkeypatch):
-    """The tiny config on the workshop's images, in a folder of a person's own."""
-    monkeypatch.chdir(tmp_path)
-    return override(TINY, {"data": "images0.npy", "total_step": 2})
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_precision_is_decided_once(precision):
+    settled = settle(override(Config(), {"precision": precision}), torch.device("cpu"))
+    assert settled.run.precision == {"auto": "fp32"}.get(precision, precision)
+    assert settle(settled, torch.device("cpu")) == settled
 
 
-def start(config, **changes):
-    return start_run(override(config, changes), Console(quiet=True))
-
-
-def test_runs_are_named_by_what_they_are_and_never_overwritten(config, tmp_path):
-    for changes in ({}, {}, {"span": 3}):
-        assert start(config, **changes) == 0
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
-        "images0-16px-span1",
-        "images0-16px-span1-2",
-        "images0-16px-span3",
-    ]
-
-
-def test_the_folder_named_is_used_also_when_it_is_there_and_empty(config, tmp_path):
-    (tmp_path / "mine").mkdir()
-    assert start(config, run_dir="mine") == 0
-    assert Run.open(tmp_path / "mine").records()
-
-
-def test_an_empty_folder_that_was_there_stays_when_a_run_cannot_begin(config, tmp_path):
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError, match="does not exist"):
-        start(config, run_dir="mine", data="nowhere")
-    assert not list((tmp_path / "mine").iterdir())
-
-
-def test_what_stands_in_the_folder_means_the_same_from_anywhere(config, tmp_path):
-    start(config, run_dir="mine", sample_dir="grids")
-    data = Run(tmp_path / "mine").config()["data"]
-    assert data["data"] == str(tmp_path / "images0.npy")
-    assert data["prepared"] == str(tmp_path / "prepared")
-    assert (tmp_path / "grids" / "2_fake.png").exists()
-
-
-def test_changes_are_kept_in_the_config(config, tmp_path):
-    start(config, run_dir="mine")
-    resume_run(tmp_path / "mine", {"total_step": 3}, Console(quiet=True))
-    assert Run(tmp_path / "mine").config()["run"]["total_step"] == 3
-
-
-def test_a_data_sets_run_is_told_its_new_place_by_image_path(tmp_path):
-    run = Run.create(tmp_path / "run", {"format": 1})
-    from sagan.run.config import to_dict
-
-    run.write_config(to_dict(Config(DataConfig(dataset="celeb"), ModelConfig(imsize=16), run=RunConfig())))
-    with pytest.raises(ValueError, match="--image_path says where it is now"):
-        resume_run(run.folder, {"data": "photos"}, Console(quiet=True))
-
-
-def test_the_end_of_a_run_says_what_to_do_next(config, tmp_path, capsys):
-    start_run(override(config, {"run_dir": "mine", "span": 7}), Console())
-    out = capsys.readouterr().out
-    assert "discriminator 4x4: span 7, a query sees 0% of the keys" in out
-    assert "sagan sample mine" in out
-    assert out.splitlines()[-1] == "samples: mine/samples/2_fake.png"
-
-
-def test_without_data_there_are_drawn_faces():
-    for data in (None, "faces"):
-        source = choose_source(DataConfig(data=data), 16)
-        assert "drawn faces" in source.description
-        assert source.read(0).size == (16, 16)
-
-
-def test_data_sets_are_cropped_as_published(tmp_path):
-    from PIL import Image
-
-    folder = tmp_path / "CelebA" / "img_align_celeba"
-    folder.mkdir(parents=True)
-    Image.new("RGB", (178, 218), "red").save(folder / "000001.jpg")
-    data = DataConfig(dataset="celeb", image_path=str(tmp_path), prepared=str(tmp_path / "prepared"))
-    assert prepared_store(data, 16, Console(quiet=True)).meta.crop == "160"
-
-
-@pytest.mark.parametrize(("instructions", "warned"), [("AVX2", True), ("AVX512", False)])
-def test_bf16_on_a_processor_without_it_is_warned_of(config, monkeypatch, capsys, instructions, warned):
-    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: instructions)
-    for precision in ("bf16", "fp32"):
-        start_run(override(config, {"precision": precision, "device": "cpu"}), Console())
-        said = "no bfloat16 products" in "".join(capsys.readouterr())
-        assert said == (warned and precision == "bf16")
+def test_cuda_graphs_are_refused_where_there_are_none():
+    assert usable_device(RunConfig(device="cpu")) == torch.device("cpu")
+    with pytest.raises(ValueError, match="cuda_graphs needs a CUDA device, and this run's is cpu"):
+        usable_device(RunConfig(device="cpu", cuda_graphs=True))

@@ -179,26 +179,32 @@ def train(arguments: Sequence[str], console: Console) -> int:
     if asks_help(rest):
         show_help(TrainFlags, "sagan train", _TRAIN_HELP.format(presets=", ".join(PRESETS)), TrainFlags(base))
         return 0
-    from sagan.training.session import choose_source, prepared_store, settle, start_run
+    from sagan.data import choose_source, prepared_store
+    from sagan.system.devices import choose_device
+    from sagan.training.session import settle
+    from sagan.training.start import start_run
 
     largest, rest = _take_largest_batch(rest)
     values = read(TrainFlags, rest, "sagan train", _PUBLISHED_NAMES)
     _check_use(values)
     dry_run = values.pop("dry_run", False)
-    config = settle(fill(Config, values, base))
+    config = fill(Config, values, base)
     for sentence in _without_effect(values, config) + _at_odds(values, config):
         console.warn(sentence)
     if config.model.num_classes == "auto" and (largest or dry_run):
         raise UserError(
             "--num_classes must be a number here: how many the images have is found out when they are opened"
         )
+    store = None
+    if largest or dry_run:
+        config = settle(config, choose_device(config.run.device))
     if largest:
-        limit = 1024 if dry_run else prepared_store(config.data, config.model.imsize, console).count
-        config = _with_largest_batch(config, limit, console)
+        store = None if dry_run else prepared_store(config.data, config.model.imsize, console)
+        config = _with_largest_batch(config, 1024 if store is None else store.count, console)
     if dry_run:
         choose_source(config.data, config.model.imsize)  # which says what is wrong with it
         return _say_cost(config, console)
-    return start_run(config, console, score_while_training(config, console))
+    return start_run(config, console, score_while_training(config, console), store)
 
 
 def _at_odds(values: dict[str, Any], config: Config) -> list[str]:
@@ -265,7 +271,7 @@ def resume(arguments: Sequence[str], console: Console) -> int:
     changes = read(ResumeFlags, arguments, "sagan resume", _OWN_SETTINGS)
     folder = changes.pop("run")
     from sagan.run.folder import Run
-    from sagan.training.session import resume_run
+    from sagan.training.start import resume_run
 
     changes = {name: value for name, value in changes.items() if value is not None}
     config = override(Run.open(folder).config(), changes)
@@ -288,7 +294,7 @@ def prepare(arguments: Sequence[str], console: Console) -> int:
         if data.data is not None:
             raise UserError(f"give the source once: {flags.source!r} or --data {data.data!r}")
         data = dataclasses.replace(data, data=flags.source)
-    from sagan.training.session import prepared_store
+    from sagan.data import prepared_store
 
     store = prepared_store(data, flags.imsize, console)
     console.say(f"prepared in {store.folder}")

@@ -43,8 +43,8 @@ class AttentionFlags:
     num: int = 4
     """How many pictures."""
     images: Path | None = None
-    """Real images for the discriminator to look at: a folder, a zip, an LMDB or a .npy. The centre square of each,
-    or what the run's own --crop says, is brought to the run's size."""
+    """Real images for the discriminator to look at: a folder, a zip, an LMDB or a .npy. Each is
+    cropped as the images that the run was trained on (of a celeb run: to 160 pixels) and brought to the run's size."""
     query: tuple[int, ...] | None = None
     """Points to look from, as y,x in pixels of the picture, such as 12,10 12,22.
     By default four of each picture from where attention is sharpest: lowest entropy, well apart."""
@@ -222,13 +222,13 @@ def _read_images(place: Path, config: Config, flags: AttentionFlags) -> Tensor:
     import numpy as np
     import torch
 
-    from sagan.data import Recipe, open_source
-    from sagan.data.prepare import prepare_image
+    from sagan.data import choose_recipe, open_source
+    from sagan.data.recipe import prepare_image
     from sagan.system.randomness import generator
 
     source, size = open_source(place), config.model.imsize
     order = torch.randperm(len(source), generator=generator(flags.seed, "images to look at"))
-    recipe = Recipe(size, "square" if config.data.crop == "auto" else config.data.crop, config.data.filter)
+    recipe = choose_recipe(config.data, size)  # the run's, so that its discriminator sees what it was trained on
     pictures = []
     for number in sorted(order[: flags.num].tolist()):
         prepared = prepare_image(source, number, recipe)

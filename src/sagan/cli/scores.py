@@ -92,11 +92,11 @@ def evaluate(arguments: Sequence[str], console: Console) -> int:
 
 
 def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
+    from sagan.data import prepared_store
     from sagan.evaluation.image_sets import open_images, store_images
     from sagan.evaluation.scoring import refuse_other_size
     from sagan.evaluation.snapshots import open_snapshot, score_table, scored_steps
     from sagan.run.folder import Run
-    from sagan.training.session import prepared_store
 
     refuse_few("num", flags.num)
     if flags.repeats < 1:

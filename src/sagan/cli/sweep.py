@@ -235,7 +235,7 @@ def _configs(plan: Plan) -> list[Config]:
 
 def _prepare_images(begun: Sweep, todo: Sequence[PlannedRun], console: Console) -> None:
     """Decodes the images now, once for all the runs that have them."""
-    from sagan.training.session import prepared_store
+    from sagan.data import prepared_store
 
     for data, size in dict.fromkeys((c.data, c.model.imsize) for c in map(begun.config, todo)):
         prepared_store(data, size, console)
@@ -259,7 +259,10 @@ def _say_cost(begun: Sweep, jobs: int, console: Console) -> int:
     console.table([row[:3] for row in status_table(statuses)])
     alike: dict[Any, list[int]] = {}  # numbers of runs of one cost
     counted: dict[Config, Any] = {}
-    configs = [override(settle(config), {"seed": 0, "run_dir": None}) for config in map(begun.config, runs)]
+    configs = [
+        override(settle(config, choose_device(config.run.device)), {"seed": 0, "run_dir": None})
+        for config in map(begun.config, runs)
+    ]
     for number, config in enumerate(configs):
         if config.model.num_classes == "auto":
             raise UserError("--num_classes must be a number here: how many there are is found out from the images")

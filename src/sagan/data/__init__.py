@@ -1,7 +1,9 @@
 """Images in, batches out: sources, the prepared store, and batches by number."""
 
 from sagan.data.batches import Batches
-from sagan.data.prepare import Recipe, open_or_prepare, store_folder
+from sagan.data.choice import choose_recipe, choose_source, prepared_store
+from sagan.data.prepare import open_or_prepare, store_folder
+from sagan.data.recipe import Recipe
 from sagan.data.sources import Source, find_dataset, open_source
 from sagan.run.store import Store
 
@@ -10,8 +12,11 @@ __all__ = [
     "Recipe",
     "Source",
     "Store",
+    "choose_recipe",
+    "choose_source",
     "find_dataset",
     "open_or_prepare",
     "open_source",
+    "prepared_store",
     "store_folder",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sagan.core.sampling import classes_in_turn
 from sagan.data import Source, Store, open_source
+from sagan.data.faces import holds_drawn_faces
 from sagan.evaluation.ahead import Batch, draw_ahead, read_ahead
 from sagan.system.devices import send
 from sagan.system.errors import UserError
@@ -23,7 +24,6 @@ from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
 
 DRAWN = 64  # images that a generator draws at a time
-DRAWN_FACES = "faces:v1:"  # how the identity of drawn faces begins; that of a folder called faces goes on otherwise
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def store_images(store: Store) -> ImageSet:
         height=store.size,
         width=store.size,
         read=read,
-        drawn_faces=store.meta.identity.startswith(DRAWN_FACES),
+        drawn_faces=holds_drawn_faces(store),
     )
 
 

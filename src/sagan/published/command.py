@@ -25,7 +25,7 @@ from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.console import Console, Described, run_safely
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
-from sagan.training.session import resume_run, start_run
+from sagan.training.start import resume_run, start_run
 from sagan.viewing.samples import write_samples
 
 _FOLDERS = {"model_save": "models", "sample": "samples", "log": "logs", "attn": "attn"}

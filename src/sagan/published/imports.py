@@ -10,6 +10,7 @@ from torch import nn
 
 from sagan.core.attention import Masking
 from sagan.core.layers.spectral_norm import power_iterate
+from sagan.data import choose_source
 from sagan.published.keys import read_published
 from sagan.run.build import Discriminator, Generator, build_discriminator, build_generator
 from sagan.run.config import Config, DataConfig, ModelConfig, Span, override, with_absolute_paths
@@ -17,7 +18,6 @@ from sagan.run.folder import Run, check_free
 from sagan.run.weights import Snapshot, save_checkpoint, save_snapshot
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.training.session import choose_source
 from sagan.training.trainer import Training
 
 SPAN_0 = (

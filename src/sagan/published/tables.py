@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sagan.data.sources import PUBLISHED_CROPS
+from sagan.data import choose_recipe
 from sagan.run.card import Card
 from sagan.run.config import DataConfig
 from sagan.system.errors import UserError
@@ -126,10 +126,11 @@ def comparable_dataset(card: Card, metric: str, data: DataConfig) -> Dataset:
             "the published figures are of CelebA and of LSUN church, and this sweep was trained on neither "
             "(--dataset celeb, --dataset lsun)"
         )
-    if data.crop not in ("auto", PUBLISHED_CROPS[data.dataset]) or data.filter != "bilinear":
+    published, ours = (choose_recipe(each, 64) for each in (DataConfig(dataset=data.dataset), data))
+    if ours != published:
         raise UserError(
-            f"the published figures are of images with crop {PUBLISHED_CROPS[data.dataset]} and filter bilinear, and "
-            f"these have crop {data.crop} and filter {data.filter}"
+            f"the published figures are of images with crop {published.crop} and filter {published.filter}, and "
+            f"these have crop {ours.crop} and filter {ours.filter}"
         )
     if card.reference_count != IMAGES[data.dataset]:
         raise UserError(

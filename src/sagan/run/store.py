@@ -45,6 +45,8 @@ class StoreMeta:
     source: str
     """A phrase for a person."""
     source_count: int | None = None
+    drawn_faces: bool | None = None
+    """Whether they are those of `sagan.data.faces`; None where an earlier version did not say."""
     count: int
     channels: int
     pixels: str

@@ -1,16 +1,14 @@
-"""Files that others may look at meanwhile: written whole or not at all, and locks that end with their holder."""
+"""Files that other processes may read meanwhile: written whole or not at all, and locks that end with their holder."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
@@ -60,72 +58,58 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-_WATCHED = 0.2  # seconds in which somebody who only looks whether a lock is held has let go of it
+_WATCHED = 0.2  # seconds after which a lock that is still taken is held, and not only looked at
 
 
 @contextlib.contextmanager
 def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
-    """Holds the lock file at ``path``; the system lets go of it when its holder dies.
+    """Holds an exclusive lock, the file at ``path``, which the system releases when the process ends.
 
-    Where another process holds it, ``busy`` is called once: it raises to give up, or returns to wait.
+    Where another process holds it, ``busy`` is called once: it raises to give up, or returns to wait. The file is
+    removed afterwards.
     """
-    while True:
-        with path.open("ab") as file:
-            if not _lock_soon(file):
-                busy()
-                while not lock(file):
-                    time.sleep(0.1)
-            if not _is_at(file, path):  # the holder before us removed it, and someone may hold a newer one
-                continue
-            try:
-                yield
-            finally:
-                with contextlib.suppress(PermissionError, FileNotFoundError):  # Windows does not remove an open file
-                    path.unlink()
-            return
+    from filelock import FileLock, Timeout  # here, because a command's help needs none
+
+    path.touch()  # filelock would make missing folders
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock outlives its process
+    try:
+        held = lock.acquire(timeout=_WATCHED, poll_interval=0.01)
+    except Timeout:
+        busy()
+        held = lock.acquire(poll_interval=0.1)
+    with held:
+        try:
+            yield
+        finally:  # while it is held: whoever gets the lock of a removed file tries again
+            with contextlib.suppress(PermissionError, FileNotFoundError):  # Windows does not remove an open file
+                path.unlink()
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock file at a path; a file that a killed process left behind is held by none."""
+    """Whether a process holds the lock file at a path; a file that a killed process left behind is held by none.
+
+    On POSIX this takes a shared lock, which filelock does not have: those who look do not exclude each other, and one
+    who begins meanwhile gets the lock in a moment. On Windows they do for a moment.
+    """
+    if sys.platform == "win32":
+        from filelock import FileLock, Timeout
+
+        try:
+            with contextlib.suppress(PermissionError):
+                if path.exists():
+                    FileLock(path).acquire(timeout=_WATCHED, poll_interval=0.01).lock.release()
+        except Timeout:
+            return True
+        return False
+    import fcntl
+
     try:
-        with path.open("rb+") as file:  # taken for a moment where it is free; a lock that is held is not disturbed
-            return not _lock_soon(file, shared=True)
+        file = path.open("rb")
     except (FileNotFoundError, PermissionError):
         return False
-
-
-def _lock_soon(file: IO[bytes], *, shared: bool = False) -> bool:
-    """Takes a lock that is free, or held by somebody who only looks."""
-    until = time.monotonic() + _WATCHED
-    while not lock(file, shared=shared):
-        if (shared and sys.platform != "win32") or time.monotonic() > until:  # lookers do not exclude each other
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def lock(file: IO[bytes], *, shared: bool = False) -> bool:
-    """Takes the lock of an open file if nobody else holds it; it is given back when the file is closed. A ``shared``
-    one excludes only those that are not (Windows has none: there it is as the others)."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            return False
-        raise
-    return True
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return True
+    return False

@@ -16,18 +16,17 @@ import torch
 from torch import Tensor
 
 from sagan.data.batches import Batches
-from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.records import LookRecord, TrainRecord
 from sagan.run.store import Store
 from sagan.system.console import Console, heeding
-from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 from sagan.system.typed import to_plain
 from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.recovery import Recovery, finish_rollback
 from sagan.training.saving import matching_checkpoint, write_checkpoint, write_samples, write_snapshot
+from sagan.training.session import Session
 from sagan.training.trainer import Training, purpose
 
 
@@ -48,8 +47,8 @@ def data_order(seed: int, count: int, epoch: int, attempt: int = 0) -> Tensor:
 OnSnapshot = Callable[[Run, Store, Path], None]
 
 
-def train(config: Config, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
-    """Trains until the config's last step, from the run's checkpoint if there is one, else from the start.
+def train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
+    """Trains until the session's last step, from the run's checkpoint if there is one, else from the start.
 
     Writes records, sample grids, snapshots and checkpoints into the run's folder. Every ``eval_every`` steps it writes
     a snapshot and calls ``on_snapshot`` with it, off the run's clock: that is where scoring comes in. A first SIGINT or
@@ -57,8 +56,9 @@ def train(config: Config, run: Run, store: Store, console: Console, on_snapshot:
     may not or can no longer go back, UserError for a checkpoint of another config and for other images, OSError where
     a file cannot be written.
     """
+    config, store = session.config, session.store
     with run.locked():
-        training = Training(config, choose_device(config.run.device))
+        training = Training(config, session.device)
         if run.checkpoint_file.exists():
             training.load(matching_checkpoint(run.checkpoint_file, run, config, store))
             if training.step > config.run.total_step:

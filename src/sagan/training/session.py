@@ -1,78 +1,52 @@
-"""Starting a run and going on with one: folder, images and a word on what is about to happen, then the loop."""
+"""What a run is computed from and on, decided once before its first step."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import signal
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
-from sagan.data import Recipe, Source, Store, find_dataset, open_or_prepare, open_source
+from sagan.data import Source, Store, prepared_store
 from sagan.data.batches import check as check_batches
-from sagan.data.faces import FacesSource
-from sagan.data.sources import PUBLISHED_CROPS
-from sagan.run.build import build_discriminator, build_generator, describe_attention
-from sagan.run.config import Config, DataConfig, ModelConfig, override, with_absolute_paths
-from sagan.run.folder import Run, check_free, make_free_folder
+from sagan.run.config import Config, ModelConfig, RunConfig, override
 from sagan.system.console import Console
-from sagan.system.devices import choose_device, emulates_bfloat16
+from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
-from sagan.training.loop import OnSnapshot, Outcome, train
-from sagan.training.saving import refuse_other_settings
-
-FACES = 10_000
 
 
-def start_run(config: Config, console: Console, on_snapshot: OnSnapshot | None = None) -> int:
-    """Makes the run's folder, prepares the images and trains to the end. Gives the exit status of the command.
+@dataclass(frozen=True)
+class Session:
+    """The settings of a run with nothing left to decide (precision, paths, classes), its device and its images."""
 
-    Errors as `training.loop.train`, and UserError for a folder that is taken. Where a run cannot begin, nothing of it
-    is left: the same command can be given again, mended.
-    """
-    config = with_absolute_paths(settle(config))
-    attention = describe_attention(config.model)
-    _check_networks(config)
-    _check_sample_folder(config)
-    with _new_folder(config) as folder:
-        store = _store_for(config, console)
-        config = override(config, {"run_dir": str(folder), "num_classes": _count_classes(config.model, store)})
-        run = Run.create(folder, config)
-    console.say(f"run folder: {folder}")
-    _say_all(attention, console)
-    return _train(config, run, store, console, on_snapshot)
+    config: Config
+    device: torch.device
+    store: Store
 
 
-def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> int:
-    """Goes on with the run in a folder, with changes to how long and how often (never to what is computed)."""
-    run = Run.open(folder)
-    trained = run.config()
-    if changes.get("data") and trained.data.dataset:
-        raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
-    config = with_absolute_paths(override(trained, changes))
-    refuse_other_settings(trained, config, folder)
-    _check_device(config)
-    store = _store_of_run(config, console)
-    if not run.checkpoint_file.exists():
-        console.say("no checkpoint was written yet: training starts from the first step")
-    console.say(f"run folder: {folder}")
-    _say_all(describe_attention(config.model), console)
-    return _train(config, run, store, console, on_snapshot)
+def usable_device(run: RunConfig) -> torch.device:
+    """The run's device. Raises UserError where it is not there, and for CUDA graphs on one that has none."""
+    device = choose_device(run.device)
+    if run.cuda_graphs and device.type != "cuda":
+        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: leave it out, or say false")
+    return device
 
 
-def settle(config: Config) -> Config:
-    """The config with what depends on the machine decided, as a run keeps it: its precision."""
+def settle(config: Config, device: torch.device) -> Config:
+    """The config with what depends on the device decided, as a run keeps it: its precision."""
     if config.run.precision != "auto":
         return config
-    device = choose_device(config.run.device)
     native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return override(config, {"precision": "bf16" if native else "fp32"})
 
 
-def _count_classes(model: ModelConfig, store: Store) -> int:
+def open_store(config: Config, console: Console, source: Source | None = None) -> Store:
+    """The images as `prepared_store` gives them. Raises UserError where they are too few for a batch."""
+    store = prepared_store(config.data, config.model.imsize, console, source)
+    check_batches(store.images, config.game.batch_size, rank=0, world_size=1)
+    return store
+
+
+def count_classes(model: ModelConfig, store: Store) -> int:
     """How many classes the networks learn. Raises UserError where the images have not as many."""
     if model.num_classes == 0:
         return 0
@@ -83,152 +57,3 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
             f"num_classes is {model.num_classes}, but the images have {found} classes: --num_classes auto takes those"
         )
     return found
-
-
-def prepared_store(data: DataConfig, size: int, console: Console) -> Store:
-    """The images of a data set, decoded now or earlier, at one size. Says what they are and what was left out."""
-    source = choose_source(data, size)
-    crop = PUBLISHED_CROPS.get(data.dataset or "", "square") if data.crop == "auto" else data.crop
-    recipe, root = Recipe(size, crop, data.filter), Path(data.prepared)
-    try:
-        with console.progress("preparing images") as progress:
-            store = open_or_prepare(source, recipe, root, strict=data.strict, progress=progress, report=console.warn)
-    except KeyboardInterrupt as interruption:
-        interruption.add_note("what is prepared is kept, and the same command goes on from there")
-        raise
-    except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
-        error.add_note(f"prepared images cannot be kept in {root}: name another folder with --prepared")
-        raise
-    console.say(store.describe())
-    return store
-
-
-def choose_source(data: DataConfig, size: int) -> Source:
-    """The images that the settings mean: a data set's place, a path, or the drawn faces."""
-    if data.dataset is not None:
-        return open_source(find_dataset(data.dataset, Path(data.image_path)))
-    if data.data in (None, "faces"):
-        return FacesSource(FACES, size)
-    return open_source(Path(str(data.data)))
-
-
-def _store_for(config: Config, console: Console) -> Store:
-    store = prepared_store(config.data, config.model.imsize, console)
-    check_batches(store.images, config.game.batch_size, rank=0, world_size=1)
-    return store
-
-
-def _store_of_run(config: Config, console: Console) -> Store:
-    try:
-        choose_source(config.data, config.model.imsize)
-    except UserError as error:
-        where = "--image_path" if config.data.dataset else "--data"
-        error.add_note(f"if the run's images have moved, {where} says where they are now")
-        raise
-    return _store_for(config, console)
-
-
-def _train(config: Config, run: Run, store: Store, console: Console, on_snapshot: OnSnapshot | None) -> int:
-    if config.run.precision == "bf16" and emulates_bfloat16(choose_device(config.run.device)):
-        console.warn(
-            "this processor has no bfloat16 products, so bf16 is many times slower here: leave --precision out"
-        )
-    try:
-        outcome = train(config, run, store, console, on_snapshot)
-    except KeyboardInterrupt as interruption:
-        interruption.add_note(f"`sagan resume {run.folder}` {_from_where(run)}")
-        raise
-    except OSError as error:
-        error.add_note(f"once that is mended, `sagan resume {run.folder}` {_from_where(run)}")
-        raise
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{config.run.device} has too little memory for this run: give a smaller --batch_size, --imsize or "
-            "--g_conv_dim and --d_conv_dim"
-        ) from error
-    return _report(run, outcome, config.run.total_step, console)
-
-
-def _from_where(run: Run) -> str:
-    if run.checkpoint_file.exists():
-        return "goes on from the last checkpoint"
-    return "starts from the first step: no checkpoint was written yet"
-
-
-def _report(run: Run, outcome: Outcome, total: int, console: Console) -> int:
-    """Says how a run ended and what to do next; gives the exit status."""
-    if outcome.signal is not None:
-        name = signal.Signals(outcome.signal).name
-        console.say(
-            f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; go on with: sagan resume {run.folder}"
-        )
-        return 128 + outcome.signal
-    if outcome.last_sample is None:
-        console.say(
-            f"nothing to do: the run is at step {outcome.step:,} already; --total_step N trains it on to step N"
-        )
-        return 0
-    console.say(f"trained to step {outcome.step:,}; more images: sagan sample {run.folder} --num 1000 --out DIR")
-    console.say(f"samples: {outcome.last_sample}")
-    return 0
-
-
-def _say_all(lines: list[str], console: Console) -> None:
-    for line in lines:
-        console.say(line)
-
-
-def _check_networks(config: Config) -> None:
-    """Raises UserError for networks that cannot be built, and for a device that is not there."""
-    with torch.device("meta"):  # shapes alone: networks too large for this machine are found out when they are made
-        model = config.model
-        if model.num_classes == "auto":  # how many the images have is found out later
-            model = dataclasses.replace(model, num_classes=1)
-        build_generator(model)
-        build_discriminator(model)
-    _check_device(config)
-
-
-def _check_device(config: Config) -> None:
-    """Raises UserError for a device that is not there, and for CUDA graphs on one that has none."""
-    device = choose_device(config.run.device)
-    if config.run.cuda_graphs and device.type != "cuda":
-        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: leave it out, or say false")
-
-
-def _check_sample_folder(config: Config) -> None:
-    folder = config.run.sample_dir
-    if folder is not None and any(Path(folder).glob("*_fake.png")):
-        raise UserError(f"{folder} already holds samples of another run: move them away, or name another folder")
-
-
-@contextlib.contextmanager
-def _new_folder(config: Config) -> Iterator[Path]:
-    """The folder of a new run, made first of all, so that one that cannot be made is found out at once. On an error,
-    what was made of it is removed again."""
-    folder = Path(config.run.run_dir or Path("runs", _run_name(config)))
-    missing = [place for place in folder.parents if not place.exists()]
-    try:
-        if config.run.run_dir is None:
-            folder = make_free_folder(folder)
-            missing.insert(0, folder)
-        else:
-            check_free(folder)
-            missing = missing if folder.exists() else [folder, *missing]
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        error.add_note("the run's folder cannot be made there")
-        raise
-    try:
-        yield folder
-    except BaseException:
-        with contextlib.suppress(OSError):  # something came to lie in it
-            for place in missing:
-                place.rmdir()
-        raise
-
-
-def _run_name(config: Config) -> str:
-    """What the run is, as a folder's name."""
-    data, model = config.data, config.model
-    return "-".join([data.dataset or Path(data.data or "faces").stem, f"{model.imsize}px", f"span{model.span}"])

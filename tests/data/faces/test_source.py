@@ -1,12 +1,14 @@
 """Drawn faces as a source: what it reads, how it is told apart, what it refuses."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from sagan.data import Recipe, open_or_prepare
 from sagan.data.faces.drawing import draw_face
-from sagan.data.faces.source import FacesSource
+from sagan.data.faces.source import FacesSource, holds_drawn_faces
 
 
 def test_the_source_reads_rgb_images_of_its_size():
@@ -48,3 +50,11 @@ def test_threads_read_the_same_bytes():
 def test_the_source_refuses_the_sizes_that_are_not_drawn(size):
     with pytest.raises(ValueError, match=f"16 to 256 pixels, got {size}"):
         FacesSource(size=size)
+
+
+def test_stores_of_an_earlier_version_say_that_they_are_drawn_by_their_identity(tmp_path):
+    store = open_or_prepare(FacesSource(count=2, size=16), Recipe(16), tmp_path)
+    assert store.meta.drawn_faces
+    for identity, drawn in [(store.meta.identity, True), ("faces:0123abcd", False)]:
+        earlier = dataclasses.replace(store.meta, identity=identity, drawn_faces=None)
+        assert holds_drawn_faces(dataclasses.replace(store, meta=earlier)) == drawn

@@ -8,7 +8,7 @@ on both sides.
 from sagan.data.faces.drawing import LARGEST, SMALLEST, draw_face, draw_faces, draw_traits
 from sagan.data.faces.measures import eye_colour_agreement, eye_colours, left_right_symmetry
 from sagan.data.faces.palette import EYE_COLOURS
-from sagan.data.faces.source import FacesSource
+from sagan.data.faces.source import FacesSource, holds_drawn_faces
 from sagan.data.faces.traits import BEARDS, HAIR_STYLES, HAIRLINES, HATS, MOUTHS, TOPS, FaceTraits, face_traits
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "eye_colour_agreement",
     "eye_colours",
     "face_traits",
+    "holds_drawn_faces",
     "left_right_symmetry",
 ]

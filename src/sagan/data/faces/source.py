@@ -3,12 +3,17 @@
 from PIL import Image
 
 from sagan.data.faces.drawing import check_size, draw_face
-from sagan.data.sources import Source
+from sagan.data.sources.source import Source
+from sagan.run.store import Store
 from sagan.system.errors import UserError
+
+_VERSION = "faces:v1:"  # how the identity begins; that of a folder called faces goes on otherwise
 
 
 class FacesSource(Source):
     """The embedded data set as a source of images: ``count`` faces of ``size`` x ``size`` pixels, without classes."""
+
+    drawn_faces = True
 
     def __init__(self, count: int = 10_000, size: int = 64, seed: int = 0) -> None:
         if count < 1:
@@ -18,7 +23,7 @@ class FacesSource(Source):
             raise UserError(f"seed of drawn faces must be 0 or more, got {seed}")
         self.count, self.size, self.seed = count, size, seed
         self.description = f"drawn faces, seed {seed}"
-        self.identity = f"faces:v1:{count}:{size}:{seed}"
+        self.identity = f"{_VERSION}{count}:{size}:{seed}"
 
     def __len__(self) -> int:
         return self.count
@@ -32,3 +37,8 @@ class FacesSource(Source):
         if not 0 <= index < self.count:
             raise IndexError(f"index of a drawn face must be 0 to {self.count - 1}, got {index}")
         return Image.fromarray(draw_face(index, self.size, self.seed))
+
+
+def holds_drawn_faces(store: Store) -> bool:
+    """Whether a store's images are drawn faces. One of an earlier version says so by its identity alone."""
+    return store.meta.identity.startswith(_VERSION) if store.meta.drawn_faces is None else store.meta.drawn_faces

@@ -1,0 +1,51 @@
+"""Which images the settings mean, and how they are brought to the size of a run: decided here, for all who ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sagan.data.faces import FacesSource
+from sagan.data.prepare import open_or_prepare
+from sagan.data.recipe import Recipe
+from sagan.data.sources import Source, find_dataset, open_source
+from sagan.data.sources.places import PUBLISHED_CROPS
+from sagan.run.config import DataConfig
+from sagan.run.store import Store
+from sagan.system.console import Console
+
+FACES = 10_000
+
+
+def choose_source(data: DataConfig, size: int) -> Source:
+    """The images that the settings mean: a data set's place, a path, or the drawn faces."""
+    if data.dataset is not None:
+        return open_source(find_dataset(data.dataset, Path(data.image_path)))
+    if data.data in (None, "faces"):
+        return FacesSource(FACES, size)
+    return open_source(Path(str(data.data)))
+
+
+def choose_recipe(data: DataConfig, size: int) -> Recipe:
+    """How the settings bring an image to ``size`` x ``size`` pixels: a published data set is cropped as published."""
+    crop = PUBLISHED_CROPS.get(data.dataset or "", "square") if data.crop == "auto" else data.crop
+    return Recipe(size, crop, data.filter)
+
+
+def prepared_store(data: DataConfig, size: int, console: Console, source: Source | None = None) -> Store:
+    """The images of a data set, decoded now or earlier, at one size. Says what they are and what was left out.
+
+    ``source``: what `choose_source` gave of these settings, where it was asked before.
+    """
+    source = choose_source(data, size) if source is None else source
+    recipe, root = choose_recipe(data, size), Path(data.prepared)
+    try:
+        with console.progress("preparing images") as progress:
+            store = open_or_prepare(source, recipe, root, strict=data.strict, progress=progress, report=console.warn)
+    except KeyboardInterrupt as interruption:
+        interruption.add_note("what is prepared is kept, and the same command goes on from there")
+        raise
+    except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
+        error.add_note(f"prepared images cannot be kept in {root}: name another folder with --prepared")
+        raise
+    console.say(store.describe())
+    return store

@@ -1,0 +1,58 @@
+"""A .npy array of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sagan.data.sources.decode import to_rgb
+from sagan.data.sources.names import digest, plural, short_name
+from sagan.data.sources.source import Source
+from sagan.system.errors import UserError
+
+
+class ArraySource(Source):
+    """The images of a ``.npy`` file of uint8, shape (count, height, width, channels) with 1, 3 or 4 channels.
+
+    One channel is grey; four are RGBA, laid over white. The file is mapped, not loaded. Raises UserError for another
+    type or shape.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.images = open_array(path)
+        count, height, width, channels = self.images.shape
+        kind = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
+        state = path.stat()
+        self.description = f"{plural(count, f'{kind} image')} of {height}x{width} in {path}"
+        self.identity = f"{short_name(path)}:{digest([f'{self.images.shape} {state.st_size} {state.st_mtime_ns}'])}"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def name(self, index: int) -> str:
+        return f"{self.path}[{index}]"
+
+    def read(self, index: int) -> Image.Image:
+        pixels = np.array(self.images[index])
+        return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+
+
+def open_array(path: Path) -> npt.NDArray[np.uint8]:
+    try:
+        images: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is not a whole .npy array ({error}): save it again with numpy.save") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4) or 0 in images.shape:
+        hint = ""
+        if images.ndim == 4 and images.shape[1] in (1, 3, 4):
+            hint = "; this looks like channels first: save images.transpose(0, 2, 3, 1)"
+        raise UserError(
+            f"{path} must hold uint8 images of shape (count, height, width, channels) with 1, 3 or 4 channels, "
+            f"got {images.dtype} of shape {images.shape}{hint}"
+        )
+    return images

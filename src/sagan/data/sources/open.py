@@ -1,0 +1,60 @@
+"""From a path to the source that reads it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sagan.data.sources.array import ArraySource
+from sagan.data.sources.folder import FolderSource
+from sagan.data.sources.lmdb import LmdbSource
+from sagan.data.sources.names import is_image
+from sagan.data.sources.source import Source
+from sagan.data.sources.zip import ZipSource
+from sagan.system.errors import UserError
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """The source at ``path``: a folder of images, a folder holding ``data.mdb``, a zip, a ``.mdb`` or a ``.npy``.
+
+    Raises UserError, with what was found and what to do, for a path that is missing, empty or something else.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise UserError(missing(path))
+    if path.is_dir():
+        return LmdbSource(path) if (path / "data.mdb").is_file() else FolderSource(path)
+    if path.name == "data.mdb":
+        return LmdbSource(path.parent)
+    opener = OPENERS.get(path.suffix.lower())
+    if opener is None:
+        raise UserError(not_a_source(path))
+    return opener(path)
+
+
+OPENERS: dict[str, Callable[[Path], Source]] = {
+    ".zip": ZipSource,
+    ".npy": ArraySource,
+    ".mdb": LmdbSource,
+    ".lmdb": LmdbSource,
+}
+
+
+def missing(path: Path) -> str:
+    """The sentence for a path that does not exist, with the nearest name where the path breaks off."""
+    folder, name = path.parent, path.name
+    while not folder.exists() and folder != folder.parent:
+        folder, name = folder.parent, folder.name
+    siblings = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    lowered = {sibling.lower(): sibling for sibling in sorted(siblings, reverse=True)}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1)
+    hint = f": did you mean {folder / lowered[near[0]]}?" if near else f": {folder} has no {name!r}"
+    return f"{path} does not exist{hint}"
+
+
+def not_a_source(path: Path) -> str:
+    if is_image(path.name):
+        return f"{path} is one image: name the folder that holds your images"
+    return f"{path} is not a folder of images, a zip, an LMDB (data.mdb) or a .npy array"

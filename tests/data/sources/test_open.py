@@ -1,0 +1,38 @@
+"""A path that is no source is answered with what to do."""
+
+import zipfile
+
+import pytest
+
+from sagan.data.sources import open_source
+from sagan.data.sources.names import PACKED
+from sagan.data.sources.open import OPENERS
+from tests.data.sources.made import picture, put
+
+
+def test_a_missing_path_suggests_the_nearest_name(tmp_path):
+    (tmp_path / "CelebA" / "img").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"did you mean .*CelebA\?"):
+        open_source(tmp_path / "celeb" / "img")
+    with pytest.raises(ValueError, match="has no 'zzz'"):
+        open_source(tmp_path / "zzz")
+
+
+def test_files_that_are_no_source(tmp_path):
+    put(tmp_path / "one.png", picture(0))
+    with pytest.raises(ValueError, match="one image: name the folder"):
+        open_source(tmp_path / "one.png")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match="not a folder of images, a zip"):
+        open_source(tmp_path / "notes.txt")
+    (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(ValueError, match="not a whole zip"):
+        open_source(tmp_path / "cut.zip")
+    with zipfile.ZipFile(tmp_path / "lsun.zip", "w") as archive:
+        archive.writestr("church_outdoor_train_lmdb/data.mdb", b"x")
+    with pytest.raises(ValueError, match=r"holds an LMDB .*: unpack it"):
+        open_source(tmp_path / "lsun.zip")
+
+
+def test_every_packed_file_has_its_opener():
+    assert set(OPENERS) == set(PACKED)

@@ -1,0 +1,113 @@
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, override
+from sagan.run.folder import Run
+from sagan.system.console import Console
+from sagan.training.start import resume_run, start_run
+from tests.training.conftest import TINY
+
+
+@pytest.fixture
+def config(workshop, tmp_path, monkeypatch):
+    """The tiny config on the workshop's images, in a folder of a person's own."""
+    monkeypatch.chdir(tmp_path)
+    return override(TINY, {"data": "images0.npy", "total_step": 2})
+
+
+def start(config, **changes):
+    return start_run(override(config, changes), Console(quiet=True))
+
+
+def test_runs_are_named_by_what_they_are_and_never_overwritten(config, tmp_path):
+    for changes in ({}, {}, {"span": 3}):
+        assert start(config, **changes) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "images0-16px-span1",
+        "images0-16px-span1-2",
+        "images0-16px-span3",
+    ]
+
+
+def test_the_folder_named_is_used_also_when_it_is_there_and_empty(config, tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert start(config, run_dir="mine") == 0
+    assert Run.open(tmp_path / "mine").records()
+
+
+def test_an_empty_folder_that_was_there_stays_when_a_run_cannot_begin(config, tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="does not exist"):
+        start(config, run_dir="mine", data="nowhere")
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_what_stands_in_the_folder_means_the_same_from_anywhere(config, tmp_path):
+    start(config, run_dir="mine", sample_dir="grids")
+    data = Run(tmp_path / "mine").config()["data"]
+    assert data["data"] == str(tmp_path / "images0.npy")
+    assert data["prepared"] == str(tmp_path / "prepared")
+    assert (tmp_path / "grids" / "2_fake.png").exists()
+
+
+def test_changes_are_kept_in_the_config(config, tmp_path):
+    start(config, run_dir="mine")
+    resume_run(tmp_path / "mine", {"total_step": 3}, Console(quiet=True))
+    assert Run(tmp_path / "mine").config()["run"]["total_step"] == 3
+
+
+def test_a_data_sets_run_is_told_its_new_place_by_image_path(tmp_path):
+    run = Run.create(tmp_path / "run", {"format": 1})
+    from sagan.run.config import to_dict
+
+    run.write_config(to_dict(Config(DataConfig(dataset="celeb"), ModelConfig(imsize=16), run=RunConfig())))
+    with pytest.raises(ValueError, match="--image_path says where it is now"):
+        resume_run(run.folder, {"data": "photos"}, Console(quiet=True))
+
+
+def test_the_end_of_a_run_says_what_to_do_next(config, tmp_path, capsys):
+    start_run(override(config, {"run_dir": "mine", "span": 7}), Console())
+    out = capsys.readouterr().out
+    assert "discriminator 4x4: span 7, a query sees 0% of the keys" in out
+    assert "sagan sample mine" in out
+    assert out.splitlines()[-1] == "samples: mine/samples/2_fake.png"
+
+
+def test_the_folder_of_images_is_walked_once_also_when_a_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        path = tmp_path / "photos" / "deep" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(path)
+    scandir, walked = os.scandir, []
+
+    def counting(folder):
+        walked.append(Path(folder).name)
+        return scandir(folder)
+
+    monkeypatch.setattr("os.scandir", counting)
+    start(TINY, data="photos", run_dir="mine", total_step=1)
+    assert [walked.count(name) for name in ("photos", "deep")] == [1, 1]
+    resume_run(tmp_path / "mine", {"total_step": 2}, Console(quiet=True))
+    assert [walked.count(name) for name in ("photos", "deep")] == [2, 2]
+
+
+def test_a_run_whose_images_have_moved_is_told_the_flag(config, tmp_path):
+    start(config, run_dir="mine")
+    (tmp_path / "images0.npy").rename(tmp_path / "elsewhere.npy")
+    with pytest.raises(ValueError, match="does not exist") as caught:
+        resume_run(tmp_path / "mine", {"total_step": 3}, Console(quiet=True))
+    assert caught.value.__notes__ == ["if the run's images have moved, --data says where they are now"]
+    resume_run(tmp_path / "mine", {"total_step": 3, "data": "elsewhere.npy"}, Console(quiet=True))
+
+
+@pytest.mark.parametrize(("instructions", "warned"), [("AVX2", True), ("AVX512", False)])
+def test_bf16_on_a_processor_without_it_is_warned_of(config, monkeypatch, capsys, instructions, warned):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: instructions)
+    for precision in ("bf16", "fp32"):
+        start_run(override(config, {"precision": precision, "device": "cpu"}), Console())
+        said = "no bfloat16 products" in "".join(capsys.readouterr())
+        assert said == (warned and precision == "bf16")
