@@ -12,6 +12,7 @@ PACKAGE = Path(sagan.__file__).parent
 ROWS = [  # from the top of the house down
     ["published.command"],
     ["cli"],
+    ["api", "attention"],
     ["gallery", "experiments", "bench", "doctor", "published.imports"],
     ["training", "evaluation", "viewing", "export", "published.tables"],
     ["data", "published.keys"],

@@ -3,24 +3,66 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+from sagan.system.errors import UserError
+
+if TYPE_CHECKING:
+    from sagan.api import Images, LoadedGenerator, OpenedRun, load, open_run, resume, train
+    from sagan.core.attention import ExcludeLocal, Full, Local, attend
+    from sagan.core.layers.self_attention import SelfAttention2d
+    from sagan.run.build import Discriminator, Generator
+    from sagan.run.config import Config
+    from sagan.run.weights import Snapshot, load_snapshot
 
 _HOMES = {
     "Config": "sagan.run.config",
-    "Discriminator": "sagan.core.networks.dcgan",
+    "Discriminator": "sagan.run.build",
     "ExcludeLocal": "sagan.core.attention",
     "Full": "sagan.core.attention",
-    "Generator": "sagan.core.networks.dcgan",
+    "Generator": "sagan.run.build",
+    "Images": "sagan.api",
+    "LoadedGenerator": "sagan.api",
     "Local": "sagan.core.attention",
+    "OpenedRun": "sagan.api",
     "SelfAttention2d": "sagan.core.layers.self_attention",
+    "Snapshot": "sagan.run.weights",
     "attend": "sagan.core.attention",
+    "load": "sagan.api",
     "load_snapshot": "sagan.run.weights",
+    "open_run": "sagan.api",
+    "resume": "sagan.api",
+    "train": "sagan.api",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Config",
+    "Discriminator",
+    "ExcludeLocal",
+    "Full",
+    "Generator",
+    "Images",
+    "LoadedGenerator",
+    "Local",
+    "OpenedRun",
+    "SelfAttention2d",
+    "Snapshot",
+    "UserError",
+    "__version__",
+    "attend",
+    "load",
+    "load_snapshot",
+    "open_run",
+    "resume",
+    "train",
+]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sagan")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'sagan' has no attribute {name!r}")

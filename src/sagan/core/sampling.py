@@ -46,6 +46,13 @@ def classes_in_turn(numbers: range, num_classes: int | str) -> Tensor | None:
     return torch.tensor(numbers) % int(num_classes) if num_classes else None
 
 
+def check_label(label: int | None, classes: int) -> None:
+    """Raises UserError for a class that a generator of so many does not have; None asks for all in turn."""
+    if label is not None and not 0 <= label < classes:
+        known = f"classes 0 to {classes - 1}" if classes else "no classes"
+        raise UserError(f"this generator has {known}, got label {label}")
+
+
 def numbered_images(
     generator: nn.Module,
     z_dim: int,
@@ -61,6 +68,7 @@ def numbered_images(
     A generator that knows classes makes them in turn, or all of the class ``label``.
     """
     classes = getattr(generator, "num_classes", 0)
+    check_label(label, classes)
     for start in range(0, len(numbers), batch_size):
         some = numbers[start : start + batch_size]
         z = torch.cat([latents(seed, "sample", 1, z_dim, step=number) for number in some]).to(device)

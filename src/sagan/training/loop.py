@@ -34,7 +34,9 @@ from sagan.training.trainer import Training, purpose
 class Outcome:
     """How a run ended: at its last step, or earlier because a signal asked for it."""
 
+    run: Run
     step: int
+    total: int
     last_sample: Path | None
     signal: int | None = None
 
@@ -123,7 +125,7 @@ class _Loop:
             write_snapshot(training, self.run, self.store)  # it was lost since
         if self.board:
             self.board.close()
-        return Outcome(training.step, self.last_sample, stopped[0] if stopped else None)
+        return Outcome(self.run, training.step, total, self.last_sample, stopped[0] if stopped else None)
 
     def _take_step(self) -> TrainRecord | None:
         """One step and everything that is due after it; gives the record, where one was due."""

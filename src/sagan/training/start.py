@@ -26,7 +26,19 @@ from sagan.training.session import Session, count_classes, open_store, settle, u
 def start_run(
     config: Config, console: Console, on_snapshot: OnSnapshot | None = None, store: Store | None = None
 ) -> int:
-    """Makes the run's folder, prepares the images and trains to the end. Gives the exit status of the command.
+    """`train_new`, with a word on how it ended. Gives the exit status of the command."""
+    return _report(train_new(config, console, on_snapshot, store), console)
+
+
+def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> int:
+    """`train_on`, with a word on how it ended. Gives the exit status of the command."""
+    return _report(train_on(folder, changes, console, on_snapshot), console)
+
+
+def train_new(
+    config: Config, console: Console, on_snapshot: OnSnapshot | None = None, store: Store | None = None
+) -> Outcome:
+    """Makes the run's folder, prepares the images and trains to the end.
 
     ``store``: the images, where they are prepared already. Errors as `training.loop.train`, and UserError for a folder
     that is taken. Where a run cannot begin, nothing of it is left, and the corrected command can be given again.
@@ -46,7 +58,7 @@ def start_run(
     return _train(session, run, console, on_snapshot)
 
 
-def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> int:
+def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
     """Goes on with the run in a folder, with changes to how long and how often (never to what is computed)."""
     run = Run.open(folder)
     trained = run.config()
@@ -72,14 +84,14 @@ def _source_of_run(config: Config) -> Source:
         raise
 
 
-def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None) -> int:
+def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None) -> Outcome:
     settings = session.config.run
     if settings.precision == "bf16" and emulates_bfloat16(session.device):
         console.warn(
             "this processor has no bfloat16 products, so bf16 is many times slower here: leave --precision out"
         )
     try:
-        outcome = train(session, run, console, on_snapshot)
+        return train(session, run, console, on_snapshot)
     except KeyboardInterrupt as interruption:
         interruption.add_note(f"`sagan resume {run.folder}` {_from_where(run)}")
         raise
@@ -91,7 +103,6 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
             f"{settings.device} has too little memory for this run: give a smaller --batch_size, --imsize or "
             "--g_conv_dim and --d_conv_dim"
         ) from error
-    return _report(run, outcome, settings.total_step, console)
 
 
 def _from_where(run: Run) -> str:
@@ -100,8 +111,9 @@ def _from_where(run: Run) -> str:
     return "starts from the first step: no checkpoint was written yet"
 
 
-def _report(run: Run, outcome: Outcome, total: int, console: Console) -> int:
+def _report(outcome: Outcome, console: Console) -> int:
     """Says how a run ended and what to do next; gives the exit status."""
+    run, total = outcome.run, outcome.total
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
         console.say(

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sagan.core.sampling import numbered_images
+from sagan.core.sampling import check_label, numbered_images
 from sagan.system.errors import UserError
 from sagan.system.images import save_png
 
@@ -38,10 +38,7 @@ def write_samples(
     for what, number in (("num", count), ("batch_size", batch_size)):
         if number < 1:
             raise UserError(f"{what} must be 1 or more, got {number}")
-    classes = int(getattr(generator, "num_classes", 0))
-    if label is not None and not 0 <= label < classes:
-        known = f"classes 0 to {classes - 1}" if classes else "no classes"
-        raise UserError(f"this generator knows {known}, got label {label}")
+    check_label(label, getattr(generator, "num_classes", 0))
     _make_empty_folder(folder)
     generator = generator.to(device)
     images = numbered_images(

@@ -1,0 +1,223 @@
+"""What the package offers in Python, in a few functions: train, open, load and evaluate.
+
+    >>> import sagan
+    >>> run = sagan.train("quick", total_step=2, batch_size=8, g_conv_dim=4, d_conv_dim=4, quiet=True)
+    >>> run.step
+    2
+    >>> generator = sagan.load(run.folder)
+    >>> generator.sample(3, seed=1).shape
+    (3, 32, 32, 3)
+    >>> [row["step"] for row in run.records() if row["kind"] == "train"]
+    [2]
+
+Everything here is also a command: `sagan train`, `sagan sample`, `sagan evaluate`.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from sagan.core.sampling import numbered_images
+from sagan.run.build import Generator
+from sagan.run.config import Config, override
+from sagan.run.folder import Run, find_snapshot
+from sagan.run.presets import PRESETS, check_preset
+from sagan.run.records import ScoreRecord, TrainRecord
+from sagan.run.weights import load_snapshot
+from sagan.system.console import Console
+from sagan.system.devices import choose_device
+from sagan.system.errors import UserError
+from sagan.system.images import grid
+from sagan.system.typed import to_plain
+
+Row = dict[str, object]
+
+
+# ---- images
+
+
+class Images(Sequence[Image.Image]):
+    """A batch of images as PIL images; a notebook shows it as a grid."""
+
+    def __init__(self, pixels: npt.NDArray[np.uint8]):
+        self.pixels = pixels
+        """uint8 (n, height, width, channels)."""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return Images(self.pixels[index])
+        return Image.fromarray(self.pixels[index])
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return map(Image.fromarray, self.pixels)
+
+    def grid(self, columns: int = 8) -> Image.Image:
+        """All images in one picture, ``columns`` in a row."""
+        return Image.fromarray(grid(torch.from_numpy(self.pixels).permute(0, 3, 1, 2), columns=columns))
+
+    def _repr_html_(self) -> str:
+        return _embed(self.grid()) if len(self) else "no images"
+
+
+def _embed(picture: Image.Image) -> str:
+    """A picture as HTML that needs nothing beside it; pixels of small pictures stay sharp when enlarged."""
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    source = base64.b64encode(data.getvalue()).decode()
+    return f'<img src="data:image/png;base64,{source}" width="{picture.width}" style="image-rendering: pixelated">'
+
+
+# ---- generators
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedGenerator:
+    """A trained generator, ready to draw from.
+
+    ``module`` is the network itself, in eval mode on ``device``: it takes z (n, z_dim) float32 and, where there are
+    classes, labels (n,) int64, and gives images (n, channels, height, width) in [-1, 1].
+    """
+
+    module: Generator
+    config: Config
+    step: int
+    device: torch.device
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes it knows; 0 for an unconditional generator."""
+        return int(self.config.model.num_classes)
+
+    def sample(self, n: int, *, seed: int = 0, label: int | None = None) -> npt.NDArray[np.uint8]:
+        """Images 0 to n - 1 of a seed, uint8 (n, height, width, channels): the same as ``sagan sample`` writes.
+
+        Image i depends on the seed and i alone. Classes come in turn, or all are of the class ``label``. Raises
+        UserError for fewer than 1 image and for a class that there is not.
+        """
+        if n < 1:
+            raise UserError(f"n must be 1 or more, got {n}")
+        images = numbered_images(self.module, self.config.model.z_dim, seed, range(n), device=self.device, label=label)
+        return np.stack([image.permute(1, 2, 0).numpy() for _, image in images])
+
+    def images(self, n: int, *, seed: int = 0, label: int | None = None) -> Images:
+        """The same images as PIL images."""
+        return Images(self.sample(n, seed=seed, label=label))
+
+
+def load(path: str | Path, step: int | None = None, device: str | torch.device | None = None) -> LoadedGenerator:
+    """The averaged generator in a run's folder or a snapshot file.
+
+    Args:
+        path: a run's folder, or a file ``*.safetensors`` out of its ``snapshots``.
+        step: the step of the run's snapshot; by default the newest.
+        device: where to draw; by default a GPU where there is one, else the CPU.
+
+    Raises UserError where there is no such snapshot, and for one that is damaged.
+    """
+    snapshot = load_snapshot(find_snapshot(Path(path).expanduser(), step))
+    place = choose_device("auto" if device is None else str(device))
+    return LoadedGenerator(snapshot.generator.to(place), snapshot.config, snapshot.step, place)
+
+
+# ---- runs
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run's folder: its settings, records and scores as plain rows, and its pictures."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Config:
+        """The settings it is trained with."""
+        return self._run.config()
+
+    @property
+    def step(self) -> int:
+        """The last step that is recorded; 0 before the first record."""
+        return max((record.step for record in self._run.records_of(TrainRecord)), default=0)
+
+    def records(self) -> list[Row]:
+        """Every record as a plain dictionary, with its ``kind``: train, guard, score, rollback or stopped."""
+        return [{"kind": record.kind, **to_plain(record)} for record in self._run.records()]
+
+    def scores(self) -> list[Row]:
+        """Every score as a flat row, its card's fields among the others, for a table or a ``DataFrame``."""
+        return [_flat(score) for score in self._run.records_of(ScoreRecord)]
+
+    def newest_grid(self) -> Path | None:
+        """The newest grid of samples, if there is one."""
+        folder = Path(self.config.run.sample_dir or self.folder / "samples")
+        grids = [path for path in folder.glob("*_fake.png") if path.name.partition("_")[0].isdecimal()]
+        return max(grids, key=lambda path: int(path.name.partition("_")[0]), default=None)
+
+    def load(self, step: int | None = None, device: str | torch.device | None = None) -> LoadedGenerator:
+        """The averaged generator of a step, or the newest; see `sagan.load`."""
+        return load(self.folder, step, device)
+
+    @property
+    def _run(self) -> Run:
+        return Run.open(self.folder)
+
+    def _repr_html_(self) -> str:
+        total, model = self.config.run.total_step, self.config.model
+        line = f"{self.folder.name}: step {self.step:,} of {total:,}, {model.imsize}x{model.imsize}, span {model.span}"
+        picture = self.newest_grid()
+        shown = "" if picture is None else _embed(Image.open(picture))
+        return f"<p>{html.escape(line)}</p>{shown}"
+
+
+def _flat(score: ScoreRecord) -> Row:
+    row: Row = to_plain(score)
+    card = row.pop("card")
+    assert isinstance(card, dict), "a card is a dataclass"
+    return {**row, **{f"card_{name}": value for name, value in card.items()}}
+
+
+def open_run(path: str | Path) -> OpenedRun:
+    """A run that `sagan train` made. Raises UserError where there is none."""
+    return OpenedRun(Run.open(Path(path).expanduser()).folder)
+
+
+def train(config: Config | str = "best", *, quiet: bool = False, **settings: object) -> OpenedRun:
+    """Trains a run from its first step to its last, as ``sagan train`` does, and gives it.
+
+    Args:
+        config: all settings, or the name of a preset.
+        quiet: print nothing but warnings.
+        settings: settings to change, by the names of the command's flags: ``data="photos", imsize=64, span=3``.
+
+    Ctrl-C saves and ends early: ``step`` then is less than ``config.run.total_step``. Raises UserError for settings
+    that are wrong and for a run that has collapsed.
+    """
+    from sagan.training.start import train_new
+
+    if isinstance(config, str):
+        check_preset(config)
+        config = PRESETS[config]
+    return OpenedRun(train_new(override(config, settings), Console(quiet=quiet)).run.folder)
+
+
+def resume(path: str | Path, *, quiet: bool = False, **settings: object) -> OpenedRun:
+    """Goes on with a run from its last checkpoint, as ``sagan resume`` does, and gives it.
+
+    ``settings``: how long and how often may change, such as ``total_step=20_000``. Raises UserError for settings that
+    may not.
+    """
+    from sagan.training.start import train_on
+
+    return OpenedRun(train_on(Path(path).expanduser(), settings, Console(quiet=quiet)).run.folder)
