@@ -24,9 +24,9 @@ def train(step, **changes):
 def look(step, **changes):
     """The guard's look at a healthy run."""
     record = LookRecord(
-        step=step, images=64, separation=0.7, pairs=64**2, gap=2.0, real_positive=0.8, fake_positive=0.3,
-        pixel_spread=0.8, feature_spread=0.7, nearest=0.7, sigma=1.05, gamma=0.1, average_distance=0.05,
-        g_grad_norm=1.0, d_grad_norm=1.0,
+        step=step, images=64, pairs=64**2, separation=0.9, gap=1.0, real_positive=0.7, fake_positive=0.3,
+        pixel_spread=0.8, feature_spread=0.9, nearest=0.9, sigma=1.5, gamma=0.2, average_distance=0.1,
+        g_grad_norm=5.0, d_grad_norm=1.0,
     )  # fmt: skip
     return dataclasses.replace(record, **changes)
 
