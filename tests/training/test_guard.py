@@ -103,9 +103,7 @@ def test_few_images_in_a_row_are_told_apart_by_chance(images):
     torch.manual_seed(0)
     real, fake = torch.randn(2000, images) + 2.05 * 2**0.5, torch.randn(2000, images)
     told = (real[:, :, None] > fake[:, None]).float().mean((1, 2)).tolist()
-    seen = [
-        records.look(n, images=images, pairs=images**2, separation=share) for n, share in enumerate(told)
-    ]
+    seen = [records.look(n, images=images, pairs=images**2, separation=share) for n, share in enumerate(told)]
     assert not any(verdict.collapsed for verdict in verdicts(seen))
 
 
