@@ -11,7 +11,7 @@ from sagan.evaluation.reference import reference_statistics
 from sagan.run.build import build_generator
 from sagan.run.config import Config, ModelConfig, override
 from sagan.run.folder import Run
-from sagan.training.loop import save_generator
+from sagan.run.weights import Snapshot, save_snapshot
 
 CONFIG = Config(model=ModelConfig(imsize=16, z_dim=4, g_conv_dim=8, d_conv_dim=8))
 
@@ -40,7 +40,7 @@ def run(tmp_path):
     config = override(CONFIG, {"run_dir": str(tmp_path / "run")})
     run = Run.create(tmp_path / "run", config)
     for step in (10, 20):
-        save_generator(run.snapshot_file(step), build_generator(config.model, seed=step).eval(), config, step, None)
+        save_snapshot(run.snapshot_file(step), Snapshot(build_generator(config.model, seed=step), config, step))
     return run
 
 
