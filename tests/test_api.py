@@ -33,8 +33,9 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(home):
-    places = {"run_dir": str(home / "run"), "prepared": str(home / "prepared")}
-    return sagan.train("published", quiet=True, **TINY, **places)
+    np.save(home / "images.npy", np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8))
+    places = {"run_dir": str(home / "run"), "prepared": str(home / "prepared"), "data": str(home / "images.npy")}
+    return sagan.train("published", quiet=True, **{**TINY, **places})
 
 
 def test_a_run_is_trained_and_opened(run, home):
@@ -83,7 +84,7 @@ def test_what_is_wrong_is_a_user_error(tmp_path, run):
 
 
 def test_a_run_goes_on(home):
-    places = {"run_dir": str(home / "longer"), "prepared": str(home / "prepared")}
+    places = {"run_dir": str(home / "longer"), "prepared": str(home / "prepared"), "data": str(home / "images.npy")}
     short = sagan.train("published", quiet=True, **{**TINY, **places, "total_step": 2})
     assert sagan.resume(short.folder, total_step=4, quiet=True).step == 4
 
@@ -110,6 +111,8 @@ def test_the_version_is_the_package_s():
     assert (Path(sagan.__file__).parent / "py.typed").exists()
 
 
-def test_the_examples_in_the_docstrings_hold(tmp_path, monkeypatch):
+def test_the_examples_in_the_docstrings_hold(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "faces").symlink_to(run.folder)
     assert doctest.testmod(sagan.api).failed == 0

@@ -1,16 +1,20 @@
-"""What the package offers in Python, in a few functions: train, open, load and evaluate.
+"""What the package offers in Python, in a few functions: train, resume, open and load.
+
+    run = sagan.train("quick", data="photos", imsize=32, span=3)
+
+gives the run that it made, and one that is there is opened and drawn from:
 
     >>> import sagan
-    >>> run = sagan.train("quick", total_step=2, batch_size=8, g_conv_dim=4, d_conv_dim=4, quiet=True)
+    >>> run = sagan.open_run("runs/faces")
     >>> run.step
-    2
-    >>> generator = sagan.load(run.folder)
+    4
+    >>> generator = run.load()
     >>> generator.sample(3, seed=1).shape
-    (3, 32, 32, 3)
+    (3, 16, 16, 3)
     >>> [row["step"] for row in run.records() if row["kind"] == "train"]
-    [2]
+    [2, 4]
 
-Everything here is also a command: `sagan train`, `sagan sample`, `sagan evaluate`.
+Everything here is also a command: `sagan train`, `sagan resume`, `sagan sample`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`sagan attention` on runs of two snapshots and a checkpoint, made without training."""
 
 import csv
-import json
+import dataclasses
 import shutil
 
 import numpy as np
@@ -11,12 +11,13 @@ from PIL import Image
 
 import sagan.viewing.figures
 from sagan.cli.attention import AttentionFlags, _read_images, attention
-from sagan.run.build import build_discriminator, build_generator
-from sagan.run.config import Config, DataConfig, ModelConfig, to_dict
+from sagan.run.build import build_generator
+from sagan.run.config import Config, DataConfig, ModelConfig
 from sagan.run.folder import Run
-from sagan.run.weights import save_checkpoint
+from sagan.run.weights import Snapshot, save_checkpoint, save_snapshot
 from sagan.system.console import Console, run_safely
-from sagan.training.loop import save_generator
+from sagan.training.trainer import Training
+from tests import records
 
 TINY = {"imsize": 16, "z_dim": 4, "g_conv_dim": 8, "d_conv_dim": 8, "g_attention": (4, 8), "d_attention": (8, 4)}
 
@@ -24,12 +25,11 @@ TINY = {"imsize": 16, "z_dim": 4, "g_conv_dim": 8, "d_conv_dim": 8, "g_attention
 def make_run(name, **changes):
     """A run with snapshots of steps 2 and 4 and a checkpoint of step 4."""
     config = Config(model=ModelConfig(**(TINY | changes)))
-    run = Run.create(name, to_dict(config))
+    run = Run.create(name, config)
     for step in (2, 4):
-        save_generator(run.snapshot_file(step), build_generator(config.model, step), config, step)
-    state = {"step": 4, "config": json.dumps(to_dict(config))}
-    save_checkpoint(run.checkpoint_file, {**state, "discriminator": build_discriminator(config.model).state_dict()})
-    run.append(*({"kind": "train", "step": step, "gamma": {"G8": 0.5, "D8": step / 10}} for step in (1, 3)))
+        save_snapshot(run.snapshot_file(step), Snapshot(build_generator(config.model, step), config, step))
+    save_checkpoint(run.checkpoint_file, dataclasses.replace(Training(config, torch.device("cpu")).state(), step=4))
+    run.append(*(records.train(step, gamma={"G8": 0.5, "D8": step / 10}) for step in (1, 3)))
     return run
 
 

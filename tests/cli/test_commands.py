@@ -208,7 +208,7 @@ def test_what_is_wrong_with_the_words_is_one_sentence(home, capsys, words, said)
 def test_training_ends_with_the_path_of_a_grid(trained):
     run = trained / "runs" / "photos-16px-span1"
     assert Image.open(run / "samples" / "4_fake.png").size == (4 * 18 + 2, 20)
-    assert [record["step"] for record in Run(run).records()] == [1, 2, 3, 4]
+    assert [record.step for record in Run(run).records()] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_resume_needs_only_the_folder_and_works_from_anywhere(run, tmp_path, mon
     assert main(["resume", str(run.folder), "--total_step", "5", "--span", "1"]) == 0
     assert main(["resume", str(run.folder)]) == 0
     assert "nothing to do: the run is at step 5 already" in capsys.readouterr().out
-    assert [record["step"] for record in run.records()] == [1, 2, 3, 4, 5]
+    assert [record.step for record in run.records()] == [1, 2, 3, 4, 5]
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -293,13 +293,13 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(run, capsys):
     run.checkpoint_file.unlink()
     assert main(["resume", str(run.folder)]) == 0
     assert "no checkpoint was written yet" in capsys.readouterr().out
-    assert [record["d_loss"] for record in run.records()] == [record["d_loss"] for record in records]
+    assert [record.d_loss for record in run.records()] == [record.d_loss for record in records]
 
 
 def test_images_may_have_moved(run, trained, capsys):
     shutil.copy(trained / "photos.npy", "moved.npy")
     assert main(["resume", str(run.folder), "--total_step", "5", "--data", "moved.npy", "--prepared", "kept"]) == 0
-    assert run.config()["data"]["data"].endswith("moved.npy")
+    assert run.config().data.data.endswith("moved.npy")
 
 
 @pytest.mark.parametrize(
@@ -307,8 +307,12 @@ def test_images_may_have_moved(run, trained, capsys):
     [
         ("config.json", lambda data: b"{", "config.json is damaged"),
         ("config.json", lambda data: data.replace(b'"imsize": 16', b'"imsize": "x"'), "imsize must be a whole number"),
-        ("config.json", lambda data: data.replace(b'"imsize"', b'"imsise"'), "unknown settings: imsise"),
-        ("records.jsonl", lambda data: b"garbage\n" + data, "line 1 is no record"),
+        (
+            "config.json",
+            lambda data: data.replace(b'"imsize"', b'"imsise"'),
+            "newer sagan: this version does not know imsise",
+        ),
+        ("records.jsonl", lambda data: b"garbage\n" + data, "records.jsonl, line 1, is damaged: it is not JSON"),
         ("checkpoints/last.pt", lambda data: data[: len(data) // 2], "last.pt is not a whole checkpoint"),
         ("checkpoints/last.pt", lambda data: b"", "last.pt is not a whole checkpoint"),
     ],
@@ -456,7 +460,7 @@ def test_the_largest_batch_is_found_and_used(home, capsys, monkeypatch):
     monkeypatch.setattr("sagan.bench.pace.largest_batch", lambda config, device, limit: asked.append(limit) or 12)
     assert main(tiny(batch_size="auto", data="photos.npy", run_dir="run", total_step=1)) == 0
     assert "the largest batch that fits is 12" in capsys.readouterr().out
-    assert Run.open(home / "run").config()["game"]["batch_size"] == 12
+    assert Run.open(home / "run").config().game.batch_size == 12
     assert asked == [24]  # no more than there are images
 
 

@@ -1,5 +1,6 @@
 """The commands that score, on drawn faces of 16x16 and the small extractor of the tests."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import sagan.data.choice
 from sagan.cli.scores import rare_enough
 from sagan.data import Store
 from sagan.data.faces import draw_faces
-from sagan.run.build import load_snapshot
 from sagan.run.folder import Run
-from sagan.training.loop import save_generator
+from sagan.run.scores import read_scores
+from sagan.run.weights import load_snapshot, save_snapshot
 
 TINY = [
     *("--imsize", "16", "--z_dim", "4", "--g_conv_dim", "8", "--d_conv_dim", "8"),
@@ -42,26 +43,26 @@ def trained(name, *flags):
 
 
 def scores(run):
-    return [record for record in run.records() if record["kind"] == "score" and record["metric"] == "frechet"]
+    return read_scores(run, "frechet")
 
 
 def test_every_snapshot_that_has_no_score_gets_one(capsys):
     run = trained("run")
     assert command("evaluate run --num 30 --extractor random-conv") == 0
-    assert [record["step"] for record in scores(run)] == [2, 4]
+    assert [record.step for record in scores(run)] == [2, 4]
     printed = capsys.readouterr().out
     assert "Fréchet distance (random-conv)" in printed
     assert "Eyes found" in printed
     assert command("evaluate run --num 30 --extractor random-conv") == 0
     assert "nothing to do" in capsys.readouterr().out
     assert command("evaluate run --num 30 --extractor random-conv --step 2") == 0
-    assert [record["step"] for record in scores(run)] == [2, 4, 2]
-    assert scores(run)[0]["value"] == scores(run)[2]["value"]
+    assert [record.step for record in scores(run)] == [2, 4, 2]
+    assert scores(run)[0].value == scores(run)[2].value
 
 
 def test_a_run_scores_itself_while_it_trains(capsys):
     run = trained("run", "--eval_every", "3", *SMALL_SCORES)
-    assert [(record["step"], record["card"]["samples"]) for record in scores(run)] == [(3, 25), (4, 25), (4, 125)]
+    assert [(record.step, record.card.samples) for record in scores(run)] == [(3, 25), (4, 25), (4, 125)]
     assert "of the time" in capsys.readouterr().out
 
 
@@ -99,8 +100,7 @@ def test_a_large_share_comes_with_its_remedy(capsys):
 def with_other_images(run, images):
     """Says in the run's snapshots on which images they were trained."""
     for path in run.snapshots():
-        generator, config, facts = load_snapshot(path)
-        save_generator(path, generator, config, facts["step"], images)
+        save_snapshot(path, dataclasses.replace(load_snapshot(path), images=images))
 
 
 def test_a_run_is_not_scored_against_other_images_than_it_was_trained_on(capsys):

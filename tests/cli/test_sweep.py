@@ -14,6 +14,7 @@ import sagan.experiments.sweep
 from sagan.cli.sweep import status, sweep
 from sagan.experiments.sweep import Sweep
 from sagan.run.folder import Run
+from sagan.run.scores import read_scores
 from sagan.system.console import Console, run_safely
 
 TINY = (
@@ -72,9 +73,8 @@ def test_a_sweep_is_trained_scored_shown_and_then_done(capsys, in_a_folder_with_
     assert re.search(r"span1-seed5 +done +4/4 +\d+\.\d+ at 4", printed)
     run = Run(in_a_folder_with_images / "S" / "runs" / "span1-seed5")
     config = run.config()
-    assert (config["model"]["span"], config["run"]["seed"]) == (1, 5)
-    scored = [r["step"] for r in run.records() if r["kind"] == "score" and r["metric"] == "frechet"]
-    assert scored == [2, 4]
+    assert (config.model.span, config.run.seed) == (1, 5)
+    assert [score.step for score in read_scores(run, "frechet")] == [2, 4]
     before = run.records_file.read_bytes()
     monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", lambda *_: pytest.fail("there was nothing to do"))
     assert command(f"{TINY} --span 1 --seed 5") == 0

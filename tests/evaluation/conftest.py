@@ -9,9 +9,9 @@ from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.image_sets import store_images
 from sagan.evaluation.reference import reference_statistics
 from sagan.run.build import build_generator
-from sagan.run.config import Config, ModelConfig, override, to_dict
+from sagan.run.config import Config, ModelConfig, override
 from sagan.run.folder import Run
-from sagan.training.loop import save_generator
+from sagan.run.weights import Snapshot, save_snapshot
 
 CONFIG = Config(model=ModelConfig(imsize=16, z_dim=4, g_conv_dim=8, d_conv_dim=8))
 
@@ -38,9 +38,9 @@ def reference(faces, extractor, tmp_path_factory):
 @pytest.fixture
 def run(tmp_path):
     config = override(CONFIG, {"run_dir": str(tmp_path / "run")})
-    run = Run.create(tmp_path / "run", to_dict(config))
+    run = Run.create(tmp_path / "run", config)
     for step in (10, 20):
-        save_generator(run.snapshot_file(step), build_generator(config.model, seed=step).eval(), config, step, None)
+        save_snapshot(run.snapshot_file(step), Snapshot(build_generator(config.model, seed=step), config, step))
     return run
 
 

@@ -1,19 +1,16 @@
 import dataclasses
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import torch
 from PIL import Image
 
 from sagan.evaluation import curves, snapshots
 from sagan.evaluation.snapshots import Scorer, best_step, score_table, scored_steps
 from sagan.run.build import build_generator
-from sagan.run.card import Card
 from sagan.run.config import override
+from sagan.run.weights import Snapshot, save_snapshot
 from sagan.system.console import Console
-from sagan.training.loop import save_generator
 from tests.evaluation.conftest import CONFIG
 
 
@@ -24,15 +21,15 @@ def scorer(extractor, reference):
 
 def test_scores_go_into_the_records_with_their_card(run, scorer):
     scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
-    records = {record["metric"]: record for record in run.records()}
+    records = {record.metric: record for record in run.records()}
     assert {"frechet", "kernel", "precision", "recall", "density", "coverage"} <= set(records)
-    card = Card.from_dict(records["frechet"]["card"])
-    assert (card.samples, card.reference_count, card.extractor) == (40, 120, "random-conv")
-    assert records["frechet"]["step"] == 10
-    assert records["frechet"]["spread"] > 0
-    assert records["frechet"]["floor"] > 0
-    assert records["frechet"]["floor_samples"] == 60
-    assert records["frechet"]["seconds"] > 0
+    score = records["frechet"]
+    assert (score.card.samples, score.card.reference_count, score.card.extractor) == (40, 120, "random-conv")
+    assert score.step == 10
+    assert score.spread > 0
+    assert score.floor > 0
+    assert score.floor_samples == 60
+    assert score.seconds > 0
 
 
 def test_the_seconds_of_a_record_are_those_of_the_whole_score(run, scorer):
@@ -44,7 +41,7 @@ def test_the_seconds_of_a_record_are_those_of_the_whole_score(run, scorer):
     began = time.monotonic()
     patient.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
     whole = time.monotonic() - began
-    seconds = {record["seconds"] for record in run.records()}
+    seconds = {record.seconds for record in run.records()}
     assert len(seconds) == 1
     assert 0.8 <= seconds.pop() <= whole  # two draws of 40 images, 10 at a time
 
@@ -73,26 +70,24 @@ def test_what_is_scored_is_known(run, scorer):
 
 def test_other_weights_of_a_step_are_not_scored_yet(run, scorer):
     scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
-    save_generator(run.snapshot_file(10), build_generator(CONFIG.model, seed=99).eval(), CONFIG, 10, None)
+    save_snapshot(run.snapshot_file(10), Snapshot(build_generator(CONFIG.model, seed=99), CONFIG, 10))
     assert scored_steps(run, scorer.card()) == set()
 
 
-def test_a_score_of_another_version_is_left_out_with_one_warning(run, scorer, capsys):
-    for step in (10, 20):
-        scorer.score_snapshot(run, run.snapshot_file(step), Console(quiet=True))
-    records = run.records()
-    for record in records:
-        if record["step"] == 10:
-            del record["card"]["repeats"]
-    run.records_file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    sentences = []
-    assert scored_steps(run, scorer.card(), warn=sentences.append) == {20}
-    assert len(sentences) == 1
-    assert "1 score in" in sentences[0]
-    capsys.readouterr()
-    for _ in range(2):
-        scorer.score_snapshot(run, run.snapshot_file(20), Console(quiet=True))
-    assert capsys.readouterr().err.count("of another version") == 1
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b'"repeats": 2, ', b"", "is damaged: repeats missing"),
+        (b'"repeats"', b'"colour": 1, "repeats"', "was written by a newer sagan: this version does not know colour"),
+    ],
+)
+def test_a_score_that_cannot_be_read_is_named_by_its_line(run, scorer, old, new, said):
+    scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
+    lines = run.records_file.read_bytes().splitlines(keepends=True)
+    run.records_file.write_bytes(b"".join([lines[0], lines[1].replace(old, new), *lines[2:]]))
+    for use in (lambda: scored_steps(run, scorer.card()), lambda: best_step(run)):
+        with pytest.raises(ValueError, match=rf"run/records\.jsonl, line 2, card, {said}$"):
+            use()
 
 
 def test_the_last_step_scored_with_more_samples_leaves_the_curve_whole(run, scorer, monkeypatch):
@@ -156,22 +151,23 @@ def test_of_two_that_score_one_run_only_one_draws_its_curve(run, scorer, monkeyp
 def test_a_snapshot_of_another_run_is_refused(run, scorer, tmp_path, change):
     other = override(CONFIG, change)
     path = tmp_path / "other.safetensors"
-    save_generator(path, build_generator(other.model).eval(), other, 5, None)
+    save_snapshot(path, Snapshot(build_generator(other.model), other, 5))
     with pytest.raises(ValueError, match=f"is not of the run in .*: it was trained with {next(iter(change))} "):
         scorer.score_snapshot(run, path, Console(quiet=True))
 
 
 def test_a_snapshot_of_a_run_that_went_on_longer_is_its_own(run, scorer):
     longer = override(CONFIG, {"total_step": 7, "data": "elsewhere", "device": "cpu"})
-    save_generator(run.snapshot_file(30), build_generator(CONFIG.model).eval(), longer, 30, None)
+    save_snapshot(run.snapshot_file(30), Snapshot(build_generator(CONFIG.model), longer, 30))
     scorer.score_snapshot(run, run.snapshot_file(30), Console(quiet=True))
     assert scored_steps(run, scorer.card()) == {30}
 
 
 def test_images_that_are_no_numbers_are_refused(run, scorer):
-    generator = build_generator(CONFIG.model).eval()
-    torch.nn.init.constant_(generator.last.weight, float("nan"))
-    save_generator(run.snapshot_file(30), generator, CONFIG, 30, None)
+    generator = build_generator(CONFIG.model)
+    for parameter in generator.parameters():
+        parameter.data.mul_(1e30)  # finite, but what comes of them is not
+    save_snapshot(run.snapshot_file(30), Snapshot(generator, CONFIG, 30))
     with pytest.raises(ValueError, match="the generator's images are NaN or infinite"):
         scorer.score_snapshot(run, run.snapshot_file(30), Console(quiet=True))
     assert run.records() == []

@@ -4,31 +4,15 @@ import numpy as np
 from PIL import Image
 
 from sagan.experiments.sweep import Sweep
-from sagan.run.config import Config, ModelConfig, RunConfig, to_dict
+from sagan.run.config import Config, ModelConfig, RunConfig
 from sagan.run.folder import Run
 from sagan.run.plan import make_plan
+from tests import records
 
 STEPS = (100, 200, 300, 400)
 BASE = Config(
     model=ModelConfig(imsize=16, z_dim=4, g_conv_dim=8, d_conv_dim=8), run=RunConfig(total_step=400, device="cpu")
 )
-CARD = {
-    "extractor": "random-conv",
-    "weights_sha256": None,
-    "resize": "none",
-    "samples": 100,
-    "image_size": "16x16",
-    "reference": "pixels:00",
-    "reference_count": 120,
-    "reference_samples": 120,
-    "reference_split": "all",
-    "covariance": "n - 1",
-    "source": "averaged generator, eval mode",
-    "seed": 0,
-    "repeats": 1,
-    "versions": {"sagan": "0.1.0"},
-    "commit": None,
-}
 
 
 def made_sweep(folder, base=BASE, left_out=(), **axes):
@@ -41,36 +25,14 @@ def made_sweep(folder, base=BASE, left_out=(), **axes):
 def begun(sweep, name, last=STEPS[-1]):
     """A run of the sweep, trained to a step in 0.1 seconds each."""
     planned = sweep.plan.run(name)
-    run = Run.create(sweep.run_folder(planned), to_dict(sweep.config(planned)))
-    run.append(
-        *(
-            {"kind": "train", "step": step, "seconds": step / 10, "verdict": "healthy"}
-            for step in range(50, last + 1, 50)
-        )
-    )
+    run = Run.create(sweep.run_folder(planned), sweep.config(planned))
+    run.append(*(records.train(step) for step in range(50, last + 1, 50)))
     return run
 
 
 def scored(run, values, metric="frechet", label="Fréchet distance (random-conv)", **card):
     """Adds scores, by step."""
-    run.append(
-        *(
-            {
-                "kind": "score",
-                "metric": metric,
-                "label": label,
-                "step": step,
-                "value": value,
-                "spread": None,
-                "error": None,
-                "floor": 4.0,
-                "floor_samples": 60,
-                "seconds": 1.0,
-                "card": CARD | card,
-            }
-            for step, value in values.items()
-        )
-    )
+    run.append(*(records.score(step, value, metric, label=label, **card) for step, value in values.items()))
     return run
 
 

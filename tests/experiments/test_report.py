@@ -18,6 +18,7 @@ from sagan.experiments.statistics import compare
 from sagan.run.config import names_of, override, roles
 from sagan.run.folder import Run
 from sagan.training.trainer import Training
+from tests import records
 from tests.experiments.made import BASE, begun, empty_figure, full_sweep, made_sweep, scored, with_samples
 
 VOID = {"meta", "img", "br"}
@@ -269,7 +270,7 @@ def test_a_step_may_be_asked_for(tmp_path):
 
 def test_a_collapse_is_told(tmp_path):
     sweep = made_sweep(tmp_path / "sweep", span=(0,), seed=(0,))
-    begun(sweep, "span0-seed0").append({"kind": "guard", "step": 90, "verdict": "diverged", "reason": "sigma is 99"})
+    begun(sweep, "span0-seed0").append(records.look(90, verdict="diverged", reason="sigma is 99"))
     page, _ = write_report(sweep.folder, tmp_path / "report")
     assert "span0-seed0 90 diverged sigma is 99" in Page(page.read_text()).text
 
@@ -277,10 +278,8 @@ def test_a_collapse_is_told(tmp_path):
 def test_what_the_guard_did_not_see_is_not_called_healthy(tmp_path):
     sweep = made_sweep(tmp_path / "sweep", span=(0, 1, 3), seed=(0,))
     begun(sweep, "span0-seed0")
-    begun(sweep, "span1-seed0").append({"kind": "guard", "step": 90, "verdict": "healthy", "reason": ""})
-    begun(sweep, "span3-seed0").append(
-        {"kind": "stopped", "step": 90, "verdict": "diverged", "reason": "d_loss is nan"}
-    )
+    begun(sweep, "span1-seed0").append(records.look(90))
+    begun(sweep, "span3-seed0").append(records.stopped(90))
     text = Page(write_report(sweep.folder, tmp_path / "report")[0].read_text()).text
     assert "Never looked at: span0-seed0, span3-seed0." in text
     assert "span3-seed0 failed: d_loss is nan" in text

@@ -1,8 +1,9 @@
 import pytest
 
 from sagan.experiments.results import comparison_step, events, missing, read_results, shared_groups
-from sagan.run.config import override, to_dict
+from sagan.run.config import override
 from sagan.run.folder import Run
+from tests import records
 from tests.experiments.made import begun, full_sweep, made_sweep, scored, with_samples
 
 
@@ -40,7 +41,7 @@ def test_what_is_no_sweep_is_refused(tmp_path):
 def test_a_run_that_is_not_the_planned_one_is_refused(tmp_path):
     sweep = made_sweep(tmp_path / "sweep", span=(0, 1), seed=(0,))
     planned = sweep.plan.run("span1-seed0")
-    Run.create(sweep.run_folder(planned), to_dict(override(sweep.config(planned), {"span": 2, "total_step": 9})))
+    Run.create(sweep.run_folder(planned), override(sweep.config(planned), {"span": 2, "total_step": 9}))
     with pytest.raises(ValueError, match=r"trained with span 2 \(not 1\)"):
         read_results(tmp_path / "sweep")
 
@@ -120,9 +121,8 @@ def test_events_are_stretches_of_one_verdict_and_rollbacks(tmp_path):
     run = begun(sweep, "span0-seed0")
     verdicts = ["healthy", "D winning", "D winning", "healthy", "D winning", "diverged"]
     for number, verdict in enumerate(verdicts, 1):
-        run.append({"kind": "guard", "step": 50 * number, "verdict": verdict, "reason": f"reason {number}"})
-    rollback = {"kind": "rollback", "step": 200, "from_step": 310, "attempt": 1, "verdict": "diverged", "reason": "why"}
-    run.append(rollback | {"remedy": {"g_lr": 0.5, "d_lr": 1.0}})
+        run.append(records.look(50 * number, verdict=verdict, reason=f"reason {number}"))
+    run.append(records.rollback(200, 310, reason="why", remedy={"g_lr": 0.5, "d_lr": 1.0}))
     found = events(read_results(tmp_path / "sweep").runs[0])
     assert [(each.first, each.last, each.verdict, each.reason) for each in found] == [
         (100, 150, "D winning", "reason 3"),

@@ -12,9 +12,11 @@ import pytest
 
 import sagan.experiments.sweep
 from sagan.experiments.sweep import Player, Sweep, carry_out
-from sagan.run.config import Config
+from sagan.run.config import Config, override, to_dict
 from sagan.run.folder import Run
 from sagan.run.plan import make_plan
+from sagan.run.records import to_line
+from tests import records
 
 PROGRAM = """
 import json, os, pathlib, signal, sys, time
@@ -54,13 +56,13 @@ if trouble == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 if command == "train":
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"threads": os.environ.get("OMP_NUM_THREADS")}))
+    (folder / "threads").write_text(os.environ.get("OMP_NUM_THREADS", ""))
+    (folder / "config.json").write_text(pathlib.Path(__file__).with_name("config.json").read_text())
 if command == "evaluate":
-    card = {"samples": 25, "extractor": "eye"}
+    score = json.loads(pathlib.Path(__file__).with_name("score.json").read_text())
     with (folder / "records.jsonl").open("a") as file:
         for path in (folder / "snapshots").iterdir():
-            record = {"kind": "score", "metric": "frechet", "step": int(path.stem), "value": 1.5, "card": card}
-            file.write(json.dumps(record) + "\\n")
+            file.write(json.dumps({**score, "step": int(path.stem)}) + "\\n")
     sys.exit(0)
 began = time.monotonic()
 while trouble == "slow" and not stops and time.monotonic() - began < 60:
@@ -77,6 +79,8 @@ snapshot(6)
 @pytest.fixture
 def program(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(override(Config(), {"total_step": 6}))))
+    (tmp_path / "score.json").write_bytes(to_line(records.score(0, 1.5, samples=25, extractor="eye")))
     return [sys.executable, "-I", "-S", str(tmp_path / "program.py")]
 
 
@@ -168,7 +172,7 @@ def test_a_run_whose_records_are_damaged_fails_alone(sweep, play):
     run = sweep.plan.runs()[0]
     Run(sweep.run_folder(run)).records_file.write_text("nonsense\n")
     Player(sweep, "eye", None, ["false"]).play(run)
-    assert "line 1 is no record" in sweep.failure_file(run).read_text()
+    assert "records.jsonl, line 1, is damaged: " in sweep.failure_file(run).read_text()
 
 
 def test_a_run_that_lost_its_config_is_told_what_to_do(sweep, play):
@@ -280,8 +284,7 @@ def test_a_sweep_is_carried_out_by_one_process(sweep, play):
 def test_runs_share_the_cores(sweep, play, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     play(threads=3, extractor=None)
-    configs = [json.loads((sweep.run_folder(run) / "config.json").read_text()) for run in sweep.plan.runs()]
-    assert [config["threads"] for config in configs] == ["3"] * 4
+    assert [(sweep.run_folder(run) / "threads").read_text() for run in sweep.plan.runs()] == ["3"] * 4
 
 
 def test_a_person_s_own_number_of_threads_holds(sweep, monkeypatch):

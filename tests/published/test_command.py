@@ -12,6 +12,7 @@ from benchmarks.plain import PlainDiscriminator, PlainGenerator
 from sagan.published.command import config_of, load_discriminator, load_generator, main, parse
 from sagan.run.folder import Run
 from sagan.system.console import Console
+from tests import records
 
 CELEBA = "--batch_size 64 --imsize 64 --dataset celeb --adv_loss hinge --version sagan_celeb --total_step 100000"
 LSUN = (
@@ -221,7 +222,7 @@ def test_it_goes_on_from_the_step_it_reached(again, capsys):
         capsys, f"{TINY} --span 3 --total_step 3 --pretrained_model 2 --adv_loss wgan-gp"
     )
     assert run(f"{TINY} --span 3 --total_step 3 --pretrained_model 2 --log_step 1") == 0
-    assert [record["step"] for record in Run(again / "sparse_models_3" / "v").records()] == [1, 2, 3]
+    assert [record.step for record in Run(again / "sparse_models_3" / "v").records()] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("span", ["", "--span 3"])
@@ -264,7 +265,7 @@ def test_a_published_pair_is_gone_on_from_with_its_own_meaning_of_the_mask(publi
     line = "--dataset celeb --version old --span 2 --imsize 64 --adv_loss hinge --batch_size 4 --total_step 501"
     assert run(f"{line} --pretrained_model 500") == 0
     kept = Run.open(folder).config()
-    assert (kept["model"]["masking"], kept["game"]["batch_size"], kept["run"]["total_step"]) == ("before", 4, 501)
+    assert (kept.model.masking, kept.game.batch_size, kept.run.total_step) == ("before", 4, 501)
     assert "masking" not in seen[0][1]
     assert (folder / "500_G.pth").read_bytes() == (published / "500_G.pth").read_bytes()
 
@@ -285,12 +286,8 @@ def test_checkpoints_load_in_python(published):
 
 
 def test_the_log_line_is_the_published_one(tmp_path):
-    record = {
-        "step": 2,
-        "seconds": 8.497799,
-        "d_loss_real": 1.0625,
-        "gamma": {"G16": -0.0002, "G32": 0.0002, "D4": 1.0},
-    }
+    gamma = {"G16": -0.0002, "G32": 0.0002, "D4": 1.0}
+    record = records.train(2, seconds=8.497799, d_loss_real=1.0625, gamma=gamma)
     line = sagan.published.command.PublishedLog(tmp_path / "log.txt", 6).line(record)
     assert line == (
         "Elapsed [0:00:08.497799], G_step [2/6], D_step[2/6], d_out_real: 1.0625,  ave_gamma_l3: -0.0002, "

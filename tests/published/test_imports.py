@@ -3,10 +3,9 @@ import torch
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator
 from sagan.published.imports import import_pair, load_published_discriminator, load_published_generator
-from sagan.run.build import load_snapshot
-from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, from_dict
+from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig
 from sagan.run.folder import Run
-from sagan.run.weights import load_checkpoint
+from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.console import Console
 
 
@@ -43,12 +42,12 @@ def images_folder(tmp_path):
 
 def test_the_imported_generator_draws_the_published_images(published, tmp_path):
     folder, plain, _ = published
-    snapshot = import_pair(folder / "500_G.pth", config(tmp_path / "run"), Console(quiet=True))
-    generator, kept, facts = load_snapshot(snapshot)
+    path = import_pair(folder / "500_G.pth", config(tmp_path / "run"), Console(quiet=True))
+    snapshot = load_snapshot(path)
     z = torch.randn(4, 128, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(generator(z), plain.eval()(z)[0], rtol=0, atol=1e-4)
-    assert (facts["step"], kept.model.span, kept.model.masking) == (500, 3, "before")
+        torch.testing.assert_close(snapshot.generator(z), plain.eval()(z)[0], rtol=0, atol=1e-4)
+    assert (snapshot.step, snapshot.config.model.span, snapshot.config.model.masking) == (500, 3, "before")
 
 
 def test_the_span_matters(published):
@@ -75,12 +74,12 @@ def test_a_pair_with_images_becomes_a_run_to_train_on(published, tmp_path, monke
     import_pair(published[0] / "500_G.pth", config("run", data="photos"), Console(quiet=True))
     run = Run.open(tmp_path / "run")
     state = load_checkpoint(run.checkpoint_file)
-    assert (state["step"], state["images"]) == (500, None)
-    kept = from_dict(run.config())
+    assert (state.step, state.images) == (500, None)
+    kept = run.config()
     assert kept.data.data == str(tmp_path / "photos")  # from wherever it is resumed
     assert (kept.model.d_conv_dim, kept.model.norm_axis) == (64, "input")
     trained = load_published_discriminator(published[0] / "500_D.pth", 3, "before")
-    assert torch.equal(state["discriminator"]["last.weight"], trained.state_dict()["last.weight"])
+    assert torch.equal(state.discriminator["last.weight"], trained.state_dict()["last.weight"])
 
 
 @pytest.mark.parametrize("lacking", ["images", "discriminator"])

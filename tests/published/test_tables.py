@@ -3,12 +3,11 @@ import dataclasses
 import pytest
 
 from sagan.published.tables import SAMPLES, caveats, comparable_dataset, published_curves
-from sagan.run.card import Card
 from sagan.run.config import DataConfig
-from tests.experiments.made import CARD
+from tests.records import CARD
 
-FID = Card.from_dict(
-    CARD | {"extractor": "inception-2015-tf1", "image_size": "64x64", "samples": 64_000, "reference_count": 202_599}
+FID = dataclasses.replace(
+    CARD, extractor="inception-2015-tf1", image_size="64x64", samples=64_000, reference_count=202_599
 )
 
 

@@ -1,17 +1,8 @@
-import json
-
 import pytest
 import torch
 
-from sagan.run.build import (
-    attention_patterns,
-    build_discriminator,
-    build_generator,
-    describe_attention,
-    load_snapshot,
-)
-from sagan.run.config import Config, ModelConfig
-from sagan.training.loop import save_generator
+from sagan.run.build import attention_patterns, build_discriminator, build_generator, describe_attention
+from sagan.run.config import ModelConfig
 
 SMALL = ModelConfig(imsize=32, z_dim=4, g_conv_dim=8, d_conv_dim=8, span=1)
 
@@ -70,28 +61,3 @@ def test_layers_whose_queries_see_nothing_are_named():
     assert "none" not in "".join(lines[:3])
     assert "4 of 16 queries see none" in describe_attention(ModelConfig(span=2))[3]
     assert all("100% of the keys" in line for line in describe_attention(ModelConfig(span=0)))
-
-
-def test_a_snapshot_comes_back_as_the_same_generator(tmp_path):
-    generator = build_generator(SMALL, seed=2).eval()
-    save_generator(tmp_path / "a.safetensors", generator, Config(model=SMALL), step=12)
-    loaded, config, facts = load_snapshot(tmp_path / "a.safetensors")
-    assert facts["step"] == 12
-    assert config == Config(model=SMALL)
-    assert not loaded.training
-    z = torch.randn(3, 4)
-    torch.testing.assert_close(loaded(z), generator(z), rtol=0, atol=0)
-
-
-def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path):
-    path = tmp_path / "a.safetensors"
-    save_generator(path, build_generator(SMALL), Config(model=SMALL), step=1)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="is not a whole snapshot"):
-        load_snapshot(path)
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.zeros(1)}, path, metadata={"config": json.dumps({})})
-    with pytest.raises(ValueError, match="is not a snapshot of sagan"):
-        load_snapshot(path)

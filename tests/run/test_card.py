@@ -1,21 +1,17 @@
 import dataclasses
+import json
 import subprocess
 
 import pytest
 
 from sagan.run.card import Card, commit, differences, refuse_unlike, versions
-
-CARD = Card(
-    extractor="random-conv", weights_sha256=None, resize="none", samples=100, image_size="16x16",
-    reference="pixels:abc", reference_count=200, reference_samples=200, reference_split="all", covariance="unbiased",
-    source="images", seed=0, repeats=1, versions=versions(), commit=commit(),
-)  # fmt: skip
+from sagan.system.typed import from_plain, to_plain
+from tests.records import CARD
 
 
-def test_a_card_comes_back_from_json():
-    import json
-
-    assert Card.from_dict(json.loads(json.dumps(CARD.to_dict()))) == CARD
+@pytest.mark.parametrize("card", [CARD, dataclasses.replace(CARD, versions=versions(), commit=commit())])
+def test_a_card_comes_back_from_json(card):
+    assert from_plain(Card, json.loads(json.dumps(to_plain(card))), "the card") == card
 
 
 @pytest.mark.parametrize(
@@ -45,9 +41,12 @@ def test_another_draw_or_build_may_be_compared():
     refuse_unlike([])
 
 
-def test_unknown_fields_are_refused():
-    with pytest.raises(ValueError, match="missing or unknown fields: colour"):
-        Card.from_dict(CARD.to_dict() | {"colour": 1})
+def test_unknown_fields_are_of_a_newer_version_and_missing_ones_damage():
+    with pytest.raises(ValueError, match="^the card was written by a newer sagan: this version does not know colour$"):
+        from_plain(Card, to_plain(CARD) | {"colour": 1}, "the card")
+    lacking = {name: value for name, value in to_plain(CARD).items() if name != "resize"}
+    with pytest.raises(ValueError, match="^the card is damaged: resize missing$"):
+        from_plain(Card, lacking, "the card")
 
 
 def test_a_repository_that_merely_lies_around_the_package_is_not_its_own(tmp_path):

@@ -1,34 +1,33 @@
-import json
-
 import pytest
 
+from sagan.run.config import Config, override
 from sagan.run.folder import Run, check_free, find_snapshot, make_free_folder
+from sagan.run.records import StoppedRecord, TrainRecord
+from tests import records
+
+CONFIG = override(Config(), {"total_step": 3})
 
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "run", {"format": 1})
-
-
-def train_record(step):
-    return {"kind": "train", "step": step, "d_loss": step / 3}
+    return Run.create(tmp_path / "run", CONFIG)
 
 
 def test_a_new_run_holds_its_config(run):
-    assert Run.open(run.folder).config() == {"format": 1}
+    assert Run.open(run.folder).config() == CONFIG
 
 
 def test_a_folder_holds_one_run(run):
     with pytest.raises(ValueError, match="already holds a run: `sagan resume"):
-        Run.create(run.folder, {})
-    assert run.config() == {"format": 1}
+        Run.create(run.folder, Config())
+    assert run.config() == CONFIG
 
 
 def test_a_run_is_not_mixed_with_other_things(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for place in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(ValueError, match="not an empty folder"):
-            Run.create(place, {})
+            Run.create(place, CONFIG)
 
 
 def test_a_run_may_lie_beside_published_checkpoints(tmp_path):
@@ -48,31 +47,38 @@ def test_what_is_not_a_run_is_said(tmp_path, made, said):
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[1]", b""])
 def test_a_damaged_config_is_one_sentence_with_its_name(run, content):
     run.config_file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"config\.json (is damaged|does not hold a config)"):
+    with pytest.raises(ValueError, match=r"run/config\.json is damaged: "):
+        run.config()
+
+
+def test_a_config_of_a_newer_version_is_not_called_damaged(run):
+    run.config_file.write_text('{"format": 99}')
+    with pytest.raises(ValueError, match=r"run/config\.json was written by a newer sagan: its format is 99"):
         run.config()
 
 
 def test_records_come_back_in_order_and_a_torn_last_line_is_left_out(run):
     for step in (1, 2):
-        run.append(train_record(step))
+        run.append(records.train(step))
     with run.records_file.open("a") as file:
         file.write('{"kind": "train", "st')
-    assert run.records() == [train_record(1), train_record(2)]
+    assert run.records() == [records.train(1), records.train(2)]
 
 
 @pytest.mark.parametrize("line", [b"garbage", b"[3]", b"\xff", b""])
 def test_a_damaged_record_is_named_by_its_line(run, line):
-    run.records_file.write_bytes(b'{"kind": "train", "step": 1}\n' + line + b"\n")
-    with pytest.raises(ValueError, match="line 2 is no record"):
+    run.append(records.train(1))
+    run.records_file.write_bytes(run.records_file.read_bytes() + line + b"\n")
+    with pytest.raises(ValueError, match=r"records\.jsonl, line 2, is damaged: "):
         run.records()
 
 
 def test_rewinding_drops_only_later_training_records(run):
-    score = {"kind": "score", "step": 9}
-    for record in (train_record(1), score, train_record(2), train_record(3)):
+    score = records.score(9, 1.0)
+    for record in (records.train(1), score, records.train(2), records.train(3)):
         run.append(record)
     run.rewind_records(2)
-    assert run.records() == [train_record(1), score, train_record(2)]
+    assert run.records() == [records.train(1), score, records.train(2)]
 
 
 def test_rewinding_a_damaged_file_leaves_it_as_it_is(run):
@@ -125,17 +131,18 @@ def test_free_folders_are_numbered(tmp_path):
     assert names == ["faces", "faces-2", "faces-3"]
 
 
-def test_a_record_is_a_line_of_json(run):
-    run.append(train_record(1))
-    run.sync_records()
-    assert json.loads(run.records_file.read_text()) == train_record(1)
-
-
 def test_a_record_after_a_torn_line_takes_its_place(run):
-    run.append({"kind": "train", "step": 1}, {"kind": "train", "step": 2})
+    written = [records.train(1), records.train(2)]
+    run.append(*written)
     with run.records_file.open("a") as file:
         file.write('{"kind": "train", "st')
-    run.append({"kind": "score", "step": 1})
-    assert [(record["kind"], record["step"]) for record in run.records()] == [("train", 1), ("train", 2), ("score", 1)]
+    run.append(records.score(1, 5.0))
+    assert run.records() == [*written, records.score(1, 5.0)]
     run.append()
     assert len(run.records()) == 3
+
+
+def test_records_of_one_kind(run):
+    run.append(records.train(1), records.look(1), records.score(1, 5.0), records.train(2))
+    assert run.records_of(TrainRecord) == [records.train(1), records.train(2)]
+    assert run.records_of(StoppedRecord) == []

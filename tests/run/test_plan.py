@@ -17,7 +17,6 @@ from sagan.run.config import (
     RunConfig,
     differences,
     override,
-    to_dict,
     with_absolute_paths,
 )
 from sagan.run.folder import Run
@@ -99,10 +98,13 @@ def test_the_plan_in_the_file_is_the_plan(tmp_path, preset):
 
 def test_a_damaged_plan_is_named(tmp_path):
     path = tmp_path / "plan.json"
-    for text in ("{", "[]", '{"format": 2}', '{"format": 1}'):
+    for text in ("{", "[]", '{"format": 0}', '{"format": 1}'):
         path.write_text(text)
         with pytest.raises(ValueError, match="plan.json is damaged: "):
             read_plan(path)
+    path.write_text('{"format": 2}')
+    with pytest.raises(ValueError, match="plan.json was written by a newer sagan: its format is 2"):
+        read_plan(path)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -179,7 +181,7 @@ def played(tmp_path, monkeypatch):
         monkeypatch.setattr(Training, "play", spy)
         config = plan.config(run, tmp_path / run.name)
         session = Session(config, torch.device("cpu"), store)
-        train(session, Run.create(tmp_path / run.name, to_dict(config)), Console(quiet=True))
+        train(session, Run.create(tmp_path / run.name, config), Console(quiet=True))
         return weights, turns
 
     return train_run

@@ -1,30 +1,21 @@
 """How runs stand, told from files that are written here as a run writes them."""
 
-import json
 import os
-import re
 import threading
 
 import pytest
 
 from sagan.experiments.sweep import find_watched
-from sagan.run.config import Config, override, to_dict
+from sagan.run.config import Config, override
 from sagan.run.folder import Run
 from sagan.run.status import RunStatus, Watched, describe_progress, status_table
 from sagan.system.files import is_held
+from tests import records
 from tests.experiments.made import made_sweep
 
 
 def make_run(folder, total=100):
-    return Run.create(folder, to_dict(override(Config(), {"total_step": total})))
-
-
-def step(number, seconds, verdict="healthy"):
-    return {"kind": "train", "step": number, "seconds": seconds, "verdict": verdict}
-
-
-def score(number, value, metric="frechet"):
-    return {"kind": "score", "metric": metric, "step": number, "value": value, "label": "FID", "card": {}}
+    return Run.create(folder, override(Config(), {"total_step": total}))
 
 
 def finish(run, number):
@@ -101,14 +92,15 @@ def test_looking_keeps_nobody_from_beginning(tmp_path):
 
 def test_the_records_say_how_far_how_good_and_how_long(tmp_path):
     run = make_run(tmp_path / "run")
-    run.append(step(10, 5.0), score(10, 30.0), score(10, 0.5, "kernel"), step(20, 7.0, "D winning"))
-    run.append({"kind": "rollback", "step": 20}, score(20, 25.5), score(20, 0.5, "kernel"), score(None, 1.0))
+    run.append(records.train(10, seconds=5.0), records.score(10, 30.0), records.score(10, 0.5, "kernel"))
+    run.append(records.train(20, seconds=7.0, verdict="D winning"), records.rollback(20, 30))
+    run.append(records.score(20, 25.5), records.score(20, 0.5, "kernel"))
     status = Watched(run.folder).look()
     assert (status.step, status.total, status.verdict, status.rollbacks) == (20, 100, "D winning", 1)
     assert (status.score, status.score_step, status.score_label) == (25.5, 20, "FID")
     assert status.seconds_per_step == pytest.approx(0.2)  # of the last records, not from the start
     assert status.seconds_left == pytest.approx(16.0)
-    run.append({"kind": "guard", "step": 20, "verdict": "diverged"})
+    run.append(records.look(20, verdict="diverged"))
     assert Watched(run.folder).look().verdict == "diverged"
 
 
@@ -116,38 +108,41 @@ def test_looking_again_sees_what_looking_anew_sees(tmp_path):
     run = make_run(tmp_path / "run")
     watched = Watched(run.folder)
     for number in range(1, 40):
-        run.append(step(number, number**1.5), *([score(number, 50.0 - number)] if number % 7 == 0 else []))
+        run.append(records.train(number, seconds=number**1.5))
+        if number % 7 == 0:
+            run.append(records.score(number, 50.0 - number))
         assert watched.look() == Watched(run.folder).look()
     with run.records_file.open("ab") as file:
         file.write(b'{"kind": "train", "st')  # half a line
     assert watched.look() == Watched(run.folder).look()
-    run.append(step(40, 300.0))
+    run.append(records.train(40, seconds=300.0))
     assert watched.look() == Watched(run.folder).look()
     run.rewind_records(12)
-    run.append({"kind": "rollback", "step": 12})
+    run.append(records.rollback(12, 40))
     assert watched.look() == Watched(run.folder).look()
     assert (watched.look().step, watched.look().rollbacks) == (12, 1)
 
 
 def test_looking_again_reads_only_what_is_new(tmp_path):
     run = make_run(tmp_path / "run")
-    run.append(step(1, 1.0))
+    run.append(records.train(1))
     watched = Watched(run.folder)
     watched.look()
     os.pwrite(descriptor := os.open(run.records_file, os.O_WRONLY), b"X", 0)  # the part that has been read
     os.close(descriptor)
-    run.append(step(2, 2.0))
+    run.append(records.train(2))
     assert (watched.look().step, watched.look().reason) == (2, "")
 
 
 def test_a_damaged_record_is_named_and_the_others_count(tmp_path):
     run = make_run(tmp_path / "run")
-    for line in ("nonsense", "[]", '{"kind": "train"}', json.dumps(step(9, 1.0))):
-        with run.records_file.open("a") as file:
-            file.write(line + "\n")
+    run.append(records.train(8))
+    with run.records_file.open("a") as file:
+        file.write('nonsense\n[]\n{"kind": "train"}\n')
+    run.append(records.train(9))
     status = Watched(run.folder).look()
     assert status.step == 9
-    assert re.search(r"records.jsonl is damaged: line 3 is no record", status.reason)
+    assert "records.jsonl, line 2, is damaged: " in status.reason
 
 
 # ---- words

@@ -1,24 +1,50 @@
+import dataclasses
+import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import torch
 from safetensors import safe_open
-from torch import nn
+from safetensors.torch import save_file
 
-from sagan.run.weights import load_checkpoint, save_checkpoint, save_snapshot
-from tests.training.test_loop import assert_same_bits
+from sagan.run.build import build_discriminator, build_generator
+from sagan.run.config import Config, ModelConfig, to_dict
+from sagan.run.weights import Checkpoint, Snapshot, load_checkpoint, load_snapshot, save_checkpoint, save_snapshot
+from tests import records
+
+SMALL = Config(model=ModelConfig(imsize=32, z_dim=4, g_conv_dim=8, d_conv_dim=8, span=1))
 
 
-def test_a_state_comes_back_whole_and_without_running_code(tmp_path):
-    state = {"step": 3, "weights": {"a": torch.randn(4)}, "names": ["x", None], "rate": 0.5}
-    save_checkpoint(tmp_path / "deep" / "last.pt", state)
-    back = load_checkpoint(tmp_path / "deep" / "last.pt")
-    assert torch.equal(back.pop("weights")["a"], state.pop("weights")["a"])
-    assert back == {"format": 1, **state}
+def stepped_adam(network):
+    """The state of Adam after a step of a network."""
+    optimizer = torch.optim.Adam(network.parameters())
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def checkpoint(**changes):
+    generator, discriminator = build_generator(SMALL.model), build_discriminator(SMALL.model)
+    made = Checkpoint(
+        step=3, seconds=1.5, config=SMALL, caution={"g_lr": 0.5, "d_lr": 0.5, "penalties": 1.0},
+        g_optimizer=stepped_adam(generator), d_optimizer=stepped_adam(discriminator),
+        generator=generator.state_dict(), discriminator=discriminator.state_dict(),
+        average=build_generator(SMALL.model, seed=1).state_dict(),
+    )  # fmt: skip
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"attempt": 1, "rollback": records.rollback(3, 9), "penalty": 0.25, "images": "pixels:00"}]
+)
+def test_a_checkpoint_comes_back_whole(tmp_path, changes):
+    made = checkpoint(**changes)
+    save_checkpoint(tmp_path / "deep" / "last.pt", made)
+    back, made = (dict(vars(each)) for each in (load_checkpoint(tmp_path / "deep" / "last.pt"), made))
+    for name in ("config", "rollback", "images"):
+        assert back.pop(name) == made.pop(name)
+    torch.testing.assert_close(back, made, rtol=0, atol=0)
 
 
 class Payload:
@@ -37,7 +63,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_a_torn_file_is_refused_in_a_sentence(tmp_path, share):
     path = tmp_path / "last.pt"
-    save_checkpoint(path, {"weights": torch.randn(1000)})
+    save_checkpoint(path, checkpoint())
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(ValueError, match="last.pt is not a whole checkpoint"):
         load_checkpoint(path)
@@ -45,85 +71,61 @@ def test_a_torn_file_is_refused_in_a_sentence(tmp_path, share):
 
 def test_a_file_of_another_kind_is_refused_in_a_sentence(tmp_path):
     torch.save({"weights": torch.zeros(2)}, tmp_path / "last.pt")
-    with pytest.raises(ValueError, match="is not a checkpoint of this version of sagan"):
+    with pytest.raises(ValueError, match=r"last\.pt is not a checkpoint of sagan"):
         load_checkpoint(tmp_path / "last.pt")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
-    save_checkpoint(path, {"step": 1})
+    save_checkpoint(path, checkpoint(step=1))
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
-        save_checkpoint(path, {"step": 2})
-    assert load_checkpoint(path)["step"] == 1
+        save_checkpoint(path, checkpoint(step=2))
+    assert load_checkpoint(path).step == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
+# ---- snapshots
+
+
 def test_a_snapshot_is_safetensors_with_its_facts(tmp_path):
-    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    save_snapshot(tmp_path / "a.safetensors", network, {"format": "x", "step": "7"})
+    generator = build_generator(SMALL.model)
+    save_snapshot(tmp_path / "a.safetensors", Snapshot(generator, SMALL, 7, "pixels:00"))
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
-        assert file.metadata() == {"format": "x", "step": "7"}
-        assert set(file.keys()) == set(network.state_dict())
-        assert torch.equal(file.get_tensor("0.weight"), network[0].weight)
+        facts = {"format": "sagan-generator-1", "config": to_dict(SMALL), "step": 7, "images": "pixels:00"}
+        assert {name: json.loads(text) for name, text in file.metadata().items()} == {
+            "sagan": json.loads(json.dumps(facts))
+        }
+        assert set(file.keys()) == set(generator.state_dict())
+        assert torch.equal(file.get_tensor("last.weight"), generator.last.weight)
 
 
-KILLED = """
-    import os, signal, sys, torch
-    from sagan.run.config import from_dict, override
-    from sagan.system.console import Console
-    from sagan.data import Store
-    from sagan.run.folder import Run
-    from sagan.training.loop import Training, train
-
-    folder, store, moment, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-
-    torch.set_num_threads(1)  # as the test itself: sums are rounded in another order on more
-
-    def die():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def dying(function, is_the_moment):
-        def replaced(*args, **options):
-            if is_the_moment(*args):
-                die()
-            return function(*args, **options)
-        return replaced
-
-    seen = []
-    def nth_checkpoint(source, target):
-        seen.extend([target] if str(target).endswith("last.pt") else [])
-        return len(seen) == number and str(target).endswith("last.pt")
-
-    def half(state, file):
-        file.write(b"half of a checkpoint")
-        file.flush()
-        die()
-
-    if moment == "half":
-        torch.save = half
-    elif moment == "step":
-        Training.advance = dying(Training.advance, lambda training, batches: training.step == number - 1)
-    else:  # the new checkpoint is written, and about to take the old one's name
-        os.replace = dying(os.replace, nth_checkpoint)
-    run = Run.open(__import__("pathlib").Path(folder))
-    train(from_dict(run.config()), run, Store.open(store), Console(quiet=True))
-"""
+def test_a_snapshot_comes_back_as_the_same_generator(tmp_path):
+    generator = build_generator(SMALL.model, seed=2).eval()
+    save_snapshot(tmp_path / "a.safetensors", Snapshot(generator, SMALL, 12))
+    snapshot = load_snapshot(tmp_path / "a.safetensors")
+    assert (snapshot.config, snapshot.step, snapshot.images) == (SMALL, 12, None)
+    assert not snapshot.generator.training
+    z = torch.randn(3, 4)
+    torch.testing.assert_close(snapshot.generator(z), generator(z), rtol=0, atol=0)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL to send")
-def test_a_killed_process_loses_nothing(workshop):
-    """SIGKILL between two steps, in the middle of writing a checkpoint, and before the written one takes its name."""
-    straight, _ = workshop.train("straight")
-    for moment, number in (("step", 5), ("half", 0), ("checkpoint", 1)):
-        killed, _ = workshop.run("killed")
-        command = [sys.executable, "-c", textwrap.dedent(KILLED), killed.folder, workshop.store.folder, moment, number]
-        ended = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-    killed, outcome = workshop.train("killed")
-    assert outcome.step == 8
-    assert_same_bits(straight, killed)
+def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_snapshot(path, Snapshot(build_generator(SMALL.model), SMALL, 1))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is not a whole snapshot"):
+        load_snapshot(path)
+    for metadata, said in (
+        ({"made by": "another"}, "is not a snapshot of sagan"),
+        ({"config": "{}"}, "is damaged: its metadata holds no format and config"),
+        ({"sagan": '{"format": "sagan-generator-2", "config": {}}'}, "was written by a newer sagan: .*generator-2"),
+    ):
+        save_file({"a": torch.zeros(1)}, path, metadata=metadata)
+        with pytest.raises(ValueError, match=rf"a\.safetensors {said}"):
+            load_snapshot(path)

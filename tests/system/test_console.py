@@ -7,17 +7,11 @@ import threading
 import pytest
 import rich.console
 
-from sagan.system.console import Console, describe_record, duration, run_safely
+from sagan.system.console import Console, duration, run_safely
 from sagan.system.errors import UserError
+from tests import records
 
-RECORD = {
-    "images_per_second": 12.3,
-    "d_loss": 1.5,
-    "g_loss": -0.25,
-    "d_real": 0.5,
-    "d_fake": -0.5,
-    "gamma": {"G16": 0.125, "D4": -0.5},
-}
+RECORD = records.train(2, images_per_second=12.3)
 
 
 def failing(error):
@@ -100,7 +94,7 @@ def test_brackets_are_said_as_they_are(capsys):
 
 
 def test_a_record_on_one_line_has_every_figure():
-    line = describe_record(RECORD)
+    line = RECORD.describe()
     for figure in ("12 img/s", "D 1.500", "G -0.250", "D(real) +0.50", "D(fake) -0.50", "G16 +0.125", "D4 -0.500"):
         assert figure in line
 

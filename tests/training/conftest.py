@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sagan.data import Recipe, open_or_prepare, open_source
-from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override, to_dict
+from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override
 from sagan.run.folder import Run
 from sagan.system.console import Console
 from sagan.training.loop import train
@@ -33,7 +33,7 @@ class Workshop:
         """A new run of the tiny config with changes, and that config; or the run of that name and its new config."""
         folder = self.folder / name
         config = override(TINY, changes)
-        return (Run.open(folder) if folder.exists() else Run.create(folder, to_dict(config))), config
+        return (Run.open(folder) if folder.exists() else Run.create(folder, config)), config
 
     def train(self, name="run", **changes):
         run, config = self.run(name, **changes)

@@ -8,9 +8,8 @@ from PIL import Image
 from sagan.cli import main
 from sagan.core.losses import zero_centred_penalty
 from sagan.core.sampling import generate
-from sagan.run.build import load_snapshot
 from sagan.run.folder import Run
-from sagan.run.weights import load_checkpoint
+from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.training import trainer as state_module
 from sagan.training.trainer import Training
 
@@ -42,8 +41,8 @@ def test_classes_go_from_folders_to_samples(home, capsys):
     assert train() == 0
     assert "in 3 classes" in capsys.readouterr().out
     run = Run.open(home / "run")
-    assert run.config()["model"]["num_classes"] == 3
-    generator, _, _ = load_snapshot(run.snapshot())
+    assert run.config().model.num_classes == 3
+    generator = load_snapshot(run.snapshot()).generator
     z = torch.randn(1, 4).expand(3, -1)
     images = generate(generator, z, torch.arange(3)).float()
     assert (images[0] != images[1]).any()
@@ -61,7 +60,7 @@ def test_a_resumed_run_learns_the_same_classes(home):
     assert train(run_dir="straight") == 0
     states = [load_checkpoint(Run(home / name).checkpoint_file) for name in ("run", "straight")]
     for name in ("generator", "discriminator", "average"):
-        torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=0)
+        torch.testing.assert_close(getattr(states[0], name), getattr(states[1], name), rtol=0, atol=0)
 
 
 def test_a_run_does_not_go_on_with_other_classes(home, capsys):

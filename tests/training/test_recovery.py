@@ -1,20 +1,22 @@
 """A run that goes wrong and goes back."""
 
-import json
 import signal
 
 import pytest
 import torch
 
-from sagan.run.build import load_snapshot
+import sagan.training.recovery as recovery
 from sagan.run.config import override
 from sagan.run.folder import Run
+from sagan.run.records import LookRecord, RecordReader, RollbackRecord, StoppedRecord, TrainRecord
 from sagan.run.status import Watched
-from sagan.run.weights import load_checkpoint
+from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.console import Console
 from sagan.training.guard import Diverged, Verdict, judge
 from sagan.training.loop import train
+from sagan.training.recovery import REMEDIES, describe_remedy
 from sagan.training.trainer import Training
+from tests import records
 from tests.training.test_loop import Killed, assert_same_bits, stop_before_step
 
 RECOVER = {"guard": "recover", "guard_every": 1, "total_step": 12, "checkpoint_every": 3, "sample_step": 12}
@@ -40,7 +42,7 @@ def every_look_is_healthy(monkeypatch):
 
 
 def rollbacks(run):
-    return [record for record in run.records() if record["kind"] == "rollback"]
+    return run.records_of(RollbackRecord)
 
 
 def test_a_run_goes_back_to_its_last_healthy_state_and_on_to_the_end(workshop, monkeypatch):
@@ -49,13 +51,13 @@ def test_a_run_goes_back_to_its_last_healthy_state_and_on_to_the_end(workshop, m
     assert outcome.step == 12
     (record,) = rollbacks(run)
     # step 6 was saved but has not been looked at often enough since: step 3 is the last that proved healthy
-    assert (record["step"], record["from_step"], record["attempt"]) == (3, 8, 1)
-    assert record["reason"] == "d_loss is nan at step 8"
-    assert record["remedy"] == {"g_lr": 0.5, "d_lr": 0.5}
+    assert (record.step, record.from_step, record.attempt) == (3, 8, 1)
+    assert record.reason == "d_loss is nan at step 8"
+    assert record.remedy == {"g_lr": 0.5, "d_lr": 0.5}
     state = load_checkpoint(run.checkpoint_file)
-    assert (state["attempt"], state["caution"]["g_lr"]) == (1, 0.5)
-    assert state["g_optimizer"]["param_groups"][0]["lr"] == 0.5e-4
-    steps = [r["step"] for r in run.records() if r["kind"] == "train"]
+    assert (state.attempt, state.caution["g_lr"]) == (1, 0.5)
+    assert state.g_optimizer["param_groups"][0]["lr"] == 0.5e-4
+    steps = [record.step for record in run.records_of(TrainRecord)]
     assert steps == sorted(set(steps)) == [2, 4, 6, 8, 10, 12]
 
 
@@ -63,8 +65,7 @@ def test_nothing_of_what_was_taken_back_is_lost_or_mixed_in(workshop, monkeypatc
     spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
     run, _ = workshop.train(**RECOVER | {"snapshot_every": 6})
     aside = run.folder / "attempt-0"
-    lines = [json.loads(line) for line in (aside / "records.jsonl").read_text().splitlines()]
-    assert {line["step"] for line in lines} == {4, 5, 6, 7}
+    assert {record.step for record in RecordReader(aside / "records.jsonl").read()} == {4, 5, 6, 7}
     assert [path.name for path in aside.glob("*.safetensors")] == ["00000006.safetensors"]
     assert [path.name for path in run.snapshots()] == ["00000006.safetensors", "00000012.safetensors"]
     assert (aside / "00000006.safetensors").read_bytes() != run.snapshot_file(6).read_bytes()
@@ -73,23 +74,23 @@ def test_nothing_of_what_was_taken_back_is_lost_or_mixed_in(workshop, monkeypatc
 def test_without_a_healthy_state_it_goes_back_to_the_last_checkpoint(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 5 and attempt == 0)
     run, _ = workshop.train(**RECOVER)
-    assert [(record["step"], record["from_step"]) for record in rollbacks(run)] == [(3, 5)]
+    assert [(record.step, record.from_step) for record in rollbacks(run)] == [(3, 5)]
 
 
 def test_a_checkpoint_that_has_proved_healthy_since_is_the_one_to_go_back_to(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 7 and attempt == 0)
     run, _ = workshop.train(**RECOVER | {"checkpoint_every": 3})
-    assert rollbacks(run)[0]["step"] == 3
+    assert rollbacks(run)[0].step == 3
     spoil(monkeypatch, lambda step, attempt: step == 10 and attempt == 0)
     run, _ = workshop.train("other", **RECOVER | {"checkpoint_every": 6})
-    assert rollbacks(run)[0]["step"] == 6
+    assert rollbacks(run)[0].step == 6
 
 
 def test_a_run_without_any_checkpoint_starts_anew(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 1 and attempt == 0)
     run, outcome = workshop.train(**RECOVER)
     assert outcome.step == 12
-    assert [(record["step"], record["from_step"]) for record in rollbacks(run)] == [(0, 1)]
+    assert [(record.step, record.from_step) for record in rollbacks(run)] == [(0, 1)]
 
 
 def test_a_run_that_was_only_watched_until_now_goes_back_to_where_it_stood(workshop, monkeypatch):
@@ -100,7 +101,7 @@ def test_a_run_that_was_only_watched_until_now_goes_back_to_where_it_stood(works
     spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
     run, outcome = workshop.train(**watched | {"guard": "recover"})
     assert outcome.step == 20
-    assert [(record["step"], record["from_step"]) for record in rollbacks(run)] == [(7, 8)]
+    assert [(record.step, record.from_step) for record in rollbacks(run)] == [(7, 8)]
 
 
 def test_one_that_was_watched_into_a_collapse_does_not_start_anew(workshop, monkeypatch):
@@ -115,7 +116,7 @@ def test_one_that_was_watched_into_a_collapse_does_not_start_anew(workshop, monk
             train(workshop.session(override(config, {"checkpoint_every": every})), run, Console(quiet=True))
         assert f"the newest snapshot from before it went wrong is {run.snapshot_file(3)}" in str(end.value)
         assert rollbacks(run) == []
-        assert load_checkpoint(run.checkpoint_file)["step"] == 8
+        assert load_checkpoint(run.checkpoint_file).step == 8
 
 
 def test_a_run_that_keeps_going_wrong_is_stopped_with_a_sentence(workshop, monkeypatch):
@@ -126,23 +127,20 @@ def test_a_run_that_keeps_going_wrong_is_stopped_with_a_sentence(workshop, monke
     ) as end:
         train(workshop.session(config), run, Console(quiet=True))
     assert str(end.value) == end.value.verdict.reason
-    assert [record["attempt"] for record in rollbacks(run)] == [1, 2]
-    assert load_checkpoint(run.checkpoint_file)["step"] < 7
+    assert [record.attempt for record in rollbacks(run)] == [1, 2]
+    assert load_checkpoint(run.checkpoint_file).step < 7
     (snapshot,) = run.snapshots()  # none was due before, so there would be nothing to draw from
     assert f"its generator, to use, is {snapshot}" in str(end.value)
-    generator, _, facts = load_snapshot(snapshot)
-    healthy = load_checkpoint(run.healthy_file)
-    assert facts["step"] == healthy["step"] == 3
-    assert torch.equal(generator.last.weight, healthy["average"]["last.weight"])
+    kept, healthy = load_snapshot(snapshot), load_checkpoint(run.healthy_file)
+    assert kept.step == healthy.step == 3
+    assert torch.equal(kept.generator.last.weight, healthy.average["last.weight"])
 
 
 def test_a_run_that_is_given_up_names_its_best_snapshot(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 7)
     run, config = workshop.run(**RECOVER | {"max_rollbacks": 0, "snapshot_every": 2, "checkpoint_every": 6})
-    score = {"kind": "score", "metric": "frechet", "label": "FID"}
-    for step, value, samples in ((2, 50.0, 100), (4, 30.0, 100), (6, 40.0, 100), (2, 9.0, 10)):
-        run.append(score | {"step": step, "value": value, "card": {"samples": samples}})
-    run.append(score | {"step": 6, "value": 41.0, "card": {"samples": 100}})
+    run.append(records.score(2, 50.0), records.score(4, 30.0), records.score(6, 40.0))
+    run.append(records.score(2, 9.0, samples=10), records.score(6, 41.0))
     with pytest.raises(Diverged, match=rf"the best snapshot \(FID 30\) is {run.snapshot_file(4)}"):
         train(workshop.session(config), run, Console(quiet=True))
 
@@ -150,12 +148,12 @@ def test_a_run_that_is_given_up_names_its_best_snapshot(workshop, monkeypatch):
 def judged(monkeypatch, verdict):
     """The guard's verdict on a look, in the first attempt, is what ``verdict`` says of its step; else healthy."""
     rolled = []
-    roll_back = Training.roll_back
+    roll_back = recovery.roll_back
     healthy = Verdict("healthy")
-    monkeypatch.setattr(Training, "roll_back", lambda *args: rolled.append(1) or roll_back(*args))
+    monkeypatch.setattr(recovery, "roll_back", lambda *args: rolled.append(1) or roll_back(*args))
     monkeypatch.setattr(
         "sagan.training.guard.judge",
-        lambda looks, critic=False: healthy if rolled else verdict(looks[-1]["step"]) or healthy,
+        lambda looks, critic=False: healthy if rolled else verdict(looks[-1].step) or healthy,
     )
 
 
@@ -166,17 +164,17 @@ def test_a_discriminator_that_wins_and_is_no_collapse_does_not_make_states_old(w
     judged(monkeypatch, lambda step: Verdict("D winning", "it wins") if step > 4 else None)
     spoil(monkeypatch, lambda step, attempt: step == 23 and attempt == 0)
     run, _ = workshop.train(**RECOVER | {"total_step": 24})
-    assert rollbacks(run)[0]["step"] == 18
+    assert rollbacks(run)[0].step == 18
 
 
 def test_it_does_not_go_back_into_the_collapse(workshop, monkeypatch):
     """However close checkpoints are: every step has one here, and a collapse needs three looks to be told."""
     judged(monkeypatch, lambda step: COLLAPSE if step == 9 else None)  # looks 7, 8 and 9 were bad
     run, _ = workshop.train(**RECOVER | {"checkpoint_every": 1})
-    assert 0 < rollbacks(run)[0]["step"] < 7
+    assert 0 < rollbacks(run)[0].step < 7
     judged(monkeypatch, lambda step: COLLAPSE if step == 3 else None)
     run, _ = workshop.train("early", **RECOVER | {"checkpoint_every": 1})
-    assert rollbacks(run)[0]["step"] == 0  # the checkpoint of step 1 was made as its look was taken: it may be bad
+    assert rollbacks(run)[0].step == 0  # the checkpoint of step 1 was made as its look was taken: it may be bad
 
 
 def interrupt_at(monkeypatch, step):
@@ -202,7 +200,7 @@ def test_where_a_run_was_stopped_makes_no_difference_to_where_it_goes_back(works
         _, outcome = workshop.train("stopped", **changes)
         assert outcome.signal == signal.SIGINT
     stopped, _ = workshop.train("stopped", **changes)
-    assert [record["step"] for record in rollbacks(straight)] == [6]
+    assert [record.step for record in rollbacks(straight)] == [6]
     assert rollbacks(stopped) == rollbacks(straight)
 
 
@@ -215,7 +213,7 @@ def test_neither_does_it_where_the_run_collapses(workshop, monkeypatch, stop):
         with monkeypatch.context() as patch:
             judged(patch, lambda step: COLLAPSE if step == 12 else None)  # begun at 10
             workshop.train(name, **changes)
-        return [record["step"] for record in rollbacks(Run(workshop.folder / name))]
+        return [record.step for record in rollbacks(Run(workshop.folder / name))]
 
     with monkeypatch.context() as patch:
         interrupt_at(patch, stop)
@@ -227,14 +225,14 @@ def test_scoring_makes_no_difference_to_where_a_run_goes_back(workshop, monkeypa
     spoil(monkeypatch, lambda step, attempt: step == 12 and attempt == 0)
     run, config = workshop.run(**RECOVER | {"total_step": 14, "eval_every": 2})
     train(workshop.session(config), run, Console(quiet=True), on_snapshot=lambda *_: None)
-    assert [record["step"] for record in rollbacks(run)] == [6]
+    assert [record.step for record in rollbacks(run)] == [6]
 
 
 def test_everything_of_an_attempt_is_set_aside(workshop, monkeypatch, tmp_path):
     spoil(monkeypatch, lambda step, attempt: step == 8 and attempt == 0)
     run, _ = workshop.train(**RECOVER | {"sample_step": 4, "sample_dir": str(tmp_path / "grids")})
     aside = run.folder / "attempt-0"
-    assert load_checkpoint(aside / "last.pt")["step"] == 6
+    assert load_checkpoint(aside / "last.pt").step == 6
     assert (aside / "4_fake.png").exists()
     assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == ["12_fake.png", "4_fake.png", "8_fake.png"]
 
@@ -242,10 +240,10 @@ def test_everything_of_an_attempt_is_set_aside(workshop, monkeypatch, tmp_path):
 def test_a_remedy_names_penalties_only_where_there_are_any(workshop, monkeypatch):
     judged(monkeypatch, lambda step: COLLAPSE if step == 9 else None)
     run, _ = workshop.train(**RECOVER)
-    assert rollbacks(run)[0]["remedy"] == {"g_lr": 0.5, "d_lr": 0.5}
+    assert rollbacks(run)[0].remedy == {"g_lr": 0.5, "d_lr": 0.5}
     judged(monkeypatch, lambda step: COLLAPSE if step == 9 else None)
     run, _ = workshop.train("penalized", **RECOVER | {"r1": 0.1})
-    assert rollbacks(run)[0]["remedy"] == {"g_lr": 0.5, "d_lr": 0.5, "penalties": 2.0}
+    assert rollbacks(run)[0].remedy == {"g_lr": 0.5, "d_lr": 0.5, "penalties": 2.0}
 
 
 def test_a_run_that_is_given_up_is_recorded_and_may_be_resumed(workshop, monkeypatch):
@@ -256,8 +254,7 @@ def test_a_run_that_is_given_up_is_recorded_and_may_be_resumed(workshop, monkeyp
         match="all alike: the samples have lost their diversity, .* and was stopped at step 9; ",
     ):
         train(workshop.session(config), run, Console(quiet=True))
-    (stopped,) = (record for record in run.records() if record["kind"] == "stopped")
-    assert (stopped["step"], stopped["verdict"], stopped["reason"]) == (9, "diversity falling", "all alike")
+    assert run.records_of(StoppedRecord) == [records.stopped(9, verdict="diversity falling", reason="all alike")]
     look = Watched(run.folder).look()
     assert (look.state, look.reason) == ("failed", "all alike")
     monkeypatch.setattr("sagan.training.guard.judge", lambda looks, critic=False: Verdict("healthy"))
@@ -278,16 +275,16 @@ def test_a_run_that_may_not_go_back_does_not(workshop, monkeypatch, guard):
 
 def test_collapse_is_a_reason_to_go_back_too(workshop, monkeypatch):
     def collapsed_at_nine(looks, critic=False):
-        bad = bool(looks) and looks[-1]["step"] == 9 and not rolled
+        bad = bool(looks) and looks[-1].step == 9 and not rolled
         return Verdict("diversity falling", "all alike", collapsed=True) if bad else Verdict("healthy")
 
     rolled = []
-    roll_back = Training.roll_back
+    roll_back = recovery.roll_back
     monkeypatch.setattr("sagan.training.guard.judge", collapsed_at_nine)
-    monkeypatch.setattr(Training, "roll_back", lambda *args: rolled.append(1) or roll_back(*args))
+    monkeypatch.setattr(recovery, "roll_back", lambda *args: rolled.append(1) or roll_back(*args))
     run, outcome = workshop.train(**RECOVER)
     (record,) = rollbacks(run)
-    assert (record["verdict"], record["reason"], record["step"]) == ("diversity falling", "all alike", 3)
+    assert (record.verdict, record.reason, record.step) == ("diversity falling", "all alike", 3)
     assert outcome.step == 12
 
 
@@ -299,7 +296,7 @@ def test_a_rollback_that_is_killed_half_way_is_finished_by_the_resumed_run(works
     act = getattr(Run, moment)
 
     def dying(self, *arguments):
-        if moment == "set_aside" or arguments[0]["kind"] == "rollback":
+        if moment == "set_aside" or isinstance(arguments[0], RollbackRecord):
             raise Killed
         return act(self, *arguments)
 
@@ -328,7 +325,7 @@ def test_a_signal_and_a_loss_that_is_no_number_together(workshop, monkeypatch):
     monkeypatch.setattr(Training, "advance", both)
     run, outcome = workshop.train(**RECOVER | {"guard_every": 100, "log_step": 100})
     assert outcome.signal == signal.SIGINT
-    assert [record["step"] for record in rollbacks(run)] == [6]
+    assert [record.step for record in rollbacks(run)] == [6]
     run, config = workshop.run("watched", guard="watch", guard_every=100, log_step=100, total_step=12)
     with pytest.raises(Diverged, match=r"d_loss is nan at step 7: .* the last good state, step 6, is in"):
         train(workshop.session(config), run, Console(quiet=True))
@@ -352,14 +349,14 @@ def test_watching_changes_no_bit(workshop):
     alone, _ = workshop.train("alone", guard="off")
     states = [load_checkpoint(run.checkpoint_file) for run in (watched, alone)]
     for name in ("generator", "discriminator", "average", "g_optimizer"):
-        torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=0)
-    assert len([record for record in watched.records() if record["kind"] == "guard"]) == 8
+        torch.testing.assert_close(getattr(states[0], name), getattr(states[1], name), rtol=0, atol=0)
+    assert len(watched.records_of(LookRecord)) == 8
 
 
 def test_a_guard_that_seldom_looks_does_not_make_states_old(workshop, monkeypatch):
     spoil(monkeypatch, lambda step, attempt: step == 23 and attempt == 0)
     run, _ = workshop.train(**RECOVER | {"total_step": 24, "guard_every": 100})
-    assert rollbacks(run)[0]["step"] == 21
+    assert rollbacks(run)[0].step == 21
 
 
 def test_a_generator_that_comes_to_ignore_its_z_is_noticed_and_taken_back(workshop, monkeypatch):
@@ -377,6 +374,11 @@ def test_a_generator_that_comes_to_ignore_its_z_is_noticed_and_taken_back(worksh
     run, outcome = workshop.train(**RECOVER)
     assert outcome.step == 12
     (record,) = rollbacks(run)
-    assert record["reason"] == "the generator makes one image, whatever its z"
-    assert (record["step"], record["from_step"]) == (3, 10)  # looks 8, 9 and 10 were bad, and 6 was not yet proved
-    assert all(look["pixel_spread"] > 0.01 for look in run.records() if look["kind"] == "guard")
+    assert record.reason == "the generator makes one image, whatever its z"
+    assert (record.step, record.from_step) == (3, 10)  # looks 8, 9 and 10 were bad, and 6 was not yet proved
+    assert all(look.pixel_spread > 0.01 for look in run.records_of(LookRecord))
+
+
+def test_a_remedy_in_words():
+    assert describe_remedy(REMEDIES["D winning"]) == "other z and images, d_lr x 0.5, penalties x 2"
+    assert describe_remedy({"g_lr": 1.0}) == "other z and images"

@@ -61,9 +61,7 @@ def test_changes_are_kept_in_the_config(config, tmp_path):
 
 def test_a_data_sets_run_is_told_its_new_place_by_image_path(tmp_path):
     run = Run.create(tmp_path / "run", {"format": 1})
-    from sagan.run.config import to_dict
-
-    run.write_config(to_dict(Config(DataConfig(dataset="celeb"), ModelConfig(imsize=16), run=RunConfig())))
+    run.write_config(Config(DataConfig(dataset="celeb"), ModelConfig(imsize=16), run=RunConfig()))
     with pytest.raises(ValueError, match="--image_path says where it is now"):
         resume_run(run.folder, {"data": "photos"}, Console(quiet=True))
 

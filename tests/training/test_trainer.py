@@ -10,7 +10,9 @@ from sagan.data.batches import Batches
 from sagan.run.config import override
 from sagan.training.guard import Diverged, Verdict
 from sagan.training.loop import data_order
-from sagan.training.trainer import REMEDIES, SCHEDULES, Training, describe_remedy
+from sagan.training.recovery import REMEDIES, roll_back
+from sagan.training.trainer import SCHEDULES, Training
+from tests import records
 from tests.training.conftest import TINY
 
 CPU = torch.device("cpu")
@@ -156,19 +158,14 @@ def test_a_rollback_goes_back_and_on_with_other_randomness_and_lower_rates(works
     training.advance(batches)
     healthy, good = copy.deepcopy(training.state()), weights(training)
     first = training.advance(batches)
-    training.roll_back(healthy, Diverged(Verdict("diverged", "a reason", True), 2))
-    assert training.rollback["remedy"] == REMEDIES["diverged"]
-    assert (training.rollback["step"], training.rollback["from_step"], training.rollback["reason"]) == (
-        1,
-        2,
-        "a reason",
-    )
+    roll_back(training, healthy, Diverged(Verdict("diverged", "a reason", True), 2))
+    assert training.rollback == records.rollback(1, 2, reason="a reason", remedy=REMEDIES["diverged"])
     torch.testing.assert_close(weights(training), good, rtol=0, atol=0)
     assert (training.step, training.attempt) == (1, 1)
     second = training.advance(batches)
     assert second["g_loss"] != first["g_loss"]
     assert training.g_optimizer.param_groups[0]["lr"] == 0.5e-4
-    training.roll_back(None, Diverged(Verdict("D winning", "", True), 2))
+    roll_back(training, None, Diverged(Verdict("D winning", "", True), 2))
     assert (training.step, training.attempt) == (0, 2)
     assert training.caution == {"g_lr": 0.5, "d_lr": 0.25, "penalties": 2.0}
     other, _ = make(workshop, r1=0.1)
@@ -180,13 +177,8 @@ def test_a_stronger_penalty_weighs_more_in_the_loss(workshop, monkeypatch):
     monkeypatch.setattr(state_module, "zero_centred_penalty", lambda judge, images: images.new_ones(()))
     training, batches = make(workshop, r1=0.25)
     assert training.advance(batches)["penalty"].item() == 0.25
-    training.roll_back(None, Diverged(Verdict("D winning", "", True), 1))
+    roll_back(training, None, Diverged(Verdict("D winning", "", True), 1))
     assert training.advance(batches)["penalty"].item() == 0.5
-
-
-def test_a_remedy_in_words():
-    assert describe_remedy(REMEDIES["D winning"]) == "other z and images, d_lr x 0.5, penalties x 2"
-    assert describe_remedy({"g_lr": 1.0}) == "other z and images"
 
 
 @pytest.mark.gpu

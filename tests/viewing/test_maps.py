@@ -1,5 +1,6 @@
 """Where attention looks, against the reference op, against sums written out, and against maps too large to hold."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,9 +10,11 @@ import sagan.viewing.maps as viewing
 from sagan.core.attention import ExcludeLocal, Full, attention_weights
 from sagan.core.sampling import numbered_images
 from sagan.run.build import build_discriminator, build_generator
-from sagan.run.config import Config, ModelConfig, to_dict
+from sagan.run.config import Config, ModelConfig
 from sagan.run.folder import Run
 from sagan.run.torch_files import write_torch_file
+from sagan.run.weights import save_checkpoint
+from sagan.training.trainer import Training
 from sagan.viewing.maps import (
     MEASURES,
     Looks,
@@ -262,19 +265,18 @@ def test_the_excluded_cells_are_the_hidden_ones():
 
 def test_the_discriminator_is_that_of_the_checkpoint(tmp_path):
     config = Config(model=MODELS[0])
-    run = Run.create(tmp_path / "run", to_dict(config))
+    run = Run.create(tmp_path / "run", config)
     with pytest.raises(ValueError, match="snapshots hold only the generator"):
         load_discriminator(run)
     discriminator = build_discriminator(config.model, 9)
-    write_torch_file(
-        run.checkpoint_file,
-        {"config": viewing.json.dumps(to_dict(config)), "discriminator": discriminator.state_dict(), "step": 12},
-    )
+    state = Training(config, torch.device("cpu")).state()
+    state = dataclasses.replace(state, step=12, discriminator=discriminator.state_dict())
+    save_checkpoint(run.checkpoint_file, state)
     found, step = load_discriminator(run)
     assert step == 12
     assert not found.training
     for name, values in discriminator.state_dict().items():
         assert torch.equal(found.state_dict()[name], values)
     write_torch_file(run.checkpoint_file, {"step": 12})
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="is not a checkpoint of sagan"):
         load_discriminator(run)

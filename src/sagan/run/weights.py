@@ -160,7 +160,7 @@ class _Values:
     images: str | None
     attempt: int = 0
     caution: Mapping[str, float] | None = None
-    rollback: Mapping[str, Any] | None = None
+    rollback: RollbackRecord | None = None
     penalty: float | None = None
 
     def __post_init__(self) -> None:
@@ -190,6 +190,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{where} is not a checkpoint of sagan")
     check_format(state.pop("format"), CHECKPOINT_FORMAT, where)
     parts = {name: state.pop(name, None) for name in ("generator", "discriminator", "average", *_OPTIMIZERS, "anchors")}
+    if isinstance(state.get("rollback"), dict):
+        state["rollback"].pop("kind", None)
     values = from_plain(_Values, state, where)
     config = from_dict(parse_json(values.config.encode(), where), where)
     generator = _empty_generator(config.model, where)
@@ -209,21 +211,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config=config,
         attempt=values.attempt,
         caution=values.caution or _REMEDY,
-        rollback=_read_rollback(values.rollback, where),
+        rollback=values.rollback,
         penalty=values.penalty,
         images=values.images,
     )
 
 
 _OPTIMIZERS = ("g_optimizer", "d_optimizer")
-
-
-def _read_rollback(values: Mapping[str, Any] | None, where: str) -> RollbackRecord | None:
-    if values is None:
-        return None
-    return from_plain(
-        RollbackRecord, {name: value for name, value in values.items() if name != "kind"}, f"{where}, rollback,"
-    )
 
 
 # ---- tensors

@@ -178,7 +178,7 @@ def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
     if (hint is int and type(value) is int and abs(value) < LARGEST) or (hint is str and type(value) is str):
         return value
     if dataclasses.is_dataclass(hint):
-        return from_plain(hint, value, f"{where}, {name},")  # type: ignore[arg-type]
+        return from_plain(hint, value, f"{where.removesuffix(',')}, {name},")  # type: ignore[arg-type]
     origin = get_origin(hint)
     if origin is tuple and isinstance(value, list):
         return tuple(_from_plain_value(get_args(hint)[0], item, name, where) for item in value)
