@@ -32,7 +32,7 @@ from sagan.run.store import Store
 from sagan.system.console import Console
 from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.loop import data_order
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 BEGINS = 400
 LOOK_EVERY = 20
@@ -46,27 +46,27 @@ def settings(seed: int, span: int) -> Config:
     )
 
 
-def raise_rate(training: Training, name: str) -> None:
+def raise_rate(training: Trainer, name: str) -> None:
     training.config = override(training.config, {name: 20 * getattr(training.config.game, name)})
 
 
-def spoil_gradient(training: Training) -> None:
+def spoil_gradient(training: Trainer) -> None:
     weight = training.discriminator.last.weight
     weight.register_hook(lambda gradient: gradient * math.nan)
 
 
-def forget(training: Training) -> None:
+def forget(training: Trainer) -> None:
     training.generator.load_state_dict(build_generator(training.config.model, seed=1000).state_dict())
 
 
-def know_few_images(training: Training, count: int) -> None:
+def know_few_images(training: Trainer, count: int) -> None:
     forward = training.generator.forward
     training.generator.forward = lambda z: forward(  # type: ignore[method-assign]
         z[torch.arange(len(z)) % count] + 0.02 * z
     )
 
 
-FAILURES: dict[str, Callable[[Training], None]] = {
+FAILURES: dict[str, Callable[[Trainer], None]] = {
     "d_lr x 20": partial(raise_rate, name="d_lr"),
     "g_lr x 20": partial(raise_rate, name="g_lr"),
     "NaN in a gradient": spoil_gradient,
@@ -79,7 +79,7 @@ FAILURES: dict[str, Callable[[Training], None]] = {
 def watched_run(store: Store, seed: int, span: int, steps: int, failure: str | None) -> dict[str, object]:
     """Trains, and says when and why the guard would have gone back."""
     config = settings(seed, span)
-    training = Training(config, torch.device("cpu"))
+    training = Trainer(config, torch.device("cpu"))
     batches = Batches(store.images, config.game.batch_size, partial(data_order, seed, store.count), channels_last=True)
     guard, watch, alarm = Guard(), FiniteWatch(training.networks()), None
     while training.step < steps and alarm is None:

@@ -39,7 +39,7 @@ from sagan.core.attention.dispatch import BACKENDS
 from sagan.core.layers import self_attention
 from sagan.run.config import Config, override
 from sagan.training.loop import exact_convolutions
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 SIZES = (64, 128, 256)
 _SHARE = 0.7  # of the free memory that a step may take
@@ -80,7 +80,7 @@ class Workshop:
     def __init__(self, imsize: int, batch: int, device: torch.device):
         self.imsize, self.device = imsize, device
         config = Way("", "reference").config(imsize, batch)
-        self.training = Training(config, device)
+        self.training = Trainer(config, device)
         self.batches = batches_of(noise(config), config, device)
         self.layers = [network.attention for network in (self.training.generator, self.training.average.module)]
         self.training.advance(self.batches)  # makes Adam's moments, which every later step has beside it

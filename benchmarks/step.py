@@ -25,7 +25,7 @@ from benchmarks.plain import PlainStep
 from sagan.core.game.step import discriminator_step, generator_step
 from sagan.core.losses import LOSSES
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 
 class Images:
@@ -55,7 +55,7 @@ def variant(name: str, batch: int, span: int, device: str) -> Callable[[], objec
         plain = PlainStep(span, device)
         open_gates(plain.generator, plain.discriminator)
         return lambda: plain(images.images, *torch.randn(2, batch, 128, device=device))
-    training = Training(settings(name, batch, span, device), torch.device(device))
+    training = Trainer(settings(name, batch, span, device), torch.device(device))
     open_gates(training.generator, training.discriminator)
     return lambda: training.advance(images)
 
@@ -93,7 +93,7 @@ def compare_speed(names: list[str], rounds: int, batch: int, span: int, device: 
     print(f"peak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
-def gradients(training: Training, real: Tensor, z: Tensor, precision: str) -> dict[str, Tensor]:
+def gradients(training: Trainer, real: Tensor, z: Tensor, precision: str) -> dict[str, Tensor]:
     """The gradients one D step and one G step see, on a copy, with optimisers that do not move the weights."""
     networks = copy.deepcopy((training.generator, training.discriminator))
     frozen = [torch.optim.SGD(network.parameters(), lr=0.0) for network in networks]
@@ -107,7 +107,7 @@ def gradients(training: Training, real: Tensor, z: Tensor, precision: str) -> di
 
 
 def compare_errors(names: list[str], batch: int, span: int) -> None:
-    training = Training(settings("fp32", batch, span, "cpu"), torch.device("cpu"))
+    training = Trainer(settings("fp32", batch, span, "cpu"), torch.device("cpu"))
     open_gates(training.generator, training.discriminator)
     real, z = Images(batch, "cpu").images, torch.randn(batch, 128)
     measured = {name: gradients(training, real, z, name) for name in names if name != "plain"}

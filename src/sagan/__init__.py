@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from sagan.api import Images, LoadedGenerator, OpenedRun, load, open_run, resume, train
     from sagan.core.attention import ExcludeLocal, Full, Local, attend
     from sagan.core.layers.self_attention import SelfAttention2d
-    from sagan.run.build import Discriminator, Generator
+    from sagan.core.networks.interface import Discriminator, Generator
     from sagan.run.config import Config
     from sagan.run.weights import Snapshot, load_snapshot
 
 _HOMES = {
     "Config": "sagan.run.config",
-    "Discriminator": "sagan.run.build",
+    "Discriminator": "sagan.core.networks.interface",
     "ExcludeLocal": "sagan.core.attention",
     "Full": "sagan.core.attention",
-    "Generator": "sagan.run.build",
+    "Generator": "sagan.core.networks.interface",
     "Images": "sagan.api",
     "LoadedGenerator": "sagan.api",
     "Local": "sagan.core.attention",

@@ -31,8 +31,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images
-from sagan.run.build import Generator
 from sagan.run.config import Config, override
 from sagan.run.folder import Run, find_snapshot
 from sagan.run.presets import PRESETS, check_preset
@@ -103,7 +103,7 @@ class LoadedGenerator:
     @property
     def num_classes(self) -> int:
         """How many classes it knows; 0 for an unconditional generator."""
-        return int(self.config.model.num_classes)
+        return self.module.num_classes
 
     def sample(self, n: int, *, seed: int = 0, label: int | None = None) -> npt.NDArray[np.uint8]:
         """Images 0 to n - 1 of a seed, uint8 (n, height, width, channels): the same as ``sagan sample`` writes.
@@ -113,7 +113,7 @@ class LoadedGenerator:
         """
         if n < 1:
             raise UserError(f"n must be 1 or more, got {n}")
-        images = numbered_images(self.module, self.config.model.z_dim, seed, range(n), device=self.device, label=label)
+        images = numbered_images(self.module, seed, range(n), device=self.device, label=label)
         return np.stack([image.permute(1, 2, 0).numpy() for _, image in images])
 
     def images(self, n: int, *, seed: int = 0, label: int | None = None) -> Images:

@@ -20,7 +20,7 @@ from sagan.bench.tally import peak_memory
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override
 from sagan.run.weights import save_checkpoint
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -85,7 +85,7 @@ def test_excluding_the_square_saves_no_operation_and_pooling_divides_those_of_at
 )
 def test_the_memory_counted_is_what_the_step_takes(changes):
     config = override(TINY, {"batch_size": 8, **changes})
-    training = Training(config, CPU)
+    training = Trainer(config, CPU)
     batches = batches_of(noise(config), config, CPU)
     training.advance(batches)
     training.step = 0  # which has the penalties
@@ -105,7 +105,7 @@ def test_parameters_and_files_are_as_large_as_said(tiny_cost, tmp_path):
     ):
         assert count == sum(parameter.numel() for parameter in build(TINY.model).parameters())
     config = override(TINY, {"imsize": 32, "g_conv_dim": 32, "d_conv_dim": 32})
-    training = Training(config, CPU)
+    training = Trainer(config, CPU)
     training.advance(batches_of(noise(config), config, CPU))
     save_checkpoint(tmp_path / "last.pt", training.state())
     assert checkpoint_bytes(config) == pytest.approx((tmp_path / "last.pt").stat().st_size, rel=0.05)

@@ -16,7 +16,7 @@ from sagan.run.config import Config, DataConfig, ModelConfig
 from sagan.run.folder import Run
 from sagan.run.weights import Snapshot, save_checkpoint, save_snapshot
 from sagan.system.console import Console, run_safely
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 from tests import records
 
 TINY = {"imsize": 16, "z_dim": 4, "g_conv_dim": 8, "d_conv_dim": 8, "g_attention": (4, 8), "d_attention": (8, 4)}
@@ -28,7 +28,7 @@ def make_run(name, **changes):
     run = Run.create(name, config)
     for step in (2, 4):
         save_snapshot(run.snapshot_file(step), Snapshot(build_generator(config.model, step), config, step))
-    save_checkpoint(run.checkpoint_file, dataclasses.replace(Training(config, torch.device("cpu")).state(), step=4))
+    save_checkpoint(run.checkpoint_file, dataclasses.replace(Trainer(config, torch.device("cpu")).state(), step=4))
     run.append(*(records.train(step, gamma={"G8": 0.5, "D8": step / 10}) for step in (1, 3)))
     return run
 

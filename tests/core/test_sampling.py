@@ -15,7 +15,7 @@ def make_generator():
 
 
 def images_of(generator, numbers, batch_size, seed=0):
-    found = dict(numbered_images(generator, 8, seed, numbers, device=torch.device("cpu"), batch_size=batch_size))
+    found = dict(numbered_images(generator, seed, numbers, device=torch.device("cpu"), batch_size=batch_size))
     return torch.stack([found[number] for number in numbers]).int()
 
 

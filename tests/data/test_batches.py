@@ -1,10 +1,11 @@
-"""Batches: a pure function of their number, every image once an epoch, ranks together equal to one."""
+"""Batches: a pure function of their number, every image once an epoch, parts together equal to the whole."""
 
 import numpy as np
 import pytest
 import torch
 
 from sagan.data.batches import Batches
+from sagan.training.world import World
 
 COUNT, SIZE = 23, 4
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, SIZE, SIZE, 3), dtype=np.uint8)
@@ -60,12 +61,12 @@ def test_every_image_comes_at_most_once_an_epoch_and_the_rest_is_dropped():
     assert sorted(numbers(whole.batch(5))) == list(range(COUNT))
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 6])
-def test_the_ranks_together_equal_one(world_size):
-    one = Batches(IMAGES, 6, shuffled)
-    ranks = [Batches(IMAGES, 6, shuffled, rank=rank, world_size=world_size) for rank in range(world_size)]
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_the_parts_together_are_the_whole(size):
+    batches = Batches(IMAGES, 6, shuffled)
+    parts = [World(rank, size).part(6) for rank in range(size)]
     for i in range(7):
-        assert torch.equal(torch.cat([rank.batch(i) for rank in ranks]), one.batch(i))
+        assert torch.equal(torch.cat([batches.batch(i, part) for part in parts]), batches.batch(i))
 
 
 def test_a_memory_map_gives_what_an_array_gives(tmp_path):
@@ -86,17 +87,17 @@ def test_channels_last_changes_the_memory_and_not_the_values():
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("resident", [False, True])
-def test_labels_are_those_of_the_images_in_every_epoch_on_every_rank(dtype, world_size, resident, tmp_path):
+def test_labels_are_those_of_the_images_in_every_epoch_and_part(dtype, size, resident, tmp_path):
     np.save(tmp_path / "labels.npy", (np.arange(COUNT) ** 2 % 7).astype(dtype))
     labels = np.load(tmp_path / "labels.npy", mmap_mode="r")
-    for rank in range(world_size):
-        batches = Batches(IMAGES, 6, shuffled, "cpu", resident, rank=rank, world_size=world_size, labels=labels)
+    batches = Batches(IMAGES, 6, shuffled, "cpu", resident, labels=labels)
+    for part in (World(rank, size).part(6) for rank in range(size)):
         for i in (0, 1, 2, 3, 8, 4, 11, 0):  # of four epochs
-            given = batches.labels(i)
-            assert (given.dtype, given.shape) == (torch.int64, (6 // world_size,))
-            assert given.tolist() == [number**2 % 7 for number in numbers(batches.batch(i))]
+            given = batches.labels(i, part)
+            assert (given.dtype, given.shape) == (torch.int64, (6 // size,))
+            assert given.tolist() == [number**2 % 7 for number in numbers(batches.batch(i, part))]
 
 
 def test_what_the_caller_does_to_labels_does_not_reach_the_store():
@@ -134,19 +135,17 @@ def test_an_order_that_is_no_permutation_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("images", "batch_size", "ranks", "message"),
+    ("images", "batch_size", "message"),
     [
-        (IMAGES, 24, {}, "batch_size is 24 but the data set has only 23 images: use --batch_size 23 or less"),
-        (IMAGES, 0, {}, "batch_size must be 1 or more, got 0"),
-        (IMAGES, 5, {"world_size": 2}, "multiple of the number of ranks, got 5 for 2 ranks"),
-        (IMAGES, 4, {"rank": 2, "world_size": 2}, "got rank 2 of 2"),
-        (IMAGES.astype(np.float32), 4, {}, "got float32"),
-        (IMAGES.transpose(0, 3, 1, 2), 4, {}, r"shape \(23, 3, 4, 4\)"),
+        (IMAGES, 24, "batch_size is 24 but the data set has only 23 images: use --batch_size 23 or less"),
+        (IMAGES, 0, "batch_size must be 1 or more, got 0"),
+        (IMAGES.astype(np.float32), 4, "got float32"),
+        (IMAGES.transpose(0, 3, 1, 2), 4, r"shape \(23, 3, 4, 4\)"),
     ],
 )
-def test_what_cannot_be_batched_is_refused(images, batch_size, ranks, message):
+def test_what_cannot_be_batched_is_refused(images, batch_size, message):
     with pytest.raises(ValueError, match=message):
-        Batches(images, batch_size, shuffled, **ranks)
+        Batches(images, batch_size, shuffled)
 
 
 def test_a_negative_number_is_refused():

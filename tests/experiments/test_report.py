@@ -17,7 +17,7 @@ from sagan.experiments.results import Arm
 from sagan.experiments.statistics import compare
 from sagan.run.config import names_of, override, roles
 from sagan.run.folder import Run
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 from tests import records
 from tests.experiments.made import BASE, begun, empty_figure, full_sweep, made_sweep, scored, with_samples
 
@@ -142,7 +142,7 @@ def test_runs_that_differ_in_this_begin_alike(name):
     plain = override(BASE, {"span": 2})
     other = override(plain, {name: others.get(name, 0.5)})
     assert other != plain
-    one, two = (Training(config, torch.device("cpu")) for config in (plain, other))
+    one, two = (Trainer(config, torch.device("cpu")) for config in (plain, other))
     for mine, its in ((one.generator, two.generator), (one.discriminator, two.discriminator)):
         torch.testing.assert_close(mine.state_dict(), its.state_dict(), rtol=0, atol=0)
 

@@ -26,7 +26,7 @@ from sagan.system.console import Console
 from sagan.system.typed import fill
 from sagan.training.loop import train
 from sagan.training.session import Session
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 SPANS = {"span": [0, 1, 3], "seed": [0, 1]}
 
@@ -77,7 +77,7 @@ def test_combinations_can_be_left_out():
         ({"span": [1, 1]}, [], "--span has 1 twice"),
         ({"run_dir": ["x"]}, [], "--run_dir is for one run"),
         ({"data": ["a/x.zip", "b/x.zip"]}, [], "two values of an axis would both name a run data_x-span0-seed0"),
-        ({"num_classes": [0, 3], "span": [0, 1]}, [], "num_classes 3 needs --network resnet"),
+        ({"imsize": [64, 128], "published_checkpoints": [True]}, [], "published_checkpoints needs the published"),
         ({"span": [0, 1]}, [{"masking": "before"}], "masking is no axis, but span and seed are"),
         ({"span": [0, 1]}, [{"span": 2}], "--leave_out span=2: --span has only 0 and 1"),
         ({"span": [0, 1]}, [{"seed": 0}], "--leave_out leaves out every run"),
@@ -166,7 +166,7 @@ def played(tmp_path, monkeypatch):
     """Trains a run of a plan; gives its first weights, and what came from outside into each of its steps."""
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3)).astype(np.uint8))
     store = open_or_prepare(open_source(tmp_path / "images.npy"), Recipe(16), tmp_path / "prepared")
-    play = Training.play
+    play = Trainer.play
 
     def train_run(plan, run):
         weights, turns = {}, []
@@ -178,7 +178,7 @@ def played(tmp_path, monkeypatch):
             turns.append([{name: x.clone() for name, x in turn.items()} for turn in given])
             return play(self, kind, given)
 
-        monkeypatch.setattr(Training, "play", spy)
+        monkeypatch.setattr(Trainer, "play", spy)
         config = plan.config(run, tmp_path / run.name)
         session = Session(config, torch.device("cpu"), store)
         train(session, Run.create(tmp_path / run.name, config), Console(quiet=True))
@@ -208,7 +208,7 @@ def test_the_axes_make_a_difference(played):
     images = torch.rand(2, 3, 16, 16)
     seen = []
     for config in found:
-        network = Training(config, torch.device("cpu")).discriminator
+        network = Trainer(config, torch.device("cpu")).discriminator
         for layer in network.attention.values():
             torch.nn.init.constant_(layer.gamma, 1.0)
         seen.append(network(images))

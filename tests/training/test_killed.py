@@ -17,7 +17,7 @@ KILLED = """
     from sagan.run.folder import Run
     from sagan.system.console import Console
     from sagan.training.session import Session
-    from sagan.training.loop import Training, train
+    from sagan.training.loop import Trainer, train
 
     folder, store, moment, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
@@ -46,7 +46,7 @@ KILLED = """
     if moment == "half":
         torch.save = half
     elif moment == "step":
-        Training.advance = dying(Training.advance, lambda training, batches: training.step == number - 1)
+        Trainer.advance = dying(Trainer.advance, lambda training, batches: training.step == number - 1)
     else:  # the new checkpoint is written, and about to take the old one's name
         os.replace = dying(os.replace, nth_checkpoint)
     run = Run.open(Path(folder))

@@ -21,7 +21,7 @@ from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
 from sagan.training.guard import Diverged
 from sagan.training.loop import data_order
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 from tests.training.conftest import make_store
 
 TIMES = ("seconds", "images_per_second")
@@ -54,14 +54,14 @@ class Killed(BaseException):
 
 
 def stop_before_step(monkeypatch, step):
-    advance = Training.advance
+    advance = Trainer.advance
 
     def dying(self, batches):
         if self.step == step - 1:
             raise Killed
         return advance(self, batches)
 
-    monkeypatch.setattr(Training, "advance", dying)
+    monkeypatch.setattr(Trainer, "advance", dying)
 
 
 def test_the_same_settings_give_the_same_bits(workshop):
@@ -119,7 +119,7 @@ def test_training_longer_later_is_training_longer_at_once(workshop):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_step_and_saves_it(workshop, monkeypatch, number):
     straight, _ = workshop.train("straight")
-    advance = Training.advance
+    advance = Trainer.advance
 
     def interrupted(self, batches):
         if self.step == 3:
@@ -127,7 +127,7 @@ def test_a_signal_ends_the_step_and_saves_it(workshop, monkeypatch, number):
         return advance(self, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "advance", interrupted)
+        patch.setattr(Trainer, "advance", interrupted)
         run, outcome = workshop.train("stopped")
     assert (outcome.step, outcome.signal) == (4, number)
     assert load_checkpoint(run.checkpoint_file).step == 4
@@ -141,7 +141,7 @@ def test_a_second_signal_interrupts_at_once(workshop, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Training, "advance", impatient)
+    monkeypatch.setattr(Trainer, "advance", impatient)
     with pytest.raises(KeyboardInterrupt):
         workshop.train()
     assert signal.getsignal(signal.SIGINT) is before
@@ -174,7 +174,7 @@ def test_files_are_where_they_should_be(workshop):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workshop, monkeypatch):
-    advance = Training.advance
+    advance = Trainer.advance
 
     def diverging(self, batches):
         measured = advance(self, batches)
@@ -182,7 +182,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workshop, 
             measured["d_loss"] = torch.tensor(float("nan"))
         return measured
 
-    monkeypatch.setattr(Training, "advance", diverging)
+    monkeypatch.setattr(Trainer, "advance", diverging)
     run, config = workshop.run(checkpoint_every=3, log_step=4, sample_step=100, snapshot_every=100)
     with pytest.raises(Diverged, match=r"d_loss is nan at step 5: .* the last good state, step 3, is in"):
         loop.train(workshop.session(config), run, loop.Console(quiet=True))
@@ -356,7 +356,7 @@ def test_samples_are_drawn_by_the_snapshots_generator(workshop):
 @pytest.mark.parametrize("network", ["generator", "average"])
 def test_weights_that_are_no_numbers_never_replace_good_ones(workshop, monkeypatch, network):
     """A loss is computed before its step: the step that spoils the weights still has a good one."""
-    advance = Training.advance
+    advance = Trainer.advance
 
     def spoiling(self, batches):
         measured = advance(self, batches)
@@ -364,7 +364,7 @@ def test_weights_that_are_no_numbers_never_replace_good_ones(workshop, monkeypat
             self.networks()[network].last.weight.data[0, 0, 0, 0] = float("nan")
         return measured
 
-    monkeypatch.setattr(Training, "advance", spoiling)
+    monkeypatch.setattr(Trainer, "advance", spoiling)
     run, config = workshop.run(log_step=100, sample_step=100, snapshot_every=100)
     with pytest.raises(Diverged, match=f"the {network}'s weights are no longer numbers after step 6: .* step 3, is in"):
         loop.train(workshop.session(config), run, loop.Console(quiet=True))

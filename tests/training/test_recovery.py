@@ -15,7 +15,7 @@ from sagan.system.console import Console
 from sagan.training.guard import Diverged, Verdict, judge
 from sagan.training.loop import train
 from sagan.training.recovery import REMEDIES, describe_remedy
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 from tests import records
 from tests.training.test_loop import Killed, assert_same_bits, stop_before_step
 
@@ -24,7 +24,7 @@ RECOVER = {"guard": "recover", "guard_every": 1, "total_step": 12, "checkpoint_e
 
 def spoil(monkeypatch, when):
     """The discriminator's loss is no number at the steps and attempts for which ``when(step, attempt)`` holds."""
-    advance = Training.advance
+    advance = Trainer.advance
 
     def spoiling(self, batches):
         measured = advance(self, batches)
@@ -32,7 +32,7 @@ def spoil(monkeypatch, when):
             measured["d_loss"] = torch.tensor(float("nan"))
         return measured
 
-    monkeypatch.setattr(Training, "advance", spoiling)
+    monkeypatch.setattr(Trainer, "advance", spoiling)
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +179,7 @@ def test_it_does_not_go_back_into_the_collapse(workshop, monkeypatch):
 
 def interrupt_at(monkeypatch, step):
     """A person presses Ctrl-C in a step."""
-    advance = Training.advance
+    advance = Trainer.advance
 
     def interrupted(self, batches):
         measured = advance(self, batches)
@@ -187,7 +187,7 @@ def interrupt_at(monkeypatch, step):
             signal.raise_signal(signal.SIGINT)
         return measured
 
-    monkeypatch.setattr(Training, "advance", interrupted)
+    monkeypatch.setattr(Trainer, "advance", interrupted)
 
 
 @pytest.mark.parametrize("stop", range(1, 12))
@@ -313,7 +313,7 @@ def test_a_rollback_that_is_killed_half_way_is_finished_by_the_resumed_run(works
 
 def test_a_signal_and_a_loss_that_is_no_number_together(workshop, monkeypatch):
     """The last look at the losses, after the last step, goes back as any other."""
-    advance = Training.advance
+    advance = Trainer.advance
 
     def both(self, batches):
         measured = advance(self, batches)
@@ -322,7 +322,7 @@ def test_a_signal_and_a_loss_that_is_no_number_together(workshop, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return measured
 
-    monkeypatch.setattr(Training, "advance", both)
+    monkeypatch.setattr(Trainer, "advance", both)
     run, outcome = workshop.train(**RECOVER | {"guard_every": 100, "log_step": 100})
     assert outcome.signal == signal.SIGINT
     assert [record.step for record in rollbacks(run)] == [6]
@@ -362,7 +362,7 @@ def test_a_guard_that_seldom_looks_does_not_make_states_old(workshop, monkeypatc
 def test_a_generator_that_comes_to_ignore_its_z_is_noticed_and_taken_back(workshop, monkeypatch):
     """From the networks to the new state, with the guard's own judgement."""
     monkeypatch.setattr("sagan.training.guard.judge", judge)
-    advance = Training.advance
+    advance = Trainer.advance
 
     def forgetful(self, batches):
         if self.step == 7 and self.attempt == 0:
@@ -370,7 +370,7 @@ def test_a_generator_that_comes_to_ignore_its_z_is_noticed_and_taken_back(worksh
             self.generator.forward = lambda z: forward(z if self.attempt else torch.zeros_like(z))
         return advance(self, batches)
 
-    monkeypatch.setattr(Training, "advance", forgetful)
+    monkeypatch.setattr(Trainer, "advance", forgetful)
     run, outcome = workshop.train(**RECOVER)
     assert outcome.step == 12
     (record,) = rollbacks(run)

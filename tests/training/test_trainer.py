@@ -11,7 +11,7 @@ from sagan.run.config import override
 from sagan.training.guard import Diverged, Verdict
 from sagan.training.loop import data_order
 from sagan.training.recovery import REMEDIES, roll_back
-from sagan.training.trainer import SCHEDULES, Training
+from sagan.training.trainer import SCHEDULES, Trainer
 from tests import records
 from tests.training.conftest import TINY
 
@@ -22,7 +22,7 @@ def make(workshop, **changes):
     config = override(TINY, changes)
     order = partial(data_order, config.run.seed, workshop.store.count)
     batches = Batches(workshop.store.images, config.game.batch_size, order, channels_last=True)
-    return Training(config, CPU), batches
+    return Trainer(config, CPU), batches
 
 
 def weights(training):
@@ -201,7 +201,7 @@ def test_captured_and_compiled_steps_are_the_eager_ones(workshop, changes):
         ("captured", {"compile": False, "cuda_graphs": True}),
         ("fast", {"compile": True, "cuda_graphs": True}),
     ):
-        training = Training(override(config, switches), torch.device("cuda"))
+        training = Trainer(override(config, switches), torch.device("cuda"))
         losses[name] = torch.stack([training.advance(batches)["d_loss"] for _ in range(40)]).cpu()
     torch.testing.assert_close(losses["captured"], losses["eager"], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(losses["fast"], losses["eager"], rtol=1e-2, atol=1e-2)

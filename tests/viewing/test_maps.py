@@ -8,13 +8,13 @@ import torch
 
 import sagan.viewing.maps as viewing
 from sagan.core.attention import ExcludeLocal, Full, attention_weights
-from sagan.core.sampling import numbered_images
+from sagan.core.sampling import numbered_images, numbered_latents
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig
 from sagan.run.folder import Run
 from sagan.run.torch_files import write_torch_file
 from sagan.run.weights import save_checkpoint
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 from sagan.viewing.maps import (
     MEASURES,
     Looks,
@@ -27,7 +27,6 @@ from sagan.viewing.maps import (
     load_discriminator,
     look_generating,
     look_judging,
-    numbered_latents,
 )
 
 PATTERNS = [
@@ -90,7 +89,7 @@ def test_weights_are_those_of_the_reference_op_to_the_bit(pattern):
 def test_what_a_network_looked_at_is_what_its_layers_attend_to(model):
     """Each layer, given its own input again, has these weights; so its output is made of them."""
     generator, discriminator = networks(model)
-    z, labels = numbered_latents(generator, 3, 4)
+    z, labels = numbered_latents(generator, 3, range(4))
     seen = {}
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         for size, layer in network.attention.items():
@@ -115,14 +114,14 @@ def test_what_a_network_looked_at_is_what_its_layers_attend_to(model):
 @pytest.mark.parametrize("model", MODELS, ids=["dcgan", "self, before, pooled", "resnet with classes"])
 def test_the_pictures_are_those_that_are_sampled(model):
     generator, _ = networks(model)
-    images, _ = look_generating(generator, 0, *numbered_latents(generator, 3, 4))
+    images, _ = look_generating(generator, 0, *numbered_latents(generator, 3, range(4)))
     sampled = numbered_images(generator, 4, 3, range(4), device=torch.device("cpu"), batch_size=4)
     assert torch.equal(images, torch.stack([image for _, image in sampled]))
 
 
 def test_looking_leaves_no_trace_in_a_network():
     generator, discriminator = networks(MODELS[0])
-    images, _ = look_generating(generator, 0, *numbered_latents(generator, 0, 1))
+    images, _ = look_generating(generator, 0, *numbered_latents(generator, 0, range(1)))
     look_judging(discriminator, 0, images)
     for network in (generator, discriminator):
         assert not any(module._forward_hooks for module in network.modules())
@@ -269,7 +268,7 @@ def test_the_discriminator_is_that_of_the_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="snapshots hold only the generator"):
         load_discriminator(run)
     discriminator = build_discriminator(config.model, 9)
-    state = Training(config, torch.device("cpu")).state()
+    state = Trainer(config, torch.device("cpu")).state()
     state = dataclasses.replace(state, step=12, discriminator=discriminator.state_dict())
     save_checkpoint(run.checkpoint_file, state)
     found, step = load_discriminator(run)

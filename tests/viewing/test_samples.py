@@ -25,7 +25,7 @@ def images(folder):
 def test_images_are_numbered_without_gaps(generator, tmp_path):
     seen = []
     write_samples(
-        generator, 4, tmp_path / "out", 11, batch_size=4, progress=lambda done, total: seen.append((done, total))
+        generator, tmp_path / "out", 11, batch_size=4, progress=lambda done, total: seen.append((done, total))
     )
     assert list(images(tmp_path / "out")) == [f"{number:06d}.png" for number in range(11)]
     assert images(tmp_path / "out")["000000.png"].shape == (16, 16, 3)
@@ -33,13 +33,13 @@ def test_images_are_numbered_without_gaps(generator, tmp_path):
 
 
 def test_names_can_be_chosen(generator, tmp_path):
-    write_samples(generator, 4, tmp_path / "out", 3, batch_size=2, name=lambda number: f"{number + 1}_fake.png")
+    write_samples(generator, tmp_path / "out", 3, batch_size=2, name=lambda number: f"{number + 1}_fake.png")
     assert list(images(tmp_path / "out")) == ["1_fake.png", "2_fake.png", "3_fake.png"]
 
 
 def test_an_image_depends_on_its_seed_and_number_alone(generator, tmp_path):
     for name, count, size in (("one", 9, 1), ("many", 9, 64), ("few", 5, 3)):
-        write_samples(generator, 4, tmp_path / name, count, seed=3, batch_size=size)
+        write_samples(generator, tmp_path / name, count, seed=3, batch_size=size)
     one, many, few = (images(tmp_path / name) for name in ("one", "many", "few"))
     for name, image in one.items():
         assert abs(image - many[name]).max() <= 1
@@ -50,7 +50,7 @@ def test_an_image_depends_on_its_seed_and_number_alone(generator, tmp_path):
 
 def test_another_seed_gives_other_images(generator, tmp_path):
     for seed in (0, 1):
-        write_samples(generator, 4, tmp_path / str(seed), 1, seed=seed)
+        write_samples(generator, tmp_path / str(seed), 1, seed=seed)
     assert abs(images(tmp_path / "0")["000000.png"] - images(tmp_path / "1")["000000.png"]).max() > 1
 
 
@@ -60,17 +60,17 @@ def test_what_is_there_is_not_mixed_with_or_written_over(generator, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="is not empty"):
-        write_samples(generator, 4, tmp_path / "full", 1)
+        write_samples(generator, tmp_path / "full", 1)
     with pytest.raises(ValueError, match="is a file"):
-        write_samples(generator, 4, tmp_path / "file", 1)
-    write_samples(generator, 4, tmp_path / "empty", 1)
+        write_samples(generator, tmp_path / "file", 1)
+    write_samples(generator, tmp_path / "empty", 1)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["old.png"]
 
 
 @pytest.mark.parametrize(("count", "size", "said"), [(0, 1, "num must be 1"), (1, 0, "batch_size must be 1")])
 def test_nothing_is_made_for_no_images(generator, tmp_path, count, size, said):
     with pytest.raises(ValueError, match=said):
-        write_samples(generator, 4, tmp_path / "out", count, batch_size=size)
+        write_samples(generator, tmp_path / "out", count, batch_size=size)
     assert not (tmp_path / "out").exists()
 
 
@@ -80,4 +80,4 @@ def test_an_image_that_cannot_be_written_is_an_error(generator, tmp_path, monkey
 
     monkeypatch.setattr("sagan.viewing.samples.save_png", full)
     with pytest.raises(OSError, match="No space"):
-        write_samples(generator, 4, tmp_path / "out", 3)
+        write_samples(generator, tmp_path / "out", 3)

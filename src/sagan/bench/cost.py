@@ -25,7 +25,7 @@ from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator, describe_attention
 from sagan.run.config import Config, override
-from sagan.training.trainer import Training, steps_by_kind
+from sagan.training.trainer import Trainer, steps_by_kind
 
 _BYTES = 4  # weights, gradients and averages are float32 in every precision
 
@@ -168,7 +168,7 @@ class _Count:
 def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
     """Gives a function that takes a step of each kind, with attention carried out by another function, and counts."""
     with torch.device("meta"):
-        training = Training(override(config, {"compile": False, "cuda_graphs": False}), torch.device("meta"))
+        training = Trainer(override(config, {"compile": False, "cuda_graphs": False}), torch.device("meta"))
     with FakeTensorMode(), _BlindTally() as tally:
         _make_fake(training)
         tally.hold(_tensors(training))
@@ -194,7 +194,7 @@ def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
         yield take
 
 
-def _stand_ins(training: Training) -> list[_StandIn]:
+def _stand_ins(training: Trainer) -> list[_StandIn]:
     """Puts a stand-in in the place of every attention layer."""
     found = []
     for network in (training.generator, training.discriminator):
@@ -204,7 +204,7 @@ def _stand_ins(training: Training) -> list[_StandIn]:
     return found
 
 
-def _make_fake(training: Training) -> None:
+def _make_fake(training: Trainer) -> None:
     """Gives a training on the meta device, inside a fake mode, fake tensors of the CPU, where a step can be taken."""
     new: dict[int, Tensor] = {}
     for network in training.networks().values():
@@ -226,7 +226,7 @@ def _fake(tensor: Tensor) -> Tensor:
     return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
 
 
-def _tensors(training: Training) -> Iterator[Tensor]:
+def _tensors(training: Trainer) -> Iterator[Tensor]:
     for network in training.networks().values():
         yield from network.parameters()
         yield from network.buffers()

@@ -19,7 +19,7 @@ from sagan.run.config import Config, override
 from sagan.system.console import duration
 from sagan.system.errors import UserError
 from sagan.training.loop import exact_convolutions
-from sagan.training.trainer import Training, steps_by_kind
+from sagan.training.trainer import Trainer, steps_by_kind
 
 _SHARE = 0.9  # of the memory that a batch may fill: samples and scores are drawn beside the training
 _SMALL_BATCHES = (4, 2, 1)  # where 8 does not fit
@@ -79,7 +79,7 @@ def measured_pace(
     config: Config, device: torch.device, images: npt.NDArray[np.uint8] | None = None, steps: int = ROUNDS
 ) -> Pace:
     """The pace of a run, from a few steps on its images (without any, on noise), after some that warm up."""
-    training = Training(config, device)
+    training = Trainer(config, device)
     batches = batches_of(noise(config) if images is None else images, config, device)
     kinds = steps_by_kind(config.game)
     ways = {str(kind): partial(_take_step, training, batches, steps_of_it[0]) for kind, steps_of_it in kinds.items()}
@@ -91,14 +91,14 @@ def measured_pace(
     return Pace(timing, config.game.batch_size, config.run.total_step)
 
 
-def warm_up(training: Training, batches: Batches) -> None:
+def warm_up(training: Trainer, batches: Batches) -> None:
     """Takes steps until kernels are compiled and, on a GPU, every kind of step is captured."""
     for _ in range(5 if training.device.type == "cuda" else 1):
         for steps in steps_by_kind(training.config.game).values():
             _take_step(training, batches, steps[0])
 
 
-def _take_step(training: Training, batches: Batches, step: int) -> None:
+def _take_step(training: Trainer, batches: Batches, step: int) -> None:
     """Takes a step of that number, again if need be."""
     training.step = step
     training.advance(batches)
@@ -156,7 +156,7 @@ def _steps_fit(config: Config, device: torch.device) -> bool:
 
 def _take_two_steps(config: Config, device: torch.device) -> None:
     """The first makes the optimisers' moments, which the second has beside it."""
-    training = Training(config, device)
+    training = Trainer(config, device)
     batches = batches_of(noise(config), config, device)
     for _ in range(2):
         training.step = 0  # which has the penalties, where they are not in every step

@@ -15,7 +15,7 @@ from sagan.bench.tally import peak_memory
 from sagan.bench.timing import time_in_turns
 from sagan.run.config import override
 from sagan.training.loop import exact_convolutions
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 
 def measure_step(settings: BenchSettings, progress: Progress) -> Result:
@@ -26,7 +26,7 @@ def measure_step(settings: BenchSettings, progress: Progress) -> Result:
     """
     config = settings.config()
     cost = count_cost(config, settings.device)
-    training = Training(config, settings.device)
+    training = Trainer(config, settings.device)
     batches = batches_of(noise(config), config, settings.device)
     ceilings = {"matmul": matmul(settings), "copy": copy(settings)}
     ways = {"step": lambda: training.advance(batches)} | {name: each.action for name, each in ceilings.items()}
@@ -34,7 +34,7 @@ def measure_step(settings: BenchSettings, progress: Progress) -> Result:
         warm_up(training, batches)
         timings = time_in_turns(ways, settings.device, on_round=progress)
         # what a captured step uses is the graph's own, and not counted: the same step as it is written
-        plain = Training(override(config, {"cuda_graphs": False}), settings.device)
+        plain = Trainer(override(config, {"cuda_graphs": False}), settings.device)
         plain.advance(batches)
         memory = peak_memory(lambda: plain.advance(batches), settings.device, tensors_of(plain))
     rates = {name: each.amount / timings[name].median for name, each in ceilings.items()}
@@ -58,7 +58,7 @@ def measure_step(settings: BenchSettings, progress: Progress) -> Result:
     }
 
 
-def tensors_of(training: Training) -> Iterator[Tensor]:
+def tensors_of(training: Trainer) -> Iterator[Tensor]:
     """Everything that is there between two steps; one by one, for a list would keep the gradients longer."""
     yield from (leaf for leaf in tree_leaves(vars(training.state())) if isinstance(leaf, Tensor))
     for network in training.networks().values():

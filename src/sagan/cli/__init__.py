@@ -318,7 +318,6 @@ def sample(arguments: Sequence[str], console: Console) -> int:
     with console.progress("drawing images") as progress:
         write_samples(
             snapshot.generator,
-            snapshot.config.model.z_dim,
             flags.out,
             flags.num,
             seed=flags.seed,

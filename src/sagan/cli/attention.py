@@ -21,7 +21,7 @@ from sagan.system.typed import fill
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sagan.run.build import Discriminator, Generator
+    from sagan.core.networks.interface import Discriminator, Generator
     from sagan.run.folder import Run
     from sagan.viewing.figures import Exhibit
     from sagan.viewing.maps import Looks, Point
@@ -161,9 +161,10 @@ def _open(place: Path, step: int | None) -> _Subject:
 
 
 def _exhibit(subject: _Subject, flags: AttentionFlags, console: Console) -> Exhibit:
+    from sagan.core.sampling import numbered_latents
     from sagan.system.devices import choose_device
     from sagan.viewing.figures import Exhibit
-    from sagan.viewing.maps import look_generating, look_judging, numbered_latents
+    from sagan.viewing.maps import look_generating, look_judging
 
     device = choose_device(flags.device)
     judge = _discriminator(subject, flags, console)
@@ -171,7 +172,7 @@ def _exhibit(subject: _Subject, flags: AttentionFlags, console: Console) -> Exhi
     if flags.images is not None:
         pictures = _read_images(flags.images, subject.config, flags)
     else:
-        z, labels = numbered_latents(subject.generator, flags.seed, flags.num)
+        z, labels = numbered_latents(subject.generator, flags.seed, range(flags.num))
         pictures, looks = look_generating(subject.generator.to(device), subject.step, z.to(device), labels)
     if judge is not None:
         looks += look_judging(judge[0].to(device), judge[1], pictures)
@@ -303,15 +304,16 @@ def _follow_training(subjects: Sequence[_Subject], flags: AttentionFlags, folder
 def _training_rows(
     subject: _Subject, flags: AttentionFlags, progress: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
+    from sagan.core.sampling import numbered_latents
     from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
-    from sagan.viewing.maps import layer_row, look_generating, numbered_latents
+    from sagan.viewing.maps import layer_row, look_generating
 
     assert subject.run is not None
     device, snapshots = choose_device(flags.device), subject.run.snapshots()
     for number, path in enumerate(snapshots, 1):
         snapshot = load_snapshot(path)
-        z, labels = numbered_latents(snapshot.generator, flags.seed, flags.num)
+        z, labels = numbered_latents(snapshot.generator, flags.seed, range(flags.num))
         _, looks = look_generating(snapshot.generator.to(device), snapshot.step, z.to(device), labels)
         yield from (layer_row(subject.name, each, each.measure()) for each in looks)
         progress(number, len(snapshots))

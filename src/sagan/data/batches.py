@@ -1,4 +1,4 @@
-"""Batches of a store's images as tensors: each a pure function of its number, on any device and any number of ranks."""
+"""Batches of a store's images as tensors: each a pure function of its number, on any device."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from sagan.system.devices import send
 from sagan.system.errors import UserError
 
+ALL = slice(None)
+
 
 class Batches:
     """Batches numbered 0, 1, 2, ... without end: ``batch(i)`` depends on ``i`` and the arguments here alone.
@@ -21,10 +23,9 @@ class Batches:
     whole batch is dropped, other ones each epoch.
 
     images: uint8, shape (count, height, width, 3), an array or a memory map.
-    batch_size: images in a batch, over all ranks together.
+    batch_size: images in a batch, over all processes together.
     permutation: the order of the images in one epoch, int64 of shape (count,), from the number of the epoch alone.
     resident: keep all images on ``device`` as uint8; None: on CUDA, when they take less than half of its free memory.
-    rank, world_size: this process takes the ``rank``-th of ``world_size`` equal parts of every batch.
     channels_last: the memory format of the batches, for convolutions that prefer it; the values are the same.
     labels: the class of each image, whole numbers from 0 of shape (count,), an array or a memory map; None: no classes.
     """
@@ -37,12 +38,10 @@ class Batches:
         device: torch.device | str = "cpu",
         resident: bool | None = None,
         *,
-        rank: int = 0,
-        world_size: int = 1,
         channels_last: bool = False,
         labels: npt.NDArray[np.integer[Any]] | None = None,
     ) -> None:
-        check(images, batch_size, rank, world_size)
+        check(images, batch_size)
         if labels is not None:
             check_labels(labels, len(images))
         self.images = images
@@ -50,7 +49,6 @@ class Batches:
         self.device = torch.device(device)
         self.permutation = permutation
         self.batch_size = batch_size
-        self.rank, self.rank_size = rank, batch_size // world_size
         self.channels_last = channels_last
         self.batches_per_epoch = len(images) // batch_size
         self.resident = fits(images.nbytes, self.device) if resident is None else resident
@@ -65,9 +63,9 @@ class Batches:
         """The epoch, from 0, that batch ``index`` belongs to."""
         return index // self.batches_per_epoch
 
-    def batch(self, index: int) -> Tensor:
-        """This rank's part of batch ``index``: float32 in [-1, 1], shape (batch_size / world_size, 3, h, w)."""
-        chosen = self.chosen(index)
+    def batch(self, index: int, part: slice = ALL) -> Tensor:
+        """Batch ``index``, or a part of it: float32 in [-1, 1], shape (n, 3, h, w)."""
+        chosen = self.chosen(index)[part]
         if self._on_device is not None:
             pixels = self._on_device[send(chosen, self.device)]
         else:
@@ -76,22 +74,22 @@ class Batches:
         pixels = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # while a pixel is a byte, not four
         return pixels.float().div_(127.5).sub_(1)
 
-    def labels(self, index: int) -> Tensor:
-        """The class of each image of ``batch(index)``: int64, shape (batch_size / world_size,), on the device.
+    def labels(self, index: int, part: slice = ALL) -> Tensor:
+        """The class of each image of ``batch(index, part)``: int64, shape (n,), on the device.
 
         Raises UserError when these batches were made without labels.
         """
         if self._labels is None:
             raise UserError("these batches have no labels: give Batches the labels of its images")
-        return send(torch.from_numpy(self._labels[self.chosen(index).numpy()]).long(), self.device)
+        return send(torch.from_numpy(self._labels[self.chosen(index)[part].numpy()]).long(), self.device)
 
     def chosen(self, index: int) -> Tensor:
-        """The numbers of the images in this rank's part of batch ``index``, int64, on the CPU."""
+        """The numbers of the images in batch ``index``, int64, on the CPU."""
         if index < 0:
             raise UserError(f"batches are numbered from 0, got {index}")
         epoch, place = divmod(index, self.batches_per_epoch)
-        start = place * self.batch_size + self.rank * self.rank_size
-        return self.order(epoch)[start : start + self.rank_size]
+        start = place * self.batch_size
+        return self.order(epoch)[start : start + self.batch_size]
 
     def order(self, epoch: int) -> Tensor:
         """The order of all images in ``epoch``, checked to hold each once."""
@@ -103,19 +101,13 @@ class Batches:
         return self._order[1]
 
 
-def check(images: npt.NDArray[np.uint8], batch_size: int, rank: int, world_size: int) -> None:
+def check(images: npt.NDArray[np.uint8], batch_size: int) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise UserError(
             f"images must be uint8 of shape (count, height, width, 3), got {images.dtype} of shape {images.shape}"
         )
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more, got {batch_size}")
-    if not 0 <= rank < world_size:
-        raise UserError(f"rank must be at least 0 and less than world_size, got rank {rank} of {world_size}")
-    if batch_size % world_size:
-        raise UserError(
-            f"batch_size must be a multiple of the number of ranks, got {batch_size} for {world_size} ranks"
-        )
     if len(images) < batch_size:
         raise UserError(
             f"batch_size is {batch_size} but the data set has only {len(images)} images: "

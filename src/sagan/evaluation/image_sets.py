@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sagan.core.sampling import classes_in_turn
+from sagan.core.networks.interface import Generator
+from sagan.core.sampling import numbered_latents
 from sagan.data import Source, Store, open_source
 from sagan.data.faces import holds_drawn_faces
 from sagan.evaluation.ahead import Batch, draw_ahead, read_ahead
@@ -21,7 +22,6 @@ from sagan.system.finite import FiniteCheck
 from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
 from sagan.system.randomness import generator as random_generator
-from sagan.system.randomness import latents
 
 DRAWN = 64  # images that a generator draws at a time
 
@@ -113,9 +113,7 @@ def _source_images(source: Source, path: Path) -> ImageSet:
     return ImageSet(source.description, f"files:{source.identity}", len(source), height, width, read)
 
 
-def generated_images(
-    generator: nn.Module, z_dim: int, image_size: int, count: int, seed: int, *, device: torch.device, name: str
-) -> ImageSet:
+def generated_images(generator: Generator, count: int, seed: int, *, device: torch.device, name: str) -> ImageSet:
     """Images 0 to count - 1 of a seed, drawn when they are read, on ``device``; the same as `sagan sample` writes.
 
     ``generator`` is in eval mode. ``name`` says which it is, for a person. Drawing does not wait for a GPU, so there
@@ -125,26 +123,25 @@ def generated_images(
     finite = FiniteCheck("the generator's images are NaN or infinite: its weights are of a training that diverged")
 
     @torch.no_grad()
-    def draw(*given: Tensor) -> Tensor:
+    def draw(z: Tensor, labels: Tensor | None) -> Tensor:
         with full_precision(device):
-            images = generator(*given)
+            images = generator(z, labels)
         finite.add(images)
         return to_uint8(images)
 
     def read(start: int, stop: int) -> Tensor:
-        numbers = range(start, stop)
-        z = torch.cat([latents(seed, "sample", 1, z_dim, step=number) for number in numbers])
-        labels = classes_in_turn(numbers, getattr(generator, "num_classes", 0))
-        given = [z] if labels is None else [z, labels]
-        parts = zip(*(send(each, device).split(DRAWN) for each in given), strict=True)
-        return torch.cat([draw(*part) for part in parts])
+        images = []
+        for first in range(start, stop, DRAWN):
+            z, labels = numbered_latents(generator, seed, range(first, min(first + DRAWN, stop)))
+            images.append(draw(send(z, device), None if labels is None else send(labels, device)))
+        return torch.cat(images)
 
     return ImageSet(
         description=f"{count:,} images of {name}, seed {seed}",
         identity=f"generated:{name}:{seed}:{count}",
         count=count,
-        height=image_size,
-        width=image_size,
+        height=generator.shape.height,
+        width=generator.shape.width,
         read=read,
         source="averaged generator, eval mode",
         random=True,

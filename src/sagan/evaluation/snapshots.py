@@ -75,12 +75,10 @@ class Scorer:
         """
         began = time.monotonic()
         snapshot = open_snapshot(path, run, self.trained_on)
-        step, sha256, model = snapshot.step, file_sha256(path), snapshot.config.model
+        step, sha256 = snapshot.step, file_sha256(path)
         draws = [
             generated_images(
                 snapshot.generator,
-                model.z_dim,
-                model.imsize,
                 self.samples,
                 self.seed + repeat,
                 device=self.extractor.device,

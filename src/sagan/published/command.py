@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 from sagan.cli.flags import convert, did_you_mean
 from sagan.core.attention import Masking
+from sagan.core.networks.interface import Discriminator, Generator
 from sagan.published.imports import SPAN_0, import_pair, load_published_discriminator, load_published_generator
-from sagan.run.build import Discriminator, Generator
 from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, override, settings
 from sagan.run.folder import Run
 from sagan.run.records import TrainRecord
@@ -289,13 +289,12 @@ def _sample(flags: argparse.Namespace, console: Console) -> int:
     step = flags.pretrained_model
     if step is None:
         raise UserError("--train False draws images from a checkpoint: give its step, --pretrained_model N")
-    generator, z_dim = _trained_generator(flags, step, console)
+    generator = _trained_generator(flags, step, console)
     out = Path(f"generated_dataset{step}")
     count = 1000 * flags.batch_size if flags.num is None else flags.num
     with console.progress("drawing images") as progress:
         write_samples(
             generator,
-            z_dim,
             out,
             count,
             seed=flags.seed,
@@ -308,7 +307,7 @@ def _sample(flags: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _trained_generator(flags: argparse.Namespace, step: int, console: Console) -> tuple[Generator, int]:
+def _trained_generator(flags: argparse.Namespace, step: int, console: Console) -> Generator:
     """The generator of a step: from the snapshot of our run, or from a file of the published program."""
     folders = _folders_to_look_in(flags)
     ours = [path for folder in folders if (path := Run(folder).snapshot_file(step)).exists()]
@@ -320,12 +319,10 @@ def _trained_generator(flags: argparse.Namespace, step: int, console: Console) -
         raise UserError(f"there is a checkpoint of step {step} in each of {_listed(folders)}: give --span")
     console.say(f"drawing from {found[0]}")
     if ours:
-        snapshot = load_snapshot(found[0])
-        return snapshot.generator, snapshot.config.model.z_dim
+        return load_snapshot(found[0]).generator
     if not flags.span:
         console.warn(f"{found[0].name} does not tell the span it was trained with; {SPAN_0}")
-    generator = load_generator(found[0], span=flags.span or 0, masking=flags.masking or "before")
-    return generator, generator.z_dim
+    return load_generator(found[0], span=flags.span or 0, masking=flags.masking or "before")
 
 
 def _folders_to_look_in(flags: argparse.Namespace) -> list[Path]:

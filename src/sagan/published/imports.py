@@ -10,15 +10,16 @@ from torch import nn
 
 from sagan.core.attention import Masking
 from sagan.core.layers.spectral_norm import power_iterate
+from sagan.core.networks.interface import Discriminator, Generator
 from sagan.data import choose_source
 from sagan.published.keys import read_published
-from sagan.run.build import Discriminator, Generator, build_discriminator, build_generator
+from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, DataConfig, ModelConfig, Span, override, with_absolute_paths
 from sagan.run.folder import Run, check_free
 from sagan.run.weights import Snapshot, save_checkpoint, save_snapshot
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 SPAN_0 = (
     "span 0 here is full attention, no mask at all; the published program's own --span 0 masked the pixel itself: for "
@@ -98,7 +99,7 @@ def _save_run(folder: Path, config: Config, generator: Generator, discriminator_
     discriminator = load_published_discriminator(discriminator_file, model.span, model.masking)
     width = discriminator.state_dict()["stages.32.0.weight"].shape[0]
     config = override(config, {"d_conv_dim": width})
-    training = Training(config, torch.device("cpu"))
+    training = Trainer(config, torch.device("cpu"))
     training.generator.load_state_dict(generator.state_dict())
     training.discriminator.load_state_dict(discriminator.state_dict())
     training.average.module.load_state_dict(generator.state_dict())

@@ -10,13 +10,12 @@ import torch
 
 from sagan.core.attention import ExcludeLocal, Pattern
 from sagan.core.networks import dcgan, resnet
+from sagan.core.networks.interface import Discriminator, Generator
 from sagan.run.config import ModelConfig, spans
 from sagan.system.errors import UserError
 from sagan.system.randomness import derived_seed
 
 Network = Literal["generator", "discriminator"]
-Generator = dcgan.Generator | resnet.Generator
-Discriminator = dcgan.Discriminator | resnet.Discriminator
 
 _DCGAN_ATTENTION: dict[Network, tuple[int, ...]] = {"generator": (16, 32), "discriminator": (8, 4)}  # as published
 _MAP_SIZES = {"dcgan": dcgan.map_sizes, "resnet": resnet.map_sizes}
@@ -59,19 +58,20 @@ def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
     """A fresh generator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
     patterns = attention_patterns(model, "generator")
     with _weights_of(seed, "generator weights"):
+        classes = _known_classes(model)
         if model.network == "resnet":
-            classes = _known_classes(model)
-            return resnet.Generator(model.imsize, model.z_dim, model.g_conv_dim, patterns, classes)
-        return dcgan.Generator(model.imsize, model.z_dim, model.g_conv_dim, patterns, model.norm_axis)
+            return resnet.Generator(model.shape, model.z_dim, model.g_conv_dim, patterns, classes)
+        return dcgan.Generator(model.shape, model.z_dim, model.g_conv_dim, patterns, model.norm_axis, classes)
 
 
 def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
     """A fresh discriminator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
     patterns = attention_patterns(model, "discriminator")
     with _weights_of(seed, "discriminator weights"):
-        if model.network == "resnet":
-            return resnet.Discriminator(model.imsize, model.d_conv_dim, patterns, _known_classes(model))
-        return dcgan.Discriminator(model.imsize, model.d_conv_dim, patterns)
+        kind: type[dcgan.Discriminator | resnet.Discriminator] = (
+            resnet.Discriminator if model.network == "resnet" else dcgan.Discriminator
+        )
+        return kind(model.shape, model.d_conv_dim, patterns, _known_classes(model))
 
 
 @contextlib.contextmanager

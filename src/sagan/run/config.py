@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
+from sagan.core.shapes import ImageShape
 from sagan.system.errors import UserError
 from sagan.system.typed import check_format, fill, from_plain, shorten, suits, wording
 
@@ -196,7 +197,7 @@ class ModelConfig:
     network: Literal["dcgan", "resnet"] = setting("dcgan", "computed")
     """dcgan: the published program's; resnet: the residual ones of the paper's own code."""
     num_classes: int | Literal["auto"] = setting(0, "computed")
-    """Classes that images are made of: 0 for none, 'auto' for as many as the images have folders; resnet only."""
+    """Classes that images are made of: 0 for none, 'auto' for as many as the images have folders."""
     imsize: int = setting(64, "computed")
     """Height and width of the images: a power of two, 16 or more."""
     z_dim: int = setting(128, "computed")
@@ -240,10 +241,11 @@ class ModelConfig:
             self.num_classes == "auto" or self.num_classes >= 0,
             f"num_classes must be 0 or more, got {self.num_classes}",
         )
-        _require(
-            self.num_classes == 0 or self.network == "resnet",
-            f"num_classes {self.num_classes} needs --network resnet: the published networks know no classes",
-        )
+
+    @property
+    def shape(self) -> ImageShape:
+        """Of the images."""
+        return ImageShape.square(self.imsize)
 
 
 @dataclass(frozen=True)
@@ -404,10 +406,10 @@ class Config:
 
     def __post_init__(self) -> None:
         model = self.model
-        published = (model.network, model.imsize, model.g_attention, model.d_attention) == ("dcgan", 64, None, None)
+        own = model.network, model.imsize, model.num_classes, model.g_attention, model.d_attention
         _require(
-            published or not self.run.published_checkpoints,
-            "published_checkpoints needs the published networks: imsize 64, and attention where it was",
+            own == ("dcgan", 64, 0, None, None) or not self.run.published_checkpoints,
+            "published_checkpoints needs the published networks: imsize 64, no classes, and attention where it was",
         )
 
 

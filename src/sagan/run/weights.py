@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from sagan.run.build import Generator, build_discriminator, build_generator
+from sagan.core.networks.interface import Generator
+from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict
 from sagan.run.records import RollbackRecord
 from sagan.run.torch_files import read_torch_file, write_torch_file

@@ -1,4 +1,4 @@
-"""The one seed rule: every random number is a function of (seed, purpose, rank, step).
+"""The one seed rule: every random number is a function of (seed, purpose, step).
 
 No stream is ever carried from one step to the next, so there is no random state to save: a run resumed at step 1000
 draws at step 1001 what the run that never stopped draws. Numbers are drawn on the CPU, so they do not depend on the
@@ -12,17 +12,17 @@ import hashlib
 import torch
 
 
-def derived_seed(seed: int, purpose: str, rank: int = 0, step: int = 0) -> int:
+def derived_seed(seed: int, purpose: str, step: int = 0) -> int:
     """The 63-bit seed of one stream: a hash, so that neighbouring steps and like-named purposes are unrelated."""
-    key = f"{seed}/{purpose}/{rank}/{step}".encode()
+    key = f"{seed}/{purpose}/0/{step}".encode()  # the 0 was once a rank: runs made then go on with the same bits
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
 
-def generator(seed: int, purpose: str, rank: int = 0, step: int = 0) -> torch.Generator:
+def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     """A fresh CPU generator for one purpose at one step, such as ``generator(0, "z", step=12)``."""
-    return torch.Generator().manual_seed(derived_seed(seed, purpose, rank, step))
+    return torch.Generator().manual_seed(derived_seed(seed, purpose, step))
 
 
-def latents(seed: int, purpose: str, count: int, dim: int, *, rank: int = 0, step: int = 0) -> torch.Tensor:
+def latents(seed: int, purpose: str, count: int, dim: int, *, step: int = 0) -> torch.Tensor:
     """``count`` standard normal latent vectors z as one draw, shape (count, dim), float32, on the CPU."""
-    return torch.randn(count, dim, generator=generator(seed, purpose, rank, step))
+    return torch.randn(count, dim, generator=generator(seed, purpose, step))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.core.layers.spectral_norm import spectral_layers
+from sagan.core.networks.interface import Discriminator, Generator
 from sagan.run.records import LookRecord, State
 from sagan.system.errors import UserError
 
@@ -280,7 +281,12 @@ class Seen(NamedTuple):
 
 @torch.no_grad()
 def examine(
-    generator: Any, discriminator: Any, average: nn.Module, batches: Sequence[Seen], *, paired: bool = False
+    generator: Generator,
+    discriminator: Discriminator,
+    average: Generator,
+    batches: Sequence[Seen],
+    *,
+    paired: bool = False,
 ) -> dict[str, float]:
     """What the guard judges a run by, from one pass over batches of real images and of generated ones; changes nothing.
 
@@ -305,9 +311,10 @@ def examine(
     fake, features, logits = _pass(generator, discriminator, batches)
     separation, pairs = _separation(logits[0], logits[1], batches if paired else [])
     real = torch.cat([batch.real for batch in batches])
-    weights = [list(network.parameters()) for network in (generator, average)]
+    weights: list[list[Tensor]] = [list(network.parameters()) for network in (generator, average)]
     sigmas = [layer.sigma() for net in (generator, discriminator) for layer in spectral_layers(net)]
-    gammas = [layer.gamma.abs() for net in (generator, discriminator) for layer in net.attention.values()]
+    attention: list[Any] = [layer for net in (generator, discriminator) for layer in net.attention.values()]
+    gammas = [layer.gamma.abs() for layer in attention]
     found = {
         "separation": separation,
         "pairs": pairs,
@@ -325,22 +332,20 @@ def examine(
     return {"images": len(real)} | {name: round(value, 6) for name, value in zip(found, values, strict=True)}
 
 
-def _pass(generator: Any, discriminator: Any, batches: Sequence[Seen]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def _pass(
+    generator: Generator, discriminator: Discriminator, batches: Sequence[Seen]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """The fakes, and of real images and of fakes the discriminator's features and logits."""
     fakes: list[Tensor] = []
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
     logits: tuple[list[Tensor], list[Tensor]] = ([], [])
     with _buffers_kept(generator):
         for batch in batches:  # each as large as in training: batch norm takes its statistics from it
-            fakes.append(generator.forward(batch.z, *_given(batch.fake_labels)))  # not compiled: a look is rare
+            fakes.append(generator.forward(batch.z, batch.fake_labels))  # not compiled: a look is rare
             for number, (images, labels) in enumerate(((batch.real, batch.labels), (fakes[-1], batch.fake_labels))):
                 features[number].append(discriminator.features(images))
-                logits[number].append(discriminator.judge(features[number][-1], *_given(labels)))
+                logits[number].append(discriminator.judge(features[number][-1], labels))
     return torch.cat(fakes), [torch.cat(each) for each in features], [torch.cat(each) for each in logits]
-
-
-def _given(labels: Tensor | None) -> list[Tensor]:
-    return [] if labels is None else [labels]
 
 
 def _spread(batch: Tensor) -> Tensor:

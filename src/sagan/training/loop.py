@@ -27,7 +27,7 @@ from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.recovery import Recovery, finish_rollback
 from sagan.training.saving import matching_checkpoint, write_checkpoint, write_samples, write_snapshot
 from sagan.training.session import Session
-from sagan.training.trainer import Training, purpose
+from sagan.training.trainer import Trainer, purpose
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot 
     """
     config, store = session.config, session.store
     with run.locked():
-        training = Training(config, session.device)
+        training = Trainer(config, session.device)
         if run.checkpoint_file.exists():
             training.load(matching_checkpoint(run.checkpoint_file, run, config, store))
             if training.step > config.run.total_step:
@@ -86,7 +86,7 @@ class _Loop:
 
     def __init__(
         self,
-        training: Training,
+        training: Trainer,
         run: Run,
         store: Store,
         console: Console,
@@ -217,7 +217,7 @@ def _due(step: int, total: int, every: int) -> bool:
 class _Pace:
     """Keeps the run's clock: seconds of training, and images a second since the last record."""
 
-    def __init__(self, training: Training):
+    def __init__(self, training: Trainer):
         self.training = training
         self.last_step, self.last_seconds = training.step, training.seconds
         self.mark = time.monotonic()
@@ -242,7 +242,7 @@ class _Pace:
         return steps * self.training.config.game.batch_size / max(seconds, 1e-9)
 
 
-def _record(training: Training, measured: dict[str, Tensor], pace: _Pace, guard: Guard) -> TrainRecord:
+def _record(training: Trainer, measured: dict[str, Tensor], pace: _Pace, guard: Guard) -> TrainRecord:
     lately = measured if training.penalty is None else {"penalty": training.penalty, **measured}
     return TrainRecord(
         step=training.step,

@@ -14,7 +14,7 @@ from sagan.run.weights import Checkpoint, load_checkpoint
 from sagan.system.files import keep_as
 from sagan.training.guard import Diverged, Guard, Verdict
 from sagan.training.saving import matching_checkpoint, write_checkpoint, write_snapshot
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 # by verdict: what the rates and the gradient penalties are multiplied by when a run goes back
 REMEDIES: dict[State, dict[str, float]] = {
@@ -42,7 +42,7 @@ class Recovery:
     ``saved`` is the step of the run's last checkpoint.
     """
 
-    def __init__(self, training: Training, run: Run, store: Store):
+    def __init__(self, training: Trainer, run: Run, store: Store):
         self.training, self.run, self.store = training, run, store
         self.settings = training.config.run
         self.saved = training.step
@@ -130,7 +130,7 @@ class Recovery:
         return f"and its generator, to use, is {path}"
 
 
-def roll_back(training: Training, state: Checkpoint | None, trouble: Diverged) -> dict[str, float]:
+def roll_back(training: Trainer, state: Checkpoint | None, trouble: Diverged) -> dict[str, float]:
     """Takes a training back to a state, or to the start, to go on from there with other randomness and more carefully.
 
     Gives what rates and penalties are multiplied by, on top of earlier remedies; penalties only where there are any.
@@ -140,7 +140,7 @@ def roll_back(training: Training, state: Checkpoint | None, trouble: Diverged) -
     remedy = {name: by for name, by in REMEDIES[trouble.verdict.state].items() if penalized or name != "penalties"}
     attempt, seconds = training.attempt + 1, training.seconds
     caution = {name: by * remedy.get(name, 1.0) for name, by in training.caution.items()}
-    training.load(Training(training.config, training.device).state() if state is None else state)
+    training.load(Trainer(training.config, training.device).state() if state is None else state)
     training.attempt, training.seconds, training.caution = attempt, seconds, caution
     training.rollback = RollbackRecord(
         step=training.step,
@@ -154,7 +154,7 @@ def roll_back(training: Training, state: Checkpoint | None, trouble: Diverged) -
     return remedy
 
 
-def finish_rollback(training: Training, run: Run) -> None:
+def finish_rollback(training: Trainer, run: Run) -> None:
     """Sets aside what a rollback took back and records it, unless that is done."""
     record = training.rollback
     if record is None or any(each.attempt == record.attempt for each in run.records_of(RollbackRecord)):

@@ -14,16 +14,16 @@ from sagan.run.weights import Checkpoint, Snapshot, load_checkpoint, save_checkp
 from sagan.system.errors import UserError
 from sagan.system.images import grid, save_png
 from sagan.system.randomness import latents
-from sagan.training.trainer import Training
+from sagan.training.trainer import Trainer
 
 
-def write_checkpoint(training: Training, run: Run, store: Store) -> None:
+def write_checkpoint(training: Trainer, run: Run, store: Store) -> None:
     """Writes everything the run goes on from, and sees that the records before it are on the disk."""
     run.sync_records()
     save_checkpoint(run.checkpoint_file, training.state(_identity(store, training.config)))
 
 
-def write_snapshot(training: Training, run: Run, store: Store) -> None:
+def write_snapshot(training: Trainer, run: Run, store: Store) -> None:
     """Writes the averaged generator, to use."""
     snapshot = Snapshot(training.measured_average(), training.config, training.step, store.hash)
     save_snapshot(run.snapshot_file(training.step), snapshot)
@@ -31,7 +31,7 @@ def write_snapshot(training: Training, run: Run, store: Store) -> None:
         save_published_pair(run.folder, training.step, training.generator, training.discriminator)
 
 
-def write_samples(training: Training, run: Run) -> Path:
+def write_samples(training: Trainer, run: Run) -> Path:
     """Writes a grid of images from the same z at every step; gives its path."""
     settings = training.config.run
     z = latents(settings.seed, "z of the sample grids", settings.sample_count, training.config.model.z_dim)

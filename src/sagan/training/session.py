@@ -42,7 +42,7 @@ def settle(config: Config, device: torch.device) -> Config:
 def open_store(config: Config, console: Console, source: Source | None = None) -> Store:
     """The images as `prepared_store` gives them. Raises UserError where they are too few for a batch."""
     store = prepared_store(config.data, config.model.imsize, console, source)
-    check_batches(store.images, config.game.batch_size, rank=0, world_size=1)
+    check_batches(store.images, config.game.batch_size)
     return store
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from sagan.core.game.augment import augment, draw
 from sagan.core.game.average import AveragedGenerator
 from sagan.core.game.step import Augment, Penalty, discriminator_step, generator_step
 from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, zero_centred_penalty
+from sagan.core.networks.interface import Generator
 from sagan.core.sampling import classes_in_turn
 from sagan.data.batches import Batches
-from sagan.run.build import Generator, build_discriminator, build_generator
+from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, GameConfig
 from sagan.run.records import LookRecord, RollbackRecord
 from sagan.run.weights import Checkpoint
@@ -26,6 +27,7 @@ from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
 from sagan.training.graph import CapturedStep, Kind, Play, Turn
 from sagan.training.guard import Seen, examine
+from sagan.training.world import ALONE, World
 
 _BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
 _LOOKED_AT = 64  # images that the guard looks at, or more where a batch holds more
@@ -58,7 +60,7 @@ def steps_by_kind(game: GameConfig) -> dict[Kind, list[int]]:
     return steps
 
 
-class Training:
+class Trainer:
     """Networks, optimisers, average, and the step they have reached.
 
     A step is in two halves. What it needs from outside (images, latents, every random number) is drawn on the CPU and
@@ -66,8 +68,9 @@ class Training:
     number, so that on a GPU they can be captured once and played again.
     """
 
-    def __init__(self, config: Config, device: torch.device):
+    def __init__(self, config: Config, device: torch.device, world: World = ALONE):
         self.config, self.device = config, device
+        self.part = world.part(config.game.batch_size)  # of every batch, z and draw of random numbers
         game, run = config.game, config.run
         self.loss = LOSSES[game.adv_loss]
         self.generator = build_generator(config.model, run.seed).to(device)
@@ -204,9 +207,9 @@ class Training:
         index = self.step * self.config.game.n_critic + number
         labels = fake_labels = None
         if self.config.model.num_classes:
-            labels = batches.labels(index)
+            labels = batches.labels(index, self.part)
             fake_labels = self._fake_labels(labels, "classes of the guard", index)
-        return Seen(batches.batch(index), self._draw_z("z of the guard", index), labels, fake_labels)
+        return Seen(batches.batch(index, self.part), self._draw_z("z of the guard", index), labels, fake_labels)
 
     def describe_backends(self) -> str:
         """Which backend computes each attention layer here, in a line."""
@@ -238,7 +241,7 @@ class Training:
         if self._measured_step != self.step:
             self.average.measure_batch_norm(self._batch_norm_latents())
             self._measured_step = self.step
-        return cast(Generator, self.average.module)
+        return self.average.module
 
     def _batch_norm_latents(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         for number in range(_BATCH_NORM_BATCHES):
@@ -248,18 +251,18 @@ class Training:
 
     def _discriminator_turn(self, batches: Batches, number: int) -> Turn:
         game, size = self.config.game, self.config.game.batch_size
-        turn = {"real": batches.batch(number), "z": self._draw_z("z of a discriminator step", number)}
+        turn = {"real": batches.batch(number, self.part), "z": self._draw_z("z of a discriminator step", number)}
         if game.flip:
-            mirrored = send(torch.rand(size, generator=self._chance("mirrored images", number)) < 0.5, self.device)
+            mirrored = self._own(torch.rand(size, generator=self._chance("mirrored images", number)) < 0.5)
             turn["real"] = torch.where(mirrored.view(-1, 1, 1, 1), turn["real"].flip(3), turn["real"])
         if game.augment:
             chance = self._chance("augmentation in a discriminator step", number)
-            turn["augment"] = send(draw(game.augment, 2 * size, chance), self.device)
+            turn["augment"] = self._own(*draw(game.augment, 2 * size, chance).split(size))
         if game.adv_loss == "wgan-gp":
             chance = self._chance("points of the gradient penalty", number)
-            turn["share"] = send(torch.rand(size, generator=chance), self.device)
+            turn["share"] = self._own(torch.rand(size, generator=chance))
         if self.config.model.num_classes:
-            turn["labels"] = batches.labels(number)
+            turn["labels"] = batches.labels(number, self.part)
             turn["fake_labels"] = self._fake_labels(turn["labels"], "classes of a discriminator step", number)
         return turn
 
@@ -273,7 +276,7 @@ class Training:
         }
         if game.augment:
             chance = self._chance("augmentation in a generator step", self.step)
-            turn["augment"] = send(draw(game.augment, game.batch_size, chance), self.device)
+            turn["augment"] = self._own(draw(game.augment, game.batch_size, chance))
         if self.config.model.num_classes:
             turn["fake_labels"] = self._fake_labels(critic_turn["labels"], "classes of a generator step", self.step)
         return turn
@@ -283,7 +286,11 @@ class Training:
 
     def _draw_z(self, name: str, step: int) -> Tensor:
         size = self.config.game.batch_size, self.config.model.z_dim
-        return send(torch.randn(size, generator=self._chance(name, step)), self.device)
+        return self._own(torch.randn(size, generator=self._chance(name, step)))
+
+    def _own(self, *drawn: Tensor) -> Tensor:
+        """This process's part of what was drawn for the whole batch, or for several, on its device."""
+        return send(torch.cat([each[self.part] for each in drawn]), self.device)
 
     def _fake_labels(self, labels: Tensor, name: str, step: int) -> Tensor:
         """The classes of fakes: drawn, but of a paired loss those of the real images that they are compared with."""
@@ -291,7 +298,7 @@ class Training:
             return labels
         classes = int(self.config.model.num_classes)
         chosen = torch.randint(classes, (self.config.game.batch_size,), generator=self._chance(name, step))
-        return send(chosen, self.device)
+        return self._own(chosen)
 
     def _player(self) -> Play:
         captured = self.config.run.cuda_graphs
@@ -306,13 +313,12 @@ class Training:
     def _penalty(self, turn: Turn) -> Penalty:
         """The sum of the gradient penalties asked for; one that is taken every k steps weighs k times as much."""
         game = self.config.game
-        labels, fake_labels = ([turn[name]] if name in turn else [] for name in ("labels", "fake_labels"))
+        labels, fake_labels = turn.get("labels"), turn.get("fake_labels")
         default = default_r1_weight(self.config.model.imsize, game.batch_size)
         r1, r2 = (default if weight == "auto" else weight for weight in (game.r1, game.r2))
 
-        def judge(images: Tensor, labels: list[Tensor]) -> Tensor:
-            logits: Tensor = self.discriminator.forward(images, *labels)  # compiled it would have no second derivative
-            return logits
+        def judge(images: Tensor, labels: Tensor | None) -> Tensor:
+            return self.discriminator.forward(images, labels)  # compiled it would have no second derivative
 
         def penalty(real: Tensor, fake: Tensor) -> Tensor:
             total = real.new_zeros(())

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from sagan.core.attention import Full, Masking, Pattern, attention_weights
-from sagan.core.sampling import classes_in_turn, generate
-from sagan.run.build import Discriminator, Generator, Network, build_discriminator
+from sagan.core.networks.interface import Discriminator, Generator
+from sagan.core.sampling import generate
+from sagan.run.build import Network, build_discriminator
 from sagan.run.folder import Run
 from sagan.run.weights import load_checkpoint
 from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
-from sagan.system.randomness import latents
 
 TILE = 2**20  # weights held at a time: 4 MiB of float32
 
@@ -205,12 +205,6 @@ def _centre(position: int, image_size: int, map_size: int) -> int:
 
 
 # ---- from networks
-
-
-def numbered_latents(generator: Generator, seed: int, count: int) -> tuple[Tensor, Tensor | None]:
-    """The z, and the classes if any, of images 0 to count - 1 of a seed: those that `sagan sample` draws."""
-    z = torch.cat([latents(seed, "sample", 1, generator.z_dim, step=number) for number in range(count)])
-    return z, classes_in_turn(range(count), getattr(generator, "num_classes", 0))
 
 
 def look_generating(

@@ -7,9 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sagan.core.sampling import check_label, numbered_images
+from sagan.core.networks.interface import Generator
+from sagan.core.sampling import numbered_images, numbered_latents
 from sagan.system.errors import UserError
 from sagan.system.images import save_png
 
@@ -17,8 +18,7 @@ _WAITING = 512  # images that may wait to be written before drawing waits for th
 
 
 def write_samples(
-    generator: nn.Module,
-    z_dim: int,
+    generator: Generator,
     folder: Path,
     count: int,
     *,
@@ -38,11 +38,11 @@ def write_samples(
     for what, number in (("num", count), ("batch_size", batch_size)):
         if number < 1:
             raise UserError(f"{what} must be 1 or more, got {number}")
-    check_label(label, getattr(generator, "num_classes", 0))
+    numbered_latents(generator, seed, range(1), label)  # a class that there is not is said before a folder is made
     _make_empty_folder(folder)
     generator = generator.to(device)
     images = numbered_images(
-        generator, z_dim, seed, range(count), device=torch.device(device), batch_size=batch_size, label=label
+        generator, seed, range(count), device=torch.device(device), batch_size=batch_size, label=label
     )
     with ThreadPoolExecutor() as writers:
         waiting: list[Future[None]] = []

@@ -1,8 +1,11 @@
 import pytest
 import torch
 
+import sagan.core.networks.resnet
 from sagan.core.attention import ExcludeLocal
+from sagan.core.networks import interface
 from sagan.core.networks.dcgan import Discriminator, Generator, map_sizes
+from sagan.core.shapes import ImageShape
 
 
 def attention_at(*sizes, span=1):
@@ -10,16 +13,16 @@ def attention_at(*sizes, span=1):
 
 
 def test_published_networks_have_the_published_parameters():
-    generator = Generator(attention=attention_at(16, 32))
-    discriminator = Discriminator(attention=attention_at(8, 4))
+    generator = Generator(ImageShape.square(64), attention=attention_at(16, 32))
+    discriminator = Discriminator(ImageShape.square(64), attention=attention_at(8, 4))
     assert sum(p.numel() for p in generator.parameters()) == 3_832_885
     assert sum(p.numel() for p in discriminator.parameters()) == 3_175_299
 
 
 def test_published_networks_layer_for_layer():
     """Input and output shape of every convolution, against the table of the published program."""
-    generator = Generator(attention=attention_at(16, 32)).eval()
-    discriminator = Discriminator(attention=attention_at(8, 4)).eval()
+    generator = Generator(ImageShape.square(64), attention=attention_at(16, 32)).eval()
+    discriminator = Discriminator(ImageShape.square(64), attention=attention_at(8, 4)).eval()
     shapes = []
     for network in (generator, discriminator):
         for module in network.modules():
@@ -37,8 +40,8 @@ def test_published_networks_layer_for_layer():
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
 def test_any_power_of_two(size):
-    generator = Generator(size, z_dim=5, width=8, attention=attention_at(8))
-    discriminator = Discriminator(size, width=8, attention=attention_at(4))
+    generator = Generator(ImageShape.square(size), z_dim=5, width=8, attention=attention_at(8))
+    discriminator = Discriminator(ImageShape.square(size), width=8, attention=attention_at(4))
     images = generator(torch.randn(2, 5))
     assert images.shape == (2, 3, size, size)
     assert images.abs().max() <= 1
@@ -54,13 +57,13 @@ def test_other_sizes_are_refused(size):
 
 def test_attention_needs_a_map():
     with pytest.raises(ValueError, match="there is no 64x64 map to attend on; this network has \\[4, 8, 16, 32\\]"):
-        Generator(64, attention=attention_at(64))
+        Generator(ImageShape.square(64), attention=attention_at(64))
 
 
 def test_fresh_attention_changes_nothing():
     torch.manual_seed(0)
-    plain = Discriminator(32, width=8).eval()
-    attentive = Discriminator(32, width=8, attention=attention_at(4, 8)).eval()
+    plain = Discriminator(ImageShape.square(32), width=8).eval()
+    attentive = Discriminator(ImageShape.square(32), width=8, attention=attention_at(4, 8)).eval()
     attentive.load_state_dict(plain.state_dict(), strict=False)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(attentive(x), plain(x), rtol=0, atol=0)
@@ -71,7 +74,7 @@ def test_fresh_attention_changes_nothing():
 
 def test_an_image_does_not_depend_on_its_neighbours_in_eval_mode():
     torch.manual_seed(0)
-    generator = Generator(32, z_dim=6, width=8, attention=attention_at(16))
+    generator = Generator(ImageShape.square(32), z_dim=6, width=8, attention=attention_at(16))
     torch.nn.init.ones_(generator.attention["16"].gamma)
     for _ in range(3):
         generator(torch.randn(16, 6))  # gives batch norm some statistics
@@ -79,3 +82,61 @@ def test_an_image_does_not_depend_on_its_neighbours_in_eval_mode():
     z = torch.randn(7, 6)
     with torch.no_grad():
         torch.testing.assert_close(generator(z)[3:4], generator(z[3:4]), rtol=1e-4, atol=1e-5)
+
+
+# ---- with classes
+
+
+@pytest.fixture(name="pair")
+def make_pair():
+    torch.manual_seed(0)
+    shape = ImageShape.square(32)
+    generator = Generator(shape, z_dim=6, width=8, attention=attention_at(16), num_classes=3).eval()
+    discriminator = Discriminator(shape, width=8, attention=attention_at(4), num_classes=3)
+    for parameter in generator.parameters():
+        if parameter.shape[:1] == (3,):  # scales and shifts of classes, which begin alike
+            torch.nn.init.normal_(parameter)
+    return generator, discriminator
+
+
+def test_an_image_and_its_logit_depend_on_the_class(pair):
+    generator, discriminator = pair
+    z = torch.randn(1, 6).expand(3, -1)
+    images = generator(z, torch.arange(3))
+    assert not torch.allclose(images[0], images[1])
+    logits = discriminator(images[:1].expand(3, -1, -1, -1), torch.arange(3))
+    assert len(set(logits.tolist())) == 3
+
+
+def test_the_projection_is_added_to_the_logit_of_no_class(pair):
+    """Miyato & Koyama, arXiv 1802.05637, equation 3."""
+    discriminator = pair[1]
+    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 2, 1, 2])
+    features = discriminator.features(images)
+    plain = torch.nn.functional.conv2d(features, discriminator.last.weight, discriminator.last.bias).flatten()
+    embedded = discriminator.embedding(labels)
+    expected = plain + torch.einsum("nc,nchw->n", embedded, features)
+    torch.testing.assert_close(discriminator(images, labels), expected)
+
+
+def test_labels_are_asked_for_where_there_are_classes_and_nowhere_else(pair):
+    plain = Generator(ImageShape.square(32), 6, 8), Discriminator(ImageShape.square(32), 8)
+    for network, other, x in zip(pair, plain, (torch.randn(2, 6), torch.randn(2, 3, 32, 32)), strict=True):
+        with pytest.raises(ValueError, match="labels are missing: this network has 3 classes"):
+            network(x)
+        with pytest.raises(ValueError, match="labels must be 0 to 2, got 3"):
+            network(x, torch.tensor([0, 3]))
+        with pytest.raises(ValueError, match="this network is unconditional"):
+            other(x, torch.tensor([0, 1]))
+
+
+def test_both_families_have_one_interface():
+    shape = ImageShape.square(32)
+    for family in (sagan.core.networks.dcgan, sagan.core.networks.resnet):
+        generator, discriminator = family.Generator(shape, 6, 4), family.Discriminator(shape, 4)
+        assert isinstance(generator, interface.Generator)
+        assert isinstance(discriminator, interface.Discriminator)
+        assert (generator.shape, generator.z_dim, generator.num_classes) == (shape, 6, 0)
+        images = generator(torch.randn(2, 6), None)
+        assert images.shape == (2, shape.channels, shape.height, shape.width)
+        assert torch.equal(discriminator(images), discriminator.judge(discriminator.features(images), None))

@@ -10,6 +10,7 @@ from sagan.core.attention import ExcludeLocal, Full
 from sagan.core.game.average import AveragedGenerator
 from sagan.core.layers.spectral_norm import SpectralNorm, power_iterate
 from sagan.core.networks.resnet import Discriminator, Generator, map_sizes
+from sagan.core.shapes import ImageShape
 
 CLASSES = 3
 
@@ -24,8 +25,8 @@ def count(network):
 
 def small_pair(num_classes=CLASSES, image_size=32, gamma=0.5):
     torch.manual_seed(0)
-    generator = Generator(image_size, 6, 4, attention_at(8, 16), num_classes)
-    discriminator = Discriminator(image_size, 4, attention_at(16, 4), num_classes)
+    generator = Generator(ImageShape.square(image_size), 6, 4, attention_at(8, 16), num_classes)
+    discriminator = Discriminator(ImageShape.square(image_size), 4, attention_at(16, 4), num_classes)
     for network in (generator, discriminator):
         for layer in network.attention.values():
             nn.init.constant_(layer.gamma, gamma)
@@ -35,15 +36,18 @@ def small_pair(num_classes=CLASSES, image_size=32, gamma=0.5):
 def test_the_papers_networks_have_its_parameters():
     at_32 = {32: Full(32, 32, pool=2)}
     with torch.device("meta"):
-        assert count(Generator(attention=at_32, num_classes=1000)) == 42_078_852
-        assert count(Discriminator(attention=at_32, num_classes=1000)) == 39_463_618
-        assert count(Generator(attention=at_32)) == 32_232_708
-        assert count(Discriminator(attention=at_32)) == 39_463_618 - 1000 * 1024
+        assert count(Generator(ImageShape.square(128), attention=at_32, num_classes=1000)) == 42_078_852
+        assert count(Discriminator(ImageShape.square(128), attention=at_32, num_classes=1000)) == 39_463_618
+        assert count(Generator(ImageShape.square(128), attention=at_32)) == 32_232_708
+        assert count(Discriminator(ImageShape.square(128), attention=at_32)) == 39_463_618 - 1000 * 1024
 
 
 def test_the_papers_networks_map_for_map():
     """What every block makes, against the table of the paper's code, at a sixteenth of its width."""
-    generator, discriminator = Generator(width=4).eval(), Discriminator(width=4)
+    generator, discriminator = (
+        Generator(ImageShape.square(128), width=4).eval(),
+        Discriminator(ImageShape.square(128), width=4),
+    )
     made = []
     blocks = [generator.first, *generator.stages.values(), generator.last]
     blocks += [*discriminator.stages.values(), discriminator.last_block, discriminator.last]
@@ -71,7 +75,7 @@ def test_the_papers_networks_map_for_map():
 )
 def test_widths_at_other_sizes(size, up, down):
     with torch.device("meta"):
-        generator, discriminator = Generator(size), Discriminator(size)
+        generator, discriminator = Generator(ImageShape.square(size)), Discriminator(ImageShape.square(size))
     assert [block.conv1.in_channels for block in generator.stages.values()] == up[:-1]
     assert [block.conv2.out_channels for block in generator.stages.values()] == up[1:]
     assert generator.first.out_features == 16 * up[0]
@@ -82,8 +86,8 @@ def test_widths_at_other_sizes(size, up, down):
 @pytest.mark.parametrize("num_classes", [0, CLASSES])
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256])
 def test_any_power_of_two(size, num_classes):
-    generator = Generator(size, 5, 2, attention_at(8), num_classes).eval()
-    discriminator = Discriminator(size, 2, attention_at(4), num_classes)
+    generator = Generator(ImageShape.square(size), 5, 2, attention_at(8), num_classes).eval()
+    discriminator = Discriminator(ImageShape.square(size), 2, attention_at(4), num_classes)
     labels = torch.tensor([2, 0]) if num_classes else None
     with torch.no_grad():
         images = generator(3 * torch.randn(2, 5), labels)
@@ -104,17 +108,20 @@ def test_attention_can_be_after_every_map_and_no_other():
     with torch.device("meta"):
         for network, build in (("generator", Generator), ("discriminator", Discriminator)):
             sizes = map_sizes(64, network)
-            layers = build(64, attention=attention_at(*sizes)).attention
+            layers = build(ImageShape.square(64), attention=attention_at(*sizes)).attention
             assert [(layer.pattern.height, layer.pattern.span) for layer in layers.values()] == [(s, 1) for s in sizes]
         with pytest.raises(ValueError, match="there is no 64x64 map to attend on; this network has \\[4, 8, 16, 32\\]"):
-            Discriminator(64, attention=attention_at(64))
+            Discriminator(ImageShape.square(64), attention=attention_at(64))
 
 
 @pytest.mark.parametrize("size", [4, 8, 16, 32])
 def test_each_attention_layer_is_used_once_gamma_is_not_zero(size):
     torch.manual_seed(0)
     z, images = torch.randn(3, 6), torch.randn(3, 3, 64, 64)
-    for build, x in ((lambda a: Generator(64, 6, 2, a), z), (lambda a: Discriminator(64, 2, a), images)):
+    for build, x in (
+        (lambda a: Generator(ImageShape.square(64), 6, 2, a), z),
+        (lambda a: Discriminator(ImageShape.square(64), 2, a), images),
+    ):
         network = build({size: Full(size, size, pool=2)})
         with torch.no_grad():
             fresh = network(x)
@@ -230,7 +237,7 @@ def test_r1_can_be_differentiated():
 
 def test_second_derivative_is_right():
     torch.manual_seed(0)
-    discriminator = Discriminator(16, 2, attention_at(8), CLASSES).double()
+    discriminator = Discriminator(ImageShape.square(16), 2, attention_at(8), CLASSES).double()
     nn.init.ones_(discriminator.attention["8"].gamma)
     images = torch.randn(2, 3, 16, 16, dtype=torch.double, requires_grad=True)
     labels = torch.tensor([0, 2])
@@ -253,8 +260,8 @@ def test_pixels_and_logits_are_not_rounded_under_autocast():
 
 def test_compiles_into_one_graph():
     torch.manual_seed(0)
-    generator = Generator(16, 4, 2, attention_at(8), CLASSES).eval()
-    discriminator = Discriminator(16, 2, attention_at(8), CLASSES)
+    generator = Generator(ImageShape.square(16), 4, 2, attention_at(8), CLASSES).eval()
+    discriminator = Discriminator(ImageShape.square(16), 2, attention_at(8), CLASSES)
     z, labels = torch.randn(3, 4), torch.tensor([0, 2, 1])
     with torch.no_grad():  # tracing a backward pass takes seconds; the discriminator's must do
         images = torch.compile(generator, backend="aot_eager", fullgraph=True)(z, labels)
@@ -299,11 +306,9 @@ def test_labels_that_do_not_fit_are_refused_in_a_sentence():
     plain_generator, plain_discriminator = small_pair(num_classes=0)
     z, images, labels = torch.randn(2, 6), torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
     for network, plain, x in ((generator, plain_generator, z), (discriminator, plain_discriminator, images)):
-        with pytest.raises(
-            ValueError, match="labels are missing: this network knows 3 classes and needs int64 \\(2,\\)"
-        ):
+        with pytest.raises(ValueError, match="labels are missing: this network has 3 classes and needs int64 \\(2,\\)"):
             network(x)
-        with pytest.raises(ValueError, match="this network knows no classes, so it takes no labels"):
+        with pytest.raises(ValueError, match="this network is unconditional, so it takes no labels"):
             plain(x, labels)
         for wrong in (labels.float(), labels[:1], F.one_hot(labels, 3)):
             with pytest.raises(ValueError, match="labels must be int64 of shape \\(2,\\), one for each image"):
@@ -317,5 +322,5 @@ def test_weights_do_not_depend_on_the_span():
     states = []
     for span in (0, 3):
         torch.manual_seed(0)
-        states.append(Generator(32, 6, 2, attention_at(8, span=span), CLASSES).state_dict())
+        states.append(Generator(ImageShape.square(32), 6, 2, attention_at(8, span=span), CLASSES).state_dict())
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)

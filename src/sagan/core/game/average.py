@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.core.layers.spectral_norm import power_iterate
+from sagan.core.networks.interface import Generator
 
 _RAMP = 0.05  # early on, the half-life is this share of the images seen, so that the first weights are soon forgotten
 
@@ -25,7 +26,7 @@ class AveragedGenerator:
         halflife: after this many images an old weight counts half; 0 keeps no average, only the last weights.
     """
 
-    def __init__(self, generator: nn.Module, halflife: int):
+    def __init__(self, generator: Generator, halflife: int):
         self.module = copy.deepcopy(generator).eval().requires_grad_(False)
         self.halflife = halflife
 
@@ -36,7 +37,7 @@ class AveragedGenerator:
         return 0.5 ** (batch_size / halflife) if halflife > 0 else 0.0
 
     @torch.no_grad()
-    def update(self, generator: nn.Module, shares: Tensor) -> None:
+    def update(self, generator: Generator, shares: Tensor) -> None:
         """Takes the generator's present weights into the average.
 
         ``shares`` (2,), on its device: how much of the average stays and how much of the generator comes in; a tensor,
@@ -66,7 +67,7 @@ class AveragedGenerator:
             norm.momentum = None  # a plain mean over the batches
             norm.train()
         for z, labels in latents:
-            self.module(*(z,) if labels is None else (z, labels))
+            self.module(z, labels)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()

@@ -10,6 +10,7 @@ penalty's weight meaningless under Adam.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from sagan.core.layers.spectral_norm import power_iterate
 from sagan.core.losses import AdversarialLoss, lecam_penalty, move_anchors
+from sagan.core.networks.interface import Discriminator, Generator
 
 Penalty = Callable[[Tensor, Tensor], Tensor]  # of real and fake images as the discriminator sees them; weighted
+AddUp = Callable[[nn.Module], None]  # of a network whose gradient is this process's
 Augment = Callable[[Tensor], Tensor]  # of images; its random numbers are bound already
 
 
@@ -28,9 +31,72 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def discriminator_step(
-    generator: nn.Module,
-    discriminator: nn.Module,
+    generator: Generator,
+    discriminator: Discriminator,
     optimizer: torch.optim.Optimizer,
+    real: Tensor,
+    z: Tensor,
+    *,
+    max_norm: float | None = None,
+    add_up: AddUp = lambda network: None,
+    **game: Unpack[DiscriminatorGame],
+) -> dict[str, Tensor]:
+    """Moves the discriminator once on real (batch, *shape) and generated images; the generator is only used.
+
+    Args:
+        max_norm: the gradient is shortened to this length where it is longer.
+        add_up: called between the gradient and its use: where there are several processes they add theirs there.
+        game: as for `discriminator_gradient`.
+
+    Returns what that measured, and ``d_grad_norm``, the gradient's length before it is shortened: detached scalars.
+    """
+    power_iterate(discriminator)
+    optimizer.zero_grad(set_to_none=True)
+    measured = discriminator_gradient(generator, discriminator, real, z, **game)
+    add_up(discriminator)
+    return measured | {"d_grad_norm": _move(discriminator, optimizer, max_norm)}
+
+
+def generator_step(
+    generator: Generator,
+    discriminator: Discriminator,
+    optimizer: torch.optim.Optimizer,
+    z: Tensor,
+    *,
+    max_norm: float | None = None,
+    add_up: AddUp = lambda network: None,
+    **game: Unpack[GeneratorGame],
+) -> dict[str, Tensor]:
+    """Moves the generator once on latents z (batch, z_dim); the discriminator is only looked through.
+
+    Arguments as for `discriminator_step` and `generator_gradient`. Returns ``g_loss`` and ``g_grad_norm``.
+    """
+    power_iterate(generator)
+    optimizer.zero_grad(set_to_none=True)
+    measured = generator_gradient(generator, discriminator, z, **game)
+    add_up(generator)
+    return measured | {"g_grad_norm": _move(generator, optimizer, max_norm)}
+
+
+# ---- gradients
+
+
+class DiscriminatorGame(TypedDict, total=False):
+    """The options of `discriminator_gradient`."""
+
+    loss: Required[AdversarialLoss]
+    penalty: Penalty | None
+    lecam: float
+    anchors: Tensor | None
+    augment: Augment | None
+    labels: Tensor | None
+    fake_labels: Tensor | None
+    precision: str
+
+
+def discriminator_gradient(
+    generator: Generator,
+    discriminator: Discriminator,
     real: Tensor,
     z: Tensor,
     *,
@@ -41,30 +107,26 @@ def discriminator_step(
     augment: Augment | None = None,
     labels: Tensor | None = None,
     fake_labels: Tensor | None = None,
-    max_norm: float | None = None,
     precision: str = "fp32",
 ) -> dict[str, Tensor]:
-    """Moves the discriminator once on real (batch, 3, h, w) and generated images; the generator is only used.
+    """Adds the gradient of the discriminator's loss, over these images, to the gradients of its parameters.
 
     Args:
         penalty: added to the loss.
         lecam: weight of `lecam_penalty`, which needs ``anchors`` (2,): they are moved in place.
         augment: of real and generated images together, before the discriminator sees them.
         labels, fake_labels: classes (batch,) of the real images and of those to generate, for networks that take them.
-        max_norm: the gradient is shortened to this length where it is longer.
 
-    Returns ``d_loss`` (its adversarial part), ``d_loss_real``, ``d_real`` and ``d_fake`` (mean logits),
-    ``d_grad_norm`` (before it is shortened) and, where they are asked, ``penalty`` and ``lecam`` (weighted): detached
-    scalars.
+    Returns ``d_loss`` (its adversarial part), ``d_loss_real``, ``d_real`` and ``d_fake`` (mean logits) and, where they
+    are asked, ``penalty`` and ``lecam`` (weighted): detached scalars.
     """
-    power_iterate(discriminator)
     with torch.no_grad(), autocast(real.device, precision):
-        images = torch.cat([real, _call(generator, z, fake_labels).to(real)])
+        images = torch.cat([real, generator(z, fake_labels).to(real)])
         images = augment(images) if augment else images
     with autocast(real.device, precision):
         # one pass over both: the discriminator has no batch statistics, so this is the same function
         both = None if labels is None or fake_labels is None else torch.cat([labels, fake_labels])
-        logits = _call(discriminator, images, both)
+        logits = discriminator(images, both)
     real_logits, fake_logits = logits.float().split(len(real))
     real_part, fake_part = loss.discriminator(real_logits, fake_logits)
     total = adversarial = real_part + fake_part
@@ -75,19 +137,26 @@ def discriminator_step(
     if anchors is not None:
         measured["lecam"] = lecam * lecam_penalty(real_logits, fake_logits, anchors)
         total = total + measured["lecam"]
-    optimizer.zero_grad(set_to_none=True)
     total.backward()
     if anchors is not None:
         move_anchors(anchors, real_logits, fake_logits)
-    measured |= {"d_loss": adversarial, "d_grad_norm": _limit_gradient(discriminator, max_norm)}
-    optimizer.step()
-    return {name: value.detach() for name, value in measured.items()}
+    return {name: value.detach() for name, value in (measured | {"d_loss": adversarial}).items()}
 
 
-def generator_step(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    optimizer: torch.optim.Optimizer,
+class GeneratorGame(TypedDict, total=False):
+    """The options of `generator_gradient`."""
+
+    loss: Required[AdversarialLoss]
+    real: Tensor | None
+    augment: Augment | None
+    labels: Tensor | None
+    real_labels: Tensor | None
+    precision: str
+
+
+def generator_gradient(
+    generator: Generator,
+    discriminator: Discriminator,
     z: Tensor,
     *,
     loss: AdversarialLoss,
@@ -95,45 +164,36 @@ def generator_step(
     augment: Augment | None = None,
     labels: Tensor | None = None,
     real_labels: Tensor | None = None,
-    max_norm: float | None = None,
     precision: str = "fp32",
 ) -> dict[str, Tensor]:
-    """Moves the generator once on latents z (batch, z_dim); the discriminator is only looked through.
+    """Adds the gradient of the generator's loss, over these z, to the gradients of its parameters.
 
-    A paired loss needs ``real`` images, as many, of classes ``real_labels``; the rest is as in `discriminator_step`.
-    Returns ``g_loss`` and ``g_grad_norm``, detached scalars.
+    A paired loss needs ``real`` images, as many, of classes ``real_labels``; the rest is as in
+    `discriminator_gradient`. Returns ``g_loss``, a detached scalar.
     """
-    power_iterate(generator)
     discriminator.requires_grad_(False)
     try:
         with autocast(z.device, precision):
-            images = _call(generator, z, labels)
-            logits = _call(discriminator, augment(images) if augment else images, labels).float()
+            images = generator(z, labels)
+            logits = discriminator(augment(images) if augment else images, labels).float()
             real_logits = _judge(discriminator, real, real_labels, augment) if loss.paired else logits
         value = loss.generator(logits, real_logits)
-        optimizer.zero_grad(set_to_none=True)
         value.backward()
     finally:
         discriminator.requires_grad_(True)
-    norm = _limit_gradient(generator, max_norm)
-    optimizer.step()
-    return {"g_loss": value.detach(), "g_grad_norm": norm}
+    return {"g_loss": value.detach()}
 
 
 @torch.no_grad()
-def _judge(discriminator: nn.Module, real: Tensor | None, labels: Tensor | None, augment: Augment | None) -> Tensor:
+def _judge(discriminator: Discriminator, real: Tensor | None, labels: Tensor | None, augment: Augment | None) -> Tensor:
     assert real is not None, "a paired loss compares with real images"
-    return _call(discriminator, augment(real) if augment else real, labels).float()
+    return discriminator(augment(real) if augment else real, labels).float()
 
 
-def _call(network: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
-    out: Tensor = network(x) if labels is None else network(x, labels)
-    return out
-
-
-def _limit_gradient(network: nn.Module, max_norm: float | None) -> Tensor:
-    """The length of a network's gradient, which is then shortened to ``max_norm`` where that is given."""
+def _move(network: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> Tensor:
+    """Moves a network along its gradient, shortened to ``max_norm`` where that is given; gives the length before."""
     norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
     if max_norm is not None:
         clip_grads_with_norm_(network.parameters(), max_norm, norm)
+    optimizer.step()
     return norm

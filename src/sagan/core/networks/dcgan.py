@@ -20,10 +20,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sagan.core.attention import Pattern
+from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from sagan.core.layers.self_attention import attention_layers
-from sagan.core.layers.spectral_norm import NormAxis, SpectralConv2d, SpectralConvTranspose2d
+from sagan.core.layers.spectral_norm import NormAxis, SpectralConv2d, SpectralConvTranspose2d, SpectralEmbedding
+from sagan.core.networks import interface
+from sagan.core.networks.interface import check_labels
+from sagan.core.shapes import ImageShape
 from sagan.system.errors import UserError
 
 SMALLEST_IMAGE = 16
@@ -40,81 +45,100 @@ def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -
     return sizes if network == "generator" else sizes[::-1]
 
 
-class Generator(nn.Module):
-    """Latent vectors z (batch, z_dim) to images (batch, 3, image_size, image_size) in [-1, 1].
+class Generator(interface.Generator):
+    """The published generator, and one with classes, whose batch norm is conditional.
 
     Args:
-        image_size: a power of two, 16 or more.
+        shape: square, its side a power of two, 16 or more.
         z_dim: length of z, drawn from a standard normal distribution.
         width: channels of the largest hidden map.
         attention: pattern of the attention layer after a map, by the map's size; none by default.
         norm_axis: which channels spectral norm takes as rows; the published program's checkpoints need "input".
+        num_classes: how many classes there are; 0 makes images of no class.
     """
 
     def __init__(
         self,
-        image_size: int = 64,
+        shape: ImageShape,
         z_dim: int = 128,
         width: int = 64,
         attention: Mapping[int, Pattern] | None = None,
         norm_axis: NormAxis = "output",
+        num_classes: int = 0,
     ):
         super().__init__()
-        self.image_size, self.z_dim = image_size, z_dim
-        sizes = map_sizes(image_size, "generator")
-        channels = {size: width * image_size // (2 * size) for size in sizes}
+        self.shape, self.z_dim, self.num_classes = shape, z_dim, num_classes
+        sizes = map_sizes(shape.height, "generator")
+        channels = {size: width * shape.height // (2 * size) for size in sizes}
         self.stages = nn.ModuleDict()
         for size in sizes:
             first = size == sizes[0]
-            self.stages[str(size)] = nn.Sequential(
-                SpectralConvTranspose2d(
-                    z_dim if first else channels[size // 2],
-                    channels[size],
-                    4,
-                    stride=1 if first else 2,
-                    padding=0 if first else 1,
-                    norm_axis=norm_axis,
-                ),
-                nn.BatchNorm2d(channels[size]),
-                nn.ReLU(),
+            convolution = SpectralConvTranspose2d(
+                z_dim if first else channels[size // 2],
+                channels[size],
+                4,
+                stride=1 if first else 2,
+                padding=0 if first else 1,
+                norm_axis=norm_axis,
             )
+            self.stages[str(size)] = _Stage(convolution, channels[size], num_classes)
         self.attention = attention_layers(channels, attention)
-        self.last = nn.ConvTranspose2d(width, 3, 4, stride=2, padding=1)
+        self.last = nn.ConvTranspose2d(width, shape.channels, 4, stride=2, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_labels(labels, z.shape[0], self.num_classes)
         x = z[:, :, None, None]
         for size, stage in self.stages.items():
-            x = stage(x).contiguous(memory_format=torch.channels_last)
+            x = stage(x, labels).contiguous(memory_format=torch.channels_last)
             if size in self.attention:
                 x = self.attention[size](x)
         return torch.tanh(_in_float32(self.last, x))
 
 
-class Discriminator(nn.Module):
-    """Images (batch, 3, image_size, image_size) in [-1, 1] to logits (batch,); high means real.
+class _Stage(nn.ModuleList):
+    """A convolution, then batch norm, conditional where there are classes, and ReLU."""
+
+    def __init__(self, convolution: SpectralConvTranspose2d, channels: int, num_classes: int):
+        norm = ConditionalBatchNorm2d(channels, num_classes) if num_classes else nn.BatchNorm2d(channels)
+        super().__init__([convolution, norm])
+
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        convolution, norm = self
+        x = convolution(x)
+        return F.relu(norm(x) if labels is None else norm(x, labels))
+
+
+class Discriminator(interface.Discriminator):
+    """The published discriminator, and one with classes, which projects (arXiv 1802.05637, equation 3).
 
     Args:
-        image_size: a power of two, 16 or more.
+        shape: square, its side a power of two, 16 or more.
         width: channels of the largest hidden map.
         attention: pattern of the attention layer after a map, by the map's size; none by default.
+        num_classes: how many classes there are; 0 asks for none.
     """
 
-    def __init__(self, image_size: int = 64, width: int = 64, attention: Mapping[int, Pattern] | None = None):
+    def __init__(
+        self,
+        shape: ImageShape,
+        width: int = 64,
+        attention: Mapping[int, Pattern] | None = None,
+        num_classes: int = 0,
+    ):
         super().__init__()
-        self.image_size = image_size
-        sizes = map_sizes(image_size, "discriminator")
-        channels = {size: width * image_size // (2 * size) for size in sizes}
+        self.shape, self.num_classes = shape, num_classes
+        sizes = map_sizes(shape.height, "discriminator")
+        channels = {size: width * shape.height // (2 * size) for size in sizes}
         self.stages = nn.ModuleDict()
         for size in sizes:
             self.stages[str(size)] = nn.Sequential(
-                SpectralConv2d(channels.get(2 * size, 3), channels[size], 4, stride=2, padding=1),
+                SpectralConv2d(channels.get(2 * size, shape.channels), channels[size], 4, stride=2, padding=1),
                 nn.LeakyReLU(0.1),
             )
         self.attention = attention_layers(channels, attention)
-        self.last = nn.Conv2d(channels[sizes[-1]], 1, 4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.judge(self.features(images))
+        features = channels[sizes[-1]]
+        self.last = nn.Conv2d(features, 1, 4)
+        self.embedding = SpectralEmbedding(num_classes, features) if num_classes else None
 
     def features(self, images: Tensor) -> Tensor:
         """What the network makes of the images before its last layer: (batch, channels, 4, 4)."""
@@ -125,9 +149,14 @@ class Discriminator(nn.Module):
                 x = self.attention[size](x)
         return x
 
-    def judge(self, features: Tensor) -> Tensor:
-        """The logits (batch,) of images that have these features."""
-        return _in_float32(self.last, features).flatten()
+    def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The logits (batch,) of images that have these features, and of these classes if there are any."""
+        check_labels(labels, features.shape[0], self.num_classes)
+        logits = _in_float32(self.last, features).flatten()
+        if self.embedding is None:
+            return logits
+        projected: Tensor = (self.embedding(labels) * features.sum((2, 3)).to(logits.dtype)).sum(1)
+        return logits + projected
 
 
 def _in_float32(last: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:

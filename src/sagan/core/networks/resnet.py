@@ -43,8 +43,9 @@ from sagan.core.attention import Pattern
 from sagan.core.layers.residual import DownBlock, SameBlock, UpBlock
 from sagan.core.layers.self_attention import SpectralSelfAttention2d, attention_layers
 from sagan.core.layers.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear, SpectralNorm
-from sagan.core.networks import dcgan
-from sagan.system.errors import UserError
+from sagan.core.networks import dcgan, interface
+from sagan.core.networks.interface import check_labels
+from sagan.core.shapes import ImageShape
 
 _WIDEST = 16  # in units of the width
 
@@ -59,11 +60,11 @@ def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -
     return (*sizes, image_size) if network == "generator" else sizes
 
 
-class Generator(nn.Module):
-    """Latent vectors z (batch, z_dim), and classes if any, to images (batch, 3, image_size, image_size) in [-1, 1].
+class Generator(interface.Generator):
+    """The residual generator.
 
     Args:
-        image_size: a power of two, 16 or more.
+        shape: square, its side a power of two, 16 or more.
         z_dim: length of z, drawn from a standard normal distribution.
         width: channels of the largest hidden map.
         attention: pattern of the attention layer after a map, by the map's size; none by default. The paper's code has
@@ -73,14 +74,15 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        image_size: int = 128,
+        shape: ImageShape,
         z_dim: int = 128,
         width: int = 64,
         attention: Mapping[int, Pattern] | None = None,
         num_classes: int = 0,
     ):
         super().__init__()
-        self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
+        self.shape, self.z_dim, self.num_classes = shape, z_dim, num_classes
+        image_size = shape.height
         smallest, *larger = map_sizes(image_size, "generator")
         channels = {size: width * min(_WIDEST, image_size // size) for size in (smallest, *larger)}
         self.first = SpectralLinear(z_dim, smallest**2 * channels[smallest])
@@ -89,12 +91,11 @@ class Generator(nn.Module):
         )
         self.attention = attention_layers(channels, attention, SpectralSelfAttention2d)
         self.norm = nn.BatchNorm2d(width)
-        self.last = SpectralConv2d(width, 3, 3, padding=1)
+        self.last = SpectralConv2d(width, shape.channels, 3, padding=1)
         _start_as_xavier(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """``labels``: int64 (batch,), each image's class from 0, where there are classes; UserError otherwise."""
-        _check_labels(labels, len(z), self.num_classes)
+        check_labels(labels, z.shape[0], self.num_classes)
         x = self.first(z).unflatten(1, (4, 4, -1)).permute(0, 3, 1, 2)  # channels_last
         x = self._attend("4", x)
         for size, stage in self.stages.items():
@@ -108,12 +109,12 @@ class Generator(nn.Module):
         return out
 
 
-class Discriminator(nn.Module):
-    """Images (batch, 3, image_size, image_size) in [-1, 1], and their classes if any, to logits (batch,); high means
-    real, and of that class: the projection of Miyato & Koyama (arXiv 1802.05637, equation 3).
+class Discriminator(interface.Discriminator):
+    """The residual discriminator. A logit is high for an image that is real and of its class: the projection of Miyato
+    & Koyama (arXiv 1802.05637, equation 3).
 
     Args:
-        image_size: a power of two, 16 or more.
+        shape: square, its side a power of two, 16 or more.
         width: channels of the largest hidden map.
         attention: pattern of the attention layer after a map, by the map's size; none by default. The paper's code has
             one at 32, with ``pool=2``. At 4 it comes before the last block.
@@ -122,17 +123,21 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        image_size: int = 128,
+        shape: ImageShape,
         width: int = 64,
         attention: Mapping[int, Pattern] | None = None,
         num_classes: int = 0,
     ):
         super().__init__()
-        self.image_size, self.num_classes = image_size, num_classes
+        self.shape, self.num_classes = shape, num_classes
+        image_size = shape.height
         sizes = map_sizes(image_size, "discriminator")
         channels = {size: width * min(_WIDEST, image_size // (2 * size)) for size in sizes}
         self.stages = nn.ModuleDict(
-            {str(size): DownBlock(channels.get(2 * size, 3), channels[size], first=size == sizes[0]) for size in sizes}
+            {
+                str(size): DownBlock(channels.get(2 * size, shape.channels), channels[size], first=size == sizes[0])
+                for size in sizes
+            }
         )
         self.attention = attention_layers(channels, attention, SpectralSelfAttention2d)
         features = channels[sizes[-1]]
@@ -140,10 +145,6 @@ class Discriminator(nn.Module):
         self.last = SpectralLinear(features, 1)
         self.embedding = SpectralEmbedding(num_classes, features) if num_classes else None
         _start_as_xavier(self)
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """``labels``: int64 (batch,), each image's class from 0, where there are classes; UserError otherwise."""
-        return self.judge(self.features(images), labels)
 
     def features(self, images: Tensor) -> Tensor:
         """What the network makes of the images before its last layers: (batch, channels, 4, 4), 0 or more."""
@@ -156,7 +157,7 @@ class Discriminator(nn.Module):
 
     def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         """The logits (batch,) of images that have these features, and of these classes if any."""
-        _check_labels(labels, len(features), self.num_classes)
+        check_labels(labels, features.shape[0], self.num_classes)
         with torch.autocast(features.device.type, enabled=False):  # logits are not rounded
             summed = features.to(self.last.weight.dtype).sum((2, 3))
             logits: Tensor = self.last(summed).flatten()
@@ -173,24 +174,3 @@ def _start_as_xavier(network: nn.Module) -> None:
             if isinstance(bias := getattr(module, "bias", None), Tensor):
                 nn.init.zeros_(bias)
             module.restart()
-
-
-def _check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
-    if labels is None:
-        if num_classes:
-            raise UserError(
-                f"labels are missing: this network knows {num_classes} classes and needs int64 ({batch},), "
-                "the class of each image"
-            )
-        return
-    if not num_classes:
-        raise UserError("this network knows no classes, so it takes no labels; build it with num_classes to have them")
-    if labels.dtype != torch.int64 or labels.shape != (batch,):
-        raise UserError(
-            f"labels must be int64 of shape ({batch},), one for each image, got {labels.dtype} {tuple(labels.shape)}"
-        )
-    # on a GPU this would make the host wait; there an unknown class fails in the lookup
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and batch:
-        least, most = int(labels.min()), int(labels.max())
-        if least < 0 or most >= num_classes:
-            raise UserError(f"labels must be 0 to {num_classes - 1}, got {least if least < 0 else most}")

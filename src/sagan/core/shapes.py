@@ -1,0 +1,22 @@
+"""The shape of an image, as everything from the store to the extractors speaks of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """Channels, height and width of an image; as text, such as on a card, ``64x64``."""
+
+    channels: int
+    height: int
+    width: int
+
+    @classmethod
+    def square(cls, size: int) -> ImageShape:
+        """An RGB image of ``size`` x ``size`` pixels."""
+        return cls(3, size, size)
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"

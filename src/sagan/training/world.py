@@ -1,0 +1,40 @@
+"""Which of the processes that train a run together this one is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sagan.system.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """Process ``rank`` of ``size`` that train one run.
+
+    Batches, z and every random number are drawn for the whole batch, from (seed, purpose, step), and a process takes
+    its `part` of them: what is drawn does not depend on how many there are. Files, console and locks belong to the
+    process that `leads`.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise UserError(f"rank must be at least 0 and less than size, got rank {self.rank} of {self.size}")
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def part(self, batch_size: int) -> slice:
+        """This process's part of a whole batch. Raises UserError where the batch cannot be divided evenly."""
+        if batch_size % self.size:
+            raise UserError(
+                f"batch_size must be a multiple of the number of processes, got {batch_size} for {self.size}"
+            )
+        own = batch_size // self.size
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+
+ALONE = World()
