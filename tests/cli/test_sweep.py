@@ -13,6 +13,7 @@ import pytest
 import sagan.experiments.sweep
 from sagan.cli.sweep import status, sweep
 from sagan.experiments.sweep import Sweep
+from sagan.run.config import Config, override
 from sagan.run.folder import Run
 from sagan.run.scores import read_scores
 from sagan.system.console import Console, run_safely
@@ -51,7 +52,7 @@ def leave_trained(words):
         run = Run(Path(words[words.index("--run_dir") + 1]))
         run.snapshot_file(4).parent.mkdir(parents=True)
         run.snapshot_file(4).touch()
-        run.write_config({"run": {"total_step": 4}})
+        run.write_config(override(Config(), {"total_step": 4}))
 
 
 def command(line, function=sweep):

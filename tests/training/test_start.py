@@ -47,21 +47,20 @@ def test_an_empty_folder_that_was_there_stays_when_a_run_cannot_begin(config, tm
 
 def test_what_stands_in_the_folder_means_the_same_from_anywhere(config, tmp_path):
     start(config, run_dir="mine", sample_dir="grids")
-    data = Run(tmp_path / "mine").config()["data"]
-    assert data["data"] == str(tmp_path / "images0.npy")
-    assert data["prepared"] == str(tmp_path / "prepared")
+    data = Run(tmp_path / "mine").config().data
+    assert data.data == str(tmp_path / "images0.npy")
+    assert data.prepared == str(tmp_path / "prepared")
     assert (tmp_path / "grids" / "2_fake.png").exists()
 
 
 def test_changes_are_kept_in_the_config(config, tmp_path):
     start(config, run_dir="mine")
     resume_run(tmp_path / "mine", {"total_step": 3}, Console(quiet=True))
-    assert Run(tmp_path / "mine").config()["run"]["total_step"] == 3
+    assert Run(tmp_path / "mine").config().run.total_step == 3
 
 
 def test_a_data_sets_run_is_told_its_new_place_by_image_path(tmp_path):
-    run = Run.create(tmp_path / "run", {"format": 1})
-    run.write_config(Config(DataConfig(dataset="celeb"), ModelConfig(imsize=16), run=RunConfig()))
+    run = Run.create(tmp_path / "run", Config(DataConfig(dataset="celeb"), ModelConfig(imsize=16), run=RunConfig()))
     with pytest.raises(ValueError, match="--image_path says where it is now"):
         resume_run(run.folder, {"data": "photos"}, Console(quiet=True))
 
