@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import sagan.cli
-from sagan.cli import COMMANDS, ImportFlags, PrepareFlags, ResumeFlags, SampleFlags, TrainFlags, main
+from sagan.cli import COMMANDS, ImportFlags, PrepareFlags, SampleFlags, TrainFlags, main, resume_flags
 from sagan.cli.attention import AttentionFlags
 from sagan.cli.bench import BenchFlags
 from sagan.cli.flags import flags_of
@@ -41,7 +41,7 @@ PUBLISHED = {
 }
 KINDS = {
     "train": TrainFlags,
-    "resume": ResumeFlags,
+    "resume": resume_flags(),
     "evaluate": EvaluateFlags,
     "bench": BenchFlags,
     "attention": AttentionFlags,

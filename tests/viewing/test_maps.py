@@ -115,7 +115,7 @@ def test_what_a_network_looked_at_is_what_its_layers_attend_to(model):
 def test_the_pictures_are_those_that_are_sampled(model):
     generator, _ = networks(model)
     images, _ = look_generating(generator, 0, *numbered_latents(generator, 3, range(4)))
-    sampled = numbered_images(generator, 4, 3, range(4), device=torch.device("cpu"), batch_size=4)
+    sampled = numbered_images(generator, 3, range(4), device=torch.device("cpu"), batch_size=4)
     assert torch.equal(images, torch.stack([image for _, image in sampled]))
 
 

@@ -22,7 +22,7 @@ from sagan.core.attention import Full, Pattern
 from sagan.core.attention.dispatch import choose_backend
 from sagan.core.attention.reference import attention_backward, product_dtype, softmax_dtype
 from sagan.core.layers.self_attention import SelfAttention2d
-from sagan.data.batches import Batches
+from sagan.data.batches import ALL, Batches
 from sagan.run.build import build_discriminator, build_generator, describe_attention
 from sagan.run.config import Config, override
 from sagan.training.trainer import Trainer, steps_by_kind
@@ -247,12 +247,13 @@ class _FakeBatches:
     batches_per_epoch = 1_000_000
 
     def __init__(self, config: Config):
-        self.shape = config.game.batch_size, 3, config.model.imsize, config.model.imsize
+        shape = config.model.shape
+        self.shape = config.game.batch_size, shape.channels, shape.height, shape.width
 
-    def batch(self, index: int) -> Tensor:
+    def batch(self, index: int, part: slice = ALL) -> Tensor:
         return torch.empty(self.shape).contiguous(memory_format=torch.channels_last)
 
-    def labels(self, index: int) -> Tensor:
+    def labels(self, index: int, part: slice = ALL) -> Tensor:
         return torch.empty(self.shape[0], dtype=torch.int64)
 
 

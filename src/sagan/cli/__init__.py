@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from sagan.cli.attention import attention
 from sagan.cli.bench import bench
-from sagan.cli.flags import asks_help, flags_of, read, show_help
+from sagan.cli.flags import asks_help, flags_of, optional_flags, read, show_help
 from sagan.cli.report import report
 from sagan.cli.scores import compare_metrics, evaluate, score_while_training
 from sagan.cli.sweep import status, sweep
@@ -26,8 +26,9 @@ from sagan.run.config import (
     RunConfig,
     Span,
     check_device,
+    idle_settings,
+    names_of,
     override,
-    spans,
 )
 from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console, run_safely
@@ -47,58 +48,13 @@ class PrepareFlags:
     data: DataConfig = field(default_factory=DataConfig)
 
 
-@dataclass(frozen=True)
-class ResumeFlags:
-    """Go on with a run from its last checkpoint, to the very bits it would have reached without the stop."""
-
-    run: Annotated[Path, Positional]
-    """The run's folder."""
-    total_step: int | None = None
-    """Train to this step instead of the one first planned."""
-    log_step: int | None = None
-    """Steps between records."""
-    sample_step: int | None = None
-    """Steps between grids of samples."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints."""
-    snapshot_every: int | None = None
-    """Steps between snapshots."""
-    device: str | None = None
-    """auto, cpu, cuda, cuda:1 or mps."""
-    tensorboard: bool | None = None
-    """Also write the records for TensorBoard."""
-    compile: bool | None = None
-    """Fuse the networks' kernels, or not."""
-    cuda_graphs: bool | None = None
-    """Play each step as one CUDA graph, or not."""
-    resident: bool | None = None
-    """Keep all images on the GPU, or not."""
-    guard: Literal["off", "watch", "recover"] | None = None
-    """What is done about collapse."""
-    max_rollbacks: int | None = None
-    """How often a run goes back before it is stopped."""
-    eval_every: int | None = None
-    """Steps between scorings."""
-    eval_num: int | None = None
-    """Images drawn for each of them."""
-    extractor: str | None = None
-    """The network whose features scores are made of."""
-    strict: bool | None = None
-    """Refuse images that cannot be read."""
-    sample_dir: str | None = None
-    """Where the grids go."""
-    data: str | None = None
-    """Where the run's images are now, if they have moved (they must be the same images)."""
-    image_path: str | None = None
-    """The same, for a run on a --dataset: the folder that the data set is under now."""
-    prepared: str | None = None
-    """Where decoded images are kept now."""
-    span: Span | None = None
-    """For checking only: refused unless it is the run's own, as are --imsize and --seed."""
-    imsize: int | None = None
-    """For checking only."""
-    seed: int | None = None
-    """For checking only."""
+def resume_flags() -> type[Any]:
+    """What `sagan resume` takes: what may change, and a few settings for checking only: a run keeps its own."""
+    chosen = names_of("free", "place") - {"run_dir", "dataset"} | {"span", "imsize", "seed"}
+    sections = (RunConfig, DataConfig, ModelConfig)
+    return optional_flags(
+        "ResumeFlags", sections, chosen, {"run": Annotated[Path, Positional, arg(help="The run's folder.")]}
+    )
 
 
 @dataclass(frozen=True)
@@ -157,6 +113,8 @@ _PUBLISHED_NAMES = {
 }
 
 _OWN_SETTINGS = dict.fromkeys(flags_of(Config), "a run goes on with its own settings")
+
+_RESUME_HELP = "Go on with a run from its last checkpoint, to the very bits it would have reached without the stop."
 
 _TRAIN_HELP = """Train a generator.
 --preset NAME starts from named settings ({presets}; by default best), which the flags below change.
@@ -222,24 +180,7 @@ def _at_odds(values: dict[str, Any], config: Config) -> list[str]:
 
 def _without_effect(values: dict[str, Any], config: Config) -> list[str]:
     """A sentence for each flag that was given and changes nothing."""
-    model, game, run = config.model, config.game, config.run
-    idle = {
-        "lambda_gp": (game.adv_loss != "wgan-gp", f"the {game.adv_loss} loss has no such penalty"),
-        "penalty_every": (not game.penalized, "no gradient penalty is asked for"),
-        "max_rollbacks": (run.guard != "recover", f"with --guard {run.guard} a run does not go back"),
-        "guard_every": (run.guard == "off", "the guard is off"),
-        "eval_num": (run.eval_every is None, "nothing is scored during training without --eval_every"),
-        "extractor": (run.eval_every is None, "nothing is scored during training without --eval_every"),
-        "masking": (not _hides(model), "at span 0 nothing is left out"),
-        "span": (None not in (model.g_span, model.d_span), "both networks have their own, --g_span and --d_span"),
-        "norm_axis": (config.model.network == "resnet", "the residual networks have no transposed convolution"),
-    }
-    return [f"--{name} changes nothing: {why}" for name, (is_idle, why) in idle.items() if is_idle and name in values]
-
-
-def _hides(model: ModelConfig) -> bool:
-    """Whether any attention layer may have a square that is left out."""
-    return any(span != 0 for own in (model.g_span, model.d_span) for span in spans(model.span if own is None else own))
+    return [f"--{name} changes nothing: {why}" for name, why in idle_settings(config).items() if name in values]
 
 
 def _with_largest_batch(config: Config, limit: int, console: Console) -> Config:
@@ -266,9 +207,9 @@ def _say_cost(config: Config, console: Console) -> int:
 def resume(arguments: Sequence[str], console: Console) -> int:
     """Go on with a run that was stopped; needs only its folder."""
     if asks_help(arguments):
-        show_help(ResumeFlags, "sagan resume")
+        show_help(resume_flags(), "sagan resume", _RESUME_HELP)
         return 0
-    changes = read(ResumeFlags, arguments, "sagan resume", _OWN_SETTINGS)
+    changes = read(resume_flags(), arguments, "sagan resume", _OWN_SETTINGS)
     folder = changes.pop("run")
     from sagan.run.folder import Run
     from sagan.training.start import resume_run

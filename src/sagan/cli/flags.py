@@ -5,14 +5,18 @@ A dataclass may hold others; their fields' bare names are the flags. `tyro` draw
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import itertools
 import re
+import textwrap
 import types
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Optional, get_args, get_origin, get_type_hints
 
 from sagan.system.errors import UserError
 from sagan.system.typed import is_union, suits, wording
@@ -187,6 +191,37 @@ def did_you_mean(name: str, flags: Sequence[str]) -> str:
     if near and difflib.SequenceMatcher(None, name, near[0]).ratio() >= 0.75:
         near = near[:1]
     return f": did you mean {' or '.join(f'--{flag}' for flag in near)}?" if near else ""
+
+
+# ---- flags that follow from settings
+
+
+def optional_flags(name: str, kinds: Sequence[type[Any]], chosen: Iterable[str], first: Mapping[str, Any]) -> type[Any]:
+    """A dataclass with the ``chosen`` fields of other dataclasses, each with its help text and with None for what is
+    not given, after the fields ``first``."""
+    from tyro.conf import arg
+
+    made: list[Any] = list(first.items())
+    for kind in kinds:
+        texts, hints = _field_texts(kind), get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if field.name in chosen:
+                hint: Any = Optional[hints[field.name]]  # noqa: UP045 - made from a value
+                hint = Annotated.__class_getitem__((hint, arg(help=texts.get(field.name, ""))))  # type: ignore[attr-defined]
+                made.append((field.name, hint, dataclasses.field(default=None)))
+    return dataclasses.make_dataclass(name, made, frozen=True)
+
+
+def _field_texts(kind: type[Any]) -> dict[str, str]:
+    """The text under each field of a dataclass, as its source has it."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    texts = {}
+    for field, text in itertools.pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            texts[field.target.id] = re.sub(r"(?<![.:])\n", " ", inspect.cleandoc(str(text.value.value)))
+    return texts
 
 
 # ---- help

@@ -48,7 +48,7 @@ def check_device(name: str) -> None:
 
 _LARGEST = {  # what a setting of a size may be; other whole numbers may be a billion
     "imsize": 8192, "z_dim": 65_536, "g_conv_dim": 16_384, "d_conv_dim": 16_384, "num_classes": 1_000_000,
-    "batch_size": 1_000_000, "pool": 8192, "span": 8192, "g_span": 8192, "d_span": 8192, "sample_count": 100_000,
+    "batch_size": 10_000_000, "pool": 8192, "span": 8192, "g_span": 8192, "d_span": 8192, "sample_count": 100_000,
 }  # fmt: skip
 
 
@@ -171,11 +171,11 @@ class DataConfig:
     """'square': the largest centre square; 'squash': the whole image, stretched; a number: that many centre pixels.
     'auto': 160 for celeb and squash for lsun, as published, and square for anything else."""
     filter: Literal["bilinear", "bicubic", "lanczos", "box"] = setting("bilinear", "computed")
-    """How images are made smaller; all are antialiased."""
+    """How images are resized; all filters are antialiased."""
     prepared: str = setting("./prepared", "place")
-    """Where decoded images are kept, so that the next run starts at once."""
+    """Folder for decoded images, so that the next run starts at once."""
     strict: bool = setting(False, "free")
-    """Refuse a data set that holds an unreadable image instead of naming and skipping it."""
+    """Refuse a data set that has an unreadable image, instead of naming and skipping it."""
 
     def __post_init__(self) -> None:
         _require_types(self)
@@ -197,7 +197,7 @@ class ModelConfig:
     network: Literal["dcgan", "resnet"] = setting("dcgan", "computed")
     """dcgan: the published program's; resnet: the residual ones of the paper's own code."""
     num_classes: int | Literal["auto"] = setting(0, "computed")
-    """Classes that images are made of: 0 for none, 'auto' for as many as the images have folders."""
+    """Number of classes: 0 for an unconditional model, 'auto' for one class for each folder of images."""
     imsize: int = setting(64, "computed")
     """Height and width of the images: a power of two, 16 or more."""
     z_dim: int = setting(128, "computed")
@@ -263,12 +263,12 @@ class GameConfig:
     r2: float | Literal["auto"] = setting(0.0, "computed", pairs=True)
     """Weight of R2, the same at generated images."""
     penalty_every: int = setting(1, "computed", pairs=True, idle=_no_penalty)
-    """Gradient penalties are taken in every so-manieth discriminator step, and weigh as many times more there.
-    Adam with beta2 0.9 forgets in ten steps: with more than 4 here take --beta2 0.99, or they weigh less in all."""
+    """Take gradient penalties only in every Nth discriminator step, with N times their weight.
+    Adam with beta2 0.9 forgets in about ten steps: with N above 4 use --beta2 0.99, or the penalty is weaker."""
     lecam: float = setting(0.0, "computed", pairs=True)
-    """Weight of the LeCam penalty, which holds logits near the past ones; for little data, around 0.1 to 0.3."""
+    """Weight of the LeCam penalty, which keeps logits near past ones; for little data, around 0.1 to 0.3."""
     augment: tuple[Literal["color", "translation", "cutout", "flip"], ...] = setting((), "computed", pairs=True)
-    """DiffAugment: what is done at random to all images before the discriminator sees them, such as
+    """DiffAugment: random changes to all images before the discriminator sees them, such as
     color translation cutout, or flip; for little data."""
     flip: bool = setting(False, "computed", pairs=True)
     """Mirror half of the real images."""
@@ -285,14 +285,14 @@ class GameConfig:
     beta2: float = setting(0.9, "computed", pairs=True)
     """Adam's second beta."""
     lr_decay: float | None = setting(None, "computed", pairs=True)
-    """Both learning rates are multiplied by this after every pass over the images; none by default."""
+    """Multiply both learning rates by this after every epoch; no decay by default."""
     lr_schedule: Literal["constant", "linear", "cosine"] = setting("constant", "computed", pairs=True)
-    """How both learning rates fall over the run, to 0 at its last step."""
+    """How both learning rates fall over the run; linear and cosine reach 0 at its last step."""
     max_grad_norm: float | None = setting(None, "computed", pairs=True)
-    """A gradient longer than this is shortened to it; none by default."""
+    """Limit the norm of each gradient to this; no limit by default."""
     ema_halflife: int = setting(44_000, "computed", pairs=True)
-    """Samples are drawn from an average of the generator's past weights.
-    After this many images an old weight counts half. 0 is no averaging."""
+    """Half-life, in images, of the exponential moving average (EMA) of the generator's weights, which samples are drawn
+    from. 0: no EMA."""
 
     def __post_init__(self) -> None:
         _require_types(self)
@@ -363,15 +363,15 @@ class RunConfig:
     """The network whose features scores are made of, as for `sagan evaluate`.
     By default inception where its weights are found, else efficientnet-lite0."""
     guard: Literal["off", "watch", "recover"] = setting("watch", "free")
-    """What is done about collapse. watch: it is said and recorded; recover: the run also goes back to its last healthy
-    state and on from there, with other z and images, lower rates (of the discriminator alone where it won) and, where
-    there are gradient penalties, stronger ones. A decline that takes many times longer than --checkpoint_every is
-    noticed too, but what proved healthy last is part of it: earlier snapshots are then what is left. A loss that is no
-    number ends a run that may not go back."""
+    """What to do about collapse.
+    off: nothing. watch: report and record it.
+    recover: also roll back to the last healthy checkpoint and go on with other z and images, lower learning rates and,
+    if there are gradient penalties, stronger ones.
+    A non-finite loss always ends a run that cannot roll back."""
     guard_every: int = setting(50, "kept", idle=_no_guard)
-    """Steps between the guard's looks."""
+    """Steps between the guard's checks."""
     max_rollbacks: int = setting(3, "free", idle=_no_rollback)
-    """How often a run goes back before it is stopped."""
+    """The most rollbacks before a run is stopped."""
     published_checkpoints: bool = setting(False, "free")
     """With every snapshot also write {step}_G.pth and {step}_D.pth as the published program did (64x64 nets only)."""
 
