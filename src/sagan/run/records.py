@@ -7,6 +7,7 @@ write are None. What a newer version writes is told apart from damage.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,7 +232,7 @@ class RecordReader:
             raise UserError(f"{self.path} is damaged: it is not a file")
         try:
             with self.path.open("rb") as file:
-                found = self.path.stat()
+                found = os.fstat(file.fileno())  # of the file that is open: another may take its name meanwhile
                 self.anew = found.st_ino != self._inode or found.st_size < self._offset
                 if self.anew:
                     self._inode, self._offset, self._lines = found.st_ino, 0, 0

@@ -191,15 +191,15 @@ def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
         raise UserError(f"{where} is damaged: {name} must be a JSON object, got {shorten(value)}")
     if is_union(hint):
         return _from_plain_union(hint, value, name, where)
-    if hint is AnyFloat and type(value) in (float, int):
-        return float(value)
+    if hint is AnyFloat and type(value) is float:
+        return value
     if not suits(value, hint):
         raise UserError(f"{where} is damaged: {name} must be {wording(hint)}, got {shorten(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where} is damaged: {name} must be finite, got {value}")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LARGEST:
         raise UserError(f"{where} is damaged: {name} must be below 2**63, got {shorten(value)}")
-    return value
+    return float(value) if hint is AnyFloat else value
 
 
 def _from_plain_union(hint: Any, value: Any, name: str, where: str) -> Any:
