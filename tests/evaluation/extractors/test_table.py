@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sagan.data.sources import LmdbSource
+from sagan.data.sources.lmdb import LmdbSource
 from sagan.evaluation.extractors import table as features_module
 from sagan.evaluation.extractors.resize import resize_bicubic
 from sagan.evaluation.extractors.table import (
