@@ -9,6 +9,7 @@ CARD = Card(
     extractor="random-conv", weights_sha256=None, resize="none", samples=100, image_size="16x16",
     reference="pixels:00", reference_count=120, reference_samples=120, reference_split="all", covariance="n - 1",
     source="averaged generator, eval mode", seed=0, repeats=1, versions={"sagan": "0.1.0"}, commit=None,
+    is_fid=False, dim=64,
 )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from sagan.evaluation import curves, snapshots
-from sagan.evaluation.snapshots import Scorer, best_step, score_table, scored_steps
+from sagan.evaluation.snapshots import Scorer, score_table
 from sagan.run.build import build_generator
 from sagan.run.config import override
+from sagan.run.scores import best_score
 from sagan.run.weights import Snapshot, save_snapshot
 from sagan.system.console import Console
 from tests.evaluation.conftest import CONFIG
@@ -61,17 +62,17 @@ def test_the_table_says_how_many_real_images_the_floor_is_of(run, scorer):
 
 
 def test_what_is_scored_is_known(run, scorer):
-    assert scored_steps(run, scorer.card()) == set()
+    assert scorer.scored_steps(run) == set()
     scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
-    assert scored_steps(run, scorer.card()) == {10}
+    assert scorer.scored_steps(run) == {10}
     for change in ({"samples": 50}, {"seed": 5}, {"repeats": 3}):
-        assert scored_steps(run, dataclasses.replace(scorer, **change).card()) == set()
+        assert dataclasses.replace(scorer, **change).scored_steps(run) == set()
 
 
 def test_other_weights_of_a_step_are_not_scored_yet(run, scorer):
     scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
     save_snapshot(run.snapshot_file(10), Snapshot(build_generator(CONFIG.model, seed=99), CONFIG, 10))
-    assert scored_steps(run, scorer.card()) == set()
+    assert scorer.scored_steps(run) == set()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_a_score_that_cannot_be_read_is_named_by_its_line(run, scorer, old, new,
     scorer.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
     lines = run.records_file.read_bytes().splitlines(keepends=True)
     run.records_file.write_bytes(b"".join([lines[0], lines[1].replace(old, new), *lines[2:]]))
-    for use in (lambda: scored_steps(run, scorer.card()), lambda: best_step(run)):
+    for use in (lambda: scorer.scored_steps(run), lambda: best_score(run).step):
         with pytest.raises(ValueError, match=rf"run/records\.jsonl, line 2, card, {said}$"):
             use()
 
@@ -112,7 +113,7 @@ def test_the_best_step_is_looked_for_among_most_like_scores(run, scorer):
         values[step] = scorer.score_snapshot(run, run.snapshot_file(step), Console(quiet=True))[0].value
     worst = max(values, key=values.get)
     dataclasses.replace(scorer, samples=80).score_snapshot(run, run.snapshot_file(worst), Console(quiet=True))
-    assert best_step(run) == min(values, key=values.get)
+    assert best_score(run).step == min(values, key=values.get)
 
 
 def test_pictures_are_drawn(run, scorer):
@@ -144,7 +145,7 @@ def test_of_two_that_score_one_run_only_one_draws_its_curve(run, scorer, monkeyp
         paths = [run.snapshot_file(step) for step in (10, 20)]
         list(pool.map(lambda path: scorer.score_snapshot(run, path, Console(quiet=True)), paths))
     assert most == [1, 1]
-    assert scored_steps(run, scorer.card()) == {10, 20}
+    assert scorer.scored_steps(run) == {10, 20}
 
 
 @pytest.mark.parametrize("change", [{"g_conv_dim": 16}, {"seed": 7}, {"g_lr": 0.5}, {"crop": "squash"}])
@@ -160,7 +161,7 @@ def test_a_snapshot_of_a_run_that_went_on_longer_is_its_own(run, scorer):
     longer = override(CONFIG, {"total_step": 7, "data": "elsewhere", "device": "cpu"})
     save_snapshot(run.snapshot_file(30), Snapshot(build_generator(CONFIG.model), longer, 30))
     scorer.score_snapshot(run, run.snapshot_file(30), Console(quiet=True))
-    assert scored_steps(run, scorer.card()) == {30}
+    assert scorer.scored_steps(run) == {30}
 
 
 def test_images_that_are_no_numbers_are_refused(run, scorer):

@@ -297,7 +297,9 @@ def test_one_arm_is_told_though_nothing_is_compared(tmp_path):
 def test_scores_by_two_extractors_are_told_apart(tmp_path):
     sweep = full_sweep(tmp_path / "sweep", {0: 0.0, 1: -5.0})
     for place, planned in enumerate(sweep.plan.runs()):
-        scored(Run(sweep.run_folder(planned)), {400: 9.0 + place}, label="FID", extractor="inception-2015-tf1")
+        scored(
+            Run(sweep.run_folder(planned)), {400: 9.0 + place}, label="FID", extractor="inception-2015-tf1", is_fid=True
+        )
     _, found = write_report(tmp_path / "sweep", tmp_path / "report")
     assert [sentence.rsplit(", by ")[1] for sentence in found] == [
         "Fréchet distance (random-conv) of 100 samples",
@@ -320,7 +322,7 @@ def test_a_report_leaves_nothing_of_an_earlier_one(tmp_path):
 def test_few_samples_are_said_beside_what_was_found(tmp_path):
     sweep = full_sweep(tmp_path / "sweep", {0: 0.0, 1: -5.0})
     for planned in sweep.plan.runs():
-        scored(Run(sweep.run_folder(planned)), {400: 9.0}, extractor="efficientnet-lite0", samples=1000)
+        scored(Run(sweep.run_folder(planned)), {400: 9.0}, extractor="efficientnet-lite0", dim=1280, samples=1000)
     said = []
     page, _ = write_report(sweep.folder, tmp_path / "report", warn=said.append)
     (few,) = (sentence for sentence in said if "1,000 images for features of 1,280 numbers" in sentence)
@@ -355,6 +357,9 @@ def test_published_figures_only_over_fids_of_their_images(tmp_path):
     for name in ("span0-seed0", "span3-seed0"):
         run = sweep.run_folder(sweep.plan.run(name)) / "records.jsonl"
         fid = run.read_text().replace("random-conv", "inception-2015-tf1").replace("16x16", "64x64")
+        fid = fid.replace('"resize": "none"', '"resize": "bilinear TF1 to 299"').replace(
+            '"is_fid": false', '"is_fid": true'
+        )
         run.write_text(fid)
     with pytest.raises(ValueError, match="begin at step 10,000, and the last score here is of step 100"):
         write_report(sweep.folder, tmp_path / "report", published=True)

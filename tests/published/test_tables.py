@@ -7,8 +7,9 @@ from sagan.run.config import DataConfig
 from tests.records import CARD
 
 FID = dataclasses.replace(
-    CARD, extractor="inception-2015-tf1", image_size="64x64", samples=64_000, reference_count=202_599
-)
+    CARD, extractor="inception-2015-tf1", resize="bilinear TF1 to 299", is_fid=True, dim=2048,
+    image_size="64x64", samples=64_000, reference_count=202_599,
+)  # fmt: skip
 
 
 def fids(dataset, span):
@@ -57,8 +58,8 @@ def test_only_the_fid_of_the_same_images_shares_their_axis():
     assert comparable_dataset(church, "frechet", DataConfig(dataset="lsun")) == "lsun"
     for change, metric, data, said in [
         ({}, "kernel", {}, "'kernel'"),
-        ({"extractor": "efficientnet-lite0"}, "frechet", {}, "by efficientnet-lite0"),
-        ({"extractor": "inception-2015-clean"}, "frechet", {}, "by inception-2015-clean"),
+        ({"extractor": "efficientnet-lite0", "is_fid": False}, "frechet", {}, "by efficientnet-lite0"),
+        ({"extractor": "inception-2015-clean", "resize": "bicubic"}, "frechet", {}, "by inception-2015-clean"),
         ({"image_size": "32x32"}, "frechet", {}, "32x32"),
         ({}, "frechet", {"dataset": None}, "neither"),
         ({}, "frechet", {"crop": "square"}, "crop square"),

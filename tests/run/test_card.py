@@ -66,3 +66,20 @@ def test_a_repository_that_merely_lies_around_the_package_is_not_its_own(tmp_pat
     assert len(commit(file)) == 12
     file.write_text("changed")
     assert commit(file).endswith("+")
+
+
+@pytest.mark.parametrize(
+    ("extractor", "is_fid", "dim"),
+    [
+        ("inception-2015-tf1", True, 2048),
+        ("inception-0a1b2c3d-tf1", False, 2048),
+        ("efficientnet-lite0", False, 1280),
+        ("torchscript-0a1b2c3d", False, None),
+    ],
+)
+def test_a_card_of_an_earlier_version_is_known_by_its_extractor(extractor, is_fid, dim):
+    values = to_plain(dataclasses.replace(CARD, extractor=extractor))
+    del values["is_fid"], values["dim"]
+    card = from_plain(Card, values, "a card")
+    assert (card.is_fid, card.dim) == (is_fid, dim)
+    assert not differences(card, dataclasses.replace(card, dim=5))  # the extractor's name says it all

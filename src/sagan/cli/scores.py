@@ -95,7 +95,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     from sagan.data import prepared_store
     from sagan.evaluation.image_sets import open_images, store_images
     from sagan.evaluation.scoring import refuse_other_size
-    from sagan.evaluation.snapshots import open_snapshot, score_table, scored_steps
+    from sagan.evaluation.snapshots import open_snapshot, score_table
     from sagan.run.folder import Run
 
     refuse_few("num", flags.num)
@@ -115,7 +115,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     refuse_other_size(f"{size}x{size}", real)
     scorer = dataclasses.replace(_scorer(flags, extractor, real, console), trained_on=trained_on)
     if flags.step is None and not flags.last and not flags.best:
-        done = scored_steps(run, scorer.card())
+        done = scorer.scored_steps(run)
         snapshots = [path for path in snapshots if int(path.stem) not in done]
     if not snapshots:
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores one again")
@@ -130,13 +130,13 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
 
 def _chosen_snapshots(flags: EvaluateFlags, run: Run) -> list[Path]:
     """The snapshot that a flag chooses, or all. Raises UserError where there is none."""
-    from sagan.evaluation.snapshots import best_step
+    from sagan.run.scores import best_score
 
     if sum([flags.step is not None, flags.last, flags.best]) > 1:
         raise UserError("give one of --step, --last and --best")
     newest = run.snapshot()
     if flags.best:
-        return [run.snapshot(best_step(run))]
+        return [run.snapshot(best_score(run).step)]
     if flags.step is not None:
         return [run.snapshot(flags.step)]
     return [newest] if flags.last else run.snapshots()
@@ -237,10 +237,8 @@ class _Scoring:
         self._say_share(run, cost)
 
     def _score(self, run: Run, path: Path, scorer: Scorer) -> None:
-        from sagan.evaluation.snapshots import scored_steps
-
         step = int(path.stem)
-        if step in scored_steps(run, scorer.card(), [path]):
+        if step in scorer.scored_steps(run, [path]):
             return
         scores = scorer.score_snapshot(run, path, self.console)
         frechet = next(score for score in scores if score.metric == "frechet")

@@ -209,7 +209,7 @@ def _over_draws(metric: str, values: list[Value], reference: Reference, extracto
 
 def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> str:
     """What a score is called: FID and KID only where the extractor is the Inception of 2015."""
-    is_fid = extractor.label.startswith(INCEPTION_LABEL)
+    is_fid = extractor.is_fid
     behind = extractor.label.removeprefix(INCEPTION_LABEL if is_fid else "Fréchet distance").strip()
     distance = "FID" if is_fid else "Fréchet distance"
     known, every = len(reference.features), reference.images.count

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.table import FeatureExtractor
-from sagan.evaluation.extractors.weights import file_sha256
 from sagan.evaluation.image_sets import generated_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
 from sagan.evaluation.reference import Reference
@@ -22,11 +21,11 @@ from sagan.run.config import differences as setting_differences
 from sagan.run.config import names_of
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
-from sagan.run.scores import Report, read_scores, scores_to_compare
+from sagan.run.scores import Report, scored_steps, scores_to_compare
 from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import alone
+from sagan.system.files import alone, file_sha256
 from sagan.system.images import grid, save_png
 
 
@@ -66,7 +65,19 @@ class Scorer:
             repeats=self.repeats,
             versions=versions(),
             commit=commit(),
+            is_fid=self.extractor.is_fid,
+            dim=self.extractor.dim,
         )
+
+    def scored_steps(self, run: Run, snapshots: Iterable[Path] | None = None) -> set[int]:
+        """The steps of those snapshots (by default all) that are scored as this scorer would: by a like card, from the
+        same seed and as many draws."""
+        own = self.card()
+
+        def wanted(card: Card) -> bool:
+            return not differences(card, own) and (card.seed, card.repeats) == (own.seed, own.repeats)
+
+        return scored_steps(run, wanted, snapshots)
 
     def score_snapshot(self, run: Run, path: Path, console: Console) -> list[Score]:
         """Scores one snapshot of a run and writes the records, the picture of nearest images and the curve.
@@ -169,19 +180,6 @@ def reference_split(used: int, count: int) -> str:
     return "all" if used == count else "random part" if used else "none"
 
 
-def scored_steps(run: Run, card: Card, snapshots: Iterable[Path] | None = None) -> set[int]:
-    """The steps of those snapshots (by default all) that, as they are now, have a score like one of this card, from the
-    same seed and as many draws."""
-    made = {
-        (score.step, score.snapshot_sha256)
-        for score in read_scores(run, "frechet")
-        if not differences(score.card, card) and (score.card.seed, score.card.repeats) == (card.seed, card.repeats)
-    }
-    steps = {step for step, _ in made}  # only their files are worth reading
-    found = {path: int(path.stem) for path in (run.snapshots() if snapshots is None else snapshots)}
-    return {step for path, step in found.items() if step in steps and (step, file_sha256(path)) in made}
-
-
 def score_table(scores: Iterable[Score]) -> list[list[str]]:
     """Rows for a terminal: metric, value with spread or error, what real images score and how many of them."""
 
@@ -209,11 +207,6 @@ def score_table(scores: Iterable[Score]) -> list[list[str]]:
             floor += f" ({score.floor_samples:,} real images)"
         rows.append([score.label, value, floor])
     return rows
-
-
-def best_step(run: Run, metric: str = "frechet") -> int:
-    """The step with the lowest score among the largest group of like ones. Raises UserError where there is none."""
-    return min(scores_to_compare(run, metric), key=lambda score: score.value).step
 
 
 def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagan.evaluation.extractors.table import known_dim
 from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import (
@@ -113,7 +112,7 @@ def write_report(
     report.cautions = list(_few_samples(report))
     for sentence in report.cautions:
         warn(sentence)
-    if threshold is None and report.groups and report.groups[0].card.extractor.startswith("inception-2015"):
+    if threshold is None and report.groups and report.groups[0].card.is_fid:
         report.threshold = THRESHOLDS.get(metric)
     out.mkdir(parents=True, exist_ok=True)
     _clear(out)
@@ -130,7 +129,7 @@ def write_report(
 def _few_samples(report: Report) -> Iterable[str]:
     """A sentence for each kind of score whose samples are few for its features."""
     for group in report.groups if report.metric == "frechet" else ():
-        dim = known_dim(group.card.extractor)
+        dim = group.card.dim
         if dim is not None and (sentence := few_images_warning(group.card.samples, dim)):
             yield f"{group.label}: {sentence}"
 

@@ -23,7 +23,7 @@ from types import FrameType
 from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
-from sagan.run.scores import read_scores
+from sagan.run.scores import scored_steps
 from sagan.run.status import RunStatus, State, Watched
 from sagan.system.console import heeding
 from sagan.system.errors import UserError
@@ -90,12 +90,8 @@ class Sweep:
     def is_scored(self, run: PlannedRun, extractor: str) -> bool:
         """Whether every snapshot of a run has a score of as many images as planned, by an extractor's name on cards."""
         made, samples = Run(self.run_folder(run)), self.config(run).run.eval_num
-        scored = {
-            score.step
-            for score in read_scores(made, "frechet")
-            if (score.card.samples, score.card.extractor) == (samples, extractor)
-        }
-        return all(int(path.stem) in scored for path in made.snapshots())
+        scored = scored_steps(made, lambda card: (card.samples, card.extractor) == (samples, extractor))
+        return scored >= {int(path.stem) for path in made.snapshots()}
 
     def commands(self, run: PlannedRun, extractor: str | None) -> list[tuple[State, list[str]]]:
         """What is left to do for a run: the words after ``sagan`` of each command, and the state that it is in then.

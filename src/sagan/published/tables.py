@@ -114,7 +114,7 @@ def comparable_dataset(card: Card, metric: str, data: DataConfig) -> Dataset:
     """
     if metric != "frechet":
         raise UserError(f"the published figures are FIDs: they cannot be laid over the metric {metric!r}")
-    if card.extractor != "inception-2015-tf1":
+    if not (card.is_fid and "TF1" in card.resize):
         raise UserError(
             f"the published figures are FIDs by Inception, and these scores are by {card.extractor}: they cannot share "
             "an axis; score the sweep's runs with `sagan evaluate RUN --extractor inception` first"

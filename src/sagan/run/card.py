@@ -12,7 +12,10 @@ from typing import Any
 from sagan.system.errors import UserError
 
 # they do not change what is measured, only which draws or which build
-_MAY_DIFFER = {"seed", "repeats", "versions", "commit"}
+_MAY_DIFFER = {"seed", "repeats", "versions", "commit"} | {"is_fid", "dim"}  # these two follow from the extractor
+
+
+_NVIDIA_INCEPTION = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # as a TorchScript file
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,21 @@ class Card:
     repeats: int
     versions: Mapping[str, str]
     commit: str | None
+    is_fid: bool
+    """Whether a Fréchet distance by this extractor is called FID: the Inception of 2015, and nothing else."""
+    dim: int | None
+    """Numbers in a feature vector; None where an earlier version did not say."""
+
+    @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a card, with what versions up to 0.1 did not write, by the names that extractors had then."""
+        name = str(values.get("extractor"))
+        known = {"inception": 2048, "efficientnet-lite0": 1280, "random-conv": 64}
+        derived = {
+            "is_fid": name.startswith("inception-2015") or values.get("weights_sha256") == _NVIDIA_INCEPTION,
+            "dim": next((dim for start, dim in known.items() if name.startswith(start)), None),
+        }
+        return {**derived, **values}
 
 
 def differences(one: Card, other: Card) -> dict[str, tuple[Any, Any]]:

@@ -1,13 +1,15 @@
-"""The scores among a run's records, sorted into groups that may share an axis."""
+"""The scores among a run's records: groups that may share an axis, which snapshots are scored, which score is best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from sagan.run.card import differences
+from sagan.run.card import Card, differences
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.system.errors import UserError
+from sagan.system.files import file_sha256
 
 Report = Callable[[str], object]
 
@@ -42,3 +44,17 @@ def scores_to_compare(run: Run, metric: str) -> list[ScoreRecord]:
             f"{run.folder} has no score {metric!r} (it has: {have}); `sagan evaluate {run.folder}` makes them"
         )
     return groups[0]
+
+
+def best_score(run: Run, metric: str = "frechet") -> ScoreRecord:
+    """The lowest of the scores that `scores_to_compare` gives. Raises UserError where there is none."""
+    return min(scores_to_compare(run, metric), key=lambda score: score.value)
+
+
+def scored_steps(run: Run, wanted: Callable[[Card], bool], snapshots: Iterable[Path] | None = None) -> set[int]:
+    """The steps of those snapshots (by default all) that are scored: whose file, as it is now, has a Fréchet distance
+    with a card that is ``wanted``. Scores that do not say of which file they are count for any."""
+    made = {(score.step, score.snapshot_sha256) for score in read_scores(run, "frechet") if wanted(score.card)}
+    found = {int(path.stem): path for path in (run.snapshots() if snapshots is None else snapshots)}
+    steps = found.keys() & {step for step, _ in made}  # only their files are worth reading
+    return {step for step in steps if (step, None) in made or (step, file_sha256(found[step])) in made}

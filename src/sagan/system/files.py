@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sys
@@ -113,3 +114,9 @@ def is_held(path: Path) -> bool:
         except (BlockingIOError, PermissionError):
             return True
     return False
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagan.run.card import differences
 from sagan.run.folder import Run
-from sagan.run.records import RollbackRecord, ScoreRecord, State, StoppedRecord
+from sagan.run.records import RollbackRecord, State, StoppedRecord
+from sagan.run.scores import best_score, read_scores
 from sagan.run.store import Store
 from sagan.run.weights import Checkpoint, load_checkpoint
 from sagan.system.files import keep_as
@@ -114,10 +114,8 @@ class Recovery:
         """Which snapshot to use of a run that is given up: the one of the best score, if there are scores, else one of
         the state that the training is in; but where that is not known to be sound, one from before the collapse, if
         there is one."""
-        scores = [score for score in self.run.records_of(ScoreRecord) if score.metric == "frechet"]
-        if scores:
-            like = [score for score in scores if not differences(score.card, scores[-1].card)]
-            best = min(like, key=lambda score: score.value)
+        if read_scores(self.run, "frechet"):
+            best = best_score(self.run)
             return f"the best snapshot ({best.label} {best.value:.4g}) is {self.run.snapshot_file(best.step)}"
         if not sound:
             began = guard.began() if guard.verdict.collapsed else math.inf

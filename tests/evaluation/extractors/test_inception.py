@@ -10,7 +10,8 @@ from sagan.evaluation.extractors import table as features_module
 from sagan.evaluation.extractors.inception import FidInception
 from sagan.evaluation.extractors.resize import resize_bicubic
 from sagan.evaluation.extractors.table import load_extractor
-from sagan.evaluation.extractors.weights import INCEPTION, file_sha256, load_weights
+from sagan.evaluation.extractors.weights import INCEPTION, load_weights
+from sagan.system.files import file_sha256
 
 # What torch-fidelity 0.4.0's FeatureExtractorInceptionV3 ("2048" and "logits_unbiased") makes of ``formula_images``
 # when it loads ``formula_weights``: torch 2.13, CPU, float32. Two channels of each of the six branches of the last

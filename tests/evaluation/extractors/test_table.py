@@ -22,7 +22,8 @@ from sagan.evaluation.extractors.table import (
     NetworkExtractor,
     load_extractor,
 )
-from sagan.evaluation.extractors.weights import INCEPTION, file_sha256
+from sagan.evaluation.extractors.weights import INCEPTION
+from sagan.system.files import file_sha256
 from tests.evaluation.conftest import switches
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

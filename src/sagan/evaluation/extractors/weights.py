@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.system.errors import UserError
+from sagan.system.files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,6 @@ def download_weights(published: PublishedWeights) -> Path:
 
 
 # ---- what
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
