@@ -2,19 +2,27 @@
 
 import dataclasses
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import sagan.cli
-from sagan.cli import COMMANDS, ImportFlags, PrepareFlags, SampleFlags, TrainFlags, main, resume_flags
+from sagan.cli import COMMANDS, main
 from sagan.cli.attention import AttentionFlags
 from sagan.cli.bench import BenchFlags
+from sagan.cli.compare_metrics import CompareFlags
+from sagan.cli.evaluate import EvaluateFlags
 from sagan.cli.flags import flags_of
+from sagan.cli.import_published import ImportFlags
+from sagan.cli.prepare import PrepareFlags
 from sagan.cli.report import ReportFlags
-from sagan.cli.scores import CompareFlags, EvaluateFlags
-from sagan.cli.sweep import StatusFlags, SweepFlags
+from sagan.cli.resume import resume_flags
+from sagan.cli.sample import SampleFlags
+from sagan.cli.status import StatusFlags
+from sagan.cli.sweep import SweepFlags
+from sagan.cli.train import TrainFlags
 from sagan.run.config import to_dict
 from sagan.run.folder import Run
 from sagan.run.presets import PRESETS
@@ -418,7 +426,7 @@ def test_a_dry_run_says_what_a_run_would_cost_and_makes_nothing(home, capsys):
     ],
 )
 def test_a_flag_without_effect_is_said_to_have_none(home, capsys, monkeypatch, name, value):
-    monkeypatch.setattr("sagan.cli._say_cost", lambda config, console: 0)
+    monkeypatch.setattr(sys.modules["sagan.cli.train"], "_say_cost", lambda config, console: 0)
     changes = {
         "norm_axis": {"network": "resnet"},
         "penalty_every": {"r1": 0},
@@ -435,7 +443,7 @@ def test_a_flag_without_effect_is_said_to_have_none(home, capsys, monkeypatch, n
     [({}, 1, 1), ({"r1": 0}, 0, 1), ({"r1": 0.2, "penalty_every": 4}, 0, 0), ({"r1": 0, "penalty_every": 1}, 0, 0)],
 )
 def test_what_only_the_preset_does_to_the_penalty_of_wgan_is_said(home, capsys, monkeypatch, flags, added, lazy):
-    monkeypatch.setattr("sagan.cli._say_cost", lambda config, console: 0)
+    monkeypatch.setattr(sys.modules["sagan.cli.train"], "_say_cost", lambda config, console: 0)
     assert main(tiny(dry_run=True, data="photos.npy", adv_loss="wgan-gp", **flags)) == 0
     said = capsys.readouterr().err
     assert said.count("--r1 0 for the loss alone") == added
@@ -443,7 +451,7 @@ def test_what_only_the_preset_does_to_the_penalty_of_wgan_is_said(home, capsys, 
 
 
 def test_a_flag_with_effect_is_not_said_to_have_none(home, capsys, monkeypatch):
-    monkeypatch.setattr("sagan.cli._say_cost", lambda config, console: 0)
+    monkeypatch.setattr(sys.modules["sagan.cli.train"], "_say_cost", lambda config, console: 0)
     flags = {"masking": "before", "span": 0, "d_span": 1, "r1": 0.1, "penalty_every": 4, "guard": "recover"}
     assert main(tiny(dry_run=True, data="photos.npy", max_rollbacks=1, **flags)) == 0
     assert "changes nothing" not in capsys.readouterr().err

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import sagan.experiments.sweep
-from sagan.cli.sweep import status, sweep
+from sagan.cli.status import status
+from sagan.cli.sweep import sweep
 from sagan.experiments.sweep import Sweep
 from sagan.run.config import Config, RunConfig
 from sagan.run.folder import Run

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sagan.cli import TrainFlags
 from sagan.cli.flags import read
+from sagan.cli.train import TrainFlags
 from sagan.data import Recipe, open_or_prepare, open_source
 from sagan.run.config import (
     Config,

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
-from sagan.cli.flags import Flag, flags_of, read
+from sagan.cli.flags import Flag, flags_of, groups, read
 from sagan.run.config import Config
 from sagan.system.errors import UserError
 
@@ -17,29 +17,16 @@ def read_values(arguments: Sequence[str]) -> tuple[dict[str, list[Any]], list[di
     given: dict[str, list[Any]] = {}
     conditions: list[dict[str, Any]] = []
     rest: list[str] = []
-    for group in _groups(arguments):
-        flag, equals, value = group[0].partition("=")
-        name = flag.lstrip("-").replace("-", "_")
-        words = [value] * bool(equals) + group[1:]
-        if not flag.startswith("--") or name not in {*settings, "leave_out"}:
-            rest += group
-        elif name == "leave_out":
+    for group in groups(arguments):
+        words = [*([] if group.value is None else [group.value]), *group.words]
+        if group.name == "leave_out":
             conditions.append(_read_condition(words, settings))
+        elif group.name in settings and group.spelt.startswith("--"):
+            given.setdefault(group.name, []).extend(_values_of(group.name, words, settings[group.name]))
         else:
-            given.setdefault(name, []).extend(_values_of(name, words, settings[name]))
+            spelt = group.spelt if group.value is None else f"{group.spelt}={group.value}"
+            rest += [*([spelt] if spelt else []), *group.words]
     return given, conditions, rest
-
-
-def _groups(arguments: Sequence[str]) -> list[list[str]]:
-    """The words in groups that begin with a flag each; what stands before the first flag is a group of its own."""
-    groups: list[list[str]] = []
-    for word in arguments:
-        is_flag = word.startswith("-") and not word[1:2].isdigit()  # -1 is a number
-        if is_flag or not groups:
-            groups.append([word])
-        else:
-            groups[-1].append(word)
-    return groups
 
 
 def _values_of(name: str, words: Sequence[str], flag: Flag) -> list[Any]:

@@ -61,7 +61,7 @@ def bench(arguments: Sequence[str], console: Console) -> int:
     if asks_help(arguments):
         show_help(BenchFlags, "sagan bench")
         return 0
-    flags = fill(BenchFlags, read(BenchFlags, _join_sections(arguments), "sagan bench"))
+    flags = fill(BenchFlags, read(BenchFlags, arguments, "sagan bench"))
     from sagan.bench.sections import SECTIONS, run_bench
     from sagan.bench.settings import BenchSettings
     from sagan.system.devices import choose_device
@@ -88,12 +88,6 @@ def bench(arguments: Sequence[str], console: Console) -> int:
         )
     _write(report, flags.json, console)
     return 0
-
-
-def _join_sections(arguments: Sequence[str]) -> list[str]:
-    """The words before the first flag as one, with commas: the place of the sections holds one word."""
-    first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
-    return [",".join(arguments[:first])] * (first > 0) + list(arguments[first:])
 
 
 def _check_before_measuring(flags: BenchFlags, names: list[str]) -> None:

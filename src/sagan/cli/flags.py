@@ -115,51 +115,75 @@ def flags_of(kind: Any) -> dict[str, Flag]:
     return found
 
 
-def read(kind: Any, words: Sequence[str], command: str, hints: Mapping[str, str] | None = None) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A flag and the words behind it, up to the next flag; ``name`` is None for the words before the first."""
+
+    name: str | None
+    spelt: str
+    """As it was typed, without a value behind ``=``."""
+    value: str | None
+    """What was typed behind ``=``."""
+    words: tuple[str, ...]
+
+
+def groups(words: Sequence[str]) -> list[Group]:
+    """The words of a command line, by the flags among them: ``--batch_size 8``, ``--batch-size 8`` and
+    ``--batch_size=8`` have one name. -1 is a number and no flag."""
+    starts = [place for place, word in enumerate(words) if re.match(r"--?[A-Za-z]", word)]
+    found = [Group(None, "", None, tuple(words[: starts[0] if starts else None]))]
+    for start, stop in itertools.pairwise([*starts, len(words)]):
+        spelt, equals, value = words[start].partition("=")
+        name = spelt.lstrip("-").replace("-", "_")
+        found.append(Group(name, spelt, value if equals else None, tuple(words[start + 1 : stop])))
+    return found
+
+
+def read(
+    kind: Any,
+    words: Sequence[str],
+    command: str,
+    hints: Mapping[str, str] | None = None,
+    also: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The settings that the words of a command line give, by the bare names of their fields.
 
-    ``--batch_size 8``, ``--batch-size 8`` and ``--batch_size=8`` are the same; a yes-or-no flag alone means yes.
-    ``hints`` answers names that are no flags here but that a person may try. Raises UserError with one sentence.
+    A yes-or-no flag alone means yes. ``hints`` answers names that are no flags here but that a person may try;
+    ``also`` are words that a flag takes as they are, beside its values. Raises UserError with one sentence.
     """
     flags = flags_of(kind)
     places = deque(name for name, flag in flags.items() if flag.positional)
     values: dict[str, Any] = {}
-    rest = deque(words)
-    while rest:
-        word = rest.popleft()
-        if _is_flag(word):
-            spelt, equals, value = word.partition("=")
-            name = spelt.lstrip("-").replace("-", "_")
-            if name not in flags or flags[name].positional or not spelt.startswith("--"):
-                raise UserError(_no_such_flag(spelt, flags, command, hints or {}))
-            given = [value] if equals else _take(rest, flags[name].hint, bool(places))
-        elif places:
-            name, given = places.popleft(), [word]
-        else:
-            raise UserError(f"`{command}` has no place for {word!r}; `{command} --help` shows what it takes")
+
+    def put(name: str, given: list[str]) -> None:
         if name in values:
             raise UserError(f"{_label(name, flags)} is given twice")
-        values[name] = _value(name, given, flags)
+        values[name] = given[0] if given == [(also or {}).get(name)] else _value(name, given, flags)
+
+    for group in groups(words):
+        rest = deque(group.words)
+        if group.name is not None:
+            flag = flags.get(group.name)
+            if flag is None or flag.positional or not group.spelt.startswith("--"):
+                raise UserError(_no_such_flag(group.spelt, flags, command, hints or {}))
+            put(group.name, _take(rest, flag.hint, bool(places)) if group.value is None else [group.value])
+        while rest and places:
+            name = places.popleft()
+            put(name, [rest.popleft() for _ in range(len(rest) if _several(flags[name].hint) else 1)])
+        if rest:
+            raise UserError(f"`{command}` has no place for {rest[0]!r}; `{command} --help` shows what it takes")
     missing = [_label(name, flags) for name, flag in flags.items() if flag.required and name not in values]
     if missing:
         raise UserError(f"`{command}` needs {' and '.join(missing)}; `{command} --help` explains")
     return values
 
 
-def _is_flag(word: str) -> bool:
-    return re.match(r"--?[A-Za-z]", word) is not None  # -1 is a number
-
-
 def _take(rest: deque[str], hint: Any, places: bool) -> list[str]:
-    """The words that belong to a flag, taken from those after it; ``places``: whether words may stand alone."""
-    following = bool(rest) and not _is_flag(rest[0])
+    """The words that belong to a flag, taken from those behind it; ``places``: whether words may stand alone."""
     if hint is bool or bool in get_args(hint):
-        alone = not following or (places and rest[0].lower() not in _TRUTH)
+        alone = not rest or (places and rest[0].lower() not in _TRUTH)
         return ["true"] if alone else [rest.popleft()]
-    taken: list[str] = []
-    while rest and not _is_flag(rest[0]) and (_several(hint) or not taken):
-        taken.append(rest.popleft())
-    return taken
+    return [rest.popleft() for _ in range(len(rest) if _several(hint) else min(1, len(rest)))]
 
 
 def _value(name: str, words: list[str], flags: Mapping[str, Flag]) -> Any:

@@ -1,4 +1,4 @@
-"""The commands for many runs: sweep, and status."""
+"""The command that trains many runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from tyro.conf import Positional
+from typing import TYPE_CHECKING, Any, Literal
 
 from sagan.cli.axes import read_values
 from sagan.cli.flags import asks_help, read, show_help
-from sagan.cli.scores import refuse_few
 from sagan.run.config import Config, override
 from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console, duration
@@ -83,14 +80,6 @@ class SweepFlags:
             raise UserError(f"cluster_gpus_per_run must be 0 or more, got {self.cluster_gpus_per_run}")
 
 
-@dataclass(frozen=True)
-class StatusFlags:
-    """Show how runs stand, from their files: state, step, latest score, the guard's verdict, rollbacks, time left."""
-
-    places: Annotated[tuple[str, ...], Positional] = ()
-    """Folders of sweeps or runs, or with those in them; by default runs."""
-
-
 def sweep(arguments: Sequence[str], console: Console) -> int:
     """Train many runs: every combination of several values, over seeds."""
     if asks_help(arguments):
@@ -117,27 +106,6 @@ def sweep(arguments: Sequence[str], console: Console) -> int:
     if flags.cluster is not None:
         return _submit(begun, todo, extractor, flags, "jobs" in values, console)
     return _carry_out(begun, todo, extractor, flags, console)
-
-
-def status(arguments: Sequence[str], console: Console) -> int:
-    """Show how runs and sweeps stand, from their files."""
-    if asks_help(arguments):
-        show_help(StatusFlags, "sagan status")
-        return 0
-    from sagan.experiments.sweep import find_watched
-    from sagan.run.status import describe_progress, status_table
-
-    read(StatusFlags, [word for word in arguments if word.startswith("-")], "sagan status")  # there are no flags
-    for place in map(Path, arguments or ["runs"]):
-        statuses = [watched.look() for watched in find_watched(place)]
-        if len(arguments) > 1:
-            console.say(f"{place}")
-        console.table(status_table(statuses))
-        for each in statuses:
-            if each.reason:
-                console.say(f"{each.name}: {each.reason}")
-        console.say(describe_progress(statuses))
-    return 0
 
 
 # ---- the plan
@@ -201,6 +169,7 @@ def _check_runs(plan: Plan) -> None:
 def _extractor_name(plan: Plan) -> str:
     """The name on the cards of what will score. Raises UserError, before hours of training, where it cannot."""
     from sagan.evaluation.extractors.table import load_extractor
+    from sagan.evaluation.while_training import refuse_few
 
     names = set()
     for extractor, samples in {(config.run.extractor, config.run.eval_num) for config in _configs(plan)}:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.table import FeatureExtractor
-from sagan.evaluation.image_sets import generated_images
+from sagan.evaluation.image_sets import ImageSet, generated_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
-from sagan.evaluation.reference import Reference
+from sagan.evaluation.reference import Reference, reference_statistics
 from sagan.evaluation.scoring import Score, nearest_real, score_images
 from sagan.run.card import Card, commit, differences, refuse_unlike, versions
 from sagan.run.config import differences as setting_differences
@@ -119,6 +119,25 @@ class Scorer:
         if sentence not in self.said:
             self.said.add(sentence)
             say(sentence)
+
+
+def make_scorer(
+    extractor: FeatureExtractor,
+    real: ImageSet,
+    cache: Path,
+    console: Console,
+    *,
+    samples: int,
+    repeats: int = 1,
+    seed: int = 0,
+    trained_on: str | None = None,
+) -> Scorer:
+    """A scorer against real images, whose features are taken from the cache or computed now and kept there."""
+    with console.progress("features of real images") as progress:
+        reference = reference_statistics(real, extractor, cache, progress, console.warn, console.say)
+    if sentence := reference.small_sample():
+        console.warn(sentence)
+    return Scorer(extractor, reference, samples, repeats, seed, trained_on)
 
 
 def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> Snapshot:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sagan.cli.flags import convert, did_you_mean
+from sagan.cli.flags import Group, convert, did_you_mean, groups
 from sagan.core.attention import Masking
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.published.imports import SPAN_0, import_pair, load_published_discriminator, load_published_generator
@@ -75,7 +75,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The published flags' values. Published flags may be abbreviated, as there; unknown ones are UserErrors."""
     reader = parser()
     known = {action.dest for action in reader._actions}
-    return reader.parse_args([_whole_flag(word, _PUBLISHED, known - _PUBLISHED) for word in arguments])
+    words: list[str] = []
+    for group in groups(arguments):
+        flag = [] if group.name is None else [f"--{_whole_name(group, _PUBLISHED, known - _PUBLISHED)}"]
+        words += [*flag, *([] if group.value is None else [group.value]), *group.words]
+    return reader.parse_args(words)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -154,20 +158,19 @@ _KEPT = {
 _PUBLISHED = {name for name, *_ in _VALUES} | {f"{what}_path" for what in _FOLDERS} | {"model", "adv_loss", "dataset"}
 
 
-def _whole_flag(word: str, published: set[str], ours: set[str]) -> str:
-    """A word of the command line with its flag spelt out: dashes for underscores, and any beginning that only one
-    published flag has. Ours cannot be abbreviated, so that they make no published abbreviation ambiguous."""
-    if not word.startswith("--"):
-        return word
-    flag, equals, value = word[2:].partition("=")
-    name = flag.replace("-", "_")
-    meant = [name] if name in published | ours else sorted(p for p in published if p.startswith(name))
+def _whole_name(group: Group, published: set[str], ours: set[str]) -> str:
+    """The name of a flag, spelt out: any beginning that only one published flag has is short for it. Ours cannot be
+    abbreviated, so that they make no published abbreviation ambiguous."""
+    name = str(group.name)
+    if not group.spelt.startswith("--"):
+        raise UserError(f"there is no flag {group.spelt}. `python main.py --help` shows them all")
+    meant = [name] if name in published | ours else sorted(each for each in published if each.startswith(name))
     if not meant:
         near = did_you_mean(name, sorted(published | ours))
-        raise UserError(f"there is no flag --{flag}{near or '.'} `python main.py --help` shows them all")
+        raise UserError(f"there is no flag {group.spelt}{near or '.'} `python main.py --help` shows them all")
     if len(meant) > 1:
-        raise UserError(f"--{flag} could mean {' or '.join(f'--{m}' for m in meant)}")
-    return f"--{meant[0]}{equals}{value}"
+        raise UserError(f"{group.spelt} could mean {' or '.join(f'--{each}' for each in meant)}")
+    return meant[0]
 
 
 def config_of(flags: argparse.Namespace) -> Config:

@@ -12,9 +12,9 @@ from safetensors.torch import load
 
 import sagan.cli
 import sagan.data.choice
-from sagan.cli.scores import rare_enough
 from sagan.data import Store
 from sagan.data.faces import draw_faces
+from sagan.evaluation.while_training import rare_enough
 from sagan.run.folder import Run
 from sagan.run.scores import read_scores
 from sagan.run.weights import load_snapshot, save_snapshot
@@ -94,7 +94,7 @@ def test_a_large_share_comes_with_its_remedy(capsys):
     trained("run", "--eval_every", "1", *SMALL_SCORES)
     printed = capsys.readouterr().out
     assert "that is more than 5%: --eval_every " in printed
-    assert "would be seldom enough" in printed
+    assert "is infrequent enough" in printed
 
 
 def with_other_images(run, images):

@@ -1,10 +1,7 @@
-"""The commands that score: evaluate, compare-metrics, and what scores a run while it is trained."""
+"""The command that scores a run's snapshots, or any images."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional
 
 from sagan.cli.flags import asks_help, read, show_help
-from sagan.run.config import Config, check_device
-from sagan.run.records import TrainRecord
-from sagan.system.console import Console, duration
+from sagan.run.config import (
+    check_device,
+)
+from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.typed import fill, to_plain
 
 if TYPE_CHECKING:
-    from sagan.data import Store
     from sagan.evaluation.extractors.table import FeatureExtractor
     from sagan.evaluation.image_sets import ImageSet
     from sagan.evaluation.snapshots import Scorer
     from sagan.run.folder import Run
-    from sagan.training.loop import OnSnapshot
-
-FULL = 5  # times the images of a score during training, for the score of the last step
-MOST = 0.05  # of the time of a training that scoring should take
 
 
 @dataclass(frozen=True)
@@ -63,18 +56,6 @@ class EvaluateFlags:
     """Where features of reference images are kept, so that the next score starts at once."""
 
 
-@dataclass(frozen=True)
-class CompareFlags:
-    """Put the scores of two runs side by side; refused, with the reason, where their cards differ."""
-
-    run: Annotated[Path, Positional]
-    """A run's folder."""
-    other: Annotated[Path, Positional]
-    """Another's."""
-    metric: str = "frechet"
-    """frechet, frechet_infinity, kernel, inception_score, precision, recall, density, coverage or nearest_distance."""
-
-
 def evaluate(arguments: Sequence[str], console: Console) -> int:
     """Score a run's snapshots, or any images, against real ones."""
     if asks_help(arguments):
@@ -96,6 +77,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.image_sets import open_images, store_images
     from sagan.evaluation.scoring import refuse_other_size
     from sagan.evaluation.snapshots import open_snapshot, score_table
+    from sagan.evaluation.while_training import refuse_few
     from sagan.run.folder import Run
 
     refuse_few("num", flags.num)
@@ -113,7 +95,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     open_snapshot(snapshots[-1], run, trained_on)  # what is wrong is said now, not after a pass over the real images
     size = config.model.imsize
     refuse_other_size(f"{size}x{size}", real)
-    scorer = dataclasses.replace(_scorer(flags, extractor, real, console), trained_on=trained_on)
+    scorer = _scorer(flags, extractor, real, console, trained_on)
     if flags.step is None and not flags.last and not flags.best:
         done = scorer.scored_steps(run)
         snapshots = [path for path in snapshots if int(path.stem) not in done]
@@ -174,106 +156,19 @@ def _extractor(flags: EvaluateFlags) -> FeatureExtractor:
     return load_extractor(flags.extractor, weights=flags.weights, device=choose_device(flags.device))
 
 
-def _scorer(flags: EvaluateFlags, extractor: FeatureExtractor, real: ImageSet, console: Console) -> Scorer:
-    from sagan.evaluation.reference import reference_statistics
-    from sagan.evaluation.snapshots import Scorer
+def _scorer(
+    flags: EvaluateFlags, extractor: FeatureExtractor, real: ImageSet, console: Console, trained_on: str | None = None
+) -> Scorer:
+    from sagan.evaluation.snapshots import make_scorer
 
-    with console.progress("features of real images") as progress:
-        cache = Path(flags.prepared).expanduser()
-        reference = reference_statistics(real, extractor, cache, progress, console.warn, console.say)
-    if sentence := reference.small_sample():
-        console.warn(sentence)
-    return Scorer(extractor, reference, flags.num, flags.repeats, flags.seed)
-
-
-def compare_metrics(arguments: Sequence[str], console: Console) -> int:
-    """Put two runs' scores side by side, if they may be compared."""
-    if asks_help(arguments):
-        show_help(CompareFlags, "sagan compare-metrics")
-        return 0
-    flags = fill(CompareFlags, read(CompareFlags, arguments, "sagan compare-metrics"))
-    from sagan.evaluation.snapshots import comparison_table
-    from sagan.run.folder import Run
-
-    console.table(comparison_table(Run.open(flags.run), Run.open(flags.other), flags.metric))
-    return 0
-
-
-def score_while_training(config: Config, console: Console) -> OnSnapshot | None:
-    """What the loop calls with a snapshot every ``eval_every`` steps, or None where that is not wanted."""
-    return _Scoring(config, console) if config.run.eval_every is not None else None
-
-
-class _Scoring:
-    """Scores snapshots while a run is trained: `eval_num` images each, and `FULL` times as many at the last step."""
-
-    def __init__(self, config: Config, console: Console):
-        settings = config.run
-        refuse_few("eval_num", settings.eval_num)
-        self.flags = EvaluateFlags(
-            Path(),
-            extractor=settings.extractor,
-            num=settings.eval_num,
-            device=settings.device,
-            prepared=config.data.prepared,
-        )
-        self.extractor = _extractor(self.flags)  # now, for what it lacks must not end a run half way
-        self.settings, self.console = settings, console
-        self.scorer: Scorer | None = None
-        self.began = time.monotonic()
-        self.seconds = 0.0
-
-    def __call__(self, run: Run, store: Store, path: Path) -> None:
-        from sagan.evaluation.image_sets import store_images
-
-        start = time.monotonic()
-        self.scorer = self.scorer or _scorer(self.flags, self.extractor, store_images(store), self.console)
-        once = time.monotonic()
-        self._score(run, path, self.scorer)
-        cost = time.monotonic() - once
-        if int(path.stem) == self.settings.total_step:
-            self._score(run, path, dataclasses.replace(self.scorer, samples=FULL * self.scorer.samples))
-        self.seconds += time.monotonic() - start
-        self._say_share(run, cost)
-
-    def _score(self, run: Run, path: Path, scorer: Scorer) -> None:
-        step = int(path.stem)
-        if step in scorer.scored_steps(run, [path]):
-            return
-        scores = scorer.score_snapshot(run, path, self.console)
-        frechet = next(score for score in scores if score.metric == "frechet")
-        self.console.say(
-            f"step {step:,}: {frechet.label} {frechet.value:.3f} with {scorer.samples:,} samples "
-            f"(half of the real images against the other half, {frechet.floor_samples:,} vs "
-            f"{frechet.floor_samples:,}: {frechet.floor:.3f})"
-        )
-
-    def _say_share(self, run: Run, cost: float) -> None:
-        share = self.seconds / (time.monotonic() - self.began)
-        sentence = f"scoring has taken {duration(self.seconds)} so far, {share:.1%} of the time"
-        self.console.say(sentence + (self._remedy(run, cost) if share > MOST else ""))
-
-    def _remedy(self, run: Run, cost: float) -> str:
-        """What follows a share of more than `MOST`."""
-        trained = run.records_of(TrainRecord)
-        every, limit = self.settings.eval_every, f"more than {MOST:.0%}"
-        enough = rare_enough(cost, trained[-1].seconds / trained[-1].step) if trained else 0
-        if every is not None and enough > every:
-            return f"; that is {limit}: --eval_every {enough} would be seldom enough"
-        return f"; that is {limit} for what is done once: the features of the real images, the last step's samples"
-
-
-def rare_enough(cost: float, pace: float) -> int:
-    """Steps between scorings that take ``cost`` seconds each, where a step takes ``pace`` seconds, so that no more than
-    `MOST` of the time goes into them; rounded up to two digits."""
-    steps = math.ceil(cost * (1 / MOST - 1) / pace)
-    unit: int = 10 ** max(0, len(str(steps)) - 2)
-    return -(-steps // unit) * unit
-
-
-def refuse_few(name: str, count: int) -> None:
-    """Raises UserError where a setting asks for fewer images than can be scored."""
-    from sagan.evaluation.reference import FEWEST
-
-    if count < FEWEST:
-        raise UserError(f"{name} must be {FEWEST} or more, got {count}: fewer images cannot be scored")
+    cache = Path(flags.prepared).expanduser()
+    return make_scorer(
+        extractor,
+        real,
+        cache,
+        console,
+        samples=flags.num,
+        repeats=flags.repeats,
+        seed=flags.seed,
+        trained_on=trained_on,
+    )

@@ -1,0 +1,39 @@
+"""The command that puts the scores of two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from sagan.cli.flags import asks_help, read, show_help
+from sagan.system.console import Console
+from sagan.system.typed import fill
+
+
+@dataclass(frozen=True)
+class CompareFlags:
+    """Put the scores of two runs side by side; refused, with the reason, where their cards differ."""
+
+    run: Annotated[Path, Positional]
+    """A run's folder."""
+    other: Annotated[Path, Positional]
+    """Another's."""
+    metric: str = "frechet"
+    """frechet, frechet_infinity, kernel, inception_score, precision, recall, density, coverage or nearest_distance."""
+
+
+def compare_metrics(arguments: Sequence[str], console: Console) -> int:
+    """Put two runs' scores side by side, if they may be compared."""
+    if asks_help(arguments):
+        show_help(CompareFlags, "sagan compare-metrics")
+        return 0
+    flags = fill(CompareFlags, read(CompareFlags, arguments, "sagan compare-metrics"))
+    from sagan.evaluation.snapshots import comparison_table
+    from sagan.run.folder import Run
+
+    console.table(comparison_table(Run.open(flags.run), Run.open(flags.other), flags.metric))
+    return 0

@@ -1,0 +1,56 @@
+"""The command that brings in checkpoints of the published program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from sagan.cli.flags import asks_help, read, show_help
+from sagan.cli.train import check_use
+from sagan.run.config import (
+    Config,
+    DataConfig,
+    GameConfig,
+    ModelConfig,
+    RunConfig,
+    Span,
+)
+from sagan.system.console import Console
+from sagan.system.typed import fill
+
+
+@dataclass(frozen=True)
+class ImportFlags:
+    """Bring a checkpoint of the published program, {step}_G.pth, into a run of ours, to sample from or to train on."""
+
+    generator: Annotated[Path, Positional]
+    """The file {step}_G.pth; for training to go on, its {step}_D.pth must lie beside it and the images be named."""
+    run_dir: Path
+    """The folder to make."""
+    span: Span
+    """What it was trained with, as the file does not tell.
+    0: no mask at all, as the published 'span 0' curve on CelebA.
+    'self': that program's own --span 0, which masks the pixel itself. 1, 2 ...: as there."""
+    masking: Literal["before", "after"] = "before"
+    """What that program's code does is 'before'."""
+    data: DataConfig = field(default_factory=DataConfig)
+    game: GameConfig = field(default_factory=GameConfig)
+
+
+def import_published(arguments: Sequence[str], console: Console) -> int:
+    """Bring in a checkpoint of the published SAGAN_PyTorch program."""
+    if asks_help(arguments):
+        show_help(ImportFlags, "sagan import")
+        return 0
+    values = read(ImportFlags, arguments, "sagan import")
+    check_use(values)
+    flags = fill(ImportFlags, values)
+    model, run = ModelConfig(span=flags.span, masking=flags.masking), RunConfig(run_dir=str(flags.run_dir))
+    from sagan.published.imports import import_pair
+
+    import_pair(flags.generator, Config(flags.data, model, flags.game, run), console)
+    return 0

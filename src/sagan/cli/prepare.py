@@ -1,0 +1,53 @@
+"""The command that decodes a data set ahead of training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from sagan.cli.flags import asks_help, read, show_help
+from sagan.cli.train import check_use
+from sagan.run.config import (
+    DataConfig,
+    ModelConfig,
+)
+from sagan.system.console import Console
+from sagan.system.errors import UserError
+from sagan.system.typed import fill
+
+
+@dataclass(frozen=True)
+class PrepareFlags:
+    """Decode, crop and resize a set of images once, so that training starts at once.
+    `sagan train` does this by itself."""
+
+    source: Annotated[str | None, Positional] = None
+    """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces'; or give --dataset."""
+    imsize: int = 64
+    """Height and width to make: a power of two, 16 or more."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+def prepare(arguments: Sequence[str], console: Console) -> int:
+    """Decode and resize a data set once, ahead of training."""
+    if asks_help(arguments):
+        show_help(PrepareFlags, "sagan prepare")
+        return 0
+    values = read(PrepareFlags, arguments, "sagan prepare")
+    check_use(values)
+    flags = fill(PrepareFlags, values)
+    ModelConfig(imsize=flags.imsize)  # the sizes that networks can be trained at
+    data = flags.data
+    if flags.source is not None:
+        if data.data is not None:
+            raise UserError(f"give the source once: {flags.source!r} or --data {data.data!r}")
+        data = dataclasses.replace(data, data=flags.source)
+    from sagan.data import prepared_store
+
+    store = prepared_store(data, flags.imsize, console)
+    console.say(f"prepared in {store.folder}")
+    return 0

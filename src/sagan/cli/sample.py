@@ -1,0 +1,69 @@
+"""The command that draws images from a trained generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from sagan.cli.flags import asks_help, read, show_help
+from sagan.run.config import (
+    check_device,
+)
+from sagan.system.console import Console
+from sagan.system.typed import fill
+
+
+@dataclass(frozen=True)
+class SampleFlags:
+    """Draw images from a trained generator: numbered PNGs, each decided by the seed and its number alone."""
+
+    run: Annotated[Path, Positional]
+    """A run's folder (its newest snapshot is used) or one snapshot file."""
+    out: Path
+    """A new or empty folder for the images."""
+    num: int = 64
+    """How many."""
+    seed: int = 0
+    """Another seed gives other images."""
+    batch_size: int = 64
+    """Images drawn at once; changes nothing but speed."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    step: int | None = None
+    """Use the run's snapshot of this step."""
+    label: int | None = None
+    """Only images of this class, counted from 0; by default the classes in turn."""
+
+
+def sample(arguments: Sequence[str], console: Console) -> int:
+    """Write images drawn from a trained generator."""
+    if asks_help(arguments):
+        show_help(SampleFlags, "sagan sample")
+        return 0
+    flags = fill(SampleFlags, read(SampleFlags, arguments, "sagan sample"))
+    check_device(flags.device)
+    from sagan.run.folder import find_snapshot
+    from sagan.run.weights import load_snapshot
+    from sagan.system.devices import choose_device
+    from sagan.viewing.samples import write_samples
+
+    path = find_snapshot(flags.run, flags.step)
+    snapshot = load_snapshot(path)
+    with console.progress("drawing images") as progress:
+        write_samples(
+            snapshot.generator,
+            flags.out,
+            flags.num,
+            seed=flags.seed,
+            batch_size=flags.batch_size,
+            device=choose_device(flags.device),
+            label=flags.label,
+            progress=progress,
+        )
+    images = "1 image" if flags.num == 1 else f"{flags.num:,} images"
+    console.say(f"{images} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}")
+    return 0
