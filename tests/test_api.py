@@ -97,10 +97,13 @@ def test_a_notebook_shows_pictures_without_a_script(run):
     assert "step 4 of 4" in run._repr_html_()
 
 
-def test_scores_are_flat_rows(run, home):
-    words = ["--extractor", "random-conv", "--num", "20", "--prepared", str(home / "prepared"), "--last"]
+def test_scores_are_flat_rows_and_those_of_the_command(run, home):
+    made = sagan.evaluate(run.folder, extractor="random-conv", num=20, quiet=True)
+    assert run.scores()[-len(made) :] == made
+    words = ["--extractor", "random-conv", "--num", "20", "--prepared", str(home / "prepared"), "--step", "4"]
     assert main(["evaluate", str(run.folder), *words]) == 0
-    (row,) = [row for row in run.scores() if row["metric"] == "frechet"]
+    row, again = [row for row in run.scores() if row["metric"] == "frechet"]
+    assert row["value"] == again["value"]
     assert row["step"] == 4
     assert row["card_extractor"] == "random-conv"
     assert not any(isinstance(value, (list, tuple)) for value in row.values())

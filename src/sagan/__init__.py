@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sagan.system.errors import UserError
 
 if TYPE_CHECKING:
-    from sagan.api import Images, LoadedGenerator, OpenedRun, load, open_run, resume, train
+    from sagan.api import Images, LoadedGenerator, OpenedRun, evaluate, load, open_run, resume, train
     from sagan.core.attention import ExcludeLocal, Full, Local, attend
     from sagan.core.layers.self_attention import SelfAttention2d
     from sagan.core.networks.interface import Discriminator, Generator
@@ -28,6 +28,7 @@ _HOMES = {
     "SelfAttention2d": "sagan.core.layers.self_attention",
     "Snapshot": "sagan.run.weights",
     "attend": "sagan.core.attention",
+    "evaluate": "sagan.api",
     "load": "sagan.api",
     "load_snapshot": "sagan.run.weights",
     "open_run": "sagan.api",
@@ -50,6 +51,7 @@ __all__ = [
     "UserError",
     "__version__",
     "attend",
+    "evaluate",
     "load",
     "load_snapshot",
     "open_run",

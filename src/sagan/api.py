@@ -216,6 +216,51 @@ def train(config: Config | str = "best", *, quiet: bool = False, **settings: obj
     return OpenedRun(train_new(override(config, settings), Console(quiet=quiet)).run.folder)
 
 
+def evaluate(
+    path: str | Path,
+    *,
+    reference: str | Path | None = None,
+    extractor: str | None = None,
+    num: int = 10_000,
+    step: int | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> list[Row]:
+    """Scores a snapshot of a run against real images, as ``sagan evaluate`` does, and gives its scores as flat rows.
+
+    Args:
+        path: the run's folder. The scores go into its records, too.
+        reference: the real images, a folder, a zip, a store ...; by default those the run was trained on.
+        extractor: the network whose features are compared, as for the command; by default the best at hand.
+        num: images drawn from the snapshot.
+        step: of the snapshot; by default the newest.
+        seed: of the images that are drawn.
+        quiet: print nothing but warnings.
+
+    Raises UserError where there is no such snapshot, too few images, or no extractor.
+    """
+    from sagan.data import prepared_store
+    from sagan.evaluation.extractors.table import load_extractor
+    from sagan.evaluation.image_sets import open_images, store_images
+    from sagan.evaluation.snapshots import make_scorer
+    from sagan.evaluation.while_training import refuse_few
+
+    run, console = Run.open(Path(path).expanduser()), Console(quiet=quiet)
+    refuse_few("num", num)
+    snapshot, data, trained_on = run.snapshot(step), run.config().data, None
+    network = load_extractor(extractor, device=choose_device("auto"))
+    if reference is not None:
+        real = open_images(Path(reference).expanduser())
+    else:
+        store = prepared_store(data, run.config().model.imsize, console)
+        real, trained_on = store_images(store), store.hash
+    cache = Path(data.prepared).expanduser()
+    scorer = make_scorer(network, real, cache, console, samples=num, seed=seed, trained_on=trained_on)
+    before = len(run.records_of(ScoreRecord))
+    scorer.score_snapshot(run, snapshot, console)
+    return [_flat(score) for score in run.records_of(ScoreRecord)[before:]]
+
+
 def resume(path: str | Path, *, quiet: bool = False, **settings: object) -> OpenedRun:
     """Goes on with a run from its last checkpoint, as ``sagan resume`` does, and gives it.
 

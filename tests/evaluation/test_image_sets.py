@@ -22,13 +22,13 @@ def make_generator(**changes):
 
 
 def drawn(generator, count=100, seed=5, device=CPU):
-    return generated_images(generator, 4, 16, count, seed, device=device, name="tests")
+    return generated_images(generator, count, seed, device=device, name="tests")
 
 
 @pytest.mark.parametrize("changes", [{}, {"network": "resnet", "num_classes": 3}])
 def test_drawn_images_are_those_that_sample_writes(changes):
     generator = make_generator(**changes)
-    expected = torch.stack([image for _, image in numbered_images(generator, 4, 5, range(100), device=CPU)])
+    expected = torch.stack([image for _, image in numbered_images(generator, 5, range(100), device=CPU)])
     found = torch.cat([batch for _, batch in drawn(generator).batches(30)])
     assert (found.int() - expected.int()).abs().max() <= 1
     assert torch.equal(drawn(generator).read(30, 60), drawn(generator).sample(30, 60))

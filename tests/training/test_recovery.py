@@ -367,7 +367,7 @@ def test_a_generator_that_comes_to_ignore_its_z_is_noticed_and_taken_back(worksh
     def forgetful(self, batches):
         if self.step == 7 and self.attempt == 0:
             forward = self.generator.forward
-            self.generator.forward = lambda z: forward(z if self.attempt else torch.zeros_like(z))
+            self.generator.forward = lambda z, labels=None: forward(z if self.attempt else torch.zeros_like(z))
         return advance(self, batches)
 
     monkeypatch.setattr(Trainer, "advance", forgetful)
