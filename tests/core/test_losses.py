@@ -133,5 +133,5 @@ def test_lecam_pulls_each_side_to_the_past_logits_of_the_other():
 
 def test_anchors_forget_a_hundredth_a_step():
     anchors = torch.tensor([1.0, -1.0])
-    move_anchors(anchors, torch.tensor([2.0, 4.0], requires_grad=True), torch.tensor([0.0]))
+    move_anchors(anchors, torch.tensor(3.0, requires_grad=True), torch.tensor(0.0))
     assert anchors.tolist() == pytest.approx([0.99 + 0.03, -0.99])

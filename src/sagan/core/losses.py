@@ -106,5 +106,5 @@ def lecam_penalty(real: Tensor, fake: Tensor, anchors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def move_anchors(anchors: Tensor, real: Tensor, fake: Tensor) -> None:
-    """Takes the logits of one step into the anchors, in place."""
-    anchors.lerp_(torch.stack([real.mean(), fake.mean()]), 1 - LECAM_MEMORY)
+    """Takes the mean logits of one step, of real images and of fakes, into the anchors, in place."""
+    anchors.lerp_(torch.stack([real, fake]), 1 - LECAM_MEMORY)
