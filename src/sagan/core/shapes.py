@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sagan.system.errors import UserError
+
 
 @dataclass(frozen=True)
 class ImageShape:
@@ -17,6 +19,13 @@ class ImageShape:
     def square(cls, size: int) -> ImageShape:
         """An RGB image of ``size`` x ``size`` pixels."""
         return cls(3, size, size)
+
+    @property
+    def side(self) -> int:
+        """Height and width of a square image. Raises UserError for another."""
+        if self.height != self.width:
+            raise UserError(f"images must be as wide as high for these networks, got {self}")
+        return self.height
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}"
