@@ -315,7 +315,7 @@ class Trainer:
         """The sum of the gradient penalties asked for; one that is taken every k steps weighs k times as much."""
         game = self.config.game
         labels, fake_labels = turn.get("labels"), turn.get("fake_labels")
-        default = default_r1_weight(self.config.model.imsize, game.batch_size)
+        default = default_r1_weight(self.discriminator.shape, game.batch_size)
         r1, r2 = (default if weight == "auto" else weight for weight in (game.r1, game.r2))
 
         def judge(images: Tensor, labels: Tensor | None) -> Tensor:
