@@ -12,6 +12,7 @@ from sagan.core.losses import (
     move_anchors,
     zero_centred_penalty,
 )
+from sagan.core.shapes import ImageShape
 
 
 def softplus(x):
@@ -121,8 +122,8 @@ def test_r1_is_differentiable_in_the_critic():
 
 
 def test_r1_s_default_weight_follows_the_resolution_rule():
-    assert default_r1_weight(128, 32) == pytest.approx(0.1024)  # as in StyleGAN2-ADA's table
-    assert default_r1_weight(64, 64) == pytest.approx(0.0128)
+    assert default_r1_weight(ImageShape.square(128), 32) == pytest.approx(0.1024)  # as in StyleGAN2-ADA's table
+    assert default_r1_weight(ImageShape.square(64), 64) == pytest.approx(0.0128)
 
 
 def test_lecam_pulls_each_side_to_the_past_logits_of_the_other():
@@ -133,5 +134,5 @@ def test_lecam_pulls_each_side_to_the_past_logits_of_the_other():
 
 def test_anchors_forget_a_hundredth_a_step():
     anchors = torch.tensor([1.0, -1.0])
-    move_anchors(anchors, torch.tensor([2.0, 4.0], requires_grad=True), torch.tensor([0.0]))
+    move_anchors(anchors, torch.tensor(3.0, requires_grad=True), torch.tensor(0.0))
     assert anchors.tolist() == pytest.approx([0.99 + 0.03, -0.99])

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from sagan.core.sampling import generate, numbered_images
+from sagan.core.sampling import generate, numbered_images, numbered_latents
 from sagan.run.build import build_generator
 from sagan.run.config import ModelConfig
+from sagan.system.randomness import latents
 
 
 @pytest.fixture(name="generator")
@@ -25,6 +26,20 @@ def test_an_image_depends_on_its_seed_and_number_alone(generator):
         assert (images_of(generator, range(20), batch_size) - every).abs().max() <= 1
     assert (images_of(generator, range(13, 17), 4) - every[13:17]).abs().max() <= 1
     assert (images_of(generator, range(20), 20, seed=1) - every).abs().max() > 1
+
+
+def test_z_is_drawn_from_the_seed_and_the_number_and_classes_come_in_turn(generator):
+    z, labels = numbered_latents(generator, 3, range(4, 9))
+    assert torch.equal(z, torch.cat([latents(3, "sample", 1, 8, step=number) for number in range(4, 9)]))
+    assert labels is None
+    conditional = build_generator(ModelConfig(imsize=32, z_dim=8, g_conv_dim=8, num_classes=3))
+    again, labels = numbered_latents(conditional, 3, range(4, 9))
+    assert torch.equal(again, z)
+    assert labels.tolist() == [1, 2, 0, 1, 2]
+    assert numbered_latents(conditional, 3, range(4, 9), label=2)[1].tolist() == [2] * 5
+    for network, classes in ((conditional, "classes 0 to 2"), (generator, "no classes")):
+        with pytest.raises(ValueError, match=f"this generator has {classes}, got label 3"):
+            numbered_latents(network, 3, range(4, 9), label=3)
 
 
 def test_training_mode_is_refused(generator):

@@ -8,6 +8,7 @@ from PIL import Image
 
 import sagan.evaluation.reference as reference_module
 import sagan.evaluation.scoring as scoring_module
+from sagan.core.shapes import ImageShape
 from sagan.data import Recipe, open_or_prepare, open_source
 from sagan.data.faces import FacesSource
 from sagan.evaluation.image_sets import open_images, store_images
@@ -77,7 +78,7 @@ def test_small_samples_are_named(faces, reference, extractor):
 
 def test_other_sizes_and_too_few_images_are_refused(faces, reference, extractor):
     with pytest.raises(ValueError, match="the images to score are 32x16, the reference's are 16x16"):
-        scores_of([dataclasses.replace(faces, height=32)], reference, extractor)
+        scores_of([dataclasses.replace(faces, shape=ImageShape(3, 32, faces.shape.width))], reference, extractor)
     with pytest.raises(ValueError, match="a score needs 20 images or more"):
         scores_of([dataclasses.replace(faces, count=3)], reference, extractor)
 

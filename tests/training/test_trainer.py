@@ -6,6 +6,7 @@ import torch
 
 import sagan.training.trainer as state_module
 from sagan.core.losses import default_r1_weight, zero_centred_penalty
+from sagan.core.shapes import ImageShape
 from sagan.data.batches import Batches
 from sagan.run.config import override
 from sagan.training.guard import Diverged, Verdict
@@ -77,7 +78,7 @@ def test_r1_is_of_real_images_and_r2_of_fakes(workshop, monkeypatch, changes, ex
 
 def test_the_automatic_weight_of_r1_is_the_rule_s(workshop):
     by_rule, batches = make(workshop, r1="auto")
-    by_hand, _ = make(workshop, r1=default_r1_weight(16, 8))
+    by_hand, _ = make(workshop, r1=default_r1_weight(ImageShape.square(16), 8))
     assert by_rule.advance(batches)["penalty"] == by_hand.advance(batches)["penalty"]
 
 

@@ -133,7 +133,7 @@ def run_bytes(config: Config) -> int:
 
 def image_bytes(config: Config, count: int = 1000) -> int:
     """Bytes of that many prepared images."""
-    return count * config.model.imsize**2 * 3
+    return count * config.model.shape.numel
 
 
 def _sizes(config: Config) -> tuple[int, int, int]:

@@ -27,7 +27,7 @@ _SMALL_BATCHES = (4, 2, 1)  # where 8 does not fit
 
 def noise(config: Config) -> npt.NDArray[np.uint8]:
     """Images for one batch of a config, of uniform noise: uint8 (batch, size, size, 3)."""
-    shape = config.game.batch_size, config.model.imsize, config.model.imsize, 3
+    shape = config.game.batch_size, *config.model.shape.hwc
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 

@@ -24,7 +24,7 @@ def measure_scoring(settings: BenchSettings, progress: Progress) -> Result:
     extractor = load_extractor(name, device=settings.device)
     count = 8 if settings.quick else extractor.batch_size * (8 if settings.on_gpu else 1)
     draw = torch.Generator().manual_seed(0)
-    shape = count, 3, settings.imsize, settings.imsize
+    shape = count, *settings.config().model.shape.chw
     images = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8).to(settings.device)
     # as many vectors as dims: the matrices have full size and the sets take a moment to make
     known, other = (Moments.of(torch.randn(extractor.dim + 1, extractor.dim, generator=draw)) for _ in range(2))

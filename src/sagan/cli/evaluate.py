@@ -93,8 +93,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
         store = prepared_store(config.data, config.model.imsize, console)
         real, trained_on = store_images(store), store.hash
     open_snapshot(snapshots[-1], run, trained_on)  # what is wrong is said now, not after a pass over the real images
-    size = config.model.imsize
-    refuse_other_size(f"{size}x{size}", real)
+    refuse_other_size(str(config.model.shape), real)
     scorer = _scorer(flags, extractor, real, console, trained_on)
     if flags.step is None and not flags.last and not flags.best:
         done = scorer.scored_steps(run)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sagan.core.shapes import ImageShape
+
 Discriminator = Callable[[Tensor], Tensor]  # images to logits
 
 
@@ -86,10 +88,10 @@ def _squared_gradient_norm(discriminator: Discriminator, points: Tensor) -> Tens
     return gradient.flatten(1).square().sum(1)
 
 
-def default_r1_weight(image_size: int, batch_size: int) -> float:
+def default_r1_weight(shape: ImageShape, batch_size: int) -> float:
     """The weight of R1 that grows with the number of pixels and falls with the batch, as StyleGAN2's automatic
-    configuration chooses it (Karras et al., arXiv 2006.06676, code): 0.0002 * size^2 / batch."""
-    return 0.0002 * image_size**2 / batch_size
+    configuration chooses it (Karras et al., arXiv 2006.06676, code): 0.0002 * pixels / batch."""
+    return 0.0002 * (shape.height * shape.width) / batch_size
 
 
 LECAM_MEMORY = 0.99  # what stays of the means of past logits after a step
@@ -106,5 +108,5 @@ def lecam_penalty(real: Tensor, fake: Tensor, anchors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def move_anchors(anchors: Tensor, real: Tensor, fake: Tensor) -> None:
-    """Takes the logits of one step into the anchors, in place."""
-    anchors.lerp_(torch.stack([real.mean(), fake.mean()]), 1 - LECAM_MEMORY)
+    """Takes the mean logits of one step, of real images and of fakes, into the anchors, in place."""
+    anchors.lerp_(torch.stack([real, fake]), 1 - LECAM_MEMORY)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sagan.core.shapes import CHANNELS
 from sagan.system.devices import send
 from sagan.system.errors import UserError
 
@@ -102,7 +103,7 @@ class Batches:
 
 
 def check(images: npt.NDArray[np.uint8], batch_size: int) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != CHANNELS:
         raise UserError(
             f"images must be uint8 of shape (count, height, width, 3), got {images.dtype} of shape {images.shape}"
         )

@@ -27,10 +27,11 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
+from sagan.core.shapes import CHANNELS
 from sagan.data.partial import Partial, Report
 from sagan.data.recipe import Prepared, Recipe, prepare_image
 from sagan.data.sources import Source
-from sagan.run.store import AGAIN, CHANNELS, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
+from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.errors import UserError
 from sagan.system.files import alone
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_latents
+from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.data import Source, Store, open_source
 from sagan.data.faces import holds_drawn_faces
 from sagan.evaluation.ahead import Batch, draw_ahead, read_ahead
@@ -28,7 +29,7 @@ DRAWN = 64  # images that a generator draws at a time
 
 @dataclass(frozen=True)
 class ImageSet:
-    """``count`` images of one size. ``read(start, stop)`` gives some of them, uint8 (n, 3, height, width).
+    """``count`` images of one shape. ``read(start, stop)`` gives some of them, uint8 (n, channels, height, width).
 
     Files may be sorted by class, so their first thousand say little. What scores images takes them by `sample` and
     `batches`, in a random order that is always the same, unless their order is ``random`` as it is. ``ahead`` has the
@@ -38,8 +39,7 @@ class ImageSet:
     description: str
     identity: str  # equal identity is equal images, and costs no look at them
     count: int
-    height: int
-    width: int
+    shape: ImageShape
     read: Callable[[int, int], Tensor]
     source: str = "images"  # for the card
     drawn_faces: bool = False
@@ -49,7 +49,8 @@ class ImageSet:
 
     @property
     def image_size(self) -> str:
-        return f"{self.height}x{self.width}"
+        """For cards, such as "64x64"."""
+        return str(self.shape)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All images in random order, ``size`` at a time, each batch with the number of its first image there."""
@@ -86,8 +87,7 @@ def store_images(store: Store) -> ImageSet:
         description=store.describe(),
         identity=f"pixels:{store.hash}",
         count=store.count,
-        height=store.size,
-        width=store.size,
+        shape=store.shape,
         read=read,
         drawn_faces=holds_drawn_faces(store),
     )
@@ -110,7 +110,9 @@ def _source_images(source: Source, path: Path) -> ImageSet:
     def read(start: int, stop: int) -> Tensor:
         return torch.stack([read_one(index) for index in range(start, stop)])
 
-    return ImageSet(source.description, f"files:{source.identity}", len(source), height, width, read)
+    return ImageSet(
+        source.description, f"files:{source.identity}", len(source), ImageShape(CHANNELS, height, width), read
+    )
 
 
 def generated_images(generator: Generator, count: int, seed: int, *, device: torch.device, name: str) -> ImageSet:
@@ -140,8 +142,7 @@ def generated_images(generator: Generator, count: int, seed: int, *, device: tor
         description=f"{count:,} images of {name}, seed {seed}",
         identity=f"generated:{name}:{seed}:{count}",
         count=count,
-        height=generator.shape.height,
-        width=generator.shape.width,
+        shape=generator.shape,
         read=read,
         source="averaged generator, eval mode",
         random=True,

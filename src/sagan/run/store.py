@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.system.errors import UserError
 from sagan.system.typed import check_format, from_plain, read_json, shorten, to_plain
 
 FORMAT = 1  # raised whenever an older program could not read a store, or would read it wrongly
-CHANNELS = 3
 PIXELS = "uint8 NHWC RGB"
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
 _LARGEST_SIZE = 65_536
@@ -102,6 +102,11 @@ class Store:
         return self.meta.size
 
     @property
+    def shape(self) -> ImageShape:
+        """The shape of every image."""
+        return ImageShape.square(self.size)
+
+    @property
     def hash(self) -> str:
         return self.meta.sha256
 
@@ -175,7 +180,7 @@ def map_images(folder: Path, meta: StoreMeta) -> npt.NDArray[np.uint8]:
     count, size = meta.count, meta.size
     header = array_header(count, size)
     path = _check_array(folder / "images.npy", header, count * image_bytes(size), f"{count:,} images of {size}x{size}")
-    return np.memmap(path, dtype=np.uint8, mode="r", offset=len(header), shape=(count, size, size, CHANNELS))
+    return np.memmap(path, dtype=np.uint8, mode="r", offset=len(header), shape=(count, *ImageShape.square(size).hwc))
 
 
 def map_labels(folder: Path, meta: StoreMeta) -> npt.NDArray[np.int64] | None:
@@ -211,12 +216,12 @@ def labels_header(count: int) -> bytes:
 
 
 def image_bytes(size: int) -> int:
-    return size * size * CHANNELS
+    return ImageShape.square(size).numel
 
 
 def array_header(count: int, size: int) -> bytes:
     """The header of a ``.npy`` file (format 1.0) of uint8, shape (count, size, size, 3), always HEADER_BYTES long."""
-    shape = f"({count}, {size}, {size}, {CHANNELS})"
+    shape = (count, *ImageShape.square(size).hwc)
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
     start = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
     return start + text.ljust(HEADER_BYTES - 11) + b"\n"

@@ -46,7 +46,7 @@ def purpose(name: str, attempt: int) -> str:
 
 
 def kind_of_step(game: GameConfig, step: int) -> Kind:
-    """Of each discriminator step of a generator step, whether it has a gradient penalty."""
+    """Whether each discriminator step of a generator step includes a gradient penalty."""
     numbers = range(step * game.n_critic, (step + 1) * game.n_critic)
     return tuple(game.penalized and number % game.penalty_every == 0 for number in numbers)
 
@@ -69,7 +69,7 @@ class Trainer:
     """
 
     def __init__(self, config: Config, device: torch.device, world: World = ALONE):
-        self.config, self.device = config, device
+        self.config, self.device, self.world = config, device, world
         self.part = world.part(config.game.batch_size)  # of every batch, z and draw of random numbers
         game, run = config.game, config.run
         self.loss = LOSSES[game.adv_loss]
@@ -157,6 +157,7 @@ class Trainer:
         shared: dict[str, Any] = {
             "loss": self.loss,
             "max_norm": game.max_grad_norm,
+            "add_up": self.world.add_up,
             "precision": self.config.run.precision,
         }
         *critic_turns, turn = turns
@@ -314,7 +315,7 @@ class Trainer:
         """The sum of the gradient penalties asked for; one that is taken every k steps weighs k times as much."""
         game = self.config.game
         labels, fake_labels = turn.get("labels"), turn.get("fake_labels")
-        default = default_r1_weight(self.config.model.imsize, game.batch_size)
+        default = default_r1_weight(self.discriminator.shape, game.batch_size)
         r1, r2 = (default if weight == "auto" else weight for weight in (game.r1, game.r2))
 
         def judge(images: Tensor, labels: Tensor | None) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor, nn
+
 from sagan.system.errors import UserError
 
 
@@ -35,6 +37,14 @@ class World:
             )
         own = batch_size // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
+
+    def add_up(self, network: nn.Module, measured: dict[str, Tensor]) -> None:
+        """Makes the gradient in a network's parameters, and what was measured, those of the whole batch, in place.
+
+        Both are means over this process's part, so it is the sum over the processes, divided by their number. One
+        process has the whole batch already.
+        """
+        assert self.size == 1, "gradients of several processes are not added up yet"
 
 
 ALONE = World()

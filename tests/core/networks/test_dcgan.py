@@ -1,9 +1,7 @@
 import pytest
 import torch
 
-import sagan.core.networks.resnet
 from sagan.core.attention import ExcludeLocal
-from sagan.core.networks import interface
 from sagan.core.networks.dcgan import Discriminator, Generator, map_sizes
 from sagan.core.shapes import ImageShape
 
@@ -99,15 +97,6 @@ def make_pair():
     return generator, discriminator
 
 
-def test_an_image_and_its_logit_depend_on_the_class(pair):
-    generator, discriminator = pair
-    z = torch.randn(1, 6).expand(3, -1)
-    images = generator(z, torch.arange(3))
-    assert not torch.allclose(images[0], images[1])
-    logits = discriminator(images[:1].expand(3, -1, -1, -1), torch.arange(3))
-    assert len(set(logits.tolist())) == 3
-
-
 def test_the_projection_is_added_to_the_logit_of_no_class(pair):
     """Miyato & Koyama, arXiv 1802.05637, equation 3."""
     discriminator = pair[1]
@@ -117,26 +106,3 @@ def test_the_projection_is_added_to_the_logit_of_no_class(pair):
     embedded = discriminator.embedding(labels)
     expected = plain + torch.einsum("nc,nchw->n", embedded, features)
     torch.testing.assert_close(discriminator(images, labels), expected)
-
-
-def test_labels_are_asked_for_where_there_are_classes_and_nowhere_else(pair):
-    plain = Generator(ImageShape.square(32), 6, 8), Discriminator(ImageShape.square(32), 8)
-    for network, other, x in zip(pair, plain, (torch.randn(2, 6), torch.randn(2, 3, 32, 32)), strict=True):
-        with pytest.raises(ValueError, match="labels are missing: this network has 3 classes"):
-            network(x)
-        with pytest.raises(ValueError, match="labels must be 0 to 2, got 3"):
-            network(x, torch.tensor([0, 3]))
-        with pytest.raises(ValueError, match="this network is unconditional"):
-            other(x, torch.tensor([0, 1]))
-
-
-def test_both_families_have_one_interface():
-    shape = ImageShape.square(32)
-    for family in (sagan.core.networks.dcgan, sagan.core.networks.resnet):
-        generator, discriminator = family.Generator(shape, 6, 4), family.Discriminator(shape, 4)
-        assert isinstance(generator, interface.Generator)
-        assert isinstance(discriminator, interface.Discriminator)
-        assert (generator.shape, generator.z_dim, generator.num_classes) == (shape, 6, 0)
-        images = generator(torch.randn(2, 6), None)
-        assert images.shape == (2, shape.channels, shape.height, shape.width)
-        assert torch.equal(discriminator(images), discriminator.judge(discriminator.features(images), None))

@@ -4,7 +4,6 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from sagan.core.attention import ExcludeLocal, Full
 from sagan.core.game.average import AveragedGenerator
@@ -197,19 +196,6 @@ def test_an_image_does_not_depend_on_its_neighbours_in_eval_mode():
         torch.testing.assert_close(logits[3:4], discriminator(images[3:4], labels[3:4]), rtol=1e-4, atol=1e-5)
 
 
-def test_the_class_decides_the_image_and_the_logit():
-    generator, discriminator = small_pair()
-    for name, parameter in generator.named_parameters():
-        if "norm" in name:
-            nn.init.normal_(parameter)
-    generator.eval()
-    z, images = torch.randn(1, 6).expand(CLASSES, -1), torch.randn(1, 3, 32, 32).expand(CLASSES, -1, -1, -1)
-    every = torch.arange(CLASSES)
-    with torch.no_grad():
-        assert (generator(z, every)[1:] - generator(z, every)[:1]).abs().amax((1, 2, 3)).min() > 1e-3
-        assert discriminator(images, every).unique().numel() == CLASSES
-
-
 @pytest.mark.parametrize("num_classes", [0, CLASSES])
 def test_gradients_reach_every_parameter(num_classes):
     generator, discriminator = small_pair(num_classes)
@@ -299,23 +285,6 @@ def test_statistics_of_every_batch_norm_can_be_measured():
         inputs = average.module.first(z.flatten(0, 1)).unflatten(1, (4, 4, -1)).permute(0, 3, 1, 2)
     measured = average.module.stages["8"].norm1.norm.running_mean
     torch.testing.assert_close(measured, inputs.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
-
-
-def test_labels_that_do_not_fit_are_refused_in_a_sentence():
-    generator, discriminator = small_pair()
-    plain_generator, plain_discriminator = small_pair(num_classes=0)
-    z, images, labels = torch.randn(2, 6), torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
-    for network, plain, x in ((generator, plain_generator, z), (discriminator, plain_discriminator, images)):
-        with pytest.raises(ValueError, match="labels are missing: this network has 3 classes and needs int64 \\(2,\\)"):
-            network(x)
-        with pytest.raises(ValueError, match="this network is unconditional, so it takes no labels"):
-            plain(x, labels)
-        for wrong in (labels.float(), labels[:1], F.one_hot(labels, 3)):
-            with pytest.raises(ValueError, match="labels must be int64 of shape \\(2,\\), one for each image"):
-                network(x, wrong)
-        for wrong in (3, -1):
-            with pytest.raises(ValueError, match=f"labels must be 0 to 2, got {wrong}"):
-                network(x, torch.tensor([0, wrong]))
 
 
 def test_weights_do_not_depend_on_the_span():

@@ -21,7 +21,7 @@ from sagan.core.losses import AdversarialLoss, lecam_penalty, move_anchors
 from sagan.core.networks.interface import Discriminator, Generator
 
 Penalty = Callable[[Tensor, Tensor], Tensor]  # of real and fake images as the discriminator sees them; weighted
-AddUp = Callable[[nn.Module], None]  # of a network whose gradient is this process's
+AddUp = Callable[[nn.Module, dict[str, Tensor]], None]  # of a network with its gradient, and what was measured
 Augment = Callable[[Tensor], Tensor]  # of images; its random numbers are bound already
 
 
@@ -38,22 +38,26 @@ def discriminator_step(
     z: Tensor,
     *,
     max_norm: float | None = None,
-    add_up: AddUp = lambda network: None,
+    add_up: AddUp = lambda network, measured: None,
     **game: Unpack[DiscriminatorGame],
 ) -> dict[str, Tensor]:
     """Moves the discriminator once on real (batch, *shape) and generated images; the generator is only used.
 
     Args:
         max_norm: the gradient is shortened to this length where it is longer.
-        add_up: called between the gradient and its use: where there are several processes they add theirs there.
+        add_up: called between the gradient and its use. Where there are several processes it makes the gradient, and
+            what was measured, those of the whole batch, in place.
         game: as for `discriminator_gradient`.
 
-    Returns what that measured, and ``d_grad_norm``, the gradient's length before it is shortened: detached scalars.
+    The anchors of the LeCam penalty are moved in place. Returns what `discriminator_gradient` measured, and
+    ``d_grad_norm``, the gradient's length before it is shortened: detached scalars.
     """
     power_iterate(discriminator)
     optimizer.zero_grad(set_to_none=True)
     measured = discriminator_gradient(generator, discriminator, real, z, **game)
-    add_up(discriminator)
+    add_up(discriminator, measured)
+    if (anchors := game.get("anchors")) is not None:
+        move_anchors(anchors, measured["d_real"], measured["d_fake"])
     return measured | {"d_grad_norm": _move(discriminator, optimizer, max_norm)}
 
 
@@ -64,7 +68,7 @@ def generator_step(
     z: Tensor,
     *,
     max_norm: float | None = None,
-    add_up: AddUp = lambda network: None,
+    add_up: AddUp = lambda network, measured: None,
     **game: Unpack[GeneratorGame],
 ) -> dict[str, Tensor]:
     """Moves the generator once on latents z (batch, z_dim); the discriminator is only looked through.
@@ -74,7 +78,7 @@ def generator_step(
     power_iterate(generator)
     optimizer.zero_grad(set_to_none=True)
     measured = generator_gradient(generator, discriminator, z, **game)
-    add_up(generator)
+    add_up(generator, measured)
     return measured | {"g_grad_norm": _move(generator, optimizer, max_norm)}
 
 
@@ -113,12 +117,12 @@ def discriminator_gradient(
 
     Args:
         penalty: added to the loss.
-        lecam: weight of `lecam_penalty`, which needs ``anchors`` (2,): they are moved in place.
+        lecam: weight of `lecam_penalty`, which needs ``anchors`` (2,).
         augment: of real and generated images together, before the discriminator sees them.
         labels, fake_labels: classes (batch,) of the real images and of those to generate, for networks that take them.
 
     Returns ``d_loss`` (its adversarial part), ``d_loss_real``, ``d_real`` and ``d_fake`` (mean logits) and, where they
-    are asked, ``penalty`` and ``lecam`` (weighted): detached scalars.
+    are asked, ``penalty`` and ``lecam`` (weighted): detached scalars, all of them means over the images.
     """
     with torch.no_grad(), autocast(real.device, precision):
         images = torch.cat([real, generator(z, fake_labels).to(real)])
@@ -138,8 +142,6 @@ def discriminator_gradient(
         measured["lecam"] = lecam * lecam_penalty(real_logits, fake_logits, anchors)
         total = total + measured["lecam"]
     total.backward()
-    if anchors is not None:
-        move_anchors(anchors, real_logits, fake_logits)
     return {name: value.detach() for name, value in (measured | {"d_loss": adversarial}).items()}
 
 

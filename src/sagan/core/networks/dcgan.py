@@ -68,8 +68,8 @@ class Generator(interface.Generator):
     ):
         super().__init__()
         self.shape, self.z_dim, self.num_classes = shape, z_dim, num_classes
-        sizes = map_sizes(shape.height, "generator")
-        channels = {size: width * shape.height // (2 * size) for size in sizes}
+        sizes = map_sizes(shape.side, "generator")
+        channels = {size: width * shape.side // (2 * size) for size in sizes}
         self.stages = nn.ModuleDict()
         for size in sizes:
             first = size == sizes[0]
@@ -92,7 +92,8 @@ class Generator(interface.Generator):
             x = stage(x, labels).contiguous(memory_format=torch.channels_last)
             if size in self.attention:
                 x = self.attention[size](x)
-        return torch.tanh(_in_float32(self.last, x))
+        with torch.autocast(x.device.type, enabled=False):  # pixels are not rounded
+            return torch.tanh(self.last(x.to(self.last.weight.dtype)))
 
 
 class _Stage(nn.ModuleList):
@@ -127,8 +128,8 @@ class Discriminator(interface.Discriminator):
     ):
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
-        sizes = map_sizes(shape.height, "discriminator")
-        channels = {size: width * shape.height // (2 * size) for size in sizes}
+        sizes = map_sizes(shape.side, "discriminator")
+        channels = {size: width * shape.side // (2 * size) for size in sizes}
         self.stages = nn.ModuleDict()
         for size in sizes:
             self.stages[str(size)] = nn.Sequential(
@@ -152,15 +153,9 @@ class Discriminator(interface.Discriminator):
     def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         """The logits (batch,) of images that have these features, and of these classes if there are any."""
         check_labels(labels, features.shape[0], self.num_classes)
-        logits = _in_float32(self.last, features).flatten()
-        if self.embedding is None:
+        with torch.autocast(features.device.type, enabled=False):  # logits are not rounded
+            features = features.to(self.last.weight.dtype)
+            logits: Tensor = self.last(features).flatten()
+            if self.embedding is not None:
+                logits = logits + (self.embedding(labels) * features.sum((2, 3))).sum(1)
             return logits
-        projected: Tensor = (self.embedding(labels) * features.sum((2, 3)).to(logits.dtype)).sum(1)
-        return logits + projected
-
-
-def _in_float32(last: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """A network's last layer, in its weights' precision also under autocast: pixels and logits are not rounded."""
-    with torch.autocast(x.device.type, enabled=False):
-        out: Tensor = last(x.to(last.weight.dtype))
-    return out

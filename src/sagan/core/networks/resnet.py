@@ -82,7 +82,7 @@ class Generator(interface.Generator):
     ):
         super().__init__()
         self.shape, self.z_dim, self.num_classes = shape, z_dim, num_classes
-        image_size = shape.height
+        image_size = shape.side
         smallest, *larger = map_sizes(image_size, "generator")
         channels = {size: width * min(_WIDEST, image_size // size) for size in (smallest, *larger)}
         self.first = SpectralLinear(z_dim, smallest**2 * channels[smallest])
@@ -130,7 +130,7 @@ class Discriminator(interface.Discriminator):
     ):
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
-        image_size = shape.height
+        image_size = shape.side
         sizes = map_sizes(image_size, "discriminator")
         channels = {size: width * min(_WIDEST, image_size // (2 * size)) for size in sizes}
         self.stages = nn.ModuleDict(
