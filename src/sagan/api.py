@@ -204,16 +204,19 @@ def train(config: Config | str = "best", *, quiet: bool = False, **settings: obj
         config: all settings, or the name of a preset.
         quiet: print nothing but warnings.
         settings: settings to change, by the names of the command's flags: ``data="photos", imsize=64, span=3``.
+            With ``eval_every`` the run is scored while it is trained.
 
     Ctrl-C saves and ends early: ``step`` then is less than ``config.run.total_step``. Raises UserError for settings
     that are wrong and for a run that has collapsed.
     """
+    from sagan.evaluation.while_training import score_while_training
     from sagan.training.start import train_new
 
     if isinstance(config, str):
         check_preset(config)
         config = PRESETS[config]
-    return OpenedRun(train_new(override(config, settings), Console(quiet=quiet)).run.folder)
+    config, console = override(config, settings), Console(quiet=quiet)
+    return OpenedRun(train_new(config, console, score_while_training(config, console)).run.folder)
 
 
 def evaluate(
@@ -239,23 +242,23 @@ def evaluate(
 
     Raises UserError where there is no such snapshot, too few images, or no extractor.
     """
-    from sagan.data import prepared_store
     from sagan.evaluation.extractors.table import load_extractor
-    from sagan.evaluation.image_sets import open_images, store_images
-    from sagan.evaluation.snapshots import make_scorer
-    from sagan.evaluation.while_training import refuse_few
+    from sagan.evaluation.scoring import refuse_few
+    from sagan.evaluation.snapshots import run_scorer
 
     run, console = Run.open(Path(path).expanduser()), Console(quiet=quiet)
     refuse_few("num", num)
-    snapshot, data, trained_on = run.snapshot(step), run.config().data, None
-    network = load_extractor(extractor, device=choose_device("auto"))
-    if reference is not None:
-        real = open_images(Path(reference).expanduser())
-    else:
-        store = prepared_store(data, run.config().model.imsize, console)
-        real, trained_on = store_images(store), store.hash
-    cache = Path(data.prepared).expanduser()
-    scorer = make_scorer(network, real, cache, console, samples=num, seed=seed, trained_on=trained_on)
+    snapshot = run.snapshot(step)
+    scorer = run_scorer(
+        run,
+        snapshot,
+        load_extractor(extractor, device=choose_device("auto")),
+        console,
+        samples=num,
+        seed=seed,
+        reference=None if reference is None else Path(reference).expanduser(),
+        cache=Path(run.config().data.prepared),
+    )
     before = len(run.records_of(ScoreRecord))
     scorer.score_snapshot(run, snapshot, console)
     return [_flat(score) for score in run.records_of(ScoreRecord)[before:]]
@@ -267,6 +270,9 @@ def resume(path: str | Path, *, quiet: bool = False, **settings: object) -> Open
     ``settings``: how long and how often may change, such as ``total_step=20_000``. Raises UserError for settings that
     may not.
     """
+    from sagan.evaluation.while_training import score_while_training
     from sagan.training.start import train_on
 
-    return OpenedRun(train_on(Path(path).expanduser(), settings, Console(quiet=quiet)).run.folder)
+    folder, console = Path(path).expanduser(), Console(quiet=quiet)
+    config = override(Run.open(folder).config(), settings)
+    return OpenedRun(train_on(folder, settings, console, score_while_training(config, console)).run.folder)

@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 
 import sagan.viewing.figures
-from sagan.cli.attention import AttentionFlags, _read_images, attention
+from sagan.cli import main
 from sagan.run.build import build_generator
-from sagan.run.config import Config, DataConfig, ModelConfig
+from sagan.run.config import Config, ModelConfig
 from sagan.run.folder import Run
 from sagan.run.weights import Snapshot, save_checkpoint, save_snapshot
-from sagan.system.console import Console, run_safely
 from sagan.training.trainer import Trainer
 from tests import records
 
@@ -43,8 +42,7 @@ def home(tmp_path, monkeypatch):
 
 
 def command(line):
-    console = Console()
-    return run_safely(lambda: attention(line.split(), console), console)
+    return main(["attention", *line.split()])
 
 
 def table(path):
@@ -111,18 +109,6 @@ def test_real_images_are_judged(home):
     assert layers(out) == BOTH[2:]
     assert (out / "image-0001.png").exists()
     assert not (out / "image-0002.png").exists()
-
-
-@pytest.mark.parametrize(("dataset", "side"), [("celeb", 160), (None, 178)])
-def test_real_images_are_cropped_as_those_of_the_run(dataset, side, tmp_path):
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (218, 178, 3)).astype(np.uint8))
-    (tmp_path / "photos").mkdir()
-    image.save(tmp_path / "photos" / "1.png")
-    config = Config(DataConfig(dataset=dataset), ModelConfig(**TINY))
-    shown = _read_images(tmp_path / "photos", config, AttentionFlags(tmp_path, num=1))[0]
-    left, top = (178 - side) // 2, (218 - side) // 2
-    seen = image.crop((left, top, left + side, top + side)).resize((16, 16), Image.Resampling.BILINEAR)
-    assert np.array_equal(shown.permute(1, 2, 0).numpy(), np.asarray(seen))
 
 
 def test_the_points_asked_for_are_the_points_shown(home):

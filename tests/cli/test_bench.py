@@ -5,8 +5,7 @@ import json
 import pytest
 import torch
 
-from sagan.cli.bench import bench
-from sagan.system.console import Console, run_safely
+from sagan.cli import main
 
 TINY = "--imsize 16 --batch_size 2 --quick --device cpu --extractor random-conv"
 
@@ -17,8 +16,7 @@ def no_interpreter(monkeypatch):
 
 
 def command(line):
-    console = Console()
-    return run_safely(lambda: bench(line.split(), console), console)
+    return main(["bench", *line.split()])
 
 
 def strict(text):

@@ -1,4 +1,4 @@
-"""The commands that score, on drawn faces of 16x16 and the small extractor of the tests."""
+"""`sagan evaluate`, on drawn faces of 16x16 and the small extractor of the tests."""
 
 import dataclasses
 import json
@@ -6,48 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load
 
-import sagan.cli
-import sagan.data.choice
 from sagan.data import Store
 from sagan.data.faces import draw_faces
-from sagan.evaluation.while_training import rare_enough
-from sagan.run.folder import Run
-from sagan.run.scores import read_scores
 from sagan.run.weights import load_snapshot, save_snapshot
+from tests.cli.made import command, scores, train_on_faces
 
-TINY = [
-    *("--imsize", "16", "--z_dim", "4", "--g_conv_dim", "8", "--d_conv_dim", "8"),
-    *("--batch_size", "8", "--device", "cpu", "--sample_count", "8"),
-]
-SMALL_SCORES = ("--eval_num", "25", "--extractor", "random-conv")
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_with_few_faces(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sagan.data.choice, "FACES", 60)
-
-
-def command(line):
-    return sagan.cli.main(line.split())
-
-
-def trained(name, *flags):
-    status = sagan.cli.main(["train", *TINY, "--total_step", "4", "--snapshot_every", "2", "--run_dir", name, *flags])
-    assert status == 0
-    return Run(Path(name))
-
-
-def scores(run):
-    return read_scores(run, "frechet")
+pytestmark = pytest.mark.usefixtures("few_faces")
 
 
 def test_every_snapshot_that_has_no_score_gets_one(capsys):
-    run = trained("run")
+    run = train_on_faces("run")
     assert command("evaluate run --num 30 --extractor random-conv") == 0
     assert [record.step for record in scores(run)] == [2, 4]
     printed = capsys.readouterr().out
@@ -60,43 +30,6 @@ def test_every_snapshot_that_has_no_score_gets_one(capsys):
     assert scores(run)[0].value == scores(run)[2].value
 
 
-def test_a_run_scores_itself_while_it_trains(capsys):
-    run = trained("run", "--eval_every", "3", *SMALL_SCORES)
-    assert [(record.step, record.card.samples) for record in scores(run)] == [(3, 25), (4, 25), (4, 125)]
-    assert "of the time" in capsys.readouterr().out
-
-
-def test_scoring_does_not_change_what_is_trained():
-    plain, scored = (
-        trained("plain"),
-        trained("scored", "--eval_every", "1", "--eval_num", "25", "--extractor", "random-conv"),
-    )
-    files = [run.snapshot(4).read_bytes() for run in (plain, scored)]
-    torch.testing.assert_close(load(files[0]), load(files[1]), rtol=0, atol=0)
-
-
-def test_what_scoring_lacks_is_said_before_training_begins(capsys):
-    for flags, said in (("--extractor nonsense", "nonsense"), ("--eval_num 5", "eval_num must be 20 or more, got 5")):
-        assert sagan.cli.main(["train", *TINY, "--eval_every", "2", "--run_dir", "run", *flags.split()]) == 2
-        assert said in capsys.readouterr().err
-        assert not Path("run").exists()
-
-
-def test_seldom_enough_is_at_most_a_twentieth_of_the_time():
-    for cost, pace in ((77.0, 2.06), (0.3, 0.9), (6000.0, 0.01)):
-        every = rare_enough(cost, pace)
-        assert cost / (cost + every * pace) <= 0.05
-        assert every <= 19 * cost / pace * 1.1 + 1
-    assert rare_enough(77, 2.06) == 720
-
-
-def test_a_large_share_comes_with_its_remedy(capsys):
-    trained("run", "--eval_every", "1", *SMALL_SCORES)
-    printed = capsys.readouterr().out
-    assert "that is more than 5%: --eval_every " in printed
-    assert "is infrequent enough" in printed
-
-
 def with_other_images(run, images):
     """Says in the run's snapshots on which images they were trained."""
     for path in run.snapshots():
@@ -104,7 +37,7 @@ def with_other_images(run, images):
 
 
 def test_a_run_is_not_scored_against_other_images_than_it_was_trained_on(capsys):
-    run = trained("run")
+    run = train_on_faces("run")
     with_other_images(run, "0" * 64)
     assert command("evaluate run --num 30 --extractor random-conv") == 2
     printed = capsys.readouterr()
@@ -126,17 +59,6 @@ def test_images_are_scored_without_a_model(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "25 images against 25 real ones" in printed
     assert "card: extractor random-conv" in printed
-
-
-def test_runs_are_compared_only_when_their_cards_are_alike(capsys):
-    for name in ("one", "other"):
-        trained(name)
-        assert command(f"evaluate {name} --num 30 --last --extractor random-conv") == 0
-    assert command("compare-metrics one other") == 0
-    assert "one" in capsys.readouterr().out
-    assert command("evaluate other --num 40 --last --extractor random-conv") == 0
-    assert command("compare-metrics one other") == 2
-    assert "their cards differ in samples: 30 and 40" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -163,7 +85,7 @@ def test_runs_are_compared_only_when_their_cards_are_alike(capsys):
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(line, said, capsys, tmp_path):
-    trained("run")
+    train_on_faces("run")
     (tmp_path / "images").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "images" / "0.png")
     (tmp_path / "larger").mkdir()
@@ -175,7 +97,7 @@ def test_mistakes_are_answered_in_a_sentence(line, said, capsys, tmp_path):
 
 
 def test_records_stay_json(capsys):
-    run = trained("run")
+    run = train_on_faces("run")
     command("evaluate run --num 30 --extractor random-conv")
     for line in run.records_file.read_text().splitlines():
         json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))

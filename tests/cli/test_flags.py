@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from tyro.conf import Positional
 
-from sagan.cli.flags import convert, did_you_mean, read, show_help, truth
+from sagan.cli.flags import Group, convert, did_you_mean, group, read, show_help, truth
 from sagan.system.typed import fill, suits, wording
 
 Span = int | Literal["self"]
@@ -51,6 +51,45 @@ def refusal(*words):
     sentence = str(error.value)
     assert "\n" not in sentence
     return sentence
+
+
+def test_words_are_grouped_by_the_flags_before_them():
+    words = ["a", "b", "--batch-size", "-1", "c", "--json=x=y", "z", "-", "-b", "--alone"]
+    groups = group(words)
+    assert groups == [
+        Group("", ["a", "b"]),
+        Group("--batch-size", ["-1", "c"]),
+        Group("--json", ["x=y", "z", "-"], joined=True),
+        Group("-b", []),
+        Group("--alone", []),
+    ]
+    assert [each.name for each in groups] == ["", "batch_size", "json", "b", "alone"]
+    assert [word for each in groups for word in each.words] == words
+    assert group([]) == []
+
+
+@dataclass(frozen=True)
+class Several:
+    """A command of several places."""
+
+    places: Annotated[tuple[Path, ...], Positional] = ()
+    """Places."""
+    quick: bool = False
+    """Quick."""
+    count: int = 1
+    """How many."""
+
+
+def test_a_place_of_several_takes_every_word_that_stands_alone():
+    values = {"places": (Path("a,b"), Path("none"), Path("d")), "quick": True, "count": 2}
+    assert read(Several, ["a,b", "--quick", "none", "--count", "2", "d"], "sagan try") == values
+    assert read(Several, ["--quick"], "sagan try") == {"quick": True}
+
+
+def test_a_command_may_take_more_than_a_field_holds():
+    assert read(Several, ["--count", "auto"], "sagan try", wider={"count": int | Literal["auto"]}) == {"count": "auto"}
+    with pytest.raises(ValueError, match="--count must be a whole number, got 'auto'"):
+        read(Several, ["--count", "auto"], "sagan try")
 
 
 @pytest.mark.parametrize(
@@ -176,10 +215,10 @@ def test_what_is_allowed_is_said_in_words():
 
 
 def test_the_help_draws_every_flag_with_its_text_and_default(capsys):
-    show_help(Flags, "sagan try", "What it does.")
+    show_help(Flags, "sagan try")
     shown = capsys.readouterr().out
     for text in (
-        "What it does.",
+        "A command.",
         "PLACE",
         "--span INT|self",
         "The span. (default: 0)",

@@ -5,15 +5,14 @@ from pathlib import Path
 import pytest
 
 import sagan.experiments.report
+from sagan.cli import main
 from sagan.cli.flags import flags_of
-from sagan.cli.report import ReportFlags, report
-from sagan.system.console import Console, run_safely
+from sagan.cli.report import ReportFlags
 from tests.experiments.made import empty_figure, full_sweep
 
 
 def command(line):
-    console = Console()
-    return run_safely(lambda: report(line.split(), console), console)
+    return main(["report", *line.split()])
 
 
 @pytest.fixture

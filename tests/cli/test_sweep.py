@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 import sagan.experiments.sweep
-from sagan.cli.status import status
-from sagan.cli.sweep import sweep
+from sagan.cli import main
 from sagan.experiments.sweep import Sweep
 from sagan.run.config import Config, RunConfig
 from sagan.run.folder import Run
 from sagan.run.scores import read_scores
-from sagan.system.console import Console, run_safely
 
 TINY = (
     "--data photos.npy --imsize 16 --z_dim 4 --g_conv_dim 8 --d_conv_dim 8 --batch_size 8 --device cpu "
@@ -56,13 +54,12 @@ def leave_trained(words):
         run.write_config(Config(run=RunConfig(total_step=4)))
 
 
-def command(line, function=sweep):
-    console = Console()
-    return run_safely(lambda: function(line.split(), console), console)
+def command(line, name="sweep"):
+    return main([name, *line.split()])
 
 
-def refused(capsys, line, function=sweep):
-    assert command(line, function) == 2
+def refused(capsys, line, name="sweep"):
+    assert command(line, name) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
     return " ".join(error.split())
@@ -83,13 +80,13 @@ def test_a_sweep_is_trained_scored_shown_and_then_done(capsys, in_a_folder_with_
     assert command("--sweep_dir S") == 0
     assert run.records_file.read_bytes() == before
     capsys.readouterr()
-    assert command("S", status) == 0
+    assert command("S", "status") == 0
     assert "1 done" in capsys.readouterr().out
 
 
 def test_images_are_prepared_before_any_run_begins(called, in_a_folder_with_images, monkeypatch):
     prepared = []
-    monkeypatch.setattr("sagan.data.prepared_store", lambda data, size, console: prepared.append(size))
+    monkeypatch.setattr("sagan.experiments.checks.prepared_store", lambda data, size, console: prepared.append(size))
     command(f"{TINY} --span 0 1 --seed 0 1")
     assert prepared == [16]
     assert [words[0] for words in called[::2]] == ["train"] * 4
@@ -107,7 +104,7 @@ def test_a_run_that_failed_is_said_at_the_end_and_the_status_tells(capsys, monke
     said = capsys.readouterr()
     assert re.search(r"warning: span1-seed0 failed: a sentence \(log: .*S/logs/span1-seed0.log\)", said.err)
     assert "sagan sweep --sweep_dir S" in said.out
-    command("S", status)
+    command("S", "status")
     printed = capsys.readouterr().out
     assert "span1-seed0: a sentence" in printed
     assert "1 done, 1 failed" in printed
@@ -132,7 +129,7 @@ def test_the_help_shows_what_the_default_preset_has(capsys):
 
 def test_a_dry_run_shows_what_each_span_sees(capsys, monkeypatch):
     monkeypatch.setattr(
-        "sagan.bench.pace.measured_pace", lambda *_: SimpleNamespace(seconds_per_step=1.0, describe=str)
+        "sagan.bench.forecast.measured_pace", lambda *_: SimpleNamespace(seconds_per_step=1.0, describe=str)
     )
     assert command(f"{TINY} --span 0 1 --dry_run") == 0
     printed = capsys.readouterr().out
@@ -235,13 +232,23 @@ def test_another_plan_for_the_folder_is_refused(capsys):
     assert command(f"{TINY} --span 0 1 2 --score false --print_commands") == 0
 
 
-def test_the_status_of_what_is_no_run_is_refused(capsys):
-    assert "runs does not exist" in refused(capsys, "", status)
-    assert "there is no flag --all" in refused(capsys, "S --all", status)
-
-
-@pytest.mark.parametrize("function", [sweep, status])
-def test_help_shows_the_flags(capsys, function):
-    assert command("--help", function) == 0
+def test_a_place_may_have_a_comma_in_its_name_and_there_may_be_several(capsys, called):
+    assert command(f"{TINY} --span 0 --score false") == 0
+    Path("S").rename("S,T")
+    capsys.readouterr()
+    assert command("S,T S,T/runs/span0-seed0", "status") == 0
     printed = capsys.readouterr().out
-    assert ("--sweep_dir" in printed and "--span" in printed) if function is sweep else "PLACES" in printed
+    assert printed.startswith("S,T\n")
+    assert printed.count("1 done") == 2
+
+
+def test_the_status_of_what_is_no_run_is_refused(capsys):
+    assert "runs does not exist" in refused(capsys, "", "status")
+    assert "there is no flag --all" in refused(capsys, "S --all", "status")
+
+
+@pytest.mark.parametrize("name", ["sweep", "status"])
+def test_help_shows_the_flags(capsys, name):
+    assert command("--help", name) == 0
+    printed = capsys.readouterr().out
+    assert ("--sweep_dir" in printed and "--span" in printed) if name == "sweep" else "PLACES" in printed

@@ -1,44 +1,55 @@
-"""The command ``sagan``: the table of its commands, each in a file of its own."""
+"""The command ``sagan``: the table of its commands."""
 
 from __future__ import annotations
 
 import difflib
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from sagan.cli.attention import attention
-from sagan.cli.bench import bench
-from sagan.cli.compare_metrics import compare_metrics
-from sagan.cli.evaluate import evaluate
-from sagan.cli.import_published import import_published
-from sagan.cli.prepare import prepare
-from sagan.cli.report import report
-from sagan.cli.resume import resume
-from sagan.cli.sample import sample
-from sagan.cli.status import status
-from sagan.cli.sweep import sweep
-from sagan.cli.train import train
+from sagan.cli.attention import AttentionFlags, attention
+from sagan.cli.bench import BenchFlags, bench
+from sagan.cli.compare_metrics import CompareFlags, compare_metrics
+from sagan.cli.evaluate import EvaluateFlags, evaluate
+from sagan.cli.flags import show_help
+from sagan.cli.import_published import ImportFlags, import_published
+from sagan.cli.prepare import PrepareFlags, prepare
+from sagan.cli.report import ReportFlags, report
+from sagan.cli.resume import resume, resume_flags
+from sagan.cli.sample import SampleFlags, sample
+from sagan.cli.status import StatusFlags, status
+from sagan.cli.sweep import sweep, sweep_defaults
+from sagan.cli.train import train, train_defaults
 from sagan.system.console import Console, run_safely
 from sagan.system.errors import UserError
 
-COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
-    "train": train,
-    "resume": resume,
-    "evaluate": evaluate,
-    "compare-metrics": compare_metrics,
-    "sweep": sweep,
-    "status": status,
-    "report": report,
-    "attention": attention,
-    "bench": bench,
-    "sample": sample,
-    "prepare": prepare,
-    "import": import_published,
+
+class Command(NamedTuple):
+    """A command of `sagan`, which takes the words after its name. Its function's docstring begins with what it does."""
+
+    run: Callable[[Sequence[str], Console], int]
+    shown: Callable[[Sequence[str]], Any]
+    """What its help shows: a dataclass of flags, or one whose values are shown as defaults."""
+
+
+COMMANDS = {
+    "train": Command(train, train_defaults),
+    "resume": Command(resume, lambda words: resume_flags()),
+    "evaluate": Command(evaluate, lambda words: EvaluateFlags),
+    "compare-metrics": Command(compare_metrics, lambda words: CompareFlags),
+    "sweep": Command(sweep, lambda words: sweep_defaults()),
+    "status": Command(status, lambda words: StatusFlags),
+    "report": Command(report, lambda words: ReportFlags),
+    "attention": Command(attention, lambda words: AttentionFlags),
+    "bench": Command(bench, lambda words: BenchFlags),
+    "sample": Command(sample, lambda words: SampleFlags),
+    "prepare": Command(prepare, lambda words: PrepareFlags),
+    "import": Command(import_published, lambda words: ImportFlags),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status: 0, 2 for what a person can mend, 128 + signal when interrupted."""
+    """Runs one command; gives the exit status: 0, 2 for what a person can put right, 128 + signal when interrupted."""
     console = Console()
     return run_safely(lambda: _run(list(sys.argv[1:] if arguments is None else arguments), console), console)
 
@@ -59,11 +70,15 @@ def _run(arguments: list[str], console: Console) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}."
         raise UserError(f"there is no command {name!r}: {hint} `sagan --help` says more")
-    return COMMANDS[name](rest, console)
+    command = COMMANDS[name]
+    if "-h" in rest or "--help" in rest:
+        show_help(command.shown(rest), f"sagan {name}")
+        return 0
+    return command.run(rest, console)
 
 
 def _overview() -> str:
-    lines = [f"  {name:15} {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
+    lines = [f"  {name:15} {(command.run.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "Self-attention GANs with sparse attention.",

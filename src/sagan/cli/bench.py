@@ -1,4 +1,4 @@
-"""The command that measures this machine."""
+"""`sagan bench`: how fast this machine is."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import asks_help, read, show_help
+from sagan.cli.flags import parse
 from sagan.run.config import GameConfig, ModelConfig, Span, check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
-from sagan.system.typed import fill
 
 _BATCH, _QUICK_BATCH = 64, 8
 
@@ -56,12 +55,9 @@ class BenchFlags:
             raise UserError(f"threads must be 1 or more, got {self.threads}")
 
 
-def bench(arguments: Sequence[str], console: Console) -> int:
+def bench(words: Sequence[str], console: Console) -> int:
     """Measure how fast this machine attends, trains, loads and scores."""
-    if asks_help(arguments):
-        show_help(BenchFlags, "sagan bench")
-        return 0
-    flags = fill(BenchFlags, read(BenchFlags, arguments, "sagan bench"))
+    flags = parse(BenchFlags, words, "sagan bench")
     from sagan.bench.sections import SECTIONS, run_bench
     from sagan.bench.settings import BenchSettings
     from sagan.system.devices import choose_device
@@ -81,11 +77,7 @@ def bench(arguments: Sequence[str], console: Console) -> int:
         flags.quick,
     )
     with _threads(flags.threads):
-        report = run_bench(
-            names,
-            settings,
-            Console(quiet=True) if flags.json == "-" else console,
-        )
+        report = run_bench(names, settings, Console(quiet=True) if flags.json == "-" else console)
     _write(report, flags.json, console)
     return 0
 

@@ -1,4 +1,4 @@
-"""The command that puts the scores of two runs side by side."""
+"""`sagan compare-metrics`: two runs' scores side by side."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import asks_help, read, show_help
+from sagan.cli.flags import parse
 from sagan.system.console import Console
-from sagan.system.typed import fill
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,9 @@ class CompareFlags:
     """frechet, frechet_infinity, kernel, inception_score, precision, recall, density, coverage or nearest_distance."""
 
 
-def compare_metrics(arguments: Sequence[str], console: Console) -> int:
+def compare_metrics(words: Sequence[str], console: Console) -> int:
     """Put two runs' scores side by side, if they may be compared."""
-    if asks_help(arguments):
-        show_help(CompareFlags, "sagan compare-metrics")
-        return 0
-    flags = fill(CompareFlags, read(CompareFlags, arguments, "sagan compare-metrics"))
+    flags = parse(CompareFlags, words, "sagan compare-metrics")
     from sagan.evaluation.snapshots import comparison_table
     from sagan.run.folder import Run
 

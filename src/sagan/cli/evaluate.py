@@ -1,27 +1,19 @@
-"""The command that scores a run's snapshots, or any images."""
+"""`sagan evaluate`: scores of a run's snapshots, or of any images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import asks_help, read, show_help
-from sagan.run.config import (
-    check_device,
-)
+from sagan.cli.flags import read
+from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.typed import fill, to_plain
-
-if TYPE_CHECKING:
-    from sagan.evaluation.extractors.table import FeatureExtractor
-    from sagan.evaluation.image_sets import ImageSet
-    from sagan.evaluation.snapshots import Scorer
-    from sagan.run.folder import Run
 
 
 @dataclass(frozen=True)
@@ -56,12 +48,9 @@ class EvaluateFlags:
     """Where features of reference images are kept, so that the next score starts at once."""
 
 
-def evaluate(arguments: Sequence[str], console: Console) -> int:
+def evaluate(words: Sequence[str], console: Console) -> int:
     """Score a run's snapshots, or any images, against real ones."""
-    if asks_help(arguments):
-        show_help(EvaluateFlags, "sagan evaluate")
-        return 0
-    given = read(EvaluateFlags, arguments, "sagan evaluate")
+    given = read(EvaluateFlags, words, "sagan evaluate")
     flags = fill(EvaluateFlags, given)
     check_device(flags.device)
     if (flags.target / "config.json").is_file():
@@ -73,60 +62,52 @@ def evaluate(arguments: Sequence[str], console: Console) -> int:
 
 
 def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
-    from sagan.data import prepared_store
-    from sagan.evaluation.image_sets import open_images, store_images
-    from sagan.evaluation.scoring import refuse_other_size
-    from sagan.evaluation.snapshots import open_snapshot, score_table
-    from sagan.evaluation.while_training import refuse_few
+    from sagan.evaluation.extractors.table import load_extractor
+    from sagan.evaluation.scoring import refuse_few
+    from sagan.evaluation.snapshots import choose_snapshots, run_scorer, score_table
     from sagan.run.folder import Run
+    from sagan.system.devices import choose_device
 
     refuse_few("num", flags.num)
     if flags.repeats < 1:
         raise UserError(f"repeats must be 1 or more, got {flags.repeats}")
+    if sum([flags.step is not None, flags.last, flags.best]) > 1:
+        raise UserError("give one of --step, --last and --best")
     run = Run.open(flags.target)
-    config = run.config()
-    snapshots = _chosen_snapshots(flags, run)
-    extractor = _extractor(flags)
-    if flags.reference is not None:
-        real, trained_on = open_images(flags.reference), None
-    else:
-        store = prepared_store(config.data, config.model.imsize, console)
-        real, trained_on = store_images(store), store.hash
-    open_snapshot(snapshots[-1], run, trained_on)  # what is wrong is said now, not after a pass over the real images
-    refuse_other_size(str(config.model.shape), real)
-    scorer = _scorer(flags, extractor, real, console, trained_on)
+    snapshots = choose_snapshots(run, flags.step, last=flags.last, best=flags.best)
+    scorer = run_scorer(
+        run,
+        snapshots[-1],
+        load_extractor(flags.extractor, weights=flags.weights, device=choose_device(flags.device)),
+        console,
+        samples=flags.num,
+        repeats=flags.repeats,
+        seed=flags.seed,
+        reference=flags.reference,
+        cache=Path(flags.prepared),
+    )
     if flags.step is None and not flags.last and not flags.best:
         done = scorer.scored_steps(run)
         snapshots = [path for path in snapshots if int(path.stem) not in done]
     if not snapshots:
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores one again")
         return 0
+    real = scorer.reference.images.count
     for path in snapshots:
         scores = scorer.score_snapshot(run, path, console)
-        console.say(f"step {int(path.stem):,}, {flags.num:,} samples against {real.count:,} real images")
+        console.say(f"step {int(path.stem):,}, {flags.num:,} samples against {real:,} real images")
         console.table(score_table(scores))
     console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
     return 0
 
 
-def _chosen_snapshots(flags: EvaluateFlags, run: Run) -> list[Path]:
-    """The snapshot that a flag chooses, or all. Raises UserError where there is none."""
-    from sagan.run.scores import best_score
-
-    if sum([flags.step is not None, flags.last, flags.best]) > 1:
-        raise UserError("give one of --step, --last and --best")
-    newest = run.snapshot()
-    if flags.best:
-        return [run.snapshot(best_score(run).step)]
-    if flags.step is not None:
-        return [run.snapshot(flags.step)]
-    return [newest] if flags.last else run.snapshots()
-
-
 def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
+    from sagan.evaluation.extractors.table import load_extractor
     from sagan.evaluation.image_sets import open_images
-    from sagan.evaluation.scoring import refuse_unfit, score_images
-    from sagan.evaluation.snapshots import score_table
+    from sagan.evaluation.reference import open_reference
+    from sagan.evaluation.scoring import refuse_unfit
+    from sagan.evaluation.snapshots import Scorer, score_table
+    from sagan.system.devices import choose_device
 
     if flags.target.suffix == ".safetensors":
         raise UserError(f"{flags.target} is a snapshot: name the folder of its run, and --step to choose it there")
@@ -136,38 +117,11 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
         raise UserError(f"{flags.target} is no run's folder: to score images, name the real ones with --reference")
     images, real = open_images(flags.target), open_images(flags.reference)
     refuse_unfit(images, real)
-    scorer = _scorer(flags, _extractor(flags), real, console)
-    with console.progress("scoring images") as progress:
-        scores, _ = score_images(
-            [images], scorer.reference, scorer.extractor, progress=progress, warn=console.warn, say=console.say
-        )
+    extractor = load_extractor(flags.extractor, weights=flags.weights, device=choose_device(flags.device))
+    scorer = Scorer(extractor, open_reference(real, extractor, Path(flags.prepared), console), images.count)
+    scores = scorer.score_set(images, console)
     console.say(f"{images.count:,} images against {real.count:,} real ones")
     console.table(score_table(scores))
-    card = scorer.card("images", images.count)
-    console.say("card: " + ", ".join(f"{name} {value}" for name, value in to_plain(card).items() if name != "versions"))
+    card = to_plain(scorer.card("images"))
+    console.say("card: " + ", ".join(f"{name} {value}" for name, value in card.items() if name != "versions"))
     return 0
-
-
-def _extractor(flags: EvaluateFlags) -> FeatureExtractor:
-    from sagan.evaluation.extractors.table import load_extractor
-    from sagan.system.devices import choose_device
-
-    return load_extractor(flags.extractor, weights=flags.weights, device=choose_device(flags.device))
-
-
-def _scorer(
-    flags: EvaluateFlags, extractor: FeatureExtractor, real: ImageSet, console: Console, trained_on: str | None = None
-) -> Scorer:
-    from sagan.evaluation.snapshots import make_scorer
-
-    cache = Path(flags.prepared).expanduser()
-    return make_scorer(
-        extractor,
-        real,
-        cache,
-        console,
-        samples=flags.num,
-        repeats=flags.repeats,
-        seed=flags.seed,
-        trained_on=trained_on,
-    )

@@ -16,10 +16,12 @@ import types
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Optional, TypeVar, get_args, get_origin, get_type_hints
 
 from sagan.system.errors import UserError
-from sagan.system.typed import is_union, suits, wording
+from sagan.system.typed import fill, is_union, suits, wording
+
+T = TypeVar("T")
 
 _TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
@@ -39,10 +41,12 @@ def convert(words: Sequence[str], hint: Any) -> Any:
 
     ``none`` is no value where there may be none, and no numbers at all where there may be several.
     """
-    several = _several(hint)
-    if several and not (len(words) == 1 and words[0].lower() == "none"):
-        return tuple(convert([part], several) for word in words for part in word.split(",") if part)
-    if several:
+    item = item_hint(hint)
+    if item is Path:
+        return tuple(map(Path, words))  # which may hold commas, or be called none
+    if item and not (len(words) == 1 and words[0].lower() == "none"):
+        return tuple(convert([part], item) for word in words for part in word.split(",") if part)
+    if item:
         return ()
     options = get_args(hint) if is_union(hint) else (hint,)
     for option in sorted(options, key=lambda option: option is not types.NoneType):  # any word is text, "none" too
@@ -74,12 +78,50 @@ def _whole(text: str) -> int:
     return int(number)
 
 
-def _several(hint: Any) -> Any:
+def item_hint(hint: Any) -> Any:
     """The type of each item where a hint takes several values, else None."""
     for option in get_args(hint) if is_union(hint) else (hint,):
         if get_origin(option) is tuple:
             return get_args(option)[0]
     return None
+
+
+# ---- words
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A flag and the words after it up to the next flag; words before any flag are a group without one."""
+
+    flag: str
+    """As it was typed, such as ``--batch-size``; "" where there is none."""
+    values: list[str]
+    joined: bool = False
+    """Whether the first value was joined to the flag by ``=``."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``batch_size``."""
+        return self.flag.lstrip("-").replace("-", "_")
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the command line that the group is made of."""
+        if self.joined:
+            return [f"{self.flag}={self.values[0]}", *self.values[1:]]
+        return [self.flag] * bool(self.flag) + self.values
+
+
+def group(words: Sequence[str]) -> list[Group]:
+    """The words of a command line, in groups of a flag and what follows it."""
+    found = [Group("", [])]
+    for word in words:
+        if re.match(r"--?[A-Za-z]", word):  # -1 is a number
+            flag, equals, value = word.partition("=")
+            found.append(Group(flag, [value] * bool(equals), bool(equals)))
+        else:
+            found[-1].values.append(word)
+    return found if found[0].values else found[1:]
 
 
 # ---- fields
@@ -115,83 +157,70 @@ def flags_of(kind: Any) -> dict[str, Flag]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """A flag and the words behind it, up to the next flag; ``name`` is None for the words before the first."""
-
-    name: str | None
-    spelt: str
-    """As it was typed, without a value behind ``=``."""
-    value: str | None
-    """What was typed behind ``=``."""
-    words: tuple[str, ...]
-
-
-def groups(words: Sequence[str]) -> list[Group]:
-    """The words of a command line, by the flags among them: ``--batch_size 8``, ``--batch-size 8`` and
-    ``--batch_size=8`` have one name. -1 is a number and no flag."""
-    starts = [place for place, word in enumerate(words) if re.match(r"--?[A-Za-z]", word)]
-    found = [Group(None, "", None, tuple(words[: starts[0] if starts else None]))]
-    for start, stop in itertools.pairwise([*starts, len(words)]):
-        spelt, equals, value = words[start].partition("=")
-        name = spelt.lstrip("-").replace("-", "_")
-        found.append(Group(name, spelt, value if equals else None, tuple(words[start + 1 : stop])))
-    return found
-
-
 def read(
     kind: Any,
     words: Sequence[str],
     command: str,
-    hints: Mapping[str, str] | None = None,
-    also: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+    wider: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The settings that the words of a command line give, by the bare names of their fields.
 
-    A yes-or-no flag alone means yes. ``hints`` answers names that are no flags here but that a person may try;
-    ``also`` are words that a flag takes as they are, beside its values. Raises UserError with one sentence.
+    ``--batch_size 8``, ``--batch-size 8`` and ``--batch_size=8`` are the same; a yes-or-no flag alone means yes.
+    ``elsewhere`` answers names that are no flags here but that a person may try; ``wider`` holds types that this
+    command takes for some fields instead of the fields' own. Raises UserError with one sentence.
     """
     flags = flags_of(kind)
+    flags |= {name: dataclasses.replace(flags[name], hint=hint) for name, hint in (wider or {}).items()}
     places = deque(name for name, flag in flags.items() if flag.positional)
+    given: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
-
-    def put(name: str, given: list[str]) -> None:
-        if name in values:
-            raise UserError(f"{_label(name, flags)} is given twice")
-        values[name] = given[0] if given == [(also or {}).get(name)] else _value(name, given, flags)
-
-    for group in groups(words):
-        rest = deque(group.words)
-        if group.name is not None:
-            flag = flags.get(group.name)
-            if flag is None or flag.positional or not group.spelt.startswith("--"):
-                raise UserError(_no_such_flag(group.spelt, flags, command, hints or {}))
-            put(group.name, _take(rest, flag.hint, bool(places)) if group.value is None else [group.value])
-        while rest and places:
-            name = places.popleft()
-            put(name, [rest.popleft() for _ in range(len(rest) if _several(flags[name].hint) else 1)])
-        if rest:
-            raise UserError(f"`{command}` has no place for {rest[0]!r}; `{command} --help` shows what it takes")
+    for each in group(words):
+        alone = each.values
+        if each.flag:
+            name = each.name
+            if name not in flags or flags[name].positional or not each.flag.startswith("--"):
+                raise UserError(_no_such_flag(each.flag, flags, command, elsewhere or {}))
+            if name in values:
+                raise UserError(f"--{name} is given twice")
+            own, alone = _divide(each, flags[name].hint, bool(places))
+            values[name] = read_value(name, own, flags)
+        for word in alone:
+            if not places:
+                raise UserError(f"`{command}` has no place for {word!r}; `{command} --help` shows what it takes")
+            name = places[0] if item_hint(flags[places[0]].hint) else places.popleft()
+            given[name] = [*given.get(name, []), word]
+            values[name] = read_value(name, given[name], flags)
     missing = [_label(name, flags) for name, flag in flags.items() if flag.required and name not in values]
     if missing:
         raise UserError(f"`{command}` needs {' and '.join(missing)}; `{command} --help` explains")
     return values
 
 
-def _take(rest: deque[str], hint: Any, places: bool) -> list[str]:
-    """The words that belong to a flag, taken from those behind it; ``places``: whether words may stand alone."""
-    if hint is bool or bool in get_args(hint):
-        alone = not rest or (places and rest[0].lower() not in _TRUTH)
-        return ["true"] if alone else [rest.popleft()]
-    return [rest.popleft() for _ in range(len(rest) if _several(hint) else min(1, len(rest)))]
+def parse(kind: type[T], words: Sequence[str], command: str) -> T:
+    """The flags of a command, from its words. Errors as `read`."""
+    return fill(kind, read(kind, words, command))
 
 
-def _value(name: str, words: list[str], flags: Mapping[str, Flag]) -> Any:
+def _divide(given: Group, hint: Any, places: bool) -> tuple[list[str], list[str]]:
+    """The values of a group that belong to its flag, and those that stand alone; ``places``: whether any may."""
+    count = len(given.values) if item_hint(hint) and not given.joined else 1
+    switch = hint is bool or bool in get_args(hint)
+    if switch and places and not given.joined and given.values and given.values[0].lower() not in _TRUTH:
+        count = 0
+    return given.values[:count], given.values[count:]
+
+
+def read_value(name: str, words: Sequence[str], flags: Mapping[str, Flag]) -> Any:
+    """The value that words give to one of the flags. Raises UserError, naming the flag, where they mean none."""
+    hint = flags[name].hint
+    if not words and (hint is bool or bool in get_args(hint)):
+        return True
     if not words or words == [""]:
-        allowed = wording(flags[name].hint)
-        raise UserError(f"--{name} needs a value{'' if allowed == 'text' else f': {allowed}'}")
+        allowed = wording(hint)
+        raise UserError(f"{_label(name, flags)} needs a value{'' if allowed == 'text' else f': {allowed}'}")
     try:
-        return convert(words, flags[name].hint)
+        return convert(words, hint)
     except UserError as error:
         raise UserError(f"{_label(name, flags)} {error}") from None
 
@@ -200,10 +229,10 @@ def _label(name: str, flags: Mapping[str, Flag]) -> str:
     return name.upper() if flags[name].positional else f"--{name}"
 
 
-def _no_such_flag(spelt: str, flags: Mapping[str, Flag], command: str, hints: Mapping[str, str]) -> str:
+def _no_such_flag(spelt: str, flags: Mapping[str, Flag], command: str, elsewhere: Mapping[str, str]) -> str:
     name = spelt.lstrip("-").replace("-", "_")
-    if name in hints:
-        return f"`{command}` has no flag {spelt}: {hints[name]}"
+    if name in elsewhere:
+        return f"`{command}` has no flag {spelt}: {elsewhere[name]}"
     near = did_you_mean(name, [flag for flag in flags if not flags[flag].positional])
     return f"there is no flag {spelt}{near or '.'} `{command} --help` shows them all"
 
@@ -220,9 +249,11 @@ def did_you_mean(name: str, flags: Sequence[str]) -> str:
 # ---- flags that follow from settings
 
 
-def optional_flags(name: str, kinds: Sequence[type[Any]], chosen: Iterable[str], first: Mapping[str, Any]) -> type[Any]:
+def optional_flags(
+    name: str, text: str, kinds: Sequence[type[Any]], chosen: Iterable[str], first: Mapping[str, Any]
+) -> type[Any]:
     """A dataclass with the ``chosen`` fields of other dataclasses, each with its help text and with None for what is
-    not given, after the fields ``first``."""
+    not given, after the fields ``first``. ``text`` is its docstring."""
     from tyro.conf import arg
 
     made: list[Any] = list(first.items())
@@ -233,7 +264,7 @@ def optional_flags(name: str, kinds: Sequence[type[Any]], chosen: Iterable[str],
                 hint: Any = Optional[hints[field.name]]  # noqa: UP045 - made from a value
                 hint = Annotated.__class_getitem__((hint, arg(help=texts.get(field.name, ""))))  # type: ignore[attr-defined]
                 made.append((field.name, hint, dataclasses.field(default=None)))
-    return dataclasses.make_dataclass(name, made, frozen=True)
+    return dataclasses.make_dataclass(name, made, namespace={"__doc__": text}, frozen=True)
 
 
 def _field_texts(kind: type[Any]) -> dict[str, str]:
@@ -251,24 +282,19 @@ def _field_texts(kind: type[Any]) -> dict[str, str]:
 # ---- help
 
 
-def asks_help(words: Sequence[str]) -> bool:
-    """Whether the words of a command line ask what the command takes."""
-    return "-h" in words or "--help" in words
-
-
-def show_help(kind: Any, command: str, description: str | None = None, default: Any = None) -> None:
-    """Prints what a command takes: every flag with the docstring of its field and its default."""
+def show_help(shown: Any, command: str) -> None:
+    """Prints what a command takes: its docstring, and every flag with the docstring of its field and its default.
+    ``shown``: a dataclass, or one whose values are the defaults."""
     import tyro
 
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_drawn)
-    options = {} if default is None else {"default": default}
+    options = {} if isinstance(shown, type) else {"default": shown}
     try:
         tyro.cli(
-            kind,
+            shown if isinstance(shown, type) else type(shown),
             prog=command,
             args=["--help"],
-            description=description,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff, tyro.conf.PositionalMetavarFromFieldName),
             use_underscores=True,
             registry=registry,
@@ -286,7 +312,7 @@ def _drawn(info: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return None
     return PrimitiveConstructorSpec(
-        nargs="*" if _several(hint) else 1,
+        nargs="*" if item_hint(hint) else 1,
         metavar=_metavar(hint),
         instance_from_str=lambda words: convert(words, hint),
         is_instance=lambda value: suits(value, hint),

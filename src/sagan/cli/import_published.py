@@ -1,4 +1,4 @@
-"""The command that brings in checkpoints of the published program."""
+"""`sagan import`: a checkpoint of the published program becomes a run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import asks_help, read, show_help
-from sagan.cli.train import check_use
-from sagan.run.config import (
-    Config,
-    DataConfig,
-    GameConfig,
-    ModelConfig,
-    RunConfig,
-    Span,
-)
+from sagan.cli.flags import read
+from sagan.cli.settings import check_image_path
+from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span
 from sagan.system.console import Console
 from sagan.system.typed import fill
 
@@ -41,14 +34,11 @@ class ImportFlags:
     game: GameConfig = field(default_factory=GameConfig)
 
 
-def import_published(arguments: Sequence[str], console: Console) -> int:
+def import_published(words: Sequence[str], console: Console) -> int:
     """Bring in a checkpoint of the published SAGAN_PyTorch program."""
-    if asks_help(arguments):
-        show_help(ImportFlags, "sagan import")
-        return 0
-    values = read(ImportFlags, arguments, "sagan import")
-    check_use(values)
-    flags = fill(ImportFlags, values)
+    given = read(ImportFlags, words, "sagan import")
+    check_image_path(given)
+    flags = fill(ImportFlags, given)
     model, run = ModelConfig(span=flags.span, masking=flags.masking), RunConfig(run_dir=str(flags.run_dir))
     from sagan.published.imports import import_pair
 

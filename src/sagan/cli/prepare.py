@@ -1,4 +1,4 @@
-"""The command that decodes a data set ahead of training."""
+"""`sagan prepare`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import asks_help, read, show_help
-from sagan.cli.train import check_use
-from sagan.run.config import (
-    DataConfig,
-    ModelConfig,
-)
+from sagan.cli.flags import read
+from sagan.cli.settings import check_image_path
+from sagan.run.config import DataConfig, ModelConfig
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.typed import fill
@@ -32,14 +29,11 @@ class PrepareFlags:
     data: DataConfig = field(default_factory=DataConfig)
 
 
-def prepare(arguments: Sequence[str], console: Console) -> int:
+def prepare(words: Sequence[str], console: Console) -> int:
     """Decode and resize a data set once, ahead of training."""
-    if asks_help(arguments):
-        show_help(PrepareFlags, "sagan prepare")
-        return 0
-    values = read(PrepareFlags, arguments, "sagan prepare")
-    check_use(values)
-    flags = fill(PrepareFlags, values)
+    given = read(PrepareFlags, words, "sagan prepare")
+    check_image_path(given)
+    flags = fill(PrepareFlags, given)
     ModelConfig(imsize=flags.imsize)  # the sizes that networks can be trained at
     data = flags.data
     if flags.source is not None:

@@ -1,4 +1,4 @@
-"""The command that reports on a sweep."""
+"""`sagan report`: a page on a sweep."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import asks_help, read, show_help
+from sagan.cli.flags import parse
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.typed import fill
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,9 @@ class ReportFlags:
     """Lay the published FIDs under the curves: of a sweep on CelebA or LSUN at 64x64, scored by Inception."""
 
 
-def report(arguments: Sequence[str], console: Console) -> int:
+def report(words: Sequence[str], console: Console) -> int:
     """Report on a sweep: curves, intervals, times, samples, as one page."""
-    if asks_help(arguments):
-        show_help(ReportFlags, "sagan report")
-        return 0
-    flags = fill(ReportFlags, read(ReportFlags, arguments, "sagan report"))
+    flags = parse(ReportFlags, words, "sagan report")
     from sagan.experiments.report import write_report
 
     out = flags.sweep / "report" if flags.out is None else flags.out

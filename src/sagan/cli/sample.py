@@ -1,4 +1,4 @@
-"""The command that draws images from a trained generator."""
+"""`sagan sample`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import asks_help, read, show_help
-from sagan.run.config import (
-    check_device,
-)
+from sagan.cli.flags import parse
+from sagan.run.config import check_device
 from sagan.system.console import Console
-from sagan.system.typed import fill
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,9 @@ class SampleFlags:
     """Only images of this class, counted from 0; by default the classes in turn."""
 
 
-def sample(arguments: Sequence[str], console: Console) -> int:
+def sample(words: Sequence[str], console: Console) -> int:
     """Write images drawn from a trained generator."""
-    if asks_help(arguments):
-        show_help(SampleFlags, "sagan sample")
-        return 0
-    flags = fill(SampleFlags, read(SampleFlags, arguments, "sagan sample"))
+    flags = parse(SampleFlags, words, "sagan sample")
     check_device(flags.device)
     from sagan.run.folder import find_snapshot
     from sagan.run.weights import load_snapshot

@@ -1,4 +1,4 @@
-"""The command that shows how runs stand."""
+"""`sagan status`: how runs and sweeps stand."""
 
 from __future__ import annotations
 
@@ -9,31 +9,27 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import asks_help, read, show_help
+from sagan.cli.flags import parse
 from sagan.system.console import Console
-from sagan.system.typed import fill
 
 
 @dataclass(frozen=True)
 class StatusFlags:
     """Show how runs stand, from their files: state, step, latest score, the guard's verdict, rollbacks, time left."""
 
-    places: Annotated[tuple[str, ...], Positional] = ("runs",)
+    places: Annotated[tuple[Path, ...], Positional] = (Path("runs"),)
     """Folders of sweeps or runs, or with those in them; by default runs."""
 
 
-def status(arguments: Sequence[str], console: Console) -> int:
+def status(words: Sequence[str], console: Console) -> int:
     """Show how runs and sweeps stand, from their files."""
-    if asks_help(arguments):
-        show_help(StatusFlags, "sagan status")
-        return 0
+    places = parse(StatusFlags, words, "sagan status").places
     from sagan.experiments.sweep import find_watched
     from sagan.run.status import describe_progress, status_table
 
-    flags = fill(StatusFlags, read(StatusFlags, arguments, "sagan status"))
-    for place in map(Path, flags.places):
+    for place in places:
         statuses = [watched.look() for watched in find_watched(place)]
-        if len(flags.places) > 1:
+        if len(places) > 1:
             console.say(f"{place}")
         console.table(status_table(statuses))
         for each in statuses:

@@ -1,20 +1,16 @@
-"""The command that trains a new run."""
+"""`sagan train`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
-from sagan.cli.flags import asks_help, groups, read, show_help
-from sagan.run.config import (
-    Config,
-    idle_settings,
-    override,
-)
+from sagan.cli.flags import group, read
+from sagan.cli.settings import at_odds, check_image_path, without_effect
+from sagan.run.config import Config, override
 from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console
-from sagan.system.errors import UserError
 from sagan.system.typed import fill
 
 _PUBLISHED_NAMES = {
@@ -33,116 +29,60 @@ _PUBLISHED_NAMES = {
 }
 
 
-_HELP = """Train a generator.
---preset NAME starts from named settings ({presets}; by default best), which the flags below change.
-  sagan train --preset quick
-  sagan train --data my_photos --imsize 64 --span 3
-  sagan train --dataset celeb --image_path data --span 3 --total_step 100000"""
-
-
 @dataclass(frozen=True)
 class TrainFlags:
+    """Train a generator.
+    --preset NAME starts from named settings, which the flags below change.
+      sagan train --preset quick
+      sagan train --data my_photos --imsize 64 --span 3
+      sagan train --dataset celeb --image_path data --span 3 --total_step 100000"""
+
     config: Config = field(default_factory=Config)
     preset: str = "best"
-    """Named settings to start from."""
+    """The settings to start from: best, published, paper or quick."""
     dry_run: bool = False
     """Train nothing: say what the run would cost, and how long it would take by a few steps on noise."""
 
 
-def train(arguments: Sequence[str], console: Console) -> int:
-    """Train a GAN on your images (or on drawn faces)."""
-    if asks_help(arguments):
-        preset = _preset_for_help(arguments)
-        flags = TrainFlags(PRESETS[preset], preset)
-        show_help(TrainFlags, "sagan train", _HELP.format(presets=", ".join(PRESETS)), flags)
-        return 0
-    values = read(TrainFlags, arguments, "sagan train", _PUBLISHED_NAMES, {"batch_size": "auto"})
-    preset = values.pop("preset", TrainFlags.preset)
+def train_defaults(words: Sequence[str]) -> TrainFlags:
+    """The flags as they are where only a preset is given, if any of the words gives one."""
+    preset = next((each.values[0] for each in group(words) if each.name == "preset" and each.values), TrainFlags.preset)
     check_preset(preset)
-    base = PRESETS[preset]
+    return TrainFlags(PRESETS[preset], preset)
+
+
+def train(words: Sequence[str], console: Console) -> int:
+    """Train a GAN on your images (or on drawn faces)."""
+    given = read(TrainFlags, words, "sagan train", _PUBLISHED_NAMES, {"batch_size": int | Literal["auto"]})
+    check_image_path(given)
+    preset, dry_run = given.pop("preset", TrainFlags.preset), given.pop("dry_run", False)
+    check_preset(preset)
+    if largest := given.get("batch_size") == "auto":
+        del given["batch_size"]
+    config = fill(Config, given, PRESETS[preset])
+    for sentence in without_effect(given, config) + at_odds(given, config):
+        console.warn(sentence)
+    from sagan.bench.forecast import check_classes, describe_run
+    from sagan.bench.pace import largest_batch
     from sagan.data import choose_source, prepared_store
-    from sagan.evaluation.while_training import scoring
+    from sagan.evaluation.while_training import score_while_training
     from sagan.system.devices import choose_device
     from sagan.training.session import settle
     from sagan.training.start import start_run
 
-    largest = values.get("batch_size") == "auto"
-    if largest:
-        del values["batch_size"]
-    check_use(values)
-    dry_run = values.pop("dry_run", False)
-    config = fill(Config, values, base)
-    for sentence in without_effect(values, config) + _at_odds(values, config):
-        console.warn(sentence)
-    if config.model.num_classes == "auto" and (largest or dry_run):
-        raise UserError(
-            "--num_classes must be a number here: how many the images have is found out when they are opened"
-        )
     store = None
     if largest or dry_run:
-        config = settle(config, choose_device(config.run.device))
+        check_classes(config.model)
+        device = choose_device(config.run.device)
+        config = settle(config, device)
     if largest:
         store = None if dry_run else prepared_store(config.data, config.model.imsize, console)
-        config = _with_largest_batch(config, 1024 if store is None else store.count, console)
+        size = largest_batch(config, device, 1024 if store is None else min(store.count, 1024))
+        console.say(f"the largest batch that fits is {size}")
+        config = override(config, {"batch_size": size})
     if dry_run:
         choose_source(config.data, config.model.imsize)  # which says what is wrong with it
-        return _say_cost(config, console)
-    return start_run(config, console, scoring(config, console), store)
-
-
-def _preset_for_help(arguments: Sequence[str]) -> str:
-    """The preset whose defaults the help shows: the one that is named, or the usual one."""
-    for group in groups(arguments):
-        if group.name == "preset" and (group.value or group.words):
-            name = group.value or group.words[0]
-            check_preset(name)
-            return name
-    return TrainFlags.preset
-
-
-def check_use(values: dict[str, Any]) -> None:
-    """Raises UserError for a setting that would be without effect, and something else trained on than was meant."""
-    if "image_path" in values and values.get("dataset") is None:
-        raise UserError(
-            "--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it, "
-            f"or, for images of your own, --data {values['image_path']}"
-        )
-
-
-def _at_odds(values: dict[str, Any], config: Config) -> list[str]:
-    """A sentence for what was asked for and goes badly with what the preset adds to it."""
-    game, said = config.game, []
-    if game.adv_loss == "wgan-gp" and (game.r1 != 0 or game.r2 != 0) and not {"r1", "r2"} & set(values):
-        said.append("wgan-gp has a gradient penalty of its own, and the preset adds another: --r1 0 for the loss alone")
-    if game.adv_loss == "wgan-gp" and game.penalty_every > 1 and "penalty_every" not in values:
-        every = f"one step in {game.penalty_every}"
-        said.append(
-            f"the preset takes wgan-gp's gradient penalty in {every}: --penalty_every 1 for every step, as usual"
-        )
-    return said
-
-
-def without_effect(values: dict[str, Any], config: Config) -> list[str]:
-    """A sentence for each flag that was given and changes nothing."""
-    return [f"--{name} changes nothing: {why}" for name, why in idle_settings(config).items() if name in values]
-
-
-def _with_largest_batch(config: Config, limit: int, console: Console) -> Config:
-    from sagan.bench.pace import largest_batch
-    from sagan.system.devices import choose_device
-
-    size = largest_batch(config, choose_device(config.run.device), min(limit, 1024))
-    console.say(f"the largest batch that fits is {size}")
-    return override(config, {"batch_size": size})
-
-
-def _say_cost(config: Config, console: Console) -> int:
-    from sagan.bench.cost import describe_cost
-    from sagan.bench.pace import measured_pace
-    from sagan.system.devices import choose_device
-
-    device = choose_device(config.run.device)
-    for line in describe_cost(config, device):
-        console.say(line)
-    console.say(measured_pace(config, device).describe())
-    return 0
+        for line in describe_run(config, device):
+            console.say(line)
+        return 0
+    return start_run(config, console, score_while_training(config, console), store)

@@ -20,6 +20,7 @@ from sagan.evaluation.metrics.frechet import SMALL, covariance_factor, frechet_d
 from sagan.evaluation.metrics.kernel import full_kernel_distance
 from sagan.evaluation.metrics.manifold import manifold_scores, nearest, radii
 from sagan.evaluation.metrics.moments import Moments, float64_device
+from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import alone, write_whole
 
@@ -85,6 +86,15 @@ class Reference:
                 f"and features of {dim:,} numbers need {SMALL * dim:,} or more"
             )
         return None
+
+
+def open_reference(images: ImageSet, extractor: FeatureExtractor, cache: Path, console: Console) -> Reference:
+    """`reference_statistics`, with its progress and its sentences on a console, and a warning of a small sample."""
+    with console.progress("features of real images") as progress:
+        reference = reference_statistics(images, extractor, cache.expanduser(), progress, console.warn, console.say)
+    if sentence := reference.small_sample():
+        console.warn(sentence)
+    return reference
 
 
 def reference_statistics(

@@ -146,6 +146,12 @@ def refuse_unfit(images: ImageSet, real: ImageSet) -> None:
         raise UserError(f"a score needs {FEWEST} images or more, {images.description} has {images.count}")
 
 
+def refuse_few(name: str, count: int) -> None:
+    """Raises UserError where a setting asks for fewer images than can be scored."""
+    if count < FEWEST:
+        raise UserError(f"{name} must be {FEWEST} or more, got {count}: fewer images cannot be scored")
+
+
 def refuse_other_size(image_size: str, real: ImageSet) -> None:
     if image_size != real.image_size:
         raise UserError(

@@ -10,18 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sagan.data import prepared_store
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.table import FeatureExtractor
-from sagan.evaluation.image_sets import ImageSet, generated_images
+from sagan.evaluation.image_sets import ImageSet, generated_images, open_images, store_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
-from sagan.evaluation.reference import Reference, reference_statistics
-from sagan.evaluation.scoring import Score, nearest_real, score_images
+from sagan.evaluation.reference import Reference, open_reference
+from sagan.evaluation.scoring import Score, nearest_real, refuse_other_size, score_images
 from sagan.run.card import Card, commit, differences, refuse_unlike, versions
 from sagan.run.config import differences as setting_differences
 from sagan.run.config import names_of
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
-from sagan.run.scores import Report, scored_steps, scores_to_compare
+from sagan.run.scores import Report, best_score, scored_steps, scores_to_compare
 from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -46,14 +47,14 @@ class Scorer:
     said: set[str] = field(default_factory=set, compare=False, repr=False)
     """Sentences that need not be said of every snapshot."""
 
-    def card(self, source: str = "averaged generator, eval mode", samples: int | None = None) -> Card:
+    def card(self, source: str = "averaged generator, eval mode") -> Card:
         """The card of a score made now, of a metric that looks at all images."""
         images = self.reference.images
         return Card(
             extractor=self.extractor.name,
             weights_sha256=self.extractor.weights_sha256,
             resize=self.extractor.resize,
-            samples=self.samples if samples is None else samples,
+            samples=self.samples,
             image_size=images.image_size,
             reference=self.reference.identity,
             reference_count=images.count,
@@ -114,6 +115,15 @@ class Scorer:
             self.once(console.say, sentence)
         return scores
 
+    def score_set(self, images: ImageSet, console: Console) -> list[Score]:
+        """Scores images that are there, not drawn from a snapshot; writes nothing. Raises UserError for another size
+        than the reference's, and for too few."""
+        with console.progress("scoring images") as progress:
+            scores, _ = score_images(
+                [images], self.reference, self.extractor, progress=progress, warn=console.warn, say=console.say
+            )
+        return scores
+
     def once(self, say: Report, sentence: str) -> None:
         """Says what has not been said by this scorer."""
         if sentence not in self.said:
@@ -121,23 +131,44 @@ class Scorer:
             say(sentence)
 
 
-def make_scorer(
+def run_scorer(
+    run: Run,
+    snapshot: Path,
     extractor: FeatureExtractor,
-    real: ImageSet,
-    cache: Path,
     console: Console,
     *,
     samples: int,
     repeats: int = 1,
     seed: int = 0,
-    trained_on: str | None = None,
+    reference: Path | None = None,
+    cache: Path,
 ) -> Scorer:
-    """A scorer against real images, whose features are taken from the cache or computed now and kept there."""
-    with console.progress("features of real images") as progress:
-        reference = reference_statistics(real, extractor, cache, progress, console.warn, console.say)
-    if sentence := reference.small_sample():
-        console.warn(sentence)
-    return Scorer(extractor, reference, samples, repeats, seed, trained_on)
+    """What scores the snapshots of a run against the images it was trained on, or against those at ``reference``.
+
+    ``cache``: where features of real images are kept. Raises UserError where ``snapshot``, one of those to score, is
+    not of the run or not of its images, or the real images have another size: before a pass over all of them.
+    """
+    config = run.config()
+    if reference is not None:
+        real, trained_on = open_images(reference), None
+    else:
+        store = prepared_store(config.data, config.model.imsize, console)
+        real, trained_on = store_images(store), store.hash
+    open_snapshot(snapshot, run, trained_on)
+    refuse_other_size(str(config.model.shape), real)
+    known = open_reference(real, extractor, cache, console)
+    return Scorer(extractor, known, samples, repeats, seed, trained_on)
+
+
+def choose_snapshots(run: Run, step: int | None = None, *, last: bool = False, best: bool = False) -> list[Path]:
+    """The snapshot of a step, the last, the one with the best Fréchet distance, or all. Raises UserError where there is
+    none."""
+    newest = run.snapshot()
+    if best:
+        return [run.snapshot(best_score(run).step)]
+    if step is not None:
+        return [run.snapshot(step)]
+    return [newest] if last else run.snapshots()
 
 
 def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> Snapshot:

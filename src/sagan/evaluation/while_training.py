@@ -1,4 +1,4 @@
-"""Scoring a run's snapshots while it is trained."""
+"""Scoring a run while it is trained."""
 
 from __future__ import annotations
 
@@ -9,51 +9,57 @@ from pathlib import Path
 
 from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.image_sets import store_images
-from sagan.evaluation.reference import FEWEST
-from sagan.evaluation.snapshots import Scorer, make_scorer
+from sagan.evaluation.reference import open_reference
+from sagan.evaluation.scoring import refuse_few
+from sagan.evaluation.snapshots import Scorer
 from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.records import TrainRecord
 from sagan.run.store import Store
 from sagan.system.console import Console, duration
 from sagan.system.devices import choose_device
-from sagan.system.errors import UserError
 
 FULL = 5  # times the images of a score during training, for the score of the last step
 MOST = 0.05  # of the time of a training that scoring should take
 
 
-def scoring(config: Config, console: Console) -> WhileTraining | None:
-    """What the loop calls with a snapshot every ``eval_every`` steps, or None where that is not wanted."""
-    return WhileTraining(config, console) if config.run.eval_every is not None else None
+def score_while_training(config: Config, console: Console) -> ScoringWhileTraining | None:
+    """What training calls with a snapshot every ``eval_every`` steps, or None where that is not asked for."""
+    return ScoringWhileTraining(config, console) if config.run.eval_every is not None else None
 
 
-class WhileTraining:
-    """Scores snapshots while a run is trained: `eval_num` images each, and `FULL` times as many at the last step."""
+class ScoringWhileTraining:
+    """Scores snapshots while a run is trained: ``eval_num`` images each, and `FULL` times as many at the last step.
+
+    Given to training as its ``on_snapshot``. Raises UserError when it is made, before training begins, where the
+    extractor cannot be had or ``eval_num`` is too small.
+    """
 
     def __init__(self, config: Config, console: Console):
-        settings = config.run
-        refuse_few("eval_num", settings.eval_num)
-        # now, for what it lacks must not end a run half way
-        self.extractor = load_extractor(settings.extractor, device=choose_device(settings.device))
-        self.cache = Path(config.data.prepared).expanduser()
-        self.settings, self.console = settings, console
+        refuse_few("eval_num", config.run.eval_num)
+        self.config, self.console = config, console
+        self.extractor = load_extractor(config.run.extractor, device=choose_device(config.run.device))
         self.scorer: Scorer | None = None
         self.began = time.monotonic()
         self.seconds = 0.0
 
     def __call__(self, run: Run, store: Store, path: Path) -> None:
+        """Scores a snapshot of a run that is trained on the images of a store, and says what share of the time that
+        takes."""
         start = time.monotonic()
-        self.scorer = self.scorer or make_scorer(
-            self.extractor, store_images(store), self.cache, self.console, samples=self.settings.eval_num
-        )
+        self.scorer = self.scorer or self._make_scorer(store)
         once = time.monotonic()
         self._score(run, path, self.scorer)
         cost = time.monotonic() - once
-        if int(path.stem) == self.settings.total_step:
+        if int(path.stem) == self.config.run.total_step:
             self._score(run, path, dataclasses.replace(self.scorer, samples=FULL * self.scorer.samples))
         self.seconds += time.monotonic() - start
         self._say_share(run, cost)
+
+    def _make_scorer(self, store: Store) -> Scorer:
+        cache = Path(self.config.data.prepared)
+        reference = open_reference(store_images(store), self.extractor, cache, self.console)
+        return Scorer(self.extractor, reference, self.config.run.eval_num)
 
     def _score(self, run: Run, path: Path, scorer: Scorer) -> None:
         step = int(path.stem)
@@ -75,7 +81,7 @@ class WhileTraining:
     def _remedy(self, run: Run, cost: float) -> str:
         """What follows a share of more than `MOST`."""
         trained = run.records_of(TrainRecord)
-        every, limit = self.settings.eval_every, f"more than {MOST:.0%}"
+        every, limit = self.config.run.eval_every, f"more than {MOST:.0%}"
         enough = rare_enough(cost, trained[-1].seconds / trained[-1].step) if trained else 0
         if every is not None and enough > every:
             return f"; that is {limit}: --eval_every {enough} is infrequent enough"
@@ -88,9 +94,3 @@ def rare_enough(cost: float, pace: float) -> int:
     steps = math.ceil(cost * (1 / MOST - 1) / pace)
     unit: int = 10 ** max(0, len(str(steps)) - 2)
     return -(-steps // unit) * unit
-
-
-def refuse_few(name: str, count: int) -> None:
-    """Raises UserError where a setting asks for fewer images than can be scored."""
-    if count < FEWEST:
-        raise UserError(f"{name} must be {FEWEST} or more, got {count}: fewer images cannot be scored")

@@ -14,15 +14,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from sagan.run.config import Config
 from sagan.run.folder import Run
-from sagan.run.plan import Plan, PlannedRun, extend, read_plan, train_words, write_plan
+from sagan.run.plan import Plan, PlannedRun, extend, make_plan, read_plan, train_words, write_plan
+from sagan.run.presets import PRESETS
 from sagan.run.scores import scored_steps
 from sagan.run.status import RunStatus, State, Watched
 from sagan.system.console import heeding
@@ -112,6 +114,53 @@ class Sweep:
         if extractor is not None and not (trained and self.is_scored(run, extractor)):
             left.append(("scoring", evaluate_words(config, folder)))
         return left
+
+    def is_left(self, run: PlannedRun, extractor: str | None) -> bool:
+        """Whether there is something left to do for a run, or it is not known because its files are damaged: then it
+        fails by itself when it is played. What had failed and is done by now, has failed no longer."""
+        try:
+            left = bool(self.commands(run, extractor))
+        except UserError:
+            return True
+        if not left:
+            self.failure_file(run).unlink(missing_ok=True)
+        return left
+
+
+def plan_sweep(
+    folder: Path,
+    given: Mapping[str, Sequence[Any]],
+    left_out: Sequence[Mapping[str, Any]] = (),
+    base: Config | None = None,
+    command: str = "",
+) -> Sweep:
+    """The sweep in a folder, as it is where nothing else is said of it; or with other values; or a new one.
+
+    ``given``, ``left_out`` and ``command`` as `make_plan` takes them; ``base``: the settings that runs begin with,
+    where they were named. Writes nothing. Raises UserError as `make_plan` and `Sweep.begin`, and where there is no
+    sweep and nothing is given.
+    """
+    is_begun = (folder / "plan.json").is_file()
+    if not given and not left_out and base is None:
+        if not is_begun:
+            raise UserError(
+                f"{folder} holds no sweep to go on with: give the values of a new one, such as "
+                "--span 0 1 2 --seed 0 1 2"
+            )
+        return Sweep.open(folder)
+    if is_begun and base is None:
+        plan = Sweep.open(folder).plan
+        return Sweep.begin(folder, make_plan(plan.base, {**plan.axes, **given}, left_out or plan.left_out, command))
+    if "image_path" in given and "dataset" not in given:
+        raise UserError("--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it")
+    return Sweep.begin(folder, make_plan(base or PRESETS["best"], given, left_out, command))
+
+
+def threads_each(jobs: int) -> int | None:
+    """Processor threads for each of so many processes that share the cores of this one; None for one, which decides by
+    itself."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // jobs) if jobs > 1 else None
 
 
 def evaluate_words(config: Config, folder: Path) -> list[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sagan.cli.flags import Group, convert, did_you_mean, groups
+from sagan.cli.flags import Group, convert, did_you_mean, group
 from sagan.core.attention import Masking
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.published.imports import SPAN_0, import_pair, load_published_discriminator, load_published_generator
@@ -74,11 +75,12 @@ def _run(arguments: list[str], console: Console) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The published flags' values. Published flags may be abbreviated, as there; unknown ones are UserErrors."""
     reader = parser()
-    known = {action.dest for action in reader._actions}
+    ours = {action.dest for action in reader._actions} - _PUBLISHED
     words: list[str] = []
-    for group in groups(arguments):
-        flag = [] if group.name is None else [f"--{_whole_name(group, _PUBLISHED, known - _PUBLISHED)}"]
-        words += [*flag, *([] if group.value is None else [group.value]), *group.words]
+    for each in group(arguments):
+        if each.flag.startswith("--"):
+            each = dataclasses.replace(each, flag=_whole_flag(each, _PUBLISHED, ours))
+        words += each.words
     return reader.parse_args(words)
 
 
@@ -158,19 +160,17 @@ _KEPT = {
 _PUBLISHED = {name for name, *_ in _VALUES} | {f"{what}_path" for what in _FOLDERS} | {"model", "adv_loss", "dataset"}
 
 
-def _whole_name(group: Group, published: set[str], ours: set[str]) -> str:
-    """The name of a flag, spelt out: any beginning that only one published flag has is short for it. Ours cannot be
-    abbreviated, so that they make no published abbreviation ambiguous."""
-    name = str(group.name)
-    if not group.spelt.startswith("--"):
-        raise UserError(f"there is no flag {group.spelt}. `python main.py --help` shows them all")
-    meant = [name] if name in published | ours else sorted(each for each in published if each.startswith(name))
+def _whole_flag(given: Group, published: set[str], ours: set[str]) -> str:
+    """The flag that is meant: any beginning that only one published flag has is enough. Ours cannot be abbreviated, so
+    that they make no published abbreviation ambiguous."""
+    name = given.name
+    meant = [name] if name in published | ours else sorted(p for p in published if p.startswith(name))
     if not meant:
         near = did_you_mean(name, sorted(published | ours))
-        raise UserError(f"there is no flag {group.spelt}{near or '.'} `python main.py --help` shows them all")
+        raise UserError(f"there is no flag {given.flag}{near or '.'} `python main.py --help` shows them all")
     if len(meant) > 1:
-        raise UserError(f"{group.spelt} could mean {' or '.join(f'--{each}' for each in meant)}")
-    return meant[0]
+        raise UserError(f"{given.flag} could mean {' or '.join(f'--{m}' for m in meant)}")
+    return f"--{meant[0]}"
 
 
 def config_of(flags: argparse.Namespace) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
@@ -72,6 +73,16 @@ def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
             resnet.Discriminator if model.network == "resnet" else dcgan.Discriminator
         )
         return kind(model.shape, model.d_conv_dim, patterns, _known_classes(model))
+
+
+def check_networks(model: ModelConfig) -> None:
+    """Raises UserError for networks that cannot be built; those too large for this machine are found out when they are
+    made."""
+    if model.num_classes == "auto":  # how many the images have is found out later
+        model = dataclasses.replace(model, num_classes=1)
+    with torch.device("meta"):  # shapes alone
+        build_generator(model)
+        build_discriminator(model)
 
 
 @contextlib.contextmanager

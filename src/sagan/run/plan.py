@@ -149,6 +149,14 @@ def train_words(config: Config, named: Container[str] = ()) -> list[str]:
     return words
 
 
+def describe_plan(plan: Plan) -> str:
+    """How many runs there are, and the values of each axis, in a line."""
+    axes = ", ".join(f"{name} {' | '.join(' '.join(spell(v)) for v in values)}" for name, values in plan.axes.items())
+    count = len(plan.runs())
+    left_out = " (some combinations are left out)" if plan.left_out else ""
+    return f"{count} run{'s' * (count != 1)}: {axes}{left_out}"
+
+
 def spell(value: Any) -> list[str]:
     """The words that mean a value on the command line."""
     if value is None or value == ():

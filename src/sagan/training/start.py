@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 
 from sagan.data import Source, Store, choose_source
-from sagan.run.build import build_discriminator, build_generator, describe_attention
-from sagan.run.config import Config, ModelConfig, override, with_absolute_paths
+from sagan.run.build import check_networks, describe_attention
+from sagan.run.config import Config, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
@@ -44,7 +43,7 @@ def train_new(
     that is taken. Where a run cannot begin, nothing of it is left, and the corrected command can be given again.
     """
     attention = describe_attention(config.model)
-    _check_networks(config.model)
+    check_networks(config.model)
     device = usable_device(config.run)
     config = with_absolute_paths(settle(config, device))
     _check_sample_folder(config)
@@ -133,15 +132,6 @@ def _report(outcome: Outcome, console: Console) -> int:
 def _say_all(lines: list[str], console: Console) -> None:
     for line in lines:
         console.say(line)
-
-
-def _check_networks(model: ModelConfig) -> None:
-    """Raises UserError for networks that cannot be built."""
-    with torch.device("meta"):  # shapes alone: networks too large for this machine are found out when they are made
-        if model.num_classes == "auto":  # how many the images have is found out later
-            model = dataclasses.replace(model, num_classes=1)
-        build_generator(model)
-        build_discriminator(model)
 
 
 def _check_sample_folder(config: Config) -> None:

@@ -1,0 +1,44 @@
+"""What can be found out of a sweep's runs before the first of them begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sagan.data import prepared_store
+from sagan.evaluation.extractors.table import load_extractor
+from sagan.evaluation.scoring import refuse_few
+from sagan.run.build import check_networks
+from sagan.run.config import Config, override
+from sagan.run.plan import Plan
+from sagan.system.console import Console
+from sagan.system.devices import choose_device
+from sagan.system.errors import UserError
+
+
+def check_runs(plan: Plan) -> None:
+    """Raises UserError for a run that could not begin: networks that cannot be built, a device that is not there."""
+    for config in {override(config, {"seed": 0}) for config in _configs(plan)}:
+        check_networks(config.model)
+        choose_device(config.run.device)
+
+
+def extractor_name(plan: Plan) -> str:
+    """The name on the cards of what will score the runs. Raises UserError where it cannot, or not all alike."""
+    names = set()
+    for extractor, samples in {(config.run.extractor, config.run.eval_num) for config in _configs(plan)}:
+        refuse_few("eval_num", samples)
+        names.add(load_extractor(extractor).name)
+    if len(names) > 1:
+        raise UserError(f"the runs would be scored by {' and '.join(sorted(names))}, which cannot be compared")
+    return names.pop()
+
+
+def prepare_images(configs: Iterable[Config], console: Console) -> None:
+    """Decodes the images of runs, once for all that have the same."""
+    for data, size in dict.fromkeys((config.data, config.model.imsize) for config in configs):
+        prepared_store(data, size, console)
+
+
+def _configs(plan: Plan) -> list[Config]:
+    return [plan.config(run, Path()) for run in plan.runs()]
