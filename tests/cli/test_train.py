@@ -190,7 +190,8 @@ def test_an_interrupted_preparation_says_that_it_goes_on(home, capsys, monkeypat
 
 def test_a_batch_size_is_a_number_or_auto(home, capsys):
     assert "--batch_size must be a whole number or auto, got 'most'" in refused(capsys, *tiny(batch_size="most"))
-    assert "--batch_size must be a whole number, got 'auto'" in refused(capsys, "prepare", "x", "--batch_size", "auto")
+    words = ["import", "5_G.pth", "--run_dir", "x", "--span", "1", "--batch_size", "auto"]
+    assert "--batch_size must be a whole number, got 'auto'" in refused(capsys, *words)
 
 
 @pytest.mark.usefixtures("few_faces")
