@@ -18,7 +18,7 @@ from sagan.system.errors import UserError
 from sagan.system.typed import fill, to_plain
 
 if TYPE_CHECKING:
-    from sagan.evaluation.extractors.table import FeatureExtractor
+    from sagan.evaluation.extractors.interface import FeatureExtractor
     from sagan.evaluation.image_sets import ImageSet
     from sagan.evaluation.snapshots import Scorer
     from sagan.run.folder import Run

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sagan.evaluation.extractors.table import FeatureExtractor
+from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.image_sets import ImageSet
 from sagan.evaluation.metrics.frechet import SMALL, covariance_factor, frechet_distance, rank_warning
 from sagan.evaluation.metrics.kernel import full_kernel_distance

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sagan.data.faces import eye_colour_agreement, left_right_symmetry
-from sagan.evaluation.extractors.table import INCEPTION_LABEL, FeatureExtractor
+from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.image_sets import ImageSet
 from sagan.evaluation.metrics.extrapolation import extrapolated_distance
 from sagan.evaluation.metrics.frechet import frechet_distance, rank_warning
@@ -209,19 +209,17 @@ def _over_draws(metric: str, values: list[Value], reference: Reference, extracto
 
 def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> str:
     """What a score is called: FID and KID only where the extractor is the Inception of 2015."""
-    is_fid = extractor.is_fid
-    behind = extractor.label.removeprefix(INCEPTION_LABEL if is_fid else "Fréchet distance").strip()
-    distance = "FID" if is_fid else "Fréchet distance"
+    distance = "FID" if extractor.is_fid else "Fréchet distance"
     known, every = len(reference.features), reference.images.count
     among = f"{known:,}" if known == every else f"{known:,} of {every:,}"
     names = {
         "frechet": distance,
         "frechet_infinity": f"{distance} of infinitely many samples to these {every:,} images",
-        "kernel": "KID" if is_fid else "Kernel distance",
+        "kernel": "KID" if extractor.is_fid else "Kernel distance",
         "nearest_distance": f"Distance to the nearest of {among} real images, median",
-        "inception_score": "Inception score" if is_fid else "Class score exp(KL)",
+        "inception_score": "Inception score" if extractor.is_fid else "Class score exp(KL)",
     }
-    return f"{names.get(metric, metric)} {behind}".strip()
+    return f"{names.get(metric, metric)} {extractor.qualifier}".strip()
 
 
 def _face_scores(images: Tensor, reference: Reference) -> list[Score]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagan.evaluation.curves import draw_curves
-from sagan.evaluation.extractors.table import FeatureExtractor
+from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.image_sets import ImageSet, generated_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
 from sagan.evaluation.reference import Reference, reference_statistics
