@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from sagan.evaluation.metrics.kernel import full_kernel_distance
 from sagan.evaluation.metrics.manifold import manifold_scores, nearest
 from sagan.evaluation.metrics.moments import Moments
 from sagan.evaluation.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEAREST_SAMPLES, SLOW, Reference
+from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 
@@ -27,9 +27,6 @@ SPLITS = 10  # of the inception score
 EXTRAPOLATED = 4  # times as many images as features have numbers: the fewest from which to extrapolate
 PICTURED = 8  # samples in the picture of nearest images
 FACES = 1000  # images in which eyes are looked for
-
-Progress = Callable[[int, int], None]
-Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,8 @@ def score_images(
     extractor: FeatureExtractor,
     *,
     progress: Progress,
-    warn: Report,
-    say: Report = lambda sentence: None,
+    warn: Say,
+    say: Say = lambda sentence: None,
 ) -> tuple[list[Score], Features]:
     """All scores of one or more draws of the same generator (or of one set of images), and the first draw's features.
 
@@ -154,7 +151,7 @@ def refuse_other_size(image_size: str, real: ImageSet) -> None:
         )
 
 
-def _warn_of_small_samples(found: Features, values: dict[str, Value], warn: Report) -> None:
+def _warn_of_small_samples(found: Features, values: dict[str, Value], warn: Say) -> None:
     if sentence := rank_warning(found.moments):
         warn(sentence)
     if "frechet_infinity" not in values:

@@ -21,8 +21,9 @@ from sagan.run.config import differences as setting_differences
 from sagan.run.config import names_of
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
-from sagan.run.scores import Report, scored_steps, scores_to_compare
+from sagan.run.scores import scored_steps, scores_to_compare
 from sagan.run.weights import Snapshot, load_snapshot
+from sagan.system.callbacks import Say
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import alone, file_sha256
@@ -114,7 +115,7 @@ class Scorer:
             self.once(console.say, sentence)
         return scores
 
-    def once(self, say: Report, sentence: str) -> None:
+    def once(self, say: Say, sentence: str) -> None:
         """Says what has not been said by this scorer."""
         if sentence not in self.said:
             self.said.add(sentence)

@@ -11,8 +11,6 @@ from sagan.run.records import ScoreRecord
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
 
-Report = Callable[[str], object]
-
 
 def read_scores(run: Run, metric: str) -> list[ScoreRecord]:
     """The scores of a run's snapshots by one metric, oldest first."""
