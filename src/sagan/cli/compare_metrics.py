@@ -32,7 +32,7 @@ def compare_metrics(arguments: Sequence[str], console: Console) -> int:
         show_help(CompareFlags, "sagan compare-metrics")
         return 0
     flags = fill(CompareFlags, read(CompareFlags, arguments, "sagan compare-metrics"))
-    from sagan.evaluation.snapshots import comparison_table
+    from sagan.evaluation.comparison import comparison_table
     from sagan.run.folder import Run
 
     console.table(comparison_table(Run.open(flags.run), Run.open(flags.other), flags.metric))

@@ -75,8 +75,9 @@ def evaluate(arguments: Sequence[str], console: Console) -> int:
 def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     from sagan.data import prepared_store
     from sagan.evaluation.image_sets import open_images, store_images
+    from sagan.evaluation.score_records import score_table
     from sagan.evaluation.scoring import refuse_other_size
-    from sagan.evaluation.snapshots import open_snapshot, score_table
+    from sagan.evaluation.snapshots import open_snapshot
     from sagan.evaluation.while_training import refuse_few
     from sagan.run.folder import Run
 
@@ -125,8 +126,8 @@ def _chosen_snapshots(flags: EvaluateFlags, run: Run) -> list[Path]:
 
 def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.image_sets import open_images
+    from sagan.evaluation.score_records import score_table
     from sagan.evaluation.scoring import refuse_unfit, score_images
-    from sagan.evaluation.snapshots import score_table
 
     if flags.target.suffix == ".safetensors":
         raise UserError(f"{flags.target} is a snapshot: name the folder of its run, and --step to choose it there")
