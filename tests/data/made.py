@@ -13,7 +13,7 @@ from sagan.data.sources import Source, open_source
 from sagan.system.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-quiet = {"report": lambda sentence: None}
+quiet = {"warn": lambda sentence: None}
 KINDS = ("wasp", "ant", "bee", "fly")
 
 

@@ -22,7 +22,7 @@ def test_an_interrupted_preparation_goes_on_and_ends_in_the_same_bytes(stop_at, 
     assert not (tmp_path / "store").exists()
     assert (tmp_path / "store.partial").is_dir()
     source.stop_at, source.reads, said = None, 0, []
-    prepare(source, Recipe(8), tmp_path / "store", report=said.append)
+    prepare(source, Recipe(8), tmp_path / "store", warn=said.append)
     assert content(tmp_path / "store") == reference(tmp_path)
     assert source.reads == 30 - stop_at // 4 * 4  # whole chunks are not read again
     assert any("going on with an interrupted preparation" in sentence for sentence in said) == (stop_at >= 4)
@@ -51,7 +51,7 @@ def test_labels_are_right_after_an_interruption_and_a_move(chunks, tmp_path):
     (tmp_path / "else").mkdir()
     moved = (tmp_path / "zoo").rename(tmp_path / "else" / "zoo")
     said = []
-    store = prepare(open_source(moved), Recipe(8), tmp_path / "store", report=said.append)
+    store = prepare(open_source(moved), Recipe(8), tmp_path / "store", warn=said.append)
     assert said[0] == "going on with an interrupted preparation: 8 of 11 images are done"
     assert pairs(store) == ANIMALS
 
@@ -166,7 +166,7 @@ def test_a_partial_of_another_source_or_recipe_is_started_over(identity, recipe,
     with pytest.raises(KeyboardInterrupt):
         prepare(source, Recipe(8), tmp_path / "store", **quiet)
     said, other = [], Pictures(identity=identity)
-    prepare(other, recipe, tmp_path / "store", report=said.append)
+    prepare(other, recipe, tmp_path / "store", warn=said.append)
     assert other.reads == 30
     assert "another source or recipe, or damaged: starting over" in said[0]
     assert content(tmp_path / "store") == content(prepare(other, recipe, tmp_path / "straight").folder)

@@ -58,7 +58,7 @@ def test_progress_counts_every_image_and_skips_are_reported(chunks, tmp_path):
         Recipe(8),
         tmp_path / "store",
         progress=lambda done, total: progress.append((done, total)),
-        report=said.append,
+        warn=said.append,
     )
     assert progress == [(done, 25) for done in range(26)]
     assert said[0] == "skipped picture 0: cannot be read: it is bad"
@@ -256,7 +256,7 @@ def test_a_full_disk_is_said_and_the_work_is_kept(chunks, tmp_path, monkeypatch)
 def test_too_little_room_is_said_at_the_start(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10})())
-    prepare(Pictures(3), Recipe(8), tmp_path / "store", report=said.append)
+    prepare(Pictures(3), Recipe(8), tmp_path / "store", warn=said.append)
     assert "but only 0 MB is free at" in said[0]
 
 
@@ -284,7 +284,7 @@ def test_a_killed_process_leaves_work_to_go_on_with_and_no_lock(chunks, tmp_path
     assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
     assert not (tmp_path / "store").exists()
     said = []
-    prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store", report=said.append)
+    prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store", warn=said.append)
     straight = prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "straight")
     assert said == ["going on with an interrupted preparation: 16 of 30 images are done"]
     assert content(tmp_path / "store") == content(straight.folder)
@@ -296,7 +296,7 @@ def test_preparing_one_folder_at_once_does_the_work_once(chunks, tmp_path):
 
     def work(_):
         ready.wait()
-        return prepare(source, Recipe(8), tmp_path / "store", workers=2, report=said.append)
+        return prepare(source, Recipe(8), tmp_path / "store", workers=2, warn=said.append)
 
     with ThreadPoolExecutor(6) as pool:
         stores = list(pool.map(work, range(6)))
@@ -316,7 +316,7 @@ def test_who_waits_is_told_and_takes_over_when_the_first_gives_up(chunks, tmp_pa
             holding.set()
             assert told.wait(30)
 
-    def report(sentence):
+    def warn(sentence):
         said.append(sentence)
         told.set()
 
@@ -328,7 +328,7 @@ def test_who_waits_is_told_and_takes_over_when_the_first_gives_up(chunks, tmp_pa
     with ThreadPoolExecutor(2) as pool:
         gave_up = pool.submit(interrupted)
         assert holding.wait(30)
-        prepare(second, Recipe(8), tmp_path / "store", report=report)
+        prepare(second, Recipe(8), tmp_path / "store", warn=warn)
         assert gave_up.result()
     assert said[0] == f"another process is preparing {tmp_path / 'store'}: waiting until it is done"
     assert second.reads == 10

@@ -57,7 +57,7 @@ def test_images_smaller_than_the_crop_are_refused_not_padded(tmp_path):
 
 def test_enlarged_images_are_counted_and_said(tmp_path):
     said = []
-    store = prepare(Pictures(3), Recipe(32), tmp_path / "store", report=said.append)
+    store = prepare(Pictures(3), Recipe(32), tmp_path / "store", warn=said.append)
     assert store.meta.enlarged == 3
     assert any("3 images were smaller than 32x32" in sentence for sentence in said)
 

@@ -20,6 +20,11 @@ def silent(done, total):
     pass
 
 
+def noise(count, size=16, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=draw)
+
+
 @pytest.fixture(scope="session")
 def extractor():
     return load_extractor("random-conv")

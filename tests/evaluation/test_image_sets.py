@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sagan.core.sampling import generate, numbered_images
-from sagan.evaluation.extractors.table import EFFICIENTNET_PACKAGES, load_extractor
+from sagan.evaluation.extractors.efficientnet import PACKAGES
+from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.image_sets import generated_images
 from sagan.evaluation.reference import reference_statistics
 from sagan.evaluation.scoring import extract, score_images
@@ -59,7 +60,7 @@ def test_a_score_does_not_depend_on_the_size_of_the_batches(batch_size, referenc
 @pytest.mark.parametrize("name", ["random-conv", "efficientnet-lite0"])
 def test_drawing_and_extracting_do_not_wait_for_the_gpu(name):
     if name != "random-conv":
-        pytest.importorskip(EFFICIENTNET_PACKAGES[0], reason="needs the extra features")
+        pytest.importorskip(PACKAGES[0], reason="needs the extra features")
     extractor = load_extractor(name, device="cuda")
     images = drawn(make_generator(), 3 * extractor.batch_size, device=torch.device("cuda"))
     extract(images, extractor, silent)  # whatever is made at the first use
@@ -80,7 +81,7 @@ def test_drawing_and_extracting_do_not_wait_for_the_gpu(name):
 @pytest.mark.parametrize("name", ["random-conv", "efficientnet-lite0"])
 def test_a_score_on_the_gpu_is_that_on_the_cpu(name, faces, tmp_path):
     if name != "random-conv":
-        pytest.importorskip(EFFICIENTNET_PACKAGES[0], reason="needs the extra features")
+        pytest.importorskip(PACKAGES[0], reason="needs the extra features")
     values = []
     for device in ("cpu", "cuda"):
         extractor = load_extractor(name, device=device)

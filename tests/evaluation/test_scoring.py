@@ -61,8 +61,8 @@ def test_draws_give_a_mean_and_a_spread(faces, reference, extractor):
 def test_only_the_inception_of_2015_is_called_fid(faces, reference, extractor):
     labels = [score.label for score in scores_of([faces], reference, extractor).values()]
     assert not any("FID" in label or "KID" in label for label in labels)
-    for name in ("FID", "FID (clean resize)"):
-        inception = dataclasses.replace(extractor, label=name, is_fid=True)
+    for qualifier, name in (("", "FID"), ("(clean resize)", "FID (clean resize)")):
+        inception = dataclasses.replace(extractor, qualifier=qualifier, is_fid=True)
         scores = scores_of([faces], reference, inception)
         assert scores["frechet"].label == name
         assert scores["kernel"].label == name.replace("FID", "KID")

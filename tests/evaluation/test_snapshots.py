@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from sagan.evaluation import curves, snapshots
-from sagan.evaluation.snapshots import Scorer, score_table
+from sagan.evaluation.score_records import score_table
+from sagan.evaluation.snapshots import Scorer
 from sagan.run.build import build_generator
 from sagan.run.config import override
 from sagan.run.scores import best_score

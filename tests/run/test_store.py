@@ -47,21 +47,21 @@ def test_a_store_describes_itself(tmp_path):
         Image.new("RGB", (side, side), (i, i, i)).save(tmp_path / "set" / f"{i}.png")
     (tmp_path / "set" / "bad.png").write_bytes(b"")
     source = open_source(tmp_path / "set")
-    store = prepare(source, Recipe(16), tmp_path / "a", report=lambda _: None)
+    store = prepare(source, Recipe(16), tmp_path / "a", warn=lambda _: None)
     assert store.describe() == (
         f"3 images of 16x16 from 4 PNG files under {tmp_path / 'set'} (centre square, bilinear), "
         f"1 skipped, 1 enlarged from smaller ones"
     )
-    store = prepare(source, Recipe(8, "16", "box"), tmp_path / "b", report=lambda _: None)
+    store = prepare(source, Recipe(8, "16", "box"), tmp_path / "b", warn=lambda _: None)
     assert store.describe().endswith("(centre 16 pixels, box), 2 skipped")
-    assert "squashed" in prepare(source, Recipe(8, "squash"), tmp_path / "c", report=lambda _: None).describe()
+    assert "squashed" in prepare(source, Recipe(8, "squash"), tmp_path / "c", warn=lambda _: None).describe()
 
 
 def test_a_store_says_how_many_classes_it_has(tmp_path):
     for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png")):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "set" / name)
-    recipe, silent = Recipe(8), {"report": lambda _: None}
+    recipe, silent = Recipe(8), {"warn": lambda _: None}
     store = prepare(open_source(tmp_path / "set"), recipe, tmp_path / "two")
     assert store.describe().startswith("3 images of 8x8 in 2 classes (0 a, 1 b) from 3 PNG files under ")
     (tmp_path / "set" / "a" / "1.png").write_bytes(b"")

@@ -19,7 +19,7 @@ def test_what_is_not_finite_is_refused_at_once_and_counted(value):
     with pytest.raises(ValueError, match="^2 of 5 pictures are none$"):
         check.add(rows(5, [0, 3], value))
     check.add(rows(4))
-    check.look()
+    check.verify()
 
 
 @pytest.mark.gpu
@@ -33,5 +33,5 @@ def test_a_gpu_is_waited_for_once():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     with pytest.raises(ValueError, match="2 of 5003 pictures are none"):
-        check.look()
-    check.look()
+        check.verify()
+    check.verify()

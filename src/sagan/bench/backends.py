@@ -11,13 +11,14 @@ from torch import Tensor
 
 from sagan.bench.cost import binary
 from sagan.bench.machine import available_memory
-from sagan.bench.settings import BenchSettings, Progress, Result, Rows
+from sagan.bench.settings import BenchSettings, Result, Rows
 from sagan.bench.tally import peak_memory
 from sagan.bench.timing import time_in_turns
 from sagan.core.attention import ExcludeLocal, Pattern, attend
 from sagan.core.attention.dispatch import BACKENDS, choose_backend, reasons_against
 from sagan.core.attention.reference import attend_reference
 from sagan.run.build import attention_patterns
+from sagan.system.callbacks import Progress
 
 _SLOWER = 1.1  # a choice this many times slower than the fastest is worth a sentence
 _DENSE_MATRICES = 6  # scores, weights and gradients of the reference, forwards and backwards, held at a time

@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from sagan.bench.pace import batches_of
-from sagan.bench.settings import BenchSettings, Progress, Result, Rows
+from sagan.bench.settings import BenchSettings, Result, Rows
 from sagan.bench.timing import time_in_turns
 from sagan.data import Recipe, Store, open_or_prepare, open_source
 from sagan.data.prepare import cores
+from sagan.system.callbacks import Progress
 
 _PHOTO = 178, 218  # width and height, as CelebA's
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from sagan.bench.settings import BenchSettings, Progress, Result, Rows
+from sagan.bench.settings import BenchSettings, Result, Rows
 from sagan.bench.timing import time_in_turns
 from sagan.evaluation.extractors.table import default_extractor, load_extractor
 from sagan.evaluation.metrics.frechet import covariance_factor, frechet_distance
 from sagan.evaluation.metrics.moments import Moments
+from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 
 

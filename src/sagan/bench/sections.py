@@ -9,8 +9,9 @@ from sagan.bench.backends import attention_rows, measure_attention
 from sagan.bench.loading import loading_rows, measure_loading
 from sagan.bench.machine import describe_machine, machine_card
 from sagan.bench.scoring import measure_scoring, scoring_rows
-from sagan.bench.settings import BenchSettings, Progress, Result, Rows
+from sagan.bench.settings import BenchSettings, Result, Rows
 from sagan.bench.step import measure_step, step_rows
+from sagan.system.callbacks import Progress
 from sagan.system.console import Console
 
 

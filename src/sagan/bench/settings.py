@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +9,6 @@ import torch
 
 from sagan.run.config import Config, Span, override
 
-Progress = Callable[[int, int], None]  # (done, in all)
 Result = dict[str, Any]  # JSON-ready; "notes" are sentences
 Rows = list[list[str]]  # of a table, the first its headings
 

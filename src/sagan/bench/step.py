@@ -10,10 +10,11 @@ from torch.utils._pytree import tree_leaves
 from sagan.bench.ceiling import copy, matmul
 from sagan.bench.cost import amount, binary, count_cost
 from sagan.bench.pace import batches_of, noise, warm_up
-from sagan.bench.settings import BenchSettings, Progress, Result, Rows
+from sagan.bench.settings import BenchSettings, Result, Rows
 from sagan.bench.tally import peak_memory
 from sagan.bench.timing import time_in_turns
 from sagan.run.config import override
+from sagan.system.callbacks import Progress
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Trainer
 

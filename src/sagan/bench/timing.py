@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sagan.system.callbacks import Progress
+
 ROUNDS = 5
 
 _LEAST_SECONDS = 0.01  # what is shorter is repeated until it takes as long
@@ -42,7 +44,7 @@ def time_in_turns(
     ways: Mapping[str, Callable[[], object]],
     device: torch.device,
     rounds: int = ROUNDS,
-    on_round: Callable[[int, int], None] | None = None,
+    on_round: Progress | None = None,
 ) -> dict[str, Timing]:
     """Seconds of each way, done in turns for several rounds after it has been warmed up.
 

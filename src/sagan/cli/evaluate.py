@@ -63,8 +63,9 @@ def evaluate(words: Sequence[str], console: Console) -> int:
 
 def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.extractors.table import load_extractor
+    from sagan.evaluation.score_records import score_table
     from sagan.evaluation.scoring import refuse_few
-    from sagan.evaluation.snapshots import choose_snapshots, run_scorer, score_table
+    from sagan.evaluation.snapshots import choose_snapshots, run_scorer
     from sagan.run.folder import Run
     from sagan.system.devices import choose_device
 
@@ -105,8 +106,9 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.extractors.table import load_extractor
     from sagan.evaluation.image_sets import open_images
     from sagan.evaluation.reference import open_reference
+    from sagan.evaluation.score_records import score_table
     from sagan.evaluation.scoring import refuse_unfit
-    from sagan.evaluation.snapshots import Scorer, score_table
+    from sagan.evaluation.snapshots import Scorer
     from sagan.system.devices import choose_device
 
     if flags.target.suffix == ".safetensors":

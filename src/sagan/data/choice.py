@@ -40,7 +40,7 @@ def prepared_store(data: DataConfig, size: int, console: Console, source: Source
     recipe, root = choose_recipe(data, size), Path(data.prepared)
     try:
         with console.progress("preparing images") as progress:
-            store = open_or_prepare(source, recipe, root, strict=data.strict, progress=progress, report=console.warn)
+            store = open_or_prepare(source, recipe, root, strict=data.strict, progress=progress, warn=console.warn)
     except KeyboardInterrupt as interruption:
         interruption.add_note("what is prepared is kept, and the same command goes on from there")
         raise

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,11 +18,10 @@ import numpy.typing as npt
 
 from sagan.data.recipe import Prepared
 from sagan.run.store import HEADER_BYTES, StoreMeta, array_header, image_bytes, meta_file
+from sagan.system.callbacks import Say
 
 CHUNK_IMAGES = 256  # journalled together: the most that an interruption can cost
 CHUNK_BYTES = 32 * 2**20
-
-Report = Callable[[str], None]
 
 
 class Partial:
@@ -35,7 +33,7 @@ class Partial:
     starts clean when the key is another.
     """
 
-    def __init__(self, folder: Path, key: dict[str, Any], size: int, report: Report) -> None:
+    def __init__(self, folder: Path, key: dict[str, Any], size: int, warn: Say) -> None:
         self.folder, self.size = folder, size
         self.read = self.count = self.enlarged = 0
         self.skipped: list[dict[str, str]] = []
@@ -50,7 +48,7 @@ class Partial:
         first = json.dumps(key).encode() + b"\n"
         found = self.journal.read().splitlines(keepends=True)
         if found and found[0] != first:
-            report(f"{folder} is of another source or recipe, or damaged: starting over")
+            warn(f"{folder} is of another source or recipe, or damaged: starting over")
             found = []
         vouched = self.recover(found[1:])
         self.journal.seek(0)

@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,17 +28,16 @@ import numpy.typing as npt
 import PIL
 
 from sagan.core.shapes import CHANNELS
-from sagan.data.partial import Partial, Report
+from sagan.data.partial import Partial
 from sagan.data.recipe import Prepared, Recipe, prepare_image
 from sagan.data.sources import Source
 from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
+from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.files import alone
 
 LOGGER = logging.getLogger(__name__)
 SKIPS_REPORTED = 10  # one by one; meta.json names them all
-
-Progress = Callable[[int, int], None]
 
 
 def open_or_prepare(
@@ -49,11 +48,11 @@ def open_or_prepare(
     strict: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
-    report: Report | None = None,
+    warn: Say | None = None,
 ) -> Store:
     """The store of this source and recipe under ``root``, prepared now unless it is there. Arguments as ``prepare``."""
     folder = store_folder(root, source, recipe)
-    return prepare(source, recipe, folder, strict=strict, workers=workers, progress=progress, report=report)
+    return prepare(source, recipe, folder, strict=strict, workers=workers, progress=progress, warn=warn)
 
 
 def store_folder(root: str | os.PathLike[str], source: Source, recipe: Recipe) -> Path:
@@ -74,15 +73,15 @@ def prepare(
     strict: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
-    report: Report | None = None,
+    warn: Say | None = None,
 ) -> Store:
     """Make the store of ``source`` at ``folder``, or open it if it is there already, and return it.
 
     The result depends on source and recipe alone, not on ``workers`` (threads; by default the processor's cores) or on
-    interruptions. Images that cannot be used are skipped, named to ``report`` and in ``meta.json``; with ``strict`` the
+    interruptions. Images that cannot be used are skipped, named to ``warn`` and in ``meta.json``; with ``strict`` the
     first one is a UserError. Of several processes preparing one folder, one works and the others wait for it.
 
-    ``progress(done, total)`` is called after every image, ``report(sentence)`` for what a person should know (default:
+    ``progress(done, total)`` is called after every image, ``warn(sentence)`` for what a person should know (default:
     the log). Raises UserError when no image can be used or ``folder`` holds something else; OSError when the disk is
     full, after which the same call goes on where it was.
     """
@@ -91,12 +90,12 @@ def prepare(
     folder = Path(folder)
     if taken(folder):  # no lock: a store appears whole, and it may lie on a read-only disk
         return ready(source, recipe, folder, strict)
-    report = report or LOGGER.warning
+    warn = warn or LOGGER.warning
     folder.parent.mkdir(parents=True, exist_ok=True)
-    waiting = functools.partial(report, f"another process is preparing {folder}: waiting until it is done")
+    waiting = functools.partial(warn, f"another process is preparing {folder}: waiting until it is done")
     with disk_full_explained(folder), alone(folder.with_name(f".{folder.name}.lock"), waiting):
         if not taken(folder):  # it may have been made while we waited
-            make(source, recipe, folder, strict, workers or cores(), progress, report)
+            make(source, recipe, folder, strict, workers or cores(), progress, warn)
     return ready(source, recipe, folder, strict)
 
 
@@ -106,17 +105,17 @@ def taken(folder: Path) -> bool:
 
 
 def make(
-    source: Source, recipe: Recipe, folder: Path, strict: bool, workers: int, progress: Progress | None, report: Report
+    source: Source, recipe: Recipe, folder: Path, strict: bool, workers: int, progress: Progress | None, warn: Say
 ) -> None:
     """Write the store: everything of ``prepare`` after the lock is held and the folder known to be missing."""
-    partial = Partial(folder.with_name(f"{folder.name}.partial"), key_of(source, recipe), recipe.size, report)
+    partial = Partial(folder.with_name(f"{folder.name}.partial"), key_of(source, recipe), recipe.size, warn)
     with contextlib.closing(partial):
         total = len(source)
         if partial.read:
-            report(f"going on with an interrupted preparation: {partial.read:,} of {total:,} images are done")
+            warn(f"going on with an interrupted preparation: {partial.read:,} of {total:,} images are done")
         if strict and partial.skipped:
             raise UserError(refusal(partial.skipped[0]))
-        warn_of_little_space(partial, total, report)
+        warn_of_little_space(partial, total, warn)
         if progress:
             progress(partial.read, total)
         for done, image in enumerate(prepared_images(source, recipe, partial.read, workers), partial.read + 1):
@@ -124,19 +123,17 @@ def make(
                 partial.flush()
                 raise UserError(refusal({"name": image.name, "reason": image.reason}))
             if image.pixels is None and len(partial.skipped) < SKIPS_REPORTED:
-                report(f"skipped {image.name}: {image.reason}")
+                warn(f"skipped {image.name}: {image.reason}")
             partial.add(image)
             if progress:
                 progress(done, total)
         partial.flush()
         if len(partial.skipped) > SKIPS_REPORTED:
-            report(f"skipped {len(partial.skipped):,} images in all; meta.json names each")
+            warn(f"skipped {len(partial.skipped):,} images in all; meta.json names each")
         if not partial.count:
             raise UserError(nothing_left(source, recipe, partial.skipped))
         if partial.enlarged:
-            report(
-                f"{partial.enlarged:,} images were smaller than {recipe.size}x{recipe.size} pixels and were enlarged"
-            )
+            warn(f"{partial.enlarged:,} images were smaller than {recipe.size}x{recipe.size} pixels and were enlarged")
         meta = meta_of(source, recipe, partial)
         labels = None
         if not source.no_classes:
@@ -235,13 +232,11 @@ def disk_full_explained(folder: Path) -> Iterator[None]:
         raise told from error
 
 
-def warn_of_little_space(partial: Partial, total: int, report: Report) -> None:
+def warn_of_little_space(partial: Partial, total: int, warn: Say) -> None:
     needed = (total - partial.read) * image_bytes(partial.size)
     free = shutil.disk_usage(partial.folder).free
     if needed > free:
-        report(
-            f"preparing needs {needed / 1e6:,.0f} MB more, but only {free / 1e6:,.0f} MB is free at {partial.folder}"
-        )
+        warn(f"preparing needs {needed / 1e6:,.0f} MB more, but only {free / 1e6:,.0f} MB is free at {partial.folder}")
 
 
 def cores() -> int:

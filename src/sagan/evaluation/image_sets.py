@@ -33,7 +33,7 @@ class ImageSet:
 
     Files may be sorted by class, so their first thousand say little. What scores images takes them by `sample` and
     `batches`, in a random order that is always the same, unless their order is ``random`` as it is. ``ahead`` has the
-    next batch made while the last is worked on. ``look`` raises UserError where what was read are no images.
+    next batch made while the last is worked on. ``verify`` raises UserError where what was read are no images.
     """
 
     description: str
@@ -45,7 +45,7 @@ class ImageSet:
     drawn_faces: bool = False
     random: bool = False
     ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = read_ahead
-    look: Callable[[], None] = lambda: None
+    verify: Callable[[], None] = lambda: None
 
     @property
     def image_size(self) -> str:
@@ -56,7 +56,7 @@ class ImageSet:
         """All images in random order, ``size`` at a time, each batch with the number of its first image there."""
         starts = range(0, self.count, size)
         yield from self.ahead((start, self.sample(start, min(start + size, self.count))) for start in starts)
-        self.look()
+        self.verify()
 
     def sample(self, start: int, stop: int) -> Tensor:
         """Images ``start`` to ``stop`` - 1 in random order, like `read`."""
@@ -147,5 +147,5 @@ def generated_images(generator: Generator, count: int, seed: int, *, device: tor
         source="averaged generator, eval mode",
         random=True,
         ahead=functools.partial(draw_ahead, device=device) if device.type == "cuda" else iter,
-        look=finite.look,
+        verify=finite.verify,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sagan.evaluation.extractors.table import FeatureExtractor
+from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.image_sets import ImageSet
 from sagan.evaluation.metrics.frechet import SMALL, covariance_factor, frechet_distance, rank_warning
 from sagan.evaluation.metrics.kernel import full_kernel_distance
 from sagan.evaluation.metrics.manifold import manifold_scores, nearest, radii
 from sagan.evaluation.metrics.moments import Moments, float64_device
+from sagan.system.callbacks import Progress, Say
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import alone, write_whole
@@ -34,9 +34,6 @@ SLOW = 2000  # images from which on metrics take long enough to say so
 FEWEST = 20  # images; a half must have a covariance, and neighbours
 
 _FORMAT = "2"
-
-Progress = Callable[[int, int], None]
-Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -102,13 +99,13 @@ def reference_statistics(
     extractor: FeatureExtractor,
     cache: Path,
     progress: Progress,
-    report: Report = LOGGER.warning,
-    say: Report = lambda sentence: None,
+    warn: Say = LOGGER.warning,
+    say: Say = lambda sentence: None,
 ) -> Reference:
     """The reference of an image set under an extractor: from the cache, or computed now and kept there.
 
     The key is the images' identity with the extractor's name and weights. Of several processes that want one, one
-    computes it and the others wait, which ``report`` is told; ``say`` gets a sentence about what takes long. Raises
+    computes it and the others wait, which ``warn`` is told; ``say`` gets a sentence about what takes long. Raises
     UserError for too few images.
     """
     if images.count < FEWEST:
@@ -119,17 +116,13 @@ def reference_statistics(
     path = path.with_name(path.name + ".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another process is computing the features of {images.description}: waiting until it is done"
-    with alone(path.with_suffix(".lock"), lambda: _say(report, waiting)):
+    with alone(path.with_suffix(".lock"), functools.partial(warn, waiting)):
         arrays = _read(path)
         if arrays is None:
             arrays = _compute(images, extractor, progress, say)
             data = save(arrays)
             write_whole(path, lambda file: file.write(data))
     return _assemble(images, arrays, extractor.device)
-
-
-def _say(report: Callable[[str], object], sentence: str) -> None:
-    report(sentence)
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
@@ -139,7 +132,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def _compute(images: ImageSet, extractor: FeatureExtractor, progress: Progress, say: Report) -> dict[str, Tensor]:
+def _compute(images: ImageSet, extractor: FeatureExtractor, progress: Progress, say: Say) -> dict[str, Tensor]:
     """One pass over the images, of which every other one is of the same half; then what follows from their features."""
     halves = [Moments(extractor.dim), Moments(extractor.dim)]
     features = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sagan.data.faces import eye_colour_agreement, left_right_symmetry
-from sagan.evaluation.extractors.table import INCEPTION_LABEL, FeatureExtractor
+from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.image_sets import ImageSet
 from sagan.evaluation.metrics.extrapolation import extrapolated_distance
 from sagan.evaluation.metrics.frechet import frechet_distance, rank_warning
@@ -20,6 +19,7 @@ from sagan.evaluation.metrics.kernel import full_kernel_distance
 from sagan.evaluation.metrics.manifold import manifold_scores, nearest
 from sagan.evaluation.metrics.moments import Moments
 from sagan.evaluation.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEAREST_SAMPLES, SLOW, Reference
+from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 
@@ -27,9 +27,6 @@ SPLITS = 10  # of the inception score
 EXTRAPOLATED = 4  # times as many images as features have numbers: the fewest from which to extrapolate
 PICTURED = 8  # samples in the picture of nearest images
 FACES = 1000  # images in which eyes are looked for
-
-Progress = Callable[[int, int], None]
-Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,8 @@ def score_images(
     extractor: FeatureExtractor,
     *,
     progress: Progress,
-    warn: Report,
-    say: Report = lambda sentence: None,
+    warn: Say,
+    say: Say = lambda sentence: None,
 ) -> tuple[list[Score], Features]:
     """All scores of one or more draws of the same generator (or of one set of images), and the first draw's features.
 
@@ -160,7 +157,7 @@ def refuse_other_size(image_size: str, real: ImageSet) -> None:
         )
 
 
-def _warn_of_small_samples(found: Features, values: dict[str, Value], warn: Report) -> None:
+def _warn_of_small_samples(found: Features, values: dict[str, Value], warn: Say) -> None:
     if sentence := rank_warning(found.moments):
         warn(sentence)
     if "frechet_infinity" not in values:
@@ -215,19 +212,17 @@ def _over_draws(metric: str, values: list[Value], reference: Reference, extracto
 
 def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> str:
     """What a score is called: FID and KID only where the extractor is the Inception of 2015."""
-    is_fid = extractor.is_fid
-    behind = extractor.label.removeprefix(INCEPTION_LABEL if is_fid else "Fréchet distance").strip()
-    distance = "FID" if is_fid else "Fréchet distance"
+    distance = "FID" if extractor.is_fid else "Fréchet distance"
     known, every = len(reference.features), reference.images.count
     among = f"{known:,}" if known == every else f"{known:,} of {every:,}"
     names = {
         "frechet": distance,
         "frechet_infinity": f"{distance} of infinitely many samples to these {every:,} images",
-        "kernel": "KID" if is_fid else "Kernel distance",
+        "kernel": "KID" if extractor.is_fid else "Kernel distance",
         "nearest_distance": f"Distance to the nearest of {among} real images, median",
-        "inception_score": "Inception score" if is_fid else "Class score exp(KL)",
+        "inception_score": "Inception score" if extractor.is_fid else "Class score exp(KL)",
     }
-    return f"{names.get(metric, metric)} {behind}".strip()
+    return f"{names.get(metric, metric)} {extractor.qualifier}".strip()
 
 
 def _face_scores(images: Tensor, reference: Reference) -> list[Score]:

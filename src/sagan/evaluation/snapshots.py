@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 import time
@@ -12,18 +11,19 @@ from pathlib import Path
 
 from sagan.data import prepared_store
 from sagan.evaluation.curves import draw_curves
-from sagan.evaluation.extractors.table import FeatureExtractor
+from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.image_sets import ImageSet, generated_images, open_images, store_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
 from sagan.evaluation.reference import Reference, open_reference
+from sagan.evaluation.score_records import reference_split, score_records
 from sagan.evaluation.scoring import Score, nearest_real, refuse_other_size, score_images
-from sagan.run.card import Card, commit, differences, refuse_unlike, versions
+from sagan.run.card import Card, commit, differences, versions
 from sagan.run.config import differences as setting_differences
 from sagan.run.config import names_of
 from sagan.run.folder import Run
-from sagan.run.records import ScoreRecord
-from sagan.run.scores import Report, best_score, scored_steps, scores_to_compare
+from sagan.run.scores import best_score, scored_steps
 from sagan.run.weights import Snapshot, load_snapshot
+from sagan.system.callbacks import Say
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import alone, file_sha256
@@ -124,7 +124,7 @@ class Scorer:
             )
         return scores
 
-    def once(self, say: Report, sentence: str) -> None:
+    def once(self, say: Say, sentence: str) -> None:
         """Says what has not been said by this scorer."""
         if sentence not in self.said:
             self.said.add(sentence)
@@ -188,87 +188,3 @@ def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> Snapsh
             "--reference which real images to score against"
         )
     return snapshot
-
-
-def score_records(
-    scores: Iterable[Score],
-    card: Card,
-    step: int,
-    *,
-    snapshot_sha256: str | None = None,
-    seconds: float | None = None,
-) -> list[ScoreRecord]:
-    """One record a metric, each with the card, in which are the counts that this metric looked at.
-
-    ``seconds``: what the scoring took, all metrics together.
-    """
-    return [
-        ScoreRecord(
-            metric=score.metric,
-            label=score.label,
-            step=step,
-            value=score.value,
-            spread=score.spread,
-            error=score.error,
-            floor=score.floor,
-            floor_samples=score.floor_samples,
-            seconds=seconds,
-            snapshot_sha256=snapshot_sha256,
-            card=dataclasses.replace(
-                card,
-                samples=score.samples,
-                reference_samples=score.reference_samples,
-                reference_split=reference_split(score.reference_samples, card.reference_count),
-            ),
-        )
-        for score in scores
-    ]
-
-
-def reference_split(used: int, count: int) -> str:
-    """Which of the reference's images a metric looked at."""
-    return "all" if used == count else "random part" if used else "none"
-
-
-def score_table(scores: Iterable[Score]) -> list[list[str]]:
-    """Rows for a terminal: metric, value with spread or error, what real images score and how many of them."""
-
-    def number(value: float) -> str:
-        return (
-            f"{value:.3f}"
-            if abs(value) >= 0.1 or value == 0
-            else f"{value:.2e}"
-            if abs(value) < 1e-4
-            else f"{value:.5f}"
-        )
-
-    scores = list(scores)
-    halves = scores[0].floor_samples
-    half = f" ({halves:,} vs {halves:,})" if halves is not None else ""
-    rows = [["metric", "value", f"real halves against each other{half}"]]
-    for score in scores:
-        value = number(score.value)
-        if score.spread is not None:
-            value += f" ± {number(score.spread)} over draws"
-        elif score.error is not None:
-            value += f" ± {number(score.error)}"
-        floor = "" if score.floor is None else number(score.floor)
-        if floor and score.floor_samples != halves:
-            floor += f" ({score.floor_samples:,} real images)"
-        rows.append([score.label, value, floor])
-    return rows
-
-
-def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
-    """A metric of two runs, step by step: of each the largest group of like scores.
-
-    Raises UserError, naming what differs, where their cards are unlike.
-    """
-    scores = {str(run.folder): scores_to_compare(run, metric) for run in (one, other)}
-    refuse_unlike((name, found[-1].card) for name, found in scores.items())
-    columns = {name: {score.step: score.value for score in found} for name, found in scores.items()}
-    rows = [[f"{scores[str(one.folder)][-1].label}, at step", *columns]]
-    for step in sorted(set().union(*columns.values())):
-        cells = [f"{column[step]:.4f}" if step in column else "not scored" for column in columns.values()]
-        rows.append([f"{step:,}", *cells])
-    return rows

@@ -48,6 +48,7 @@ from sagan.published.tables import PublishedCurve, caveats, comparable_dataset, 
 from sagan.run.build import describe_attention
 from sagan.run.card import commit, versions
 from sagan.run.records import ScoreRecord
+from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.images import save_png
@@ -63,8 +64,6 @@ _OWN = re.compile(
 """The names of the files of a report."""
 
 _STRIP = 2  # rows of a grid of samples that are shown
-
-Warn = Callable[[str], object]
 
 
 @dataclass
@@ -97,7 +96,7 @@ def write_report(
     step: int | None = None,
     *,
     published: bool = False,
-    warn: Warn = lambda sentence: None,
+    warn: Say = lambda sentence: None,
 ) -> tuple[Path, list[str]]:
     """Writes the report of the sweep in a folder into the folder ``out``; gives the page and its findings.
 
@@ -134,7 +133,7 @@ def _few_samples(report: Report) -> Iterable[str]:
             yield f"{group.label}: {sentence}"
 
 
-def _note(sentence: str, report: Report, warn: Warn) -> None:
+def _note(sentence: str, report: Report, warn: Say) -> None:
     report.left_out.append(sentence)
     warn(sentence)
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sagan.run.plan import PlannedRun, spell, train_words
 from sagan.run.records import LookRecord, Record, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
 from sagan.run.scores import like_groups, read_scores
 from sagan.run.status import State
+from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.training.recovery import describe_remedy
 
@@ -30,8 +31,6 @@ BETTER = {
     **dict.fromkeys(("eye_colour_agreement", "eye_colour_confident"), "higher"),
 }
 """Which way a metric is better; of the others neither is."""
-
-Report = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def spelt(value: Any) -> str:
 # ---- scores that may share an axis
 
 
-def shared_groups(results: Results, metric: str, warn: Report = lambda sentence: None) -> list[Group]:
+def shared_groups(results: Results, metric: str, warn: Say = lambda sentence: None) -> list[Group]:
     """The groups of like scores in which every scored run has a part, the largest first; none where no run is scored.
 
     ``warn`` gets a sentence about scores that are in none of them. Raises

@@ -1,4 +1,4 @@
-"""How a figure was made: without its card a Fréchet distance is no number."""
+"""How a score was made. Without its card, a Fréchet distance cannot be compared with any other."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from typing import Any
 
 from sagan.system.errors import UserError
 
-# they do not change what is measured, only which draws or which build
-_MAY_DIFFER = {"seed", "repeats", "versions", "commit"} | {"is_fid", "dim"}  # these two follow from the extractor
-
+# which images were drawn and by which build, not what is measured; the last two follow from the extractor
+_MAY_DIFFER = {"seed", "repeats", "versions", "commit", "is_fid", "dim"}
 
 _NVIDIA_INCEPTION = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # as a TorchScript file
 
 
 @dataclass(frozen=True)
 class Card:
-    """Everything that decides a score besides the images themselves."""
+    """Everything that a score depends on besides the images themselves."""
 
     extractor: str
     """Its name: other weights or another resize is another name."""
     weights_sha256: str | None
     resize: str
     samples: int
-    """Images of one draw that this metric looked at."""
+    """Images of one draw that this metric used."""
     image_size: str
     """Of the images scored and of the reference, ``64x64``, before the extractor's resize."""
     reference: str
     """The hash of the reference's pixels: the same for a folder, a zip and a store of the same images."""
     reference_count: int
     reference_samples: int
-    """Images of the reference that this metric looked at."""
+    """Images of the reference that this metric used."""
     reference_split: str
-    """``all`` of the reference, or ``random part``."""
+    """Which images of the reference this metric used: ``all``, ``random part`` or ``none``."""
     covariance: str
     source: str
     """``averaged generator, eval mode``, or ``images``."""
@@ -51,7 +50,8 @@ class Card:
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a card, with what versions up to 0.1 did not write, by the names that extractors had then."""
+        """The values of a card, completed with those that version 0.1 did not write: they follow from the names that
+        its extractors had."""
         name = str(values.get("extractor"))
         known = {"inception": 2048, "efficientnet-lite0": 1280, "random-conv": 64}
         derived = {

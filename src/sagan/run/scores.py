@@ -11,8 +11,6 @@ from sagan.run.records import ScoreRecord
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
 
-Report = Callable[[str], object]
-
 
 def read_scores(run: Run, metric: str) -> list[ScoreRecord]:
     """The scores of a run's snapshots by one metric, oldest first."""
@@ -20,8 +18,8 @@ def read_scores(run: Run, metric: str) -> list[ScoreRecord]:
 
 
 def like_groups(scores: list[ScoreRecord]) -> list[list[ScoreRecord]]:
-    """The scores in groups of like cards, of each step the latest, by step. First comes the group with the most steps,
-    and of equals the one that was added to last."""
+    """The scores in groups of like cards: of each step its latest score, in order of steps. The group with the most
+    steps comes first; of equal groups, the one with the newest score."""
     groups: list[list[ScoreRecord]] = []
     for score in reversed(scores):
         own = next((group for group in groups if not differences(group[0].card, score.card)), None)
@@ -35,7 +33,7 @@ def like_groups(scores: list[ScoreRecord]) -> list[list[ScoreRecord]]:
 
 
 def scores_to_compare(run: Run, metric: str) -> list[ScoreRecord]:
-    """The first of a run's groups of like scores. Raises UserError where the run has no such score."""
+    """The first of the `like_groups` of a run. Raises UserError where the run has no score by this metric."""
     groups = like_groups(read_scores(run, metric))
     if not groups:
         kinds = {score.metric for score in run.records_of(ScoreRecord)}
@@ -46,14 +44,17 @@ def scores_to_compare(run: Run, metric: str) -> list[ScoreRecord]:
     return groups[0]
 
 
-def best_score(run: Run, metric: str = "frechet") -> ScoreRecord:
-    """The lowest of the scores that `scores_to_compare` gives. Raises UserError where there is none."""
-    return min(scores_to_compare(run, metric), key=lambda score: score.value)
+def best_score(run: Run) -> ScoreRecord:
+    """The lowest Fréchet distance of a run among the scores that may be compared, which `scores_to_compare` gives.
+    Raises UserError where there is none."""
+    return min(scores_to_compare(run, "frechet"), key=lambda score: score.value)
 
 
 def scored_steps(run: Run, wanted: Callable[[Card], bool], snapshots: Iterable[Path] | None = None) -> set[int]:
-    """The steps of those snapshots (by default all) that are scored: whose file, as it is now, has a Fréchet distance
-    with a card that is ``wanted``. Scores that do not say of which file they are count for any."""
+    """The steps of those snapshots (by default all) that are scored.
+
+    A snapshot is scored when a Fréchet distance of its step has a card that is ``wanted`` and is of the file as it is
+    now, by the file's hash. Scores of versions that did not record the hash count for any file of that step."""
     made = {(score.step, score.snapshot_sha256) for score in read_scores(run, "frechet") if wanted(score.card)}
     found = {int(path.stem): path for path in (run.snapshots() if snapshots is None else snapshots)}
     steps = found.keys() & {step for step, _ in made}  # only their files are worth reading

@@ -11,10 +11,12 @@ from types import FrameType
 from typing import Protocol
 
 import rich.console
+import rich.progress
 from rich.console import RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 
 USAGE_ERROR = 2
@@ -56,13 +58,13 @@ class Console:
             self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
     @contextlib.contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+    def progress(self, what: str) -> Iterator[Progress]:
         """A bar for work that is counted: gives a function to call with (done, total). Without a call there is none."""
         if not self._out.is_terminal:
             yield _Lines(what, self.say)
             return
         columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-        bar = Progress(*columns, console=self._out)
+        bar = rich.progress.Progress(*columns, console=self._out)
         task = bar.add_task(what, total=None)
 
         def show(done: int, total: int) -> None:
@@ -161,7 +163,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-class _TrainingBar(Progress):
+class _TrainingBar(rich.progress.Progress):
     """A bar with the figures of the last record below it, which may be longer than a line."""
 
     figures = ""
@@ -179,7 +181,7 @@ class _Rate(ProgressColumn):
 class _Lines:
     """Progress as a line every few seconds, for a log file."""
 
-    def __init__(self, what: str, say: Callable[[str], None]):
+    def __init__(self, what: str, say: Say):
         self.what, self.say = what, say
         self.started = self.last = time.monotonic()
         self.first: int | None = None
@@ -197,7 +199,7 @@ class _Lines:
 class _TrainingLines:
     """The training bar as lines, for a log file: the first record, then one every few seconds, then the last."""
 
-    def __init__(self, total: int, say: Callable[[str], None]):
+    def __init__(self, total: int, say: Say):
         self.total, self.say = total, say
         self.taken = 0  # steps; one that is taken again after a rollback counts again
         self.began = time.monotonic()

@@ -63,7 +63,7 @@ _WATCHED = 0.2  # seconds after which a lock that is still taken is held, and no
 
 
 @contextlib.contextmanager
-def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+def alone(path: Path, busy: Callable[[], object]) -> Iterator[None]:
     """Holds an exclusive lock, the file at ``path``, which the system releases when the process ends.
 
     Where another process holds it, ``busy`` is called once: it raises to give up, or returns to wait. The file is

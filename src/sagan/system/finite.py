@@ -1,4 +1,4 @@
-"""Noticing numbers that are NaN or infinite without stopping the device that made them."""
+"""Detecting NaN and infinite numbers without waiting for the device that computes them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from torch import Tensor
 
 from sagan.system.errors import UserError
 
-CHUNK = 4096  # rows looked at together, so that no mask as large as all of them is made
+CHUNK = 4096  # rows checked at a time, which bounds the size of the mask
 
 
 class FiniteCheck:
     """Counts rows that hold a NaN or an infinite number.
 
-    To look at the count is to wait for the device. So on a GPU only `look` does that, once for all that was added;
-    elsewhere, where nothing runs ahead, every `add` does.
+    Reading the count waits for the device. So rows on a GPU are only counted by `add`, and `verify` reads the count
+    once for all of them; other rows, which are computed at once, are verified by every `add`.
 
-    sentence: the error, in which ``{bad}`` and ``{count}`` stand for the bad rows and for all that were looked at.
+    sentence: the error, in which ``{bad}`` and ``{count}`` stand for the bad rows and for all that were added.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -24,18 +24,18 @@ class FiniteCheck:
         self.count = 0
 
     def add(self, rows: Tensor) -> None:
-        """Adds rows (n, ...), any n. UserError where they are not on a GPU and not all finite."""
+        """Adds rows (n, ...), any n. Raises UserError where they are not on a GPU and not all finite."""
         for some in rows.detach().split(CHUNK):
             self.bad = self.bad + (~some.isfinite()).flatten(1).any(1).sum()
         self.count += len(rows)
         if not rows.is_cuda:
             try:
-                self.look()
-            finally:  # the rows refused here go no further
+                self.verify()
+            finally:  # rows that were refused here are not counted again
                 self.bad = self.count = 0
 
-    def look(self) -> None:
-        """UserError unless all rows since the last look were finite; once they were not, at every look."""
+    def verify(self) -> None:
+        """Raises UserError unless all rows added since the last success were finite; after a failure, every time."""
         if bad := int(self.bad):
             raise UserError(self.sentence.format(bad=bad, count=self.count))
         self.bad = self.count = 0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images, numbered_latents
+from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.images import save_png
 
@@ -27,7 +28,7 @@ def write_samples(
     device: torch.device | str = "cpu",
     label: int | None = None,
     name: Callable[[int], str] = "{:06d}.png".format,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> None:
     """Writes images 0 to count - 1 of a seed into a new or empty folder, without gaps.
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sagan.evaluation.extractors import table as features_module
-from sagan.evaluation.extractors.inception import FidInception
+from sagan.evaluation.extractors import inception
+from sagan.evaluation.extractors.inception_network import FidInception
 from sagan.evaluation.extractors.resize import resize_bicubic
 from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.extractors.weights import INCEPTION, load_weights
@@ -98,6 +98,7 @@ def test_the_clean_extractor_sees_what_clean_fid_shows(weights_file):
         expected, _ = network.eval()(resize_bicubic(image, (299, 299)))
     assert extractor.resize == "bicubic antialiased to 299"
     assert extractor.name == f"inception-{file_sha256(weights_file)[:8]}-clean"
+    assert extractor.qualifier == f"(Inception-v3 with weights {file_sha256(weights_file)[:8]}) (clean resize)"
     torch.testing.assert_close(extractor(image), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -105,16 +106,17 @@ def test_other_weights_are_never_called_fid(extractor, weights_file):
     sha256 = file_sha256(weights_file)
     assert extractor.weights_sha256 == sha256
     assert extractor.name == f"inception-{sha256[:8]}-tf1"
-    assert "FID" not in extractor.label
+    assert (extractor.is_fid, extractor.qualifier) == (False, f"(Inception-v3 with weights {sha256[:8]})")
     assert extractor.resize == "bilinear TF1 to 299"
 
 
 def test_the_published_weights_give_the_fid_and_are_the_default(weights_file, monkeypatch):
     published = dataclasses.replace(INCEPTION, sha256=file_sha256(weights_file))
-    monkeypatch.setattr(features_module, "INCEPTION", published)
+    monkeypatch.setattr(inception, "INCEPTION", published)
     monkeypatch.setenv(INCEPTION.variable, str(weights_file))
     extractor = load_extractor()
-    assert (extractor.name, extractor.label, extractor.dim) == ("inception-2015-tf1", "FID", 2048)
+    assert (extractor.name, extractor.dim) == ("inception-2015-tf1", 2048)
+    assert (extractor.is_fid, extractor.qualifier) == (True, "")
     assert extractor.weights_sha256 == published.sha256
     assert extractor.has_logits
 

@@ -59,7 +59,7 @@ class InceptionScoreStream:
         """The score, once all ``count`` images have come: from 1 to the number of classes."""
         if self.seen != self.count:
             raise UserError(f"{self.count} images were announced, but only {self.seen} have come")
-        self._finite.look()
+        self._finite.verify()
         scores = torch.tensor([self._score_of(split) for split in range(len(self._probabilities))], dtype=torch.float64)
         return InceptionScore(scores.mean().item(), scores.std(correction=0).item())
 

@@ -52,7 +52,7 @@ class Moments:
     @property
     def covariance(self) -> Tensor:
         """The covariance (dim, dim), float64, unbiased: divided by count - 1. Needs 2 images."""
-        self._finite.look()
+        self._finite.verify()
         if self.count < 2:
             raise UserError(f"a covariance needs 2 images or more, got {self.count}: score more images")
         return (self.scatter + self.scatter.T) / (2 * (self.count - 1))  # rounding alone made it unsymmetric
@@ -74,7 +74,7 @@ class Moments:
     def merge(self, other: Moments) -> None:
         """Adds the images that ``other`` has seen; ``other`` stays as it is. Raises UserError for another dim."""
         self._expect(other.dim, "the other moments have")
-        other._finite.look()
+        other._finite.verify()
         if self.count == 0:
             self._move(other.mean.device)
         if other.count:
@@ -88,7 +88,7 @@ class Moments:
 
         count: int64, shape (1,). mean: float64 (dim,). scatter: float64 (dim, dim), covariance times (count - 1).
         """
-        self._finite.look()
+        self._finite.verify()
         return {
             "count": np.array([self.count], np.int64),
             "mean": self.mean.cpu().numpy().copy(),
@@ -147,7 +147,7 @@ def check_features(features: Tensor, name: str = "features") -> Tensor:
     """The same features, when they are (images, dim) finite floating point numbers; UserError when not."""
     finite = finite_check(name)
     finite.add(check_shape(features, name))
-    finite.look()
+    finite.verify()
     return features
 
 

@@ -1,0 +1,150 @@
+"""What a feature extractor is: images to the vectors that Fréchet distance, KID and the other metrics compare.
+
+Every extractor takes uint8 images, resizes them by its own exact definition and computes in full float32, in batches
+of its own size, whatever precision the caller has switched on.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sagan.system.devices import send
+from sagan.system.errors import UserError
+from sagan.system.precision import full_precision
+
+BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images in one pass through a network; more do not fit a CPU's caches
+BATCH_SIZE = 32  # on any other device
+
+Forward = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+
+
+class FeatureExtractor(Protocol):
+    """What every metric asks of an extractor."""
+
+    @property
+    def name(self) -> str:
+        """Stands on every card; other weights or another resize is another name."""
+
+    @property
+    def qualifier(self) -> str:
+        """Ends the name of every score, such as "(EfficientNet-Lite0)"; empty for the FID of papers."""
+
+    @property
+    def is_fid(self) -> bool:
+        """Whether a Fréchet distance on these features is called FID: on the Inception of 2015 with the published
+        weights, and on nothing else."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers in one feature vector."""
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of the weights' file, or of the tensors where they have no file."""
+
+    @property
+    def resize(self) -> str:
+        """For the card, such as "bilinear TF1 to 299"."""
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the network classifies, as the inception score needs."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in one pass through the network, however many are given."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where features are computed and returned."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, 3, height, width) uint8 on any device to (n, dim) float32 on ``device``."""
+
+    def with_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The features and, from the same pass, the logits (n, classes) float32 if the network has them."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NetworkExtractor:
+    """A ``FeatureExtractor`` around ``forward``: a uint8 batch on ``device`` to its features and logits."""
+
+    name: str
+    qualifier: str
+    dim: int
+    weights_sha256: str | None
+    resize: str
+    has_logits: bool
+    device: torch.device
+    forward: Forward
+    batch_size: int = BATCH_SIZE
+    is_fid: bool = False
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.with_logits(images)[0]
+
+    def with_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        check_images(images)
+        with torch.inference_mode(), full_precision(self.device):
+            parts = [self.forward(self._fetch(batch)) for batch in images.split(self.batch_size)]
+        features = torch.cat([part.float() for part, _ in parts])  # outside inference mode: callers may change it
+        logits = [part.float() for _, part in parts if part is not None]
+        return features, torch.cat(logits) if logits else None
+
+    def _fetch(self, batch: Tensor) -> Tensor:
+        return send(batch, self.device) if batch.device.type == "cpu" else batch.to(self.device)
+
+
+def check_images(images: Tensor) -> None:
+    """Raises UserError unless these are one or more colour images, (n, 3, height, width) uint8."""
+    shape = tuple(images.shape)
+    if images.ndim != 4:
+        raise UserError(f"images must have 4 dimensions (n, 3, height, width), got shape {shape}")
+    if shape[1] == 1:
+        raise UserError(f"images must have 3 channels, got grey images of shape {shape}: repeat the channel 3 times")
+    if shape[1] != 3:
+        raise UserError(f"images must have 3 channels (n, 3, height, width), got shape {shape}")
+    if 0 in shape:
+        raise UserError(f"images must be one or more, of one or more pixels, got shape {shape}")
+    if images.dtype != torch.uint8:
+        raise UserError(
+            f"images must be uint8, 0 to 255, got {images.dtype}: round them first, as saving a picture does, for real"
+            " and generated images alike"
+        )
+
+
+# ---- for those who load one
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the text after the colon of the name, a weights file, a device."""
+
+    argument: str
+    weights: Path | None
+    device: torch.device
+
+    @property
+    def batch_size(self) -> int:
+        return BATCH_SIZES.get(self.device.type, BATCH_SIZE)
+
+
+def required_module(name: str, remedy: str) -> ModuleType:
+    """The imported module. Raises UserError, with the remedy, where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"this extractor needs the package {name.split('.')[0]}: {remedy}") from error
+
+
+def for_inference(network: Any, device: torch.device) -> Any:
+    """The network in eval mode, without gradients, on ``device``; channels last, the fastest layout on a CPU."""
+    return network.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)

@@ -1,0 +1,39 @@
+import pytest
+
+from sagan.evaluation.comparison import comparison_table
+from sagan.run.config import Config
+from sagan.run.folder import Run
+from tests import records
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [Run.create(tmp_path / name, Config()) for name in ("one", "other")]
+
+
+def test_each_step_of_either_run_is_a_row(runs):
+    one, other = runs
+    one.append(records.score(100, 9.0), records.score(200, 8.0))
+    other.append(records.score(200, 7.0, seed=3), records.score(300, 6.5, seed=3))
+    assert comparison_table(one, other, "frechet") == [
+        ["FID, at step", str(one.folder), str(other.folder)],
+        ["100", "9.0000", "not scored"],
+        ["200", "8.0000", "7.0000"],
+        ["300", "not scored", "6.5000"],
+    ]
+
+
+def test_of_each_run_the_largest_group_of_like_scores_is_compared(runs):
+    for run in runs:
+        run.append(records.score(100, 9.0), records.score(200, 8.0), records.score(200, 5.0, samples=500))
+    assert [row[1:] for row in comparison_table(*runs, "frechet")[1:]] == [["9.0000"] * 2, ["8.0000"] * 2]
+
+
+def test_unlike_cards_and_a_metric_without_scores_are_refused(runs):
+    one, other = runs
+    one.append(records.score(100, 9.0))
+    other.append(records.score(100, 9.0, samples=500))
+    with pytest.raises(ValueError, match="cannot be compared, their cards differ in samples: 100 and 500"):
+        comparison_table(one, other, "frechet")
+    with pytest.raises(ValueError, match="has no score 'kernel' .it has: frechet."):
+        comparison_table(one, other, "kernel")
