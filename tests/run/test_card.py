@@ -73,6 +73,7 @@ def test_a_repository_that_merely_lies_around_the_package_is_not_its_own(tmp_pat
     [
         ("inception-2015-tf1", True, 2048),
         ("inception-0a1b2c3d-tf1", False, 2048),
+        ("inception-20150a1b-tf1", False, 2048),
         ("efficientnet-lite0", False, 1280),
         ("torchscript-0a1b2c3d", False, None),
     ],

@@ -40,7 +40,7 @@ def _split(labels: Tensor | None, z: Tensor, batch_size: int) -> Sequence[Tensor
 
 def _finite(images: Tensor) -> Tensor:
     if not images.isfinite().all():
-        raise UserError("the generator's images are NaN or infinite: its weights are of a training that diverged")
+        raise UserError("the generator's images are NaN or infinite: its weights come from a training that diverged")
     return images
 
 

@@ -1,1 +1,1 @@
-"""Scoring images: features, metrics and the card that belongs to every figure."""
+"""Scoring images: features, metrics and the card of every score."""

@@ -1,4 +1,4 @@
-"""The next batch is made while the last one is worked on."""
+"""Makes the next batch while the last one is in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Batch = tuple[int, Tensor]  # the number of its first image, and the images
 
 
 def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, one ahead, made in a thread: for images that are read and decoded."""
+    """The same batches, made one ahead in a thread: for images that are read and decoded."""
     with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:
         following = reader.submit(next, batches, None)
         while (batch := following.result()) is not None:
@@ -21,13 +21,13 @@ def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def draw_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches, one ahead, made on a GPU on a stream of their own: for images that are drawn.
+    """The same batches, made one ahead on a CUDA stream of their own: for images that a generator draws.
 
-    Nothing here waits for the GPU: it is told to draw a batch before it is told to work on the one before, and does
-    both at once. What works on a batch must do so on the stream that is current when this begins.
+    Nothing here waits for the GPU: the next batch is queued before the work on the last one, and both run at once.
+    The work on a batch must be queued on the stream that is current when this begins.
     """
     working, drawing = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    drawing.wait_stream(working)  # the generator's weights may be on their way
+    drawing.wait_stream(working)  # the generator's weights may still be copied
 
     def draw() -> tuple[Batch | None, torch.cuda.Event]:
         with torch.cuda.stream(drawing):
@@ -37,5 +37,5 @@ def draw_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch
     while (batch := following[0]) is not None:
         drawn, following = following[1], draw()
         working.wait_event(drawn)
-        batch[1].record_stream(working)  # its memory is free for other draws only when the work on it is done
+        batch[1].record_stream(working)  # its memory is reused only after the work on it
         yield batch

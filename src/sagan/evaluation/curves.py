@@ -1,4 +1,4 @@
-"""The figures of a score over the steps of a run."""
+"""Draws the scores of a run over its steps."""
 
 from __future__ import annotations
 

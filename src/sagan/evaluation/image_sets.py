@@ -31,13 +31,13 @@ DRAWN = 64  # images that a generator draws at a time
 class ImageSet:
     """``count`` images of one shape. ``read(start, stop)`` gives some of them, uint8 (n, channels, height, width).
 
-    Files may be sorted by class, so their first thousand say little. What scores images takes them by `sample` and
-    `batches`, in a random order that is always the same, unless their order is ``random`` as it is. ``ahead`` has the
-    next batch made while the last is worked on. ``verify`` raises UserError where what was read are no images.
+    Files may be sorted by class, so the first thousand need not represent all. `sample` and `batches` therefore give
+    images in a random order, always the same one, unless their order is ``random`` already. ``ahead`` makes the next
+    batch while the last one is in use. ``verify`` raises UserError where the images read so far are not finite.
     """
 
     description: str
-    identity: str  # equal identity is equal images, and costs no look at them
+    identity: str  # sets with equal identity hold equal images; known without reading them
     count: int
     shape: ImageShape
     read: Callable[[int, int], Tensor]
@@ -53,7 +53,7 @@ class ImageSet:
         return str(self.shape)
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """All images in random order, ``size`` at a time, each batch with the number of its first image there."""
+        """All images in random order, ``size`` at a time, each batch with the position of its first image."""
         starts = range(0, self.count, size)
         yield from self.ahead((start, self.sample(start, min(start + size, self.count))) for start in starts)
         self.verify()
@@ -72,7 +72,7 @@ class ImageSet:
 
 def open_images(path: Path) -> ImageSet:
     """The images at a path: a prepared store, a folder, a zip, an LMDB or a .npy. UserError where there are none."""
-    if (path / "meta.json").is_file() and (path / "images.npy").is_file():  # many a folder has a meta.json of its own
+    if (path / "meta.json").is_file() and (path / "images.npy").is_file():  # other folders may hold a meta.json, too
         return store_images(Store.open(path))
     return _source_images(open_source(path), path)
 
@@ -118,11 +118,11 @@ def _source_images(source: Source, path: Path) -> ImageSet:
 def generated_images(generator: Generator, count: int, seed: int, *, device: torch.device, name: str) -> ImageSet:
     """Images 0 to count - 1 of a seed, drawn when they are read, on ``device``; the same as `sagan sample` writes.
 
-    ``generator`` is in eval mode. ``name`` says which it is, for a person. Drawing does not wait for a GPU, so there
-    images that are no numbers are refused only when `batches` has given the last.
+    ``generator`` is in eval mode; ``name`` describes it to a person. Drawing does not wait for a GPU, so on a GPU
+    images that are NaN or infinite are refused only after `batches` has given the last one.
     """
     generator = generator.to(device)
-    finite = FiniteCheck("the generator's images are NaN or infinite: its weights are of a training that diverged")
+    finite = FiniteCheck("the generator's images are NaN or infinite: its weights come from a training that diverged")
 
     @torch.no_grad()
     def draw(z: Tensor, labels: Tensor | None) -> Tensor:

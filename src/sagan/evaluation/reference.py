@@ -1,4 +1,4 @@
-"""What a score is measured against: the features of the real images, computed once and kept."""
+"""The features of the real images that scores are measured against, computed once and cached."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from sagan.system.errors import UserError
 from sagan.system.files import alone, write_whole
 
 LOGGER = logging.getLogger(__name__)
-KEPT = 10_000  # images a side for the metrics that compare images and not moments
-REMEMBERED = 50_000  # real images among which the nearest to a sample is looked for
+KEPT = 10_000  # images of each set for the metrics that compare images, not moments
+REMEMBERED = 50_000  # real images among which the nearest one to a sample is searched
 NEAREST_K = 5
-NEAREST_SAMPLES = 1000  # images whose nearest real one is looked for
+NEAREST_SAMPLES = 1000  # samples whose nearest real image is searched
 MANIFOLD = ("precision", "recall", "density", "coverage")
-SLOW = 2000  # images from which on metrics take long enough to say so
-FEWEST = 20  # images; a half must have a covariance, and neighbours
+SLOW = 2000  # images from which on a person is told that metrics take long
+FEWEST = 20  # images; each half needs a covariance, and neighbours
 
 _FORMAT = "2"
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What real images score, and with how many images a side: the score of a perfect generator with so few."""
+    """The score of real images against other real images, ``samples`` each: what a perfect generator would score with
+    so few."""
 
     value: float
     samples: int
@@ -48,7 +49,7 @@ class Floor:
 class Reference:
     """The real images as an extractor sees them.
 
-    ``identity``: the hash of their pixels, whatever their order and wherever they lie. ``features`` (n, dim), on the
+    ``identity``: the hash of their pixels, independent of their order and place. ``features`` (n, dim), on the
     extractor's device, of the first `REMEMBERED` images at most, in `ImageSet.sample`'s order. ``radii``: from each of
     the first `KEPT` at most to its `NEAREST_K`-th nearest among them. ``floors``, by metric: the scores of one half of
     the images against the other; for ``nearest_distance``, the median distance of a real image to the nearest other.
@@ -63,12 +64,12 @@ class Reference:
 
     @property
     def compared(self) -> Tensor:
-        """The features of the images that stand for all where images are compared one by one."""
+        """The features of the images that the metrics of single images use."""
         return self.features[: len(self.radii)]
 
     @functools.cached_property
     def factor(self) -> Tensor:
-        """The factor of the covariance, which every Fréchet distance to these images needs."""
+        """The factor of the covariance, for every Fréchet distance to these images."""
         return covariance_factor(self.moments)
 
     def small_sample(self) -> str | None:
@@ -104,8 +105,8 @@ def reference_statistics(
 ) -> Reference:
     """The reference of an image set under an extractor: from the cache, or computed now and kept there.
 
-    The key is the images' identity with the extractor's name and weights. Of several processes that want one, one
-    computes it and the others wait, which ``warn`` is told; ``say`` gets a sentence about what takes long. Raises
+    The key is the images' identity with the extractor's name and weights. Of several processes that need the same one,
+    one computes it and the others wait; ``warn`` gets a sentence about that, ``say`` one about what takes long. Raises
     UserError for too few images.
     """
     if images.count < FEWEST:
@@ -128,12 +129,12 @@ def reference_statistics(
 def _read(path: Path) -> dict[str, Tensor] | None:
     try:
         return load(path.read_bytes())
-    except (FileNotFoundError, SafetensorError):  # a torn one is computed again
+    except (FileNotFoundError, SafetensorError):  # a damaged one is computed again
         return None
 
 
 def _compute(images: ImageSet, extractor: FeatureExtractor, progress: Progress, say: Say) -> dict[str, Tensor]:
-    """One pass over the images, of which every other one is of the same half; then what follows from their features."""
+    """One pass over the images, which go to the two halves in turn, then all that follows from their features."""
     halves = [Moments(extractor.dim), Moments(extractor.dim)]
     features = []
     pixels = PixelHash(images.image_size)
@@ -164,7 +165,7 @@ def _floors(halves: list[Moments], features: Tensor) -> dict[str, Floor]:
     one, other = (features[:KEPT][side::2] for side in (0, 1))
     manifold = manifold_scores(one, other, nearest_k=NEAREST_K)
     some = features[:NEAREST_SAMPLES]
-    between = nearest(some, features, 2).distances[:, 1].median().item()  # the nearest to an image is itself
+    between = nearest(some, features, 2).distances[:, 1].median().item()  # the nearest image is the image itself
     return {
         "frechet": Floor(frechet_distance(*halves), halves[1].count),
         "kernel": Floor(full_kernel_distance(one, other).value, len(other)),
@@ -190,7 +191,7 @@ def _assemble(images: ImageSet, arrays: dict[str, Tensor], device: torch.device)
 
 
 class PixelHash:
-    """A hash of many images' pixels that does not depend on their order: the sum of the hash of each."""
+    """A hash of the pixels of many images, independent of their order: the sum of the hash of each."""
 
     def __init__(self, image_size: str):
         self.image_size = image_size
@@ -203,5 +204,5 @@ class PixelHash:
             self.count += 1
 
     def digest(self) -> bytes:
-        """32 bytes, which decide the number of images, their size and their pixels."""
+        """32 bytes that depend on the number of images, their size and their pixels."""
         return hashlib.sha256(f"{self.count}/{self.image_size}/{self.sum % 2**256}".encode()).digest()

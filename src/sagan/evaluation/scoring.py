@@ -24,18 +24,18 @@ from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 
 SPLITS = 10  # of the inception score
-EXTRAPOLATED = 4  # times as many images as features have numbers: the fewest from which to extrapolate
+EXTRAPOLATED = 4  # images for each number of a feature vector: the fewest for an extrapolation
 PICTURED = 8  # samples in the picture of nearest images
-FACES = 1000  # images in which eyes are looked for
+FACES = 1000  # images in which eyes are measured
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of a set of images: its mean over the draws, their spread, and what real images score.
+    """One metric of a set of images: its mean over the draws, and the score of real images to compare it with.
 
-    It looked at ``samples`` images of one draw and at ``reference_samples`` of the reference. ``spread`` is the
-    standard deviation over the draws, None for one draw. ``error`` is the metric's own standard error, where it knows
-    one and there is one draw. ``floor`` is what ``floor_samples`` real images score against as many others.
+    ``samples`` images of one draw and ``reference_samples`` of the reference were used. ``spread`` is the standard
+    deviation over the draws, None for one draw. ``error`` is the metric's own standard error, None where it has none
+    or there are several draws. ``floor`` is the score of ``floor_samples`` real images against as many others.
     """
 
     metric: str
@@ -51,7 +51,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Value:
-    """One metric of one draw, with its standard error where it knows one, and how many images it looked at."""
+    """One metric of one draw, with its standard error where it has one, and the numbers of images it used."""
 
     value: float
     samples: int
@@ -61,8 +61,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Features:
-    """One draw as an extractor sees it. ``features`` are of the first `KEPT` at most, on the extractor's device;
-    ``images`` are the few first that pictures and measures of faces need."""
+    """The features of one draw. ``features`` are those of the first `KEPT` images at most, on the extractor's device;
+    ``images`` are the first few, for pictures and measures of faces."""
 
     moments: Moments
     features: Tensor
@@ -81,8 +81,8 @@ def score_images(
 ) -> tuple[list[Score], Features]:
     """All scores of one or more draws of the same generator (or of one set of images), and the first draw's features.
 
-    Raises UserError for another size than the reference's, or for too few images; ``warn`` gets a sentence about a
-    sample that is small for its metric, ``say`` one about what takes long.
+    ``warn`` gets a sentence about a sample that is small for its metric, ``say`` one about what takes long. Raises
+    UserError for images of another size than the reference's, and for too few images.
     """
     for draw in draws:
         refuse_unfit(draw, reference.images)
@@ -124,7 +124,8 @@ def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress, p
 
 
 def nearest_real(found: Features, reference: Reference, *, rows: int = PICTURED, neighbours: int = 7) -> Tensor:
-    """A picture of memorisation, or of none: in each row a sample, then its nearest real images in feature space.
+    """A picture that shows memorisation if there is any: in each row a sample, then its nearest real images in feature
+    space.
 
     Returns uint8 (rows * (1 + neighbours), 3, height, width), for a grid of 1 + neighbours columns.
     """
@@ -196,7 +197,7 @@ def _metrics(found: Features, reference: Reference, seed: int) -> dict[str, Valu
 def _over_draws(metric: str, values: list[Value], reference: Reference, extractor: FeatureExtractor) -> Score:
     numbers = torch.tensor([each.value for each in values], dtype=torch.float64)
     one, several = values[0], len(values) > 1
-    floor = reference.floors.get(metric)  # none at infinitely many images
+    floor = reference.floors.get(metric)  # there is none for infinitely many images
     return Score(
         metric,
         label_of(metric, extractor, reference),
@@ -211,7 +212,7 @@ def _over_draws(metric: str, values: list[Value], reference: Reference, extracto
 
 
 def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> str:
-    """What a score is called: FID and KID only where the extractor is the Inception of 2015."""
+    """The name of a score for a person: FID and KID only with the Inception of 2015 and its published weights."""
     distance = "FID" if extractor.is_fid else "Fréchet distance"
     known, every = len(reference.features), reference.images.count
     among = f"{known:,}" if known == every else f"{known:,} of {every:,}"
@@ -226,10 +227,10 @@ def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> 
 
 
 def _face_scores(images: Tensor, reference: Reference) -> list[Score]:
-    """What must agree in drawn faces, beside the same of as many of the reference's own."""
+    """Measures of what must agree within a drawn face, with those of as many real images as their floor."""
     count = min(len(images), reference.images.count, FACES)
     ours, real = (_face_measures(each.numpy()) for each in (images[:count], reference.images.sample(0, count)))
-    return [  # without eyes there is nothing that could agree
+    return [  # a measure is left out where no eyes are found
         Score(name, FACE_LABELS[name], value, count, count, floor=real.get(name), floor_samples=count)
         for name, value in ours.items()
     ]
@@ -244,7 +245,7 @@ FACE_LABELS = {
 
 
 def _face_measures(images: np.ndarray) -> dict[str, float]:
-    """The measures of drawn faces that are numbers, by their metric."""
+    """The measures of drawn faces that are finite, by metric."""
     eyes = eye_colour_agreement(images)
     values = {
         "eye_colour_agreement": eyes["agreement"],

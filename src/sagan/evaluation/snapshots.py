@@ -1,4 +1,4 @@
-"""Scoring the snapshots of a run: into its records, with their card, a picture of nearest images and a curve."""
+"""Scores the snapshots of a run: records with their cards, a picture of the nearest real images, and a curve."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Scorer:
     trained_on: str | None = None
     """The hash of the images that snapshots must have been trained on, or None where that does not matter."""
     said: set[str] = field(default_factory=set, compare=False, repr=False)
-    """Sentences that need not be said of every snapshot."""
+    """Sentences that were said and are not repeated for the next snapshot."""
 
     def card(self, source: str = "averaged generator, eval mode") -> Card:
-        """The card of a score made now, of a metric that looks at all images."""
+        """The card of a score made now, by a metric that uses all images."""
         images = self.reference.images
         return Card(
             extractor=self.extractor.name,
@@ -71,8 +71,8 @@ class Scorer:
         )
 
     def scored_steps(self, run: Run, snapshots: Iterable[Path] | None = None) -> set[int]:
-        """The steps of those snapshots (by default all) that are scored as this scorer would: by a like card, from the
-        same seed and as many draws."""
+        """The steps of those snapshots (by default all) that have been scored as this scorer would score them: with a
+        like card, the same seed and as many draws."""
         own = self.card()
 
         def wanted(card: Card) -> bool:
@@ -116,8 +116,8 @@ class Scorer:
         return scores
 
     def score_set(self, images: ImageSet, console: Console) -> list[Score]:
-        """Scores images that are there, not drawn from a snapshot; writes nothing. Raises UserError for another size
-        than the reference's, and for too few."""
+        """Scores a set of images and writes nothing. Raises UserError for images of another size than the reference's,
+        and for too few."""
         with console.progress("scoring images") as progress:
             scores, _ = score_images(
                 [images], self.reference, self.extractor, progress=progress, warn=console.warn, say=console.say
@@ -125,7 +125,7 @@ class Scorer:
         return scores
 
     def once(self, say: Say, sentence: str) -> None:
-        """Says what has not been said by this scorer."""
+        """Says a sentence, unless this scorer has said it before."""
         if sentence not in self.said:
             self.said.add(sentence)
             say(sentence)
@@ -143,10 +143,10 @@ def run_scorer(
     reference: Path | None = None,
     cache: Path,
 ) -> Scorer:
-    """What scores the snapshots of a run against the images it was trained on, or against those at ``reference``.
+    """The scorer of a run's snapshots against the images it was trained on, or against those at ``reference``.
 
-    ``cache``: where features of real images are kept. Raises UserError where ``snapshot``, one of those to score, is
-    not of the run or not of its images, or the real images have another size: before a pass over all of them.
+    ``cache``: the folder that keeps features of real images. Raises UserError, before a pass over the real images,
+    where ``snapshot``, one of those to score, is not of the run or not of its images, or where sizes differ.
     """
     config = run.config()
     if reference is not None:

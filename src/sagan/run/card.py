@@ -50,12 +50,12 @@ class Card:
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a card, completed with those that version 0.1 did not write: they follow from the names that
-        its extractors had."""
+        """The values of a card, completed with those that earlier versions did not write, which follow from the names
+        that extractors had then."""
         name = str(values.get("extractor"))
         known = {"inception": 2048, "efficientnet-lite0": 1280, "random-conv": 64}
         derived = {
-            "is_fid": name.startswith("inception-2015") or values.get("weights_sha256") == _NVIDIA_INCEPTION,
+            "is_fid": name.startswith("inception-2015-") or values.get("weights_sha256") == _NVIDIA_INCEPTION,
             "dim": next((dim for start, dim in known.items() if name.startswith(start)), None),
         }
         return {**derived, **values}
@@ -87,7 +87,7 @@ def versions() -> dict[str, str]:
 def commit(file: Path = Path(__file__)) -> str | None:
     """The commit of the source tree this package runs from, with ``+`` if it was changed since; None outside of one.
 
-    A repository that the package was merely installed inside of does not know its files, and is not meant.
+    A repository around an installed package does not count: the package's files must be tracked in it.
     """
     try:
         _git(file.parent, "ls-files", "--error-unmatch", file.name)

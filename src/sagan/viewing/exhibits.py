@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sagan.run.config import Config
 from sagan.run.folder import Run, find_snapshot
 from sagan.run.records import TrainRecord
 from sagan.run.weights import load_snapshot
+from sagan.system.callbacks import Progress
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
@@ -210,9 +211,7 @@ def write_training(
     draw_training(folder, rows)
 
 
-def _training_rows(
-    subject: Subject, seed: int, count: int, device: torch.device, progress: Callable[[int, int], None]
-) -> Iterator[Row]:
+def _training_rows(subject: Subject, seed: int, count: int, device: torch.device, progress: Progress) -> Iterator[Row]:
     assert subject.run is not None, "a snapshot on its own has no training to follow"
     snapshots = subject.run.snapshots()
     for number, path in enumerate(snapshots, 1):

@@ -55,7 +55,7 @@ def resize_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
     return down @ (images.float() @ across.T)
 
 
-@functools.lru_cache(maxsize=16)  # or every batch would copy them to its device, and wait for it
+@functools.lru_cache(maxsize=16)  # otherwise every batch would copy them to its device and wait
 @torch.inference_mode(False)
 def _weights(length: int, new_length: int, device: torch.device) -> Tensor:
     return bicubic_weights(length, new_length).float().to(device)

@@ -1,4 +1,4 @@
-"""Published weights: where their files are looked for, how they are fetched, and that they are what they say."""
+"""Published weights: finding, downloading and verifying their files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sagan.system.files import file_sha256
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A weights file that the world agrees on; the environment variable ``variable`` may name a copy of it."""
+    """A published weights file; the environment variable ``variable`` may name a copy of it."""
 
     title: str
     filenames: tuple[str, ...]
@@ -30,7 +30,7 @@ class PublishedWeights:
 
     @property
     def remedy(self) -> str:
-        """What to do where it is absent."""
+        """What to do where there is no local copy."""
         return (
             f"fetch {self.url} and put it in {own_cache()}, or give its path as weights or in the environment"
             f" variable {self.variable}"
@@ -121,9 +121,9 @@ def published_sha256(path: Path, published: PublishedWeights) -> str:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors by name in a file that torch.save wrote; UserError for anything else, a truncated file included."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of TorchScript, which the error below speaks of
+        with warnings.catch_warnings(action="ignore"):  # about TorchScript, which the error below explains
             read = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the bytes happen to trip: pickle, zip, EOF, key errors
+    except Exception as error:  # torch.load raises many kinds: pickle, zip, EOF, key errors
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
             f"{path} is no file of weights, or a truncated one ({first_line}); a TorchScript file is named as"

@@ -1,1 +1,1 @@
-"""From features to scores: arithmetic alone, one metric to a module, float64 wherever digits could be lost."""
+"""From features to scores: pure arithmetic, one metric a module, float64 where digits could be lost."""

@@ -52,8 +52,8 @@ def extrapolated_distance(
     stays as it is: the bias of its own finite size is not removed, so compare only figures of one reference.
 
     generator: on the CPU; draws the subsets.
-    smallest: more than dim, where the line begins to be one; by default a quarter of n, but at least 2 dim.
-    factor: `covariance_factor(reference)` where it is known already.
+    smallest: more than dim, below which the points are not on a line; by default a quarter of n, but at least 2 dim.
+    factor: `covariance_factor(reference)`, if it has been computed already.
     Raises UserError for too few images or points.
     """
     count, dim = check_features(features).shape

@@ -21,7 +21,7 @@ BLOCK = 1024  # rows of one block of the kernel matrix
 class KernelDistance:
     """The kernel distance as published: over random subsets.
 
-    mean: over the subsets. std: their spread (divided by the number of subsets), which says what one subset is worth.
+    mean: over the subsets. std: their spread (divided by the number of subsets), the uncertainty of one.
     standard_error: of the mean, over other images as well as other subsets (`error_over_subsets`): right when the two
     sets differ, up to twice too large when they hardly do. None where one subset, or subsets of all the images, cannot
     tell.

@@ -1,11 +1,12 @@
-"""Measures that draw a ball around every image, out to its k-th neighbour: how true fakes are, and how much they cover.
+"""Fidelity and coverage of fakes, from balls around every image that reach to its k-th nearest neighbour.
 
 Precision and recall: Kynkäänniemi et al. 2019 (arXiv 1904.06991). Density and coverage: Naeem et al. 2020
-(arXiv 2002.09797). Also the nearest training images of a sample, which show what was learnt by heart.
+(arXiv 2002.09797). Also the nearest training images of a sample, which show memorisation.
 
-Distances are found by x.x + y.y - 2 x.y in float64, block by block: float32 would be at the mercy of a program's TF32
-setting, and of cancellation just where it matters, at near copies. Even float64 may cancel there: so the candidates for
-the nearest, and pairs too near the rim of a ball to call, are subtracted, and no answer depends on the size of a block.
+Distances are found by x.x + y.y - 2 x.y in float64, block by block: float32 would depend on the TF32
+setting, and lose its digits to cancellation where they matter, at near copies. Even float64 may: so the distances of
+the nearest candidates, and of pairs too close to the rim of a ball, are computed by subtraction, and no result depends
+on the size of a block.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Neighbours:
 @dataclass(frozen=True)
 class ManifoldScores:
     """precision: the share of fakes inside a real image's ball. recall: the share of real images inside a fake's ball.
-    density: in how many real balls a fake is, over k; 1 when both sets are alike, and not bounded by it. coverage: the
-    share of real images with a fake in their ball; 1 - 2^-k when both sets are alike and as large."""
+    density: the number of real balls that a fake is in, over k; 1 when both sets are alike, and it may exceed 1.
+    coverage: the share of real images with a fake in their ball; 1 - 2^-k when both sets are alike and as large."""
 
     precision: float
     recall: float
@@ -88,8 +89,8 @@ def nearest(
 ) -> Neighbours:
     """The k nearest images of reference (m, dim) to each image of features (n, dim), and how far they are.
 
-    An exact copy is at distance exactly 0. exclude_self: both are the same set, and an image is no neighbour of itself.
-    Raises UserError when the reference has fewer than k images to offer.
+    An exact copy is at distance exactly 0. exclude_self: both are the same set, and an image is not its own neighbour.
+    Raises UserError when the reference has fewer than k images.
     """
     check_pair(features, reference, least=1)
     offered = len(reference) - exclude_self
@@ -132,7 +133,7 @@ class BlockOfDistances:
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.x, self.y = to_float64(x), to_float64(y)
-        centre = self.y.mean(0)  # a common offset would only cost digits
+        centre = self.y.mean(0)  # a common offset would lose digits
         x, y = self.x - centre, self.y - centre
         lengths = x.square().sum(1, keepdim=True) + y.square().sum(1)
         self.squares = torch.addmm(lengths, x, y.T, alpha=-2)

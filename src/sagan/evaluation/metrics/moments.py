@@ -1,4 +1,4 @@
-"""Mean and covariance of features, streamed: what a Fréchet distance needs to know of a set of images."""
+"""Mean and covariance of features, streamed: all that a Fréchet distance needs from a set of images."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Moments:
         self._finite.verify()
         if self.count < 2:
             raise UserError(f"a covariance needs 2 images or more, got {self.count}: score more images")
-        return (self.scatter + self.scatter.T) / (2 * (self.count - 1))  # rounding alone made it unsymmetric
+        return (self.scatter + self.scatter.T) / (2 * (self.count - 1))  # only rounding made it unsymmetric
 
     def add(self, features: Tensor) -> None:
         """Adds the features (n, dim) of n more images, any n from 0 on, any device, any floating dtype.
@@ -72,7 +72,7 @@ class Moments:
                 self._add_chunk(to_float64(rows).to(self.mean.device))
 
     def merge(self, other: Moments) -> None:
-        """Adds the images that ``other`` has seen; ``other`` stays as it is. Raises UserError for another dim."""
+        """Adds the images of ``other``, which is not changed. Raises UserError for another dim."""
         self._expect(other.dim, "the other moments have")
         other._finite.verify()
         if self.count == 0:
@@ -162,7 +162,7 @@ def check_shape(features: Tensor, name: str = "features") -> Tensor:
 
 
 def finite_check(name: str) -> FiniteCheck:
-    """The check that an extractor's features, or whatever their ``name`` is, are finite."""
+    """A check that features (or what ``name`` says) are finite."""
     return FiniteCheck(
         f"{{bad}} of {{count}} images have {name} that are NaN or infinite: look at the images (has training "
         "diverged?) and run the extractor in float32"
