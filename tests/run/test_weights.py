@@ -114,6 +114,12 @@ def test_a_snapshot_comes_back_as_the_same_generator(tmp_path):
     torch.testing.assert_close(snapshot.generator(z), generator(z), rtol=0, atol=0)
 
 
+def test_a_snapshot_is_named_by_a_string_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_snapshot(tmp_path / "a.safetensors", Snapshot(build_generator(SMALL.model), SMALL, step=7))
+    assert load_snapshot(str(tmp_path / "a.safetensors")).step == load_snapshot("~/a.safetensors").step == 7
+
+
 def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "a.safetensors"
     save_snapshot(path, Snapshot(build_generator(SMALL.model), SMALL, 1))

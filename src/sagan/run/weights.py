@@ -72,8 +72,9 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
     write_whole(path, lambda file: file.write(data))
 
 
-def load_snapshot(path: Path) -> Snapshot:
+def load_snapshot(path: str | Path) -> Snapshot:
     """The snapshot in a file. Raises UserError for a file that is not a whole snapshot of this program."""
+    path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"{path} is not a snapshot file, but a folder" if path.is_dir() else f"{path} does not exist")
     try:
