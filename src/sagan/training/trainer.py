@@ -27,7 +27,7 @@ from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
 from sagan.training.graph import CapturedStep, Kind, Play, Turn
 from sagan.training.guard import Seen, examine
-from sagan.training.world import ALONE, World
+from sagan.training.world import SINGLE_PROCESS, World
 
 _BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
 _LOOKED_AT = 64  # images that the guard looks at, or more where a batch holds more
@@ -68,7 +68,7 @@ class Trainer:
     number, so that on a GPU they can be captured once and played again.
     """
 
-    def __init__(self, config: Config, device: torch.device, world: World = ALONE):
+    def __init__(self, config: Config, device: torch.device, world: World = SINGLE_PROCESS):
         self.config, self.device, self.world = config, device, world
         self.part = world.part(config.game.batch_size)  # of every batch, z and draw of random numbers
         game, run = config.game, config.run
@@ -157,7 +157,7 @@ class Trainer:
         shared: dict[str, Any] = {
             "loss": self.loss,
             "max_norm": game.max_grad_norm,
-            "add_up": self.world.add_up,
+            "reduce": self.world.reduce,
             "precision": self.config.run.precision,
         }
         *critic_turns, turn = turns
