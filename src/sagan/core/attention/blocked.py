@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -150,8 +149,7 @@ def _view(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
     return buffer[:numel].view(shape)
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """A range of query rows, the keys they involve, and which of these are hidden: none, or by one of two tensors."""
 
     rows: slice
@@ -198,10 +196,7 @@ def _piece(pattern: Pattern, start: int, stop: int, device: torch.device) -> _Pi
             hidden = pattern.hidden_indices(start, stop, device=device)
         return _Piece(slice(start, stop), slice(first, last), mask, hidden, empty if len(empty) else None)
 
-    def count_bytes(piece: _Piece) -> int:
-        return sum(x.nbytes for x in (piece.mask, piece.hidden, piece.empty_rows) if x is not None)
-
-    return cast(_Piece, _PIECES.get((pattern, start, stop, device), build, count_bytes))
+    return _PIECES.get((pattern, start, stop, device), build)
 
 
 def _default_tile(device: torch.device) -> int:

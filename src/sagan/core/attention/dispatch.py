@@ -139,10 +139,6 @@ def _is_exporting() -> bool:
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
-def _nothing(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
-    return []
-
-
 def _against_blocked(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
     if _is_exporting():
         return ["its loop over tiles cannot be exported, only unrolled; use the reference backend"]
@@ -203,7 +199,7 @@ def _attend_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: 
 
 
 BACKENDS = {
-    "reference": Backend(attend_reference, _nothing),
+    "reference": Backend(attend_reference, lambda q, k, v, pattern: []),
     "blocked": Backend(attend_blocked, _against_blocked),
     "triton": Backend(_attend_triton, _against_triton),
 }

@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import Tensor
 from sagan.system.errors import UserError
 
 Masking = Literal["after", "before"]
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
 class Pattern:
@@ -241,7 +242,7 @@ def _pool_label(pool: int) -> str:
 
 
 class PatternCache:
-    """An LRU cache of values built from patterns, of at most ``limit`` bytes."""
+    """An LRU cache of tuples built from patterns, whose tensors take at most ``limit`` bytes together."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -249,22 +250,20 @@ class PatternCache:
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, build: Callable[[], Any], count_bytes: Callable[[Any], int]) -> Any:
+    def get(self, key: Hashable, build: Callable[[], T]) -> T:
         """The value of ``key``, built if it is not in the cache. A value larger than the limit is never cached."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return self._kept[key][0]
+                value: T = self._kept[key][0]
+                return value
         with torch.inference_mode(False), torch.no_grad():  # a tensor made in inference mode cannot be used by autograd
             value = build()
-        self._keep(key, value, count_bytes(value) + 512)  # 512: the entry itself, so that empty values count too
-        return value
-
-    def _keep(self, key: Hashable, value: Any, size: int) -> None:
+        size = 512 + sum(x.nbytes for x in value if isinstance(x, Tensor))  # 512: the entry itself
         with self._lock:
-            if size > self.limit or key in self._kept:
-                return
-            self._kept[key] = value, size
-            self.size += size
-            while self.size > self.limit:
-                self.size -= self._kept.popitem(last=False)[1][1]
+            if size <= self.limit and key not in self._kept:
+                self._kept[key] = value, size
+                self.size += size
+                while self.size > self.limit:
+                    self.size -= self._kept.popitem(last=False)[1][1]
+        return value

@@ -12,8 +12,6 @@ gives no gradient.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -94,14 +92,13 @@ def _masks(pattern: Pattern, device: torch.device) -> tuple[Tensor | None, Tenso
     if torch.compiler.is_compiling():  # the compiler computes them from indices, inside the kernels that use them
         return _build_masks(pattern, device)
 
-    def build() -> tuple[Tensor | None, ...]:
-        masks = _build_masks(pattern, device)
-        return tuple(mask if mask is not None and mask.any() else None for mask in masks)
+    def build() -> tuple[Tensor | None, Tensor | None]:
+        left_out, emptied = (
+            mask if mask is not None and mask.any() else None for mask in _build_masks(pattern, device)
+        )
+        return left_out, emptied
 
-    def count_bytes(masks: tuple[Tensor | None, ...]) -> int:
-        return sum(mask.nbytes for mask in masks if mask is not None)
-
-    return cast(tuple[Tensor | None, Tensor | None], _MASKS.get((pattern, device), build, count_bytes))
+    return _MASKS.get((pattern, device), build)
 
 
 def _build_masks(pattern: Pattern, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
