@@ -129,9 +129,9 @@ class Guard:
         return looks[-max(similar, collapsed - 1 + _PATIENCE, _PATIENCE) :][0].step if looks else 0
 
 
-_PATIENCE = 3  # consecutive looks that must agree
+_PATIENCE = 3  # the number of consecutive looks that must agree
 _BEFORE = 60  # the number of looks before those, whose median is the usual value
-_LONG = 20  # the number of looks whose median may count as a run's best; the first so many are not compared with alone
+_LONG = 20  # the number of looks whose median may count as a run's best, and of first looks that are no reference yet
 _ENOUGH_BEFORE = 5  # the fewest looks that make a usual value
 _COMPETITIVE = 0.99  # separation below which the generator sometimes fools the discriminator
 _CONSTANT = 1e-3  # spread below which all images are the same

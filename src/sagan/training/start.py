@@ -83,7 +83,7 @@ def usable_device(run: RunConfig) -> torch.device:
     """The run's device. Raises UserError if it is not available, or if the run wants CUDA graphs on another kind."""
     device = choose_device(run.device)
     if run.cuda_graphs and device.type != "cuda":
-        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: leave it out, or say false")
+        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: omit it, or set it to false")
     return device
 
 
