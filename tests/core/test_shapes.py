@@ -11,5 +11,5 @@ def test_a_shape_in_every_order():
 def test_only_a_square_has_one_side():
     assert ImageShape.square(64) == ImageShape(3, 64, 64)
     assert ImageShape.square(64).side == 64
-    with pytest.raises(ValueError, match="images must be as wide as high for these networks, got 32x64"):
+    with pytest.raises(ValueError, match="images must be square for these networks, got 32x64"):
         _ = ImageShape(3, 32, 64).side

@@ -24,8 +24,7 @@ from sagan.run.plan import extend, make_plan, read_plan, train_words, write_plan
 from sagan.run.presets import PRESETS
 from sagan.system.console import Console
 from sagan.system.typed import fill
-from sagan.training.loop import train
-from sagan.training.session import Session
+from sagan.training.loop import Session, train
 from sagan.training.trainer import Trainer
 
 SPANS = {"span": [0, 1, 3], "seed": [0, 1]}

@@ -10,8 +10,7 @@ from sagan.data import Recipe, open_or_prepare, open_source
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override
 from sagan.run.folder import Run
 from sagan.system.console import Console
-from sagan.training.loop import train
-from sagan.training.session import Session
+from sagan.training.loop import Session, train
 
 TINY = Config(
     model=ModelConfig(imsize=16, z_dim=4, g_conv_dim=8, d_conv_dim=8, span=1, g_attention=(8,)),

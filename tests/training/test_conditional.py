@@ -10,7 +10,7 @@ from sagan.core.losses import zero_centred_penalty
 from sagan.core.sampling import generate
 from sagan.run.folder import Run
 from sagan.run.weights import load_checkpoint, load_snapshot
-from sagan.training import trainer as state_module
+from sagan.training import trainer as trainer_module
 from sagan.training.trainer import Trainer
 
 SETTINGS = {
@@ -122,6 +122,6 @@ def test_penalties_judge_images_as_of_their_own_classes(home, monkeypatch):
         return zero_centred_penalty(judge, images)
 
     monkeypatch.setattr(Trainer, "play", watched_play)
-    monkeypatch.setattr(state_module, "zero_centred_penalty", watched_penalty)
+    monkeypatch.setattr(trainer_module, "zero_centred_penalty", watched_penalty)
     assert train(r1=1, r2=1, batch_size=8, guard="off") == 0
     assert seen == [True, True]  # once in the four steps, by the preset

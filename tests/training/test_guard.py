@@ -127,7 +127,7 @@ def test_a_gap_that_is_usually_near_nothing_may_be_much_more_at_times():
         ({"average_distance": 0.8}, "diverged", "the averaged weights from the generator's is 0.8"),
         ({"g_grad_norm": 1e4}, "diverged", "the length of the generator's gradient"),
         ({"d_grad_norm": 1e4}, "diverged", "the length of the discriminator's gradient"),
-        ({"nearest": 0.1}, "diversity falling", "from the fake that is nearest to it"),
+        ({"nearest": 0.1}, "diversity falling", "from the fake nearest to it"),
     ],
 )  # fmt: skip
 def test_collapse_is_told_after_three_looks_and_not_before(before, changes, state, word):

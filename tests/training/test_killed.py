@@ -16,8 +16,7 @@ KILLED = """
     from sagan.data import Store
     from sagan.run.folder import Run
     from sagan.system.console import Console
-    from sagan.training.session import Session
-    from sagan.training.loop import Trainer, train
+    from sagan.training.loop import Session, Trainer, train
 
     folder, store, moment, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 

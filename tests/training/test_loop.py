@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import sagan.training.loop as loop
-import sagan.training.trainer as state_module
+import sagan.training.trainer as trainer_module
 from sagan.core.game.average import AveragedGenerator
 from sagan.core.game.step import discriminator_step, generator_step
 from sagan.core.losses import LOSSES, gradient_penalty
@@ -235,13 +235,13 @@ def test_a_run_goes_on_with_its_own_images_only(workshop):
 def test_the_critic_steps_as_often_as_asked(workshop, monkeypatch):
     count = {"d": 0, "g": 0}
     for letter, name in (("d", "discriminator_step"), ("g", "generator_step")):
-        step = getattr(state_module, name)
+        step = getattr(trainer_module, name)
 
         def counted(*args, letter=letter, step=step, **options):
             count[letter] += 1
             return step(*args, **options)
 
-        monkeypatch.setattr(state_module, name, counted)
+        monkeypatch.setattr(trainer_module, name, counted)
     workshop.train(total_step=3, n_critic=4)
     assert count == {"d": 12, "g": 3}
 
@@ -256,13 +256,13 @@ def test_rates_decay_with_the_passes_over_the_images(workshop):
 def test_runs_that_differ_in_span_see_the_same_images_and_latents(workshop, monkeypatch):
     """Comparisons over spans are paired by the seed."""
     seen = {1: [], 2: []}
-    step = state_module.discriminator_step
+    step = trainer_module.discriminator_step
 
     def watching(generator, discriminator, optimizer, real, z, **options):
         seen[span].append((real.clone(), z.clone()))
         return step(generator, discriminator, optimizer, real, z, **options)
 
-    monkeypatch.setattr(state_module, "discriminator_step", watching)
+    monkeypatch.setattr(trainer_module, "discriminator_step", watching)
     for span in seen:
         workshop.train(f"span{span}", span=span, total_step=4)
     torch.testing.assert_close(seen[1], seen[2], rtol=0, atol=0)
@@ -366,7 +366,7 @@ def test_weights_that_are_no_numbers_never_replace_good_ones(workshop, monkeypat
 
     monkeypatch.setattr(Trainer, "advance", spoiling)
     run, config = workshop.run(log_step=100, sample_step=100, snapshot_every=100)
-    with pytest.raises(Diverged, match=f"the {network}'s weights are no longer numbers after step 6: .* step 3, is in"):
+    with pytest.raises(Diverged, match=f"the {network}'s weights are no longer finite after step 6: .* step 3, is in"):
         loop.train(workshop.session(config), run, loop.Console(quiet=True))
     state = load_checkpoint(run.checkpoint_file)
     assert state.step == 3

@@ -2,12 +2,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, override
 from sagan.run.folder import Run
 from sagan.system.console import Console
-from sagan.training.start import resume_run, start_run
+from sagan.training.start import resume_run, settle, start_run, usable_device
 from tests.training.conftest import TINY
 
 
@@ -108,3 +109,16 @@ def test_bf16_on_a_processor_without_it_is_warned_of(config, monkeypatch, capsys
         start_run(override(config, {"precision": precision, "device": "cpu"}), Console())
         said = "no bfloat16 products" in "".join(capsys.readouterr())
         assert said == (warned and precision == "bf16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_precision_is_decided_once(precision):
+    settled = settle(override(Config(), {"precision": precision}), torch.device("cpu"))
+    assert settled.run.precision == {"auto": "fp32"}.get(precision, precision)
+    assert settle(settled, torch.device("cpu")) == settled
+
+
+def test_cuda_graphs_are_refused_where_there_are_none():
+    assert usable_device(RunConfig(device="cpu")) == torch.device("cpu")
+    with pytest.raises(ValueError, match="cuda_graphs needs a CUDA device, and this run's is cpu"):
+        usable_device(RunConfig(device="cpu", cuda_graphs=True))

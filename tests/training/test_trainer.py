@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 import torch
 
-import sagan.training.trainer as state_module
+import sagan.training.trainer as trainer_module
 from sagan.core.losses import default_r1_weight, zero_centred_penalty
 from sagan.core.shapes import ImageShape
 from sagan.data.batches import Batches
@@ -35,7 +35,7 @@ def test_compiled_networks_train_as_plain_ones_do(workshop, monkeypatch):
     plain, batches = make(workshop)
     straight = [plain.advance(batches) for _ in range(3)]
     backend = partial(torch.nn.Module.compile, backend="aot_eager", fullgraph=True)
-    monkeypatch.setattr(state_module.nn.Module, "compile", lambda self, dynamic: backend(self, dynamic=dynamic))
+    monkeypatch.setattr(trainer_module.nn.Module, "compile", lambda self, dynamic: backend(self, dynamic=dynamic))
     compiled, batches = make(workshop, compile=True)
     assert compiled.compiled
     found = [compiled.advance(batches) for _ in range(3)]
@@ -50,7 +50,7 @@ def test_lazy_penalties_come_every_so_often_and_weigh_as_many_times(workshop, mo
         taken.append(len(images))
         return zero_centred_penalty(judge, images)
 
-    monkeypatch.setattr(state_module, "zero_centred_penalty", watched)
+    monkeypatch.setattr(trainer_module, "zero_centred_penalty", watched)
     every, batches = make(workshop, r1=2.0)
     lazy, _ = make(workshop, r1=2.0, penalty_every=4)
     first = [training.advance(batches)["penalty"].item() for training in (every, lazy)]
@@ -66,7 +66,7 @@ def test_lazy_penalties_come_every_so_often_and_weigh_as_many_times(workshop, mo
 def test_r1_is_of_real_images_and_r2_of_fakes(workshop, monkeypatch, changes, expected):
     seen = []
     monkeypatch.setattr(
-        state_module, "zero_centred_penalty", lambda judge, images: seen.append(images) or images.new_ones(())
+        trainer_module, "zero_centred_penalty", lambda judge, images: seen.append(images) or images.new_ones(())
     )
     training, batches = make(workshop, **changes)
     real = batches.batch(0)
@@ -89,7 +89,7 @@ def test_augmented_images_are_what_the_discriminator_sees(workshop, monkeypatch)
         calls.append((len(images), policies, uniforms))
         return images + 1
 
-    monkeypatch.setattr(state_module, "augment", watched)
+    monkeypatch.setattr(trainer_module, "augment", watched)
     training, batches = make(workshop, augment=("color", "cutout"))
     plain, _ = make(workshop)
     assert training.advance(batches)["d_real"] != plain.advance(batches)["d_real"]
@@ -103,9 +103,9 @@ def test_augmented_images_are_what_the_discriminator_sees(workshop, monkeypatch)
 
 def test_penalties_are_of_augmented_images(workshop, monkeypatch):
     seen = []
-    monkeypatch.setattr(state_module, "augment", lambda images, policies, uniforms: images + 5)
+    monkeypatch.setattr(trainer_module, "augment", lambda images, policies, uniforms: images + 5)
     monkeypatch.setattr(
-        state_module, "zero_centred_penalty", lambda judge, images: seen.append(images) or images.new_ones(())
+        trainer_module, "zero_centred_penalty", lambda judge, images: seen.append(images) or images.new_ones(())
     )
     training, batches = make(workshop, augment=("color",), r1=1.0, r2=1.0)
     training.advance(batches)
@@ -175,7 +175,7 @@ def test_a_rollback_goes_back_and_on_with_other_randomness_and_lower_rates(works
 
 
 def test_a_stronger_penalty_weighs_more_in_the_loss(workshop, monkeypatch):
-    monkeypatch.setattr(state_module, "zero_centred_penalty", lambda judge, images: images.new_ones(()))
+    monkeypatch.setattr(trainer_module, "zero_centred_penalty", lambda judge, images: images.new_ones(()))
     training, batches = make(workshop, r1=0.25)
     assert training.advance(batches)["penalty"].item() == 0.25
     roll_back(training, None, Diverged(Verdict("D winning", "", True), 1))

@@ -14,7 +14,7 @@ from sagan.run.config import Config, ModelConfig, override
 from sagan.system.console import duration
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
-from sagan.training.session import settle
+from sagan.training.start import settle
 
 
 @dataclass(frozen=True)

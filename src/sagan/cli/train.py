@@ -67,8 +67,7 @@ def train(words: Sequence[str], console: Console) -> int:
     from sagan.data import choose_source, prepared_store
     from sagan.evaluation.while_training import score_while_training
     from sagan.system.devices import choose_device
-    from sagan.training.session import settle
-    from sagan.training.start import start_run
+    from sagan.training.start import settle, start_run
 
     store = None
     if largest or dry_run:

@@ -1,4 +1,4 @@
-"""Drawing images from a generator, so that an image depends on its z alone."""
+"""Drawing images from a generator, each of which depends only on its z (and class)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from sagan.system.randomness import latents
 def generate(generator: Generator, z: Tensor, labels: Tensor | None = None, batch_size: int = 64) -> Tensor:
     """Images for latents z (n, z_dim), uint8 (n, *shape) on z's device, from a generator in eval mode.
 
-    ``labels`` (n,) are their classes, for a generator with classes (see `classes_in_turn`).
-
-    Batch norm then uses its stored statistics: an image does not depend on its neighbours in the batch. Computed in
-    plain float32 whatever the caller switched on, so that one z gives one image on every device. Raises
-    UserError for a generator in training mode, and for one whose images are not finite.
+    ``labels`` (n,) are their classes, for a conditional generator (see `classes_in_turn`). In eval mode batch norm uses
+    its stored statistics, so an image does not depend on the rest of its batch. Computed in plain float32, whatever the
+    caller has enabled, so that a z gives the same image on every device. Raises UserError for a generator in training
+    mode, and for one whose images are not finite.
     """
     if generator.training:
         raise UserError("the generator must be in eval mode: in training mode an image depends on its whole batch")
@@ -45,9 +44,9 @@ def _finite(images: Tensor) -> Tensor:
 
 
 def classes_in_turn(numbers: range, num_classes: int | str) -> Tensor | None:
-    """The class of each image of these numbers, int64 (n,): 0, 1, 2 ... and again; None where there are none.
+    """The classes of images by number, int64 (n,), cycling through 0, 1, 2 ...; None if there are no classes.
 
-    So an image's class follows from its number alone, and each class has equally many.
+    So an image's class depends only on its number, and the classes have equally many images.
     """
     return torch.tensor(numbers) % int(num_classes) if num_classes else None
 
@@ -55,10 +54,10 @@ def classes_in_turn(numbers: range, num_classes: int | str) -> Tensor | None:
 def numbered_latents(
     generator: Generator, seed: int, numbers: range, label: int | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """What images of these numbers are drawn from: z (n, z_dim), each from (seed, number) alone, and their classes.
+    """The latents z (n, z_dim) of images by number, each a function of (seed, number), and their classes.
 
-    A generator with classes makes them in turn, or all of the class ``label``. Raises UserError for a class that it
-    does not have.
+    A conditional generator's classes come in turn, or are all ``label``. Raises UserError for a class that it does not
+    have.
     """
     classes = generator.num_classes
     if label is not None and not 0 <= label < classes:
@@ -77,7 +76,7 @@ def numbered_images(
     batch_size: int = 64,
     label: int | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Image number i of a seed, for each i of ``numbers``: (i, uint8 of the generator's shape); see
+    """Yields (i, image i of this seed), uint8 of the generator's shape, for each i of ``numbers``; see
     `numbered_latents`."""
     for start in range(0, len(numbers), batch_size):
         some = numbers[start : start + batch_size]

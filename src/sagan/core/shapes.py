@@ -1,4 +1,4 @@
-"""The shape of an image, as everything from the store to the extractors speaks of it."""
+"""The shape of an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHANNELS = 3  # red, green and blue
 
 @dataclass(frozen=True)
 class ImageShape:
-    """Channels, height and width of an image; as text, such as on a card, ``64x64``."""
+    """Channels, height and width of an image; as text ``64x64``."""
 
     channels: int
     height: int
@@ -24,24 +24,24 @@ class ImageShape:
 
     @property
     def chw(self) -> tuple[int, int, int]:
-        """As tensors have it: channels, height, width."""
+        """Channels, height, width: the order of tensors."""
         return self.channels, self.height, self.width
 
     @property
     def hwc(self) -> tuple[int, int, int]:
-        """As files have it: height, width, channels."""
+        """Height, width, channels: the order of files."""
         return self.height, self.width, self.channels
 
     @property
     def numel(self) -> int:
-        """How many numbers an image has."""
+        """The number of values in an image."""
         return self.channels * self.height * self.width
 
     @property
     def side(self) -> int:
-        """Height and width of a square image. Raises UserError for another."""
+        """Height and width of a square image. Raises UserError if it is not square."""
         if self.height != self.width:
-            raise UserError(f"images must be as wide as high for these networks, got {self}")
+            raise UserError(f"images must be square for these networks, got {self}")
         return self.height
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""A whole training step as one CUDA graph: the GPU plays it again without being told each kernel."""
+"""A whole training step as one CUDA graph, which the GPU replays without a launch for each kernel."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Turn = dict[str, Tensor]  # what one move of one network needs from outside
+Turn = dict[str, Tensor]  # the inputs of one update of one network
 Kind = tuple[bool, ...]  # what decides which kernels a step consists of
 Play = Callable[[Kind, list[Turn]], dict[str, Tensor]]
 
-_EAGER_STEPS = 3  # until kernels are compiled, chosen and loaded, and optimisers have their state
+_EAGER_STEPS = 3  # until kernels are compiled, chosen and loaded, and the optimisers have their state
 
 
 @dataclass(frozen=True)
 class _Captured:
     graph: torch.cuda.CUDAGraph
-    turns: list[Turn]  # where the graph reads
+    turns: list[Turn]  # the graph's inputs
     names: list[str]
-    values: Tensor  # where it writes what was measured, (names,)
+    values: Tensor  # its outputs, what was measured: (names,)
 
 
 class CapturedStep:
-    """Plays steps by CUDA graphs, one for each kind of step.
+    """Computes steps by CUDA graphs, one for each kind of step.
 
-    The first steps of a kind are played as they are; the next is captured, which computes nothing, and from then on
-    replayed. So every step is taken once and in order, whatever is captured when.
+    The first steps of a kind are computed eagerly; then the kind is captured, which computes nothing, and replayed from
+    then on. So every step is computed once and in order, whenever its kind is captured.
 
     Args:
-        play: takes a step: launches work on the device and never waits for it. Its tensors must stay where they are
-            from call to call (weights, optimiser states); those that come from outside are in the turns.
+        play: computes a step: launches work on the device and never waits for it. Its tensors (weights, optimiser
+            states) must stay in place from call to call; its inputs are in the turns.
         device: a CUDA device.
     """
 
@@ -51,11 +51,11 @@ class CapturedStep:
         if kind not in self.captured:
             self.captured[kind] = self._capture(kind, turns)
         captured = self.captured[kind]
-        for place, turn in zip(captured.turns, turns, strict=True):
+        for inputs, turn in zip(captured.turns, turns, strict=True):
             for name, tensor in turn.items():
-                place[name].copy_(tensor)
+                inputs[name].copy_(tensor)
         captured.graph.replay()
-        # a copy, as the next replay writes there again
+        # a copy, as the next replay overwrites them
         return dict(zip(captured.names, captured.values.clone().unbind(), strict=True))
 
     def _play_eagerly(self, kind: Kind, turns: list[Turn]) -> dict[str, Tensor]:
@@ -67,9 +67,9 @@ class CapturedStep:
         return measured
 
     def _capture(self, kind: Kind, turns: list[Turn]) -> _Captured:
-        places = [{name: tensor.clone() for name, tensor in turn.items()} for turn in turns]
+        inputs = [{name: tensor.clone() for name, tensor in turn.items()} for turn in turns]
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            measured = self.play(kind, places)
+            measured = self.play(kind, inputs)
             values = torch.stack([value.float() for value in measured.values()])
-        return _Captured(graph, places, list(measured), values)
+        return _Captured(graph, inputs, list(measured), values)

@@ -1,4 +1,4 @@
-"""Noticing that a run has gone wrong: non-finite numbers, and collapse, before good weights are written over."""
+"""Detects that a run has gone wrong (non-finite values, collapse) before it overwrites good weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sagan.system.errors import UserError
 
 
 class Verdict(NamedTuple):
-    """What the guard thinks of a run: a word for the progress line, a sentence that gives the reason, and whether it is
-    bad enough to go back."""
+    """The guard's judgement of a run: a word for the progress line, the reason in a sentence, and whether it is bad
+    enough to go back."""
 
     state: State
     reason: str = ""
@@ -38,41 +38,40 @@ class Diverged(UserError):
         self.verdict, self.step = verdict, step
 
 
-# ---- non-finite numbers
+# ---- non-finite values
 
 
 class FiniteWatch:
-    """Notices a loss or a weight that is not a number, at the latest before anything is written.
+    """Detects non-finite losses, and non-finite parameters and buffers of ``networks``, before anything is written.
 
-    The losses of every step are kept on their device until they are looked at, so that watching does not stop a GPU.
-    ``networks`` must stay finite: parameters and buffers.
+    The losses of every step stay on their device until they are checked, so that watching does not stall a GPU.
     """
 
     def __init__(self, networks: dict[str, nn.Module]):
         self.networks = networks
-        self.unseen: list[tuple[int, dict[str, Tensor]]] = []
+        self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
 
     def add(self, step: int, measured: dict[str, Tensor]) -> None:
         """Keeps a step's losses for the next `check`."""
-        self.unseen.append((step, measured))
+        self.unchecked.append((step, measured))
 
     def check(self) -> None:
-        """Raises `Diverged`, naming the first step and value that went wrong, unless all is finite.
+        """Raises `Diverged`, naming the first step and value that went wrong, unless everything is finite.
 
-        Looks only when there was a step since it last looked.
+        Does nothing if there was no step since the last check.
         """
-        if not self.unseen:
+        if not self.unchecked:
             return
-        unseen, self.unseen = self.unseen, []
-        names = [(step, name) for step, measured in unseen for name in measured]
-        values = torch.stack([value for _, measured in unseen for value in measured.values()])
+        unchecked, self.unchecked = self.unchecked, []
+        names = [(step, name) for step, measured in unchecked for name in measured]
+        values = torch.stack([value for _, measured in unchecked for value in measured.values()])
         for (step, name), value in zip(names, values.tolist(), strict=True):  # tolist: the one wait for the device
             if not math.isfinite(value):
                 raise Diverged(Verdict("diverged", f"{name} is {value} at step {step:,}", True), step)
         for name, network in self.networks.items():
             if not all_finite(network):
-                step = unseen[-1][0]
-                reason = f"the {name}'s weights are no longer numbers after step {step:,}"
+                step = unchecked[-1][0]
+                reason = f"the {name}'s weights are no longer finite after step {step:,}"
                 raise Diverged(Verdict("diverged", reason, True), step)
 
 
@@ -87,9 +86,9 @@ def all_finite(network: nn.Module) -> bool:
 
 
 class Guard:
-    """Looks at a run now and then and judges it by all its looks; ``looks`` are the records of a run that goes on.
+    """Judges a run by its looks, which are measured at intervals; a resumed run starts with those in its records.
 
-    ``critic``: the discriminator is one that wins all along and should, as WGAN's.
+    ``critic``: the discriminator is a critic, which wins all along and should, as WGAN's does.
     """
 
     def __init__(self, looks: Iterable[LookRecord] = (), *, critic: bool = False):
@@ -98,95 +97,97 @@ class Guard:
         self.verdict = Verdict(last.verdict, last.reason, last.collapsed) if last else HEALTHY
 
     def add(self, look: LookRecord) -> LookRecord:
-        """Takes in a look (what `examine` found) and gives it with the verdict."""
+        """Adds a look (what `examine` measured); returns it with the verdict."""
         self.verdict = judge([*self.looks, look], critic=self.critic)
         state, reason, collapsed = self.verdict
         self.looks.append(dataclasses.replace(look, verdict=state, reason=reason, collapsed=collapsed))
         return self.looks[-1]
 
     def proved_since(self, step: int) -> bool:
-        """Whether there were looks enough after ``step`` to notice a collapse that had begun before it, and none that
-        did. What came later does not matter."""
+        """Whether there were enough looks after ``step`` to notice a collapse that had begun before it, and none did.
+        Later looks do not matter."""
         images = looks = 0
         for look in self.looks:
             if look.step > step:
-                if look.collapsed or _is_alike(look):
+                if look.collapsed or _is_uniform(look):
                     return False
-                images, looks = images + (_LOST_IMAGES if look.images is None else look.images), looks + 1
-                if looks >= _PATIENCE and images >= _LOST_IMAGES:
+                images, looks = images + (_MIN_IMAGES if look.images is None else look.images), looks + 1
+                if looks >= _PATIENCE and images >= _MIN_IMAGES:
                     return True
         return False
 
     def may_prove(self, step: int) -> bool:
-        """Whether there was a look after ``step``, and none that noticed collapse: some more may prove it healthy."""
+        """Whether there was a look after ``step``, and none saw a collapse: more of them may prove it healthy."""
         later = [look for look in self.looks if look.step > step]
         return bool(later) and not any(look.collapsed for look in later)
 
     def began(self) -> int:
-        """The step of the first of the looks that the present verdict rests on, and those like it just before."""
+        """The step of the first look that the current verdict is based on, or of the first like it just before."""
         looks = self.looks
-        alike = _last_in_a_row(looks, _is_lost if self.verdict.state == "D winning" else _is_alike)
-        called = _last_in_a_row(looks, lambda look: look.collapsed)
-        return looks[-max(alike, called - 1 + _PATIENCE, _PATIENCE) :][0].step if looks else 0
+        similar = _count_last(looks, _is_lost if self.verdict.state == "D winning" else _is_uniform)
+        collapsed = _count_last(looks, lambda look: look.collapsed)
+        return looks[-max(similar, collapsed - 1 + _PATIENCE, _PATIENCE) :][0].step if looks else 0
 
 
-_PATIENCE = 3  # looks in a row that must agree
-_BEFORE = 60  # looks before those, whose median is what was usual
-_LONG = 20  # looks whose median may be the best that a run ever had; the first as many are no measure by themselves
-_ENOUGH_BEFORE = 5  # of those before, to say what is usual
-_IN_THE_GAME = 0.99  # a separation below it: the generator has learnt to deceive now and then
-_NOTHING = 1e-3  # a spread below it: nothing differs
-_ALIKE = 0.05  # a spread below it: images that a person would take for one
-_LOST = 0.999  # a separation from it on: the discriminator is hardly ever wrong
-_LOST_IMAGES = 192  # so many real images in a row, and as many fakes, must be told apart: by fewer it may be chance
-_LOST_PAIRS = 1000  # and so many pairs of them
+_PATIENCE = 3  # the number of consecutive looks that must agree
+_BEFORE = 60  # the number of looks before those, whose median is the usual value
+_LONG = 20  # the number of looks whose median may count as a run's best, and of first looks that are no reference yet
+_ENOUGH_BEFORE = 5  # the fewest looks that make a usual value
+_COMPETITIVE = 0.99  # separation below which the generator sometimes fools the discriminator
+_CONSTANT = 1e-3  # spread below which all images are the same
+_UNIFORM = 0.05  # spread below which all images look the same to a person
+_LOST = 0.999  # separation from which the discriminator is hardly ever wrong
+_MIN_IMAGES = 192  # the fewest real images, and fakes, that must be told apart in a row: with fewer it may be chance
+_MIN_PAIRS = 1000  # the fewest pairs of them
 
 
 def judge(looks: Sequence[LookRecord], *, critic: bool = False) -> Verdict:
-    """The verdict on a run after its looks so far, of which each but the last has its own.
+    """The verdict on a run after its looks so far, all of which but the last have their own verdict.
 
-    A run is compared with itself, at the looks that were no collapse: what is healthy differs with data, networks and
-    losses. At first the discriminator always wins, and a fresh generator's images spread as little as a collapsed
-    one's, so nothing is called collapse before the generator was in the game. One that never gets there, or has a
-    ``critic``, is compared with what it did after its first looks, but not with its best: that may have been noise. A
-    discriminator that wins is collapse only where it did not use to; of a critic it is not said at all.
+    A run is compared with itself, at the looks without collapse: what is healthy depends on data, networks and losses.
+    At first the discriminator always wins, and a fresh generator's images vary as little as a collapsed one's, so
+    nothing is called collapse before the generator has been competitive. A run that never gets there, or has a
+    ``critic``, is compared with its looks after the first ones, but not with its best, which may have been noise. A
+    winning discriminator means collapse only if it did not win before; with a critic it never does.
     """
     if not looks:
         return HEALTHY
     recent = looks[-_PATIENCE:]
-    bad = [name for name in _WORDS if not math.isfinite(_value(recent[-1], name) or 0.0)]
+    bad = [name for name in _WORDS if not all(map(math.isfinite, _values(recent[-1:], name)))]
     if bad:
-        return Verdict("diverged", f"{_WORDS[bad[0]]} is no longer a number", True)
-    if len(recent) == _PATIENCE and max(look.pixel_spread for look in recent) < _NOTHING:
+        return Verdict("diverged", f"{_WORDS[bad[0]]} is no longer finite", True)
+    if len(recent) == _PATIENCE and max(look.pixel_spread for look in recent) < _CONSTANT:
         return Verdict("diversity falling", "the generator makes one image, whatever its z", True)
-    if len(looks) >= _LONG and max(look.pixel_spread for look in looks[-_LONG:]) < _ALIKE:
+    if len(looks) >= _LONG and max(look.pixel_spread for look in looks[-_LONG:]) < _UNIFORM:
         return Verdict("diversity falling", f"the generator has made nearly one image for {_LONG} looks", True)
     sound = [look for look in looks[:-_PATIENCE] if not look.collapsed]
-    played = [look for look in sound if look.separation < _IN_THE_GAME]
-    later, outside = sound[_LONG:], all(look.separation >= _IN_THE_GAME for look in recent)
+    competitive = [look for look in sound if look.separation < _COMPETITIVE]
+    later, losing = sound[_LONG:], all(look.separation >= _COMPETITIVE for look in recent)
     verdict = HEALTHY
-    if len(later) >= _ENOUGH_BEFORE and (critic or (outside and len(played) < _ENOUGH_BEFORE)):
+    if len(later) >= _ENOUGH_BEFORE and (critic or (losing and len(competitive) < _ENOUGH_BEFORE)):
         verdict = _compare(recent, later, with_best=False)
-    elif len(played) >= _ENOUGH_BEFORE:
-        verdict = _compare(recent, played)
+    elif len(competitive) >= _ENOUGH_BEFORE:
+        verdict = _compare(recent, competitive)
     if verdict.state != "healthy":
         return verdict
-    return HEALTHY if critic else _judge_winning(looks, sound, played)
+    return HEALTHY if critic else _judge_winning(looks, sound, competitive)
 
 
-def _judge_winning(looks: Sequence[LookRecord], sound: Sequence[LookRecord], played: Sequence[LookRecord]) -> Verdict:
-    """The verdict on a discriminator that may tell everything apart."""
-    lost = looks[len(looks) - _last_in_a_row(looks, _is_lost) :]
+def _judge_winning(
+    looks: Sequence[LookRecord], sound: Sequence[LookRecord], competitive: Sequence[LookRecord]
+) -> Verdict:
+    """The verdict on a discriminator that may have learnt to tell all fakes from real images."""
+    lost = looks[len(looks) - _count_last(looks, _is_lost) :]
     seen = [64 if look.images is None else look.images for look in lost]
     images = sum(seen)
     pairs = sum(count**2 if look.pairs is None else look.pairs for count, look in zip(seen, lost, strict=True))
-    if len(lost) < _PATIENCE or images < _LOST_IMAGES or pairs < _LOST_PAIRS:
+    if len(lost) < _PATIENCE or images < _MIN_IMAGES or pairs < _MIN_PAIRS:
         return HEALTHY
-    lately = [look for look in sound if look.step < lost[0].step][-2 * _ENOUGH_BEFORE :]
-    usual = sum(look.separation < _IN_THE_GAME for look in lately) >= _ENOUGH_BEFORE
-    was = f", where it used to tell {_usual(played[-_BEFORE:], 'separation'):.0%}" if usual else ""
-    reason = f"the discriminator has told every real image from every fake for {len(lost)} looks{was}"
-    return Verdict("D winning", reason, collapsed=usual)
+    before = [look for look in sound if look.step < lost[0].step][-2 * _ENOUGH_BEFORE :]
+    new = sum(look.separation < _COMPETITIVE for look in before) >= _ENOUGH_BEFORE
+    usual = f", where it used to tell {_usual(_values(competitive, 'separation')):.0%}" if new else ""
+    reason = f"the discriminator has told every real image from every fake for {len(lost)} looks{usual}"
+    return Verdict("D winning", reason, collapsed=new)
 
 
 _WORDS = {
@@ -194,84 +195,78 @@ _WORDS = {
     "gap": "the gap between the logits of real images and fakes",
     "pixel_spread": "the fakes' spread in pixels, as a share of the real images',",
     "feature_spread": "the fakes' spread in the discriminator's features, as a share of the real images',",
-    "nearest": "the distance of a fake from the fake that is nearest to it, as a share of the real images',",
+    "nearest": "the distance of a fake from the fake nearest to it, as a share of the real images',",
     "sigma": "the largest singular value of a layer",
     "gamma": "the largest gate of an attention layer",
     "average_distance": "the distance of the averaged weights from the generator's",
     "g_grad_norm": "the length of the generator's gradient",
     "d_grad_norm": "the length of the discriminator's gradient",
 }
-_TOO_MUCH = {  # times the usual
+_TOO_MUCH = {  # times the usual value
     "gap": 30.0, "sigma": 10.0, "gamma": 10.0, "average_distance": 4.0, "g_grad_norm": 100.0, "d_grad_norm": 100.0,
 }  # fmt: skip
-_AT_LEAST = {  # so much is never too much: what is usual may be near 0
+_AT_LEAST = {  # up to this a value is never too large, as the usual one may be near 0
     "gap": 10.0, "gamma": 5.0, "average_distance": 0.7, "d_grad_norm": 10.0,
 }  # fmt: skip
-_TOO_LITTLE = {"pixel_spread": 0.5, "feature_spread": 0.5, "nearest": 0.4}  # of the usual
-_OF_THE_BEST = 0.8  # times these, of the best long median: usual sinks with a slow collapse, the best does not
+_TOO_LITTLE = {"pixel_spread": 0.5, "feature_spread": 0.5, "nearest": 0.4}  # times the usual value
+_OF_THE_BEST = 0.8  # times these, of the best long median: in a slow collapse the usual value sinks, the best does not
 
 
 def _compare(recent: Sequence[LookRecord], sound: Sequence[LookRecord], *, with_best: bool = True) -> Verdict:
-    """The verdict on the last looks, from all those before that tell what is usual, and ``with_best`` from what was
-    usual when it was best."""
-    before = sound[-_BEFORE:]
+    """The verdict on the last looks by comparison with sound ones before: with the usual value and, ``with_best``, with
+    the usual value when it was best. Records of earlier versions lack some values, which are then not compared."""
     for name, times in _TOO_MUCH.items():
-        known = _looks_with(name, before)
-        if not known:
+        now, known = _values(recent, name), _values(sound[-_BEFORE:], name)
+        if len(now) < len(recent) or len(known) < _ENOUGH_BEFORE:
             continue
-        least, usual = min(abs(_value(look, name) or 0.0) for look in recent), _usual(known, name)
+        least, usual = min(now), _usual(known)
         if least > max(times * usual, _AT_LEAST.get(name, 0.0)):
             return Verdict("diverged", f"{_WORDS[name]} is {least:.3g}, where {usual:.3g} was usual", True)
     for name, share in _TOO_LITTLE.items():
-        known = _looks_with(name, sound)
-        if not known:
+        now, known = _values(recent, name), _values(sound, name)
+        if len(now) < len(recent) or len(known) < _ENOUGH_BEFORE:
             continue
-        most = max(math.inf if (value := _value(look, name)) is None else value for look in recent)
-        usual, best = _usual(known[-_BEFORE:], name), _best(known, name) if with_best else 0.0
-        for less, word, what in ((share, usual, "was usual"), (share * _OF_THE_BEST, best, "was usual at its best")):
-            if most < less * word:
-                return Verdict("diversity falling", f"{_WORDS[name]} is {most:.2f}, where {word:.2f} {what}", True)
+        most, usual, best = max(now), _usual(known), _best(known) if with_best else 0.0
+        for limit, value, what in ((share, usual, "was usual"), (share * _OF_THE_BEST, best, "was usual at its best")):
+            if most < limit * value:
+                return Verdict("diversity falling", f"{_WORDS[name]} is {most:.2f}, where {value:.2f} {what}", True)
     return HEALTHY
 
 
-def _looks_with(name: str, looks: Sequence[LookRecord]) -> Sequence[LookRecord]:
-    """The looks that have a value; those of earlier versions lack some. None where they are too few."""
-    known = [look for look in looks if _value(look, name) is not None]
-    return known if len(known) >= _ENOUGH_BEFORE else []
+def _values(looks: Sequence[LookRecord], name: str) -> list[float]:
+    """The absolute values of one quantity in the looks that have it."""
+    values = (getattr(look, name) for look in looks)
+    return [abs(value) for value in values if value is not None]
 
 
-def _usual(looks: Sequence[LookRecord], name: str) -> float:
-    return statistics.median(abs(_value(look, name) or 0.0) for look in looks)
+def _usual(values: Sequence[float]) -> float:
+    return statistics.median(values[-_BEFORE:])
 
 
-def _value(look: LookRecord, name: str) -> float | None:
-    value: float | None = getattr(look, name)
-    return value
-
-
-def _best(looks: Sequence[LookRecord], name: str) -> float:
-    """The largest median of so many looks in a row; 0 before there are as many."""
-    starts = range(0, len(looks) - _LONG + 1, _LONG)
-    return max((_usual(looks[start : start + _LONG], name) for start in starts), default=0.0)
+def _best(values: Sequence[float]) -> float:
+    """The largest median of ``_LONG`` values in a row; 0 if there are fewer."""
+    starts = range(0, len(values) - _LONG + 1, _LONG)
+    return max((statistics.median(values[start : start + _LONG]) for start in starts), default=0.0)
 
 
 def _is_lost(look: LookRecord) -> bool:
-    """Whether the discriminator told everything apart."""
     return look.separation >= _LOST
 
 
-def _is_alike(look: LookRecord) -> bool:
-    """Whether the generator made nearly one image."""
-    return look.pixel_spread < _ALIKE
+def _is_uniform(look: LookRecord) -> bool:
+    return look.pixel_spread < _UNIFORM
 
 
-def _last_in_a_row(looks: Sequence[LookRecord], holds: Callable[[LookRecord], bool]) -> int:
-    """Of how many of the last looks, without a break, something holds."""
+def _count_last(looks: Sequence[LookRecord], holds: Callable[[LookRecord], bool]) -> int:
+    """The number of consecutive looks, up to the last, for which ``holds`` is true."""
     return next((count for count, look in enumerate(reversed(looks)) if not holds(look)), len(looks))
 
 
+# ---- looks
+
+
 class Seen(NamedTuple):
-    """A batch for a look: real images and z, and the classes of both for networks that take them."""
+    """A batch for a look: real images and z, and the classes of both for conditional networks."""
 
     real: Tensor
     z: Tensor
@@ -288,25 +283,25 @@ def examine(
     *,
     paired: bool = False,
 ) -> dict[str, float]:
-    """What the guard judges a run by, from one pass over batches of real images and of generated ones; changes nothing.
+    """Measures what the guard judges a run by, in one pass over batches of real and generated images; changes nothing.
 
-    ``paired``: the loss compares within a class only, so that logits of different classes say nothing of each other.
+    ``paired``: the loss compares within a class only, so logits of different classes cannot be compared. Returns:
 
-    images: how many real images were seen, and as many fakes.
-    separation: share of the pairs of a real image and a fake (where the loss is paired, of one class) that the
-        discriminator orders rightly, whatever the loss; pairs: how many there are.
-    gap: mean logit of real images less that of fakes.
-    real_positive, fake_positive: share of the real images, and of fakes, with a logit above 0.
-    pixel_spread, feature_spread: the standard deviation of the fakes over the batch, as a share of that of the real
-        images, in pixels and in the discriminator's last map. A generator that knows one image has spread 0.
-    nearest: the mean distance in pixels of a fake from the fake nearest to it, as a share of the same of the real
-        images, which are compared with different ones: of a small set some are seen twice. A generator that knows a few
-        images, or one of each of a few classes, has next to 0.
+    images: the number of real images, and of fakes.
+    separation: the fraction of pairs of a real image and a fake (of the same class if the loss is paired) that the
+        discriminator orders correctly, whatever the loss; pairs: the number of pairs.
+    gap: mean logit of real images minus that of fakes.
+    real_positive, fake_positive: the fractions of real images and of fakes with a logit above 0.
+    pixel_spread, feature_spread: the standard deviation of the fakes over the batch, relative to that of the real
+        images, in pixels and in the discriminator's last map. It is 0 for a generator that makes only one image.
+    nearest: the mean distance in pixels of a fake from the nearest other fake, relative to that of the real images,
+        for which identical images are skipped, as those of a small set are seen twice. It is near 0 for a generator
+        that makes only a few images, or one for each of a few classes.
     sigma: the largest singular value that spectral norm finds in a layer.
-    gamma: the largest gate of an attention layer, without its sign; 0 where there is none.
-    average_distance: how far the averaged weights are from the generator's, as a share of their length.
+    gamma: the largest absolute gate of an attention layer; 0 if there is none.
+    average_distance: the distance of the EMA weights from the generator's, relative to the norm of the latter.
 
-    There are 2 images or more. Waits for the device once.
+    Needs at least 2 images. Waits for the device once.
     """
     fake, features, logits = _pass(generator, discriminator, batches)
     separation, pairs = _separation(logits[0], logits[1], batches if paired else [])
@@ -335,13 +330,13 @@ def examine(
 def _pass(
     generator: Generator, discriminator: Discriminator, batches: Sequence[Seen]
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """The fakes, and of real images and of fakes the discriminator's features and logits."""
+    """The fakes, and the discriminator's features and logits: of the real images, and of the fakes."""
     fakes: list[Tensor] = []
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
     logits: tuple[list[Tensor], list[Tensor]] = ([], [])
     with _buffers_kept(generator):
-        for batch in batches:  # each as large as in training: batch norm takes its statistics from it
-            fakes.append(generator.forward(batch.z, batch.fake_labels))  # not compiled: a look is rare
+        for batch in batches:  # of the same size as in training, as batch norm takes its statistics from it
+            fakes.append(generator.forward(batch.z, batch.fake_labels))  # not compiled, as looks are rare
             for number, (images, labels) in enumerate(((batch.real, batch.labels), (fakes[-1], batch.fake_labels))):
                 features[number].append(discriminator.features(images))
                 logits[number].append(discriminator.judge(features[number][-1], labels))
@@ -354,8 +349,8 @@ def _spread(batch: Tensor) -> Tensor:
 
 
 def _separation(real: Tensor, fake: Tensor, batches: Sequence[Seen]) -> tuple[Tensor, Tensor]:
-    """The share of pairs of logits that are in order, of all or of those of one class in ``batches``; and of how
-    many."""
+    """The fraction of pairs of logits that are in order, and the number of pairs: all of them, or those of the same
+    class if ``batches`` has labels."""
     right = (real[:, None] - fake).sign() / 2 + 0.5
     alike = torch.ones_like(right, dtype=torch.bool)
     labels = [batch.labels for batch in batches if batch.labels is not None]
@@ -366,7 +361,7 @@ def _separation(real: Tensor, fake: Tensor, batches: Sequence[Seen]) -> tuple[Te
 
 
 def _nearest(batch: Tensor, *, different: bool = False) -> Tensor:
-    """The mean distance of an image from the nearest other, or from the nearest that is not the same image."""
+    """The mean distance of an image from the nearest other; ``different``: from the nearest that is not identical."""
     points = batch.flatten(1).float()
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
     if different:
@@ -381,7 +376,7 @@ def _length(tensors: Sequence[Tensor]) -> Tensor:
 
 @contextlib.contextmanager
 def _buffers_kept(network: nn.Module) -> Iterator[None]:
-    """Batch norm in training mode moves its statistics; afterwards they are as they were."""
+    """Restores the network's buffers: batch norm in training mode changes its statistics."""
     before = [(buffer, buffer.clone()) for buffer in network.buffers()]
     yield
     for buffer, kept in before:

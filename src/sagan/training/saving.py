@@ -1,4 +1,4 @@
-"""What a training run leaves at a step: its checkpoint, a snapshot, a grid of samples; and what it may go on from."""
+"""What a training run writes at a step: a checkpoint, a snapshot, a grid of samples; and what it may resume from."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from sagan.system.randomness import latents
 from sagan.training.trainer import Trainer
 
 
-def write_checkpoint(training: Trainer, run: Run, store: Store) -> None:
-    """Writes everything the run goes on from, and sees that the records before it are on the disk."""
+def write_checkpoint(trainer: Trainer, run: Run, store: Store) -> None:
+    """Writes everything the run resumes from, after making sure that its records so far are on the disk."""
     run.sync_records()
-    save_checkpoint(run.checkpoint_file, training.state(_identity(store, training.config)))
+    save_checkpoint(run.checkpoint_file, trainer.state(_identity(store, trainer.config)))
 
 
-def write_snapshot(training: Trainer, run: Run, store: Store) -> None:
-    """Writes the averaged generator, to use."""
-    snapshot = Snapshot(training.measured_average(), training.config, training.step, store.hash)
-    save_snapshot(run.snapshot_file(training.step), snapshot)
-    if training.config.run.published_checkpoints:
-        save_published_pair(run.folder, training.step, training.generator, training.discriminator)
+def write_snapshot(trainer: Trainer, run: Run, store: Store) -> None:
+    """Writes the EMA generator, for use."""
+    snapshot = Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash)
+    save_snapshot(run.snapshot_file(trainer.step), snapshot)
+    if trainer.config.run.published_checkpoints:
+        save_published_pair(run.folder, trainer.step, trainer.generator, trainer.discriminator)
 
 
-def write_samples(training: Trainer, run: Run) -> Path:
-    """Writes a grid of images from the same z at every step; gives its path."""
-    settings = training.config.run
-    z = latents(settings.seed, "z of the sample grids", settings.sample_count, training.config.model.z_dim)
-    labels = classes_in_turn(range(settings.sample_count), training.config.model.num_classes)
-    images = generate(training.measured_average(), z.to(training.device), labels)
+def write_samples(trainer: Trainer, run: Run) -> Path:
+    """Writes a grid of images, from the same z at every step; returns its path."""
+    settings = trainer.config.run
+    z = latents(settings.seed, "z of the sample grids", settings.sample_count, trainer.config.model.z_dim)
+    labels = classes_in_turn(range(settings.sample_count), trainer.config.model.num_classes)
+    images = generate(trainer.measured_average(), z.to(trainer.device), labels)
     folder = Path(settings.sample_dir) if settings.sample_dir else run.folder / "samples"
-    path = folder / f"{training.step}_fake.png"
+    path = folder / f"{trainer.step}_fake.png"
     save_png(grid(images), path)
     return path
 
 
-# ---- going on
+# ---- resuming
 
 
 def matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> Checkpoint:
-    """A checkpoint of the run. Raises UserError for one of another config, or that was trained on other images."""
+    """Loads a checkpoint of the run. Raises UserError if it was trained with another config or on other images."""
     state = load_checkpoint(path)
     refuse_other_settings(state.config, config, run.folder)
-    if state.images not in (None, _identity(store, config)):  # None: imported weights, which do not know
+    if state.images not in (None, _identity(store, config)):  # None: imported weights
         raise UserError(
             f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
             "bring those back, or start a new run with another --run_dir"
@@ -59,14 +59,14 @@ def matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> C
 
 
 def _identity(store: Store, config: Config) -> str:
-    """What the images are, and of which classes where that matters: it must not change when a run goes on."""
+    """Identifies the images, and their classes for conditional networks; it must not change when a run is resumed."""
     if not config.model.num_classes:
         return store.hash
     return f"{store.hash} {hashlib.sha256(store.needed_labels().tobytes()).hexdigest()}"
 
 
 def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None:
-    """Raises UserError, naming the settings, where a run would go on with others than it was trained with."""
+    """Raises UserError, naming the settings, if a run would be resumed with other settings than it was trained with."""
     if trained.game.lr_schedule != "constant" and trained.run.total_step != wanted.run.total_step:
         raise UserError(
             f"the run in {folder} follows a {trained.game.lr_schedule} schedule to step {trained.run.total_step:,}, so "
@@ -77,4 +77,4 @@ def refuse_other_settings(trained: Config, wanted: Config, folder: Path) -> None
     }
     if fixed:
         listed = ", ".join(f"{name} {old} (not {new})" for name, (old, new) in fixed.items())
-        raise UserError(f"the run in {folder} was trained with {listed}; a run goes on with its own settings")
+        raise UserError(f"the run in {folder} was trained with {listed}; a run keeps its own settings")

@@ -1,4 +1,4 @@
-"""Starting a run and going on with one: folder, images and a word on what is about to happen, then the loop."""
+"""Starting a run and resuming one: what is decided once before its first step, its folder, and what it prints."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 
 import torch
 
-from sagan.data import Source, Store, choose_source
+from sagan.data import Source, Store, choose_source, prepared_store
+from sagan.data.batches import check as check_batches
 from sagan.run.build import check_networks, describe_attention
-from sagan.run.config import Config, override, with_absolute_paths
+from sagan.run.config import Config, ModelConfig, RunConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
-from sagan.system.devices import emulates_bfloat16
+from sagan.system.devices import choose_device, emulates_bfloat16
 from sagan.system.errors import UserError
-from sagan.training.loop import OnSnapshot, Outcome, train
+from sagan.training.loop import OnSnapshot, Outcome, Session, train
 from sagan.training.saving import refuse_other_settings
-from sagan.training.session import Session, count_classes, open_store, settle, usable_device
 
 
 def start_run(
     config: Config, console: Console, on_snapshot: OnSnapshot | None = None, store: Store | None = None
 ) -> int:
-    """`train_new`, with a word on how it ended. Gives the exit status of the command."""
+    """`train_new`, and prints how it ended. Returns the exit status of the command."""
     return _report(train_new(config, console, on_snapshot, store), console)
 
 
 def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> int:
-    """`train_on`, with a word on how it ended. Gives the exit status of the command."""
+    """`train_on`, and prints how it ended. Returns the exit status of the command."""
     return _report(train_on(folder, changes, console, on_snapshot), console)
 
 
@@ -39,8 +39,8 @@ def train_new(
 ) -> Outcome:
     """Makes the run's folder, prepares the images and trains to the end.
 
-    ``store``: the images, where they are prepared already. Errors as `training.loop.train`, and UserError for a folder
-    that is taken. Where a run cannot begin, nothing of it is left, and the corrected command can be given again.
+    ``store``: the images, if they are already prepared. Raises what `training.loop.train` does, and UserError for a
+    folder that is in use. A run that cannot start leaves nothing behind, so the corrected command can be given again.
     """
     attention = describe_attention(config.model)
     check_networks(config.model)
@@ -48,17 +48,18 @@ def train_new(
     config = with_absolute_paths(settle(config, device))
     _check_sample_folder(config)
     with _new_folder(config) as folder:
-        store = open_store(config, console) if store is None else store
-        classes = count_classes(config.model, store)
+        store = _open_store(config, console) if store is None else store
+        classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
     console.say(f"run folder: {folder}")
-    _say_all(attention, console)
+    for line in attention:
+        console.say(line)
     return _train(session, run, console, on_snapshot)
 
 
 def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
-    """Goes on with the run in a folder, with changes to how long and how often (never to what is computed)."""
+    """Resumes the run in a folder; ``changes`` are to its length and intervals, never to what is computed."""
     run = Run.open(folder)
     trained = run.config()
     if changes.get("data") and trained.data.dataset:
@@ -66,12 +67,51 @@ def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapsho
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
     device = usable_device(config.run)
-    session = Session(config, device, open_store(config, console, _source_of_run(config)))
+    session = Session(config, device, _open_store(config, console, _source_of_run(config)))
     if not run.checkpoint_file.exists():
-        console.say("no checkpoint was written yet: training starts from the first step")
+        console.say("no checkpoint was written yet: training starts from step 0")
     console.say(f"run folder: {folder}")
-    _say_all(describe_attention(config.model), console)
+    for line in describe_attention(config.model):
+        console.say(line)
     return _train(session, run, console, on_snapshot)
+
+
+# ---- what is decided once
+
+
+def usable_device(run: RunConfig) -> torch.device:
+    """The run's device. Raises UserError if it is not available, or if the run wants CUDA graphs on another kind."""
+    device = choose_device(run.device)
+    if run.cuda_graphs and device.type != "cuda":
+        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: omit it, or set it to false")
+    return device
+
+
+def settle(config: Config, device: torch.device) -> Config:
+    """The config with what depends on the device decided, as a run keeps it: its precision."""
+    if config.run.precision != "auto":
+        return config
+    native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return override(config, {"precision": "bf16" if native else "fp32"})
+
+
+def _open_store(config: Config, console: Console, source: Source | None = None) -> Store:
+    store = prepared_store(config.data, config.model.imsize, console, source)
+    check_batches(store.images, config.game.batch_size)
+    return store
+
+
+def _count_classes(model: ModelConfig, store: Store) -> int:
+    """The number of classes the networks learn. Raises UserError if the images have another number."""
+    if model.num_classes == 0:
+        return 0
+    store.needed_labels()
+    found = len(store.classes)
+    if model.num_classes not in ("auto", found):
+        raise UserError(
+            f"num_classes is {model.num_classes}, but the images have {found} classes: --num_classes auto uses those"
+        )
+    return found
 
 
 def _source_of_run(config: Config) -> Source:
@@ -83,19 +123,20 @@ def _source_of_run(config: Config) -> Source:
         raise
 
 
+# ---- the run
+
+
 def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None) -> Outcome:
     settings = session.config.run
     if settings.precision == "bf16" and emulates_bfloat16(session.device):
-        console.warn(
-            "this processor has no bfloat16 products, so bf16 is many times slower here: leave --precision out"
-        )
+        console.warn("this processor has no bfloat16 products, so bf16 is many times slower here: omit --precision")
     try:
         return train(session, run, console, on_snapshot)
     except KeyboardInterrupt as interruption:
         interruption.add_note(f"`sagan resume {run.folder}` {_from_where(run)}")
         raise
     except OSError as error:
-        error.add_note(f"once that is mended, `sagan resume {run.folder}` {_from_where(run)}")
+        error.add_note(f"once that is fixed, `sagan resume {run.folder}` {_from_where(run)}")
         raise
     except torch.OutOfMemoryError as error:
         raise UserError(
@@ -106,32 +147,28 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
 
 def _from_where(run: Run) -> str:
     if run.checkpoint_file.exists():
-        return "goes on from the last checkpoint"
-    return "starts from the first step: no checkpoint was written yet"
+        return "continues from the last checkpoint"
+    return "starts from step 0: no checkpoint was written yet"
 
 
 def _report(outcome: Outcome, console: Console) -> int:
-    """Says how a run ended and what to do next; gives the exit status."""
+    """Says how a run ended and what to do next; returns the exit status."""
     run, total = outcome.run, outcome.total
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
         console.say(
-            f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; go on with: sagan resume {run.folder}"
+            f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; continue with "
+            f"`sagan resume {run.folder}`"
         )
         return 128 + outcome.signal
     if outcome.last_sample is None:
         console.say(
-            f"nothing to do: the run is at step {outcome.step:,} already; --total_step N trains it on to step N"
+            f"nothing to do: the run is at step {outcome.step:,} already; --total_step N continues it to step N"
         )
         return 0
     console.say(f"trained to step {outcome.step:,}; more images: sagan sample {run.folder} --num 1000 --out DIR")
     console.say(f"samples: {outcome.last_sample}")
     return 0
-
-
-def _say_all(lines: list[str], console: Console) -> None:
-    for line in lines:
-        console.say(line)
 
 
 def _check_sample_folder(config: Config) -> None:
@@ -142,8 +179,8 @@ def _check_sample_folder(config: Config) -> None:
 
 @contextlib.contextmanager
 def _new_folder(config: Config) -> Iterator[Path]:
-    """The folder of a new run, made first of all, so that one that cannot be made is found out at once. On an error,
-    what was made of it is removed again."""
+    """Makes the folder of a new run, before anything else, so that a bad place is found out at once. On an error it is
+    removed again."""
     folder = Path(config.run.run_dir or Path("runs", _run_name(config)))
     missing = [place for place in folder.parents if not place.exists()]
     try:
@@ -160,13 +197,13 @@ def _new_folder(config: Config) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        with contextlib.suppress(OSError):  # something came to lie in it
+        with contextlib.suppress(OSError):  # it is not empty
             for place in missing:
                 place.rmdir()
         raise
 
 
 def _run_name(config: Config) -> str:
-    """What the run is, as a folder's name."""
+    """The default name of a run's folder, by its data, image size and span."""
     data, model = config.data, config.model
     return "-".join([data.dataset or Path(data.data or "faces").stem, f"{model.imsize}px", f"span{model.span}"])

@@ -1,4 +1,4 @@
-"""What a run is made of between two steps, and how it takes one."""
+"""The state of a run between two steps, and how it takes one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
 from sagan.training.graph import CapturedStep, Kind, Play, Turn
 from sagan.training.guard import Seen, examine
-from sagan.training.world import ALONE, World
+from sagan.training.world import SINGLE_PROCESS, World
 
 _BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
-_LOOKED_AT = 64  # images that the guard looks at, or more where a batch holds more
-_MOST_LOOKED = 16  # batches, so that a look at small ones does not cost too much
+_LOOK_IMAGES = 64  # the fewest images in a look of the guard
+_MAX_LOOK_BATCHES = 16  # but no more batches than this, so that a look at small ones does not take too long
 
-SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of the run that is done: the factor of both rates
+SCHEDULES: dict[str, Callable[[float], float]] = {  # the fraction of the run that is done -> the factor of both rates
     "constant": lambda done: 1.0,
     "linear": lambda done: 1 - done,
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
@@ -41,7 +41,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # of the share of the run th
 
 
 def purpose(name: str, attempt: int) -> str:
-    """What random numbers are drawn for: after a rollback others than before."""
+    """The purpose for which random numbers are drawn: a different one after each rollback."""
     return f"{name}, attempt {attempt}" if attempt else name
 
 
@@ -52,7 +52,7 @@ def kind_of_step(game: GameConfig, step: int) -> Kind:
 
 
 def steps_by_kind(game: GameConfig) -> dict[Kind, list[int]]:
-    """The generator steps from the first on until their kinds come again in the same order, by their kind."""
+    """The generator steps of one period, after which their kinds repeat, by kind."""
     period = math.lcm(game.penalty_every, game.n_critic) // game.n_critic if game.penalized else 1
     steps: dict[Kind, list[int]] = {}
     for step in range(period):
@@ -61,16 +61,16 @@ def steps_by_kind(game: GameConfig) -> dict[Kind, list[int]]:
 
 
 class Trainer:
-    """Networks, optimisers, average, and the step they have reached.
+    """Networks, optimisers, EMA, and the step they have reached.
 
-    A step is in two halves. What it needs from outside (images, latents, every random number) is drawn on the CPU and
-    sent to the device, a turn for each move of a network; then the turns are played there without the CPU looking at a
-    number, so that on a GPU they can be captured once and played again.
+    A step has two halves. Its inputs (images, latents, every random number) are drawn on the CPU and sent to the
+    device, as one `Turn` for each update of a network; then the turns are computed there, without the CPU reading a
+    value back, so that on a GPU they can be captured in a CUDA graph and replayed.
     """
 
-    def __init__(self, config: Config, device: torch.device, world: World = ALONE):
+    def __init__(self, config: Config, device: torch.device, world: World = SINGLE_PROCESS):
         self.config, self.device, self.world = config, device, world
-        self.part = world.part(config.game.batch_size)  # of every batch, z and draw of random numbers
+        self.part = world.part(config.game.batch_size)  # of every batch, of z and of all random numbers
         game, run = config.game, config.run
         self.loss = LOSSES[game.adv_loss]
         self.generator = build_generator(config.model, run.seed).to(device)
@@ -80,13 +80,13 @@ class Trainer:
         self.g_optimizer = _adam(self.generator, game.g_lr, game, device)
         self.d_optimizer = _adam(self.discriminator, game.d_lr, game, device)
         self.step = 0
-        self.seconds = 0.0  # spent training, over all the processes that worked on the run
-        self.attempt = 0  # how often the run was rolled back
-        self.caution = dict.fromkeys(("g_lr", "d_lr", "penalties"), 1.0)  # what the remedies have come to
-        self.rollback: RollbackRecord | None = None  # the record of the last one
-        self.penalty: Tensor | None = None  # the last gradient penalty, which not every step has
+        self.seconds = 0.0  # spent on training, in all the processes that have worked on the run
+        self.attempt = 0  # the number of rollbacks
+        self.caution = dict.fromkeys(("g_lr", "d_lr", "penalties"), 1.0)  # the product of the remedies so far
+        self.rollback: RollbackRecord | None = None  # the last one
+        self.penalty: Tensor | None = None  # the latest, as not every step has one
         self._measured_step = -1
-        self._norms = torch.zeros(()), torch.zeros(())  # of the last step's gradients, of both networks, for the guard
+        self._norms = torch.zeros(()), torch.zeros(())  # of both gradients in the last step, for the guard
         self.compiled = device.type == "cuda" if run.compile is None else run.compile
         if self.compiled:
             self.generator.compile(dynamic=False)
@@ -94,8 +94,8 @@ class Trainer:
         self._play = self._player()
 
     def state(self, images: str | None = None) -> Checkpoint:
-        """Everything the next step depends on, and nothing else: randomness and data order follow from the step.
-        ``images`` is the identity of the images, where it is known."""
+        """Everything that the next step depends on, and nothing else: randomness and data order follow from the step.
+        ``images`` identifies the images, if known."""
         return Checkpoint(
             step=self.step,
             seconds=self.seconds,
@@ -114,7 +114,7 @@ class Trainer:
         )
 
     def load(self, state: Checkpoint) -> None:
-        """Takes over a state of the same config."""
+        """Restores a state of the same config."""
         self.step, self.seconds = state.step, state.seconds
         self.attempt, self.caution, self.rollback = state.attempt, dict(state.caution), state.rollback
         self.penalty = None if state.penalty is None else torch.tensor(state.penalty, device=self.device)
@@ -125,15 +125,15 @@ class Trainer:
         if self.anchors is not None and state.anchors is not None:
             self.anchors.copy_(state.anchors)
         for optimizer, saved in ((self.g_optimizer, state.g_optimizer), (self.d_optimizer, state.d_optimizer)):
-            groups = optimizer.state_dict()["param_groups"]  # rates and switches are this device's and this config's
+            groups = optimizer.state_dict()["param_groups"]  # rates and flags are those of this device and config
             optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
 
-    def capture_anew(self) -> None:
-        """Forgets captured steps, which hold what penalties weighed when they were captured."""
+    def forget_captures(self) -> None:
+        """Discards captured steps, in which the weights of the penalties are constants."""
         self._play = self._player()
 
     def advance(self, batches: Batches) -> dict[str, Tensor]:
-        """One generator step with its discriminator steps before it. Returns detached scalars, left on the device."""
+        """Takes one generator step, after its discriminator steps. Returns detached scalars, left on the device."""
         game = self.config.game
         self._set_rates(self.step * game.n_critic // batches.batches_per_epoch)
         numbers = range(self.step * game.n_critic, (self.step + 1) * game.n_critic)
@@ -149,15 +149,15 @@ class Trainer:
         return measured
 
     def play(self, kind: Kind, turns: list[Turn]) -> dict[str, Tensor]:
-        """A discriminator step for each turn but the last, a generator step for that, and the average's update.
+        """Computes a discriminator step for each turn but the last, a generator step for the last, and the EMA.
 
-        ``kind`` says of each discriminator step whether it has a gradient penalty.
+        ``kind`` says for each discriminator step whether it includes a gradient penalty.
         """
         game = self.config.game
         shared: dict[str, Any] = {
             "loss": self.loss,
             "max_norm": game.max_grad_norm,
-            "add_up": self.world.add_up,
+            "reduce": self.world.reduce,
             "precision": self.config.run.precision,
         }
         *critic_turns, turn = turns
@@ -191,11 +191,11 @@ class Trainer:
         return measured
 
     def look(self, batches: Batches) -> LookRecord:
-        """What the guard judges the run by, at the present step, which is left as it is.
+        """Measures what the guard judges the run by, at the current step; changes nothing.
 
-        The lengths of gradients are those of the last step. Whether that one had a lazy penalty in it is a matter of
-        ``penalty_every`` and ``guard_every``; by those of the preset `best` it never has."""
-        count = min(_MOST_LOOKED, -(-_LOOKED_AT // self.config.game.batch_size))
+        The gradient norms are those of the last step. Whether that included a lazy penalty depends on ``penalty_every``
+        and ``guard_every``; with those of the preset `best` it never did."""
+        count = min(_MAX_LOOK_BATCHES, -(-_LOOK_IMAGES // self.config.game.batch_size))
         networks = self.generator, self.discriminator, self.average.module
         seen = [self._seen(batches, number) for number in range(count)]
         found = examine(*networks, seen, paired=self.loss.paired)
@@ -204,7 +204,7 @@ class Trainer:
         return LookRecord(step=self.step, **values)
 
     def _seen(self, batches: Batches, number: int) -> Seen:
-        """The next batch of the images, and others after it, with fakes of their own."""
+        """The next batch of images after the current step, or the one ``number`` later, with inputs for fakes."""
         index = self.step * self.config.game.n_critic + number
         labels = fake_labels = None
         if self.config.model.num_classes:
@@ -213,7 +213,7 @@ class Trainer:
         return Seen(batches.batch(index, self.part), self._draw_z("z of the guard", index), labels, fake_labels)
 
     def describe_backends(self) -> str:
-        """Which backend computes each attention layer here, in a line."""
+        """A line that names the backend of each attention layer here."""
         size, bf16 = self.config.game.batch_size, self.config.run.precision == "bf16"
         dtype = torch.bfloat16 if bf16 else torch.float32
         networks: list[tuple[str, int, Any]] = [("generator", size, self.generator)]
@@ -238,7 +238,7 @@ class Trainer:
         return {f"{name}{size}": layer.gamma.item() for name, net in networks for size, layer in net.attention.items()}
 
     def measured_average(self) -> Generator:
-        """The averaged generator, ready for use: its batch norm measured, once a step, on a fixed set of z."""
+        """The EMA generator, ready for use: its batch norm is measured on fixed z, at most once per step."""
         if self._measured_step != self.step:
             self.average.measure_batch_norm(self._batch_norm_latents())
             self._measured_step = self.step
@@ -268,7 +268,7 @@ class Trainer:
         return turn
 
     def _generator_turn(self, critic_turn: Turn) -> Turn:
-        """``critic_turn``: of the discriminator's step before it, whose real images a paired loss compares with."""
+        """``critic_turn``: that of the discriminator step before, whose real images a paired loss compares with."""
         game = self.config.game
         images = (self.step + 1) * game.batch_size
         turn = {
@@ -290,11 +290,11 @@ class Trainer:
         return self._own(torch.randn(size, generator=self._chance(name, step)))
 
     def _own(self, *drawn: Tensor) -> Tensor:
-        """This process's part of what was drawn for the whole batch, or for several, on its device."""
+        """This process's part of what was drawn for the whole batch, or for several batches, on its device."""
         return send(torch.cat([each[self.part] for each in drawn]), self.device)
 
     def _fake_labels(self, labels: Tensor, name: str, step: int) -> Tensor:
-        """The classes of fakes: drawn, but of a paired loss those of the real images that they are compared with."""
+        """The classes of fakes: random, but with a paired loss those of the real images they are compared with."""
         if self.loss.paired:
             return labels
         classes = int(self.config.model.num_classes)
@@ -312,14 +312,14 @@ class Trainer:
         return lambda images: augment(images, policies, turn["augment"])
 
     def _penalty(self, turn: Turn) -> Penalty:
-        """The sum of the gradient penalties asked for; one that is taken every k steps weighs k times as much."""
+        """The sum of the configured gradient penalties; one computed every k steps has k times the weight."""
         game = self.config.game
         labels, fake_labels = turn.get("labels"), turn.get("fake_labels")
         default = default_r1_weight(self.discriminator.shape, game.batch_size)
         r1, r2 = (default if weight == "auto" else weight for weight in (game.r1, game.r2))
 
         def judge(images: Tensor, labels: Tensor | None) -> Tensor:
-            return self.discriminator.forward(images, labels)  # compiled it would have no second derivative
+            return self.discriminator.forward(images, labels)  # not compiled, as that has no second derivative
 
         def penalty(real: Tensor, fake: Tensor) -> Tensor:
             total = real.new_zeros(())
@@ -352,10 +352,10 @@ class Trainer:
 
 
 def _adam(network: nn.Module, rate: float, game: GameConfig, device: torch.device) -> torch.optim.Adam:
-    """Adam; on a GPU its rate and step count live there, so that a captured step reads them anew each time."""
+    """Adam; on a GPU its rate and step count are kept there, so that a captured step reads their current values."""
     on_gpu = device.type == "cuda"
     lr = torch.tensor(rate, device=device) if on_gpu else rate
     betas = float(game.beta1), float(game.beta2)
     adam = torch.optim.Adam(network.parameters(), lr, betas, fused=True, capturable=on_gpu)
-    adam._warned_capturable_if_run_uncaptured = True  # the steps before a capture run as they are, and may
+    adam._warned_capturable_if_run_uncaptured = True  # as the steps before a capture do, rightly
     return adam

@@ -11,11 +11,10 @@ from sagan.system.errors import UserError
 
 @dataclass(frozen=True)
 class World:
-    """Process ``rank`` of ``size`` that train one run.
+    """Process ``rank`` of the ``size`` processes that train one run.
 
-    Batches, z and every random number are drawn for the whole batch, from (seed, purpose, step), and a process takes
-    its `part` of them: what is drawn does not depend on how many there are. Files, console and locks belong to the
-    process that `leads`.
+    Batches, z and every random number are drawn for the whole batch, from (seed, purpose, step), and each process takes
+    its `part` of them: what is drawn does not depend on the number of processes.
     """
 
     rank: int = 0
@@ -25,12 +24,8 @@ class World:
         if not 0 <= self.rank < self.size:
             raise UserError(f"rank must be at least 0 and less than size, got rank {self.rank} of {self.size}")
 
-    @property
-    def leads(self) -> bool:
-        return self.rank == 0
-
     def part(self, batch_size: int) -> slice:
-        """This process's part of a whole batch. Raises UserError where the batch cannot be divided evenly."""
+        """This process's part of a whole batch. Raises UserError if the batch cannot be divided evenly."""
         if batch_size % self.size:
             raise UserError(
                 f"batch_size must be a multiple of the number of processes, got {batch_size} for {self.size}"
@@ -38,13 +33,12 @@ class World:
         own = batch_size // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 
-    def add_up(self, network: nn.Module, measured: dict[str, Tensor]) -> None:
-        """Makes the gradient in a network's parameters, and what was measured, those of the whole batch, in place.
+    def reduce(self, network: nn.Module, measured: dict[str, Tensor]) -> None:
+        """Replaces the gradient of a network's parameters, and what was measured, by those of the whole batch.
 
-        Both are means over this process's part, so it is the sum over the processes, divided by their number. One
-        process has the whole batch already.
+        Both are means over this process's part of the batch, so this is the mean over the processes.
         """
-        assert self.size == 1, "gradients of several processes are not added up yet"
+        assert self.size == 1, "gradients are not yet reduced over several processes"
 
 
-ALONE = World()
+SINGLE_PROCESS = World()

@@ -26,7 +26,7 @@ from sagan.core.attention.triton_kernel import Blocks, attend_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 on_gpu = [pytest.mark.gpu, pytest.mark.skipif(DEVICE == "cpu", reason="no CUDA device here")]
-only_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="Triton's interpreter takes bfloat16 for integers")
+only_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="Triton's interpreter reads bfloat16 as integers")
 LOW_PRECISION = [torch.float16, pytest.param(torch.bfloat16, marks=only_gpu)]
 
 PATTERNS = [

@@ -57,7 +57,7 @@ def test_images_have_the_shape_also_of_other_channels(family):
 
 def test_images_that_are_not_square_are_refused_in_a_sentence(family):
     for build in (family.Generator, family.Discriminator):
-        with pytest.raises(ValueError, match="images must be as wide as high for these networks, got 16x32"):
+        with pytest.raises(ValueError, match="images must be square for these networks, got 16x32"):
             build(ImageShape(3, 16, 32))
 
 

@@ -1,4 +1,4 @@
-"""Attention over feature maps in which a pattern decides which keys a query may look at."""
+"""Attention over feature maps, in which a pattern decides which keys a query may attend to."""
 
 from sagan.core.attention.dispatch import BACKENDS, Backend, attend, choose_backend, describe_choice, reasons_against
 from sagan.core.attention.patterns import ExcludeLocal, Full, Local, Masking, Pattern

@@ -1,17 +1,16 @@
 """Attention tile by tile in plain torch: exact, memory O(queries + keys), for both maskings and every pattern.
 
-A tile is a stretch of query rows with all the keys they involve, small enough for its scores to stay in a CPU's cache.
-Each row is whole, so its softmax is the ordinary one and the backward pass simply computes it again; only q, k and v
-are saved. The backward pass adds up the gradients of k and v over the tiles, transposed: (dim, keys) = q^T dS is a
-several times faster matrix product than (keys, dim) = dS^T q when dim is as small as it is here.
+A tile is a range of query rows with all the keys they involve, small enough for its scores to stay in a CPU's cache.
+Each row is complete, so its softmax is the ordinary one and the backward pass simply recomputes it; only q, k and v are
+saved. The backward pass sums the gradients of k and v over the tiles, transposed: (dim, keys) = q^T dS is a matrix
+product several times faster than (keys, dim) = dS^T q when dim is as small as it is here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +28,8 @@ def attend_blocked(
 
     q: (batch, heads, queries, dim), k: (batch, heads, keys, dim), v: (batch, heads, keys, value_dim); returns
     (batch, heads, queries, value_dim). ``tile`` is the number of scores held at a time; the default suits the device.
-    A second derivative (``create_graph=True``) takes the dense formula, with its memory. Products that overflow give
-    NaN, also where they are hidden.
+    A second derivative (``create_graph=True``) uses the dense formula, with its memory. Products that overflow give
+    NaN, even where they are hidden.
     """
     if tile is None:
         tile = _default_tile(q.device)
@@ -106,7 +105,7 @@ def _score_operands(q: Tensor, k: Tensor, scale: float) -> tuple[Tensor, Tensor]
 
 
 def _softmax(q: Tensor, k: Tensor, piece: _Piece, pattern: Pattern, buffer: Tensor) -> Tensor:
-    """The softmax of one tile, (images, rows, keys), in ``buffer``; zero where masking "before" left keys out."""
+    """The softmax of one tile, (images, rows, keys), in ``buffer``; 0 where masking "before" left keys out."""
     q, k = q[:, piece.rows], k[:, piece.keys]
     weights = _view(buffer, (len(q), q.shape[1], k.shape[1]))
     torch.bmm(q, k.transpose(1, 2), out=weights)
@@ -119,15 +118,15 @@ def _softmax(q: Tensor, k: Tensor, piece: _Piece, pattern: Pattern, buffer: Tens
 
 
 def _zero_hidden(weights: Tensor, piece: _Piece) -> None:
-    """Writes 0 at the hidden keys of one tile, (images, rows, keys)."""
+    """Zeroes the weights of the hidden keys of one tile, (images, rows, keys)."""
     if piece.mask is not None:
-        weights.mul_(piece.mask)  # several times faster than masked_fill_, which does not vectorise
+        weights.mul_(piece.mask)  # several times faster than masked_fill_, which is not vectorised
     elif piece.hidden is not None:
         weights.flatten(1).index_fill_(1, piece.hidden, 0)
 
 
 def _leave_out_hidden(scores: Tensor, piece: _Piece) -> None:
-    """Brings the scores of the hidden keys of one tile, (images, rows, keys), to -inf."""
+    """Sets the scores of the hidden keys of one tile, (images, rows, keys), to -inf."""
     if piece.mask is not None:
         scores.add_(piece.mask)
     elif piece.hidden is not None:
@@ -143,26 +142,25 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def _view(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The start of ``buffer`` in this shape; the buffer grows when it is too small."""
+    """The start of ``buffer`` in this shape; the buffer grows if it is too small."""
     numel = math.prod(shape)
     if buffer.numel() < numel:
         buffer.resize_(numel)
     return buffer[:numel].view(shape)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A stretch of query rows, the keys they involve, and which of these are hidden: none, or as one of two tensors."""
+class _Piece(NamedTuple):
+    """A range of query rows, the keys they involve, and which of these are hidden: none, or by one of two tensors."""
 
     rows: slice
     keys: slice
-    mask: Tensor | None  # (rows, keys), for masking "after" True and False as factors, for "before" 0 and -inf to add
+    mask: Tensor | None  # (rows, keys): with masking "after" bool, to multiply by; with "before" 0 and -inf, to add
     hidden: Tensor | None  # int64 indices into the flattened rows * keys
     empty_rows: Tensor | None  # int64 indices of the rows that see no key
 
 
 def _tiles(images: int, pattern: Pattern, tile: int, device: torch.device) -> Iterator[tuple[slice, _Piece]]:
-    """Every (images, piece of the query rows) of about ``tile`` scores: several images at a time on a small map."""
+    """Yields (images, piece of the query rows) of about ``tile`` scores; several images at a time on a small map."""
     rows = _rows_per_tile(pattern, tile)
     together = max(1, tile // (pattern.queries * pattern.keys)) if rows == pattern.queries else 1
     for first in range(0, images, together):
@@ -172,7 +170,7 @@ def _tiles(images: int, pattern: Pattern, tile: int, device: torch.device) -> It
 
 
 def _rows_per_tile(pattern: Pattern, tile: int) -> int:
-    """All query rows, halved until the scores of a stretch in the middle of the map are at most ``tile``."""
+    """All query rows, halved until such a range in the middle of the map has at most ``tile`` scores."""
     rows = pattern.queries
     while rows > 1:
         start = (pattern.queries - rows) // 2
@@ -198,15 +196,12 @@ def _piece(pattern: Pattern, start: int, stop: int, device: torch.device) -> _Pi
             hidden = pattern.hidden_indices(start, stop, device=device)
         return _Piece(slice(start, stop), slice(first, last), mask, hidden, empty if len(empty) else None)
 
-    def count_bytes(piece: _Piece) -> int:
-        return sum(x.nbytes for x in (piece.mask, piece.hidden, piece.empty_rows) if x is not None)
-
-    return cast(_Piece, _PIECES.get((pattern, start, stop, device), build, count_bytes))
+    return _PIECES.get((pattern, start, stop, device), build)
 
 
 def _default_tile(device: torch.device) -> int:
-    """Scores in a tile: 4 MiB a thread on a CPU, so that each has an image or a stretch of rows to itself and its
-    caches still hold some; on a GPU enough to fill it."""
+    """Scores in a tile: on a CPU 4 MiB a thread, so that each thread works on its own image or range of rows and much
+    of that stays in its caches; on a GPU enough to fill it."""
     if device.type != "cpu":
         return 2**25
     return 2**20 * min(torch.get_num_threads(), 8)

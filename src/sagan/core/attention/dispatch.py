@@ -1,4 +1,4 @@
-"""One ``attend()``, the ways to compute it, and which of them to take."""
+"""``attend()``, its backends, and the choice between them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from sagan.core.attention.patterns import Pattern
 from sagan.core.attention.reference import attend_reference, softmax_dtype
 from sagan.system.errors import UserError
 
-# Where one backend becomes faster than the next. The CPU's was measured (docs/experiments.md); the other two are
-# estimates until `python -m benchmarks.attention --device cuda` has been run on a GPU.
-DENSE_BELOW_ON_CPU = 128 * 128  # scores of an image: below it tiles do not pay
+# Where one backend becomes faster than the next. The CPU's threshold was measured (docs/experiments.md); the other two
+# are estimates until `python -m benchmarks.attention --device cuda` has been run on a GPU.
+DENSE_BELOW_ON_CPU = 128 * 128  # scores of an image: below it tiling does not pay
 FUSED_FROM_ON_CUDA = 512 * 512  # scores of an image: a 32x32 map, or a 64x64 one with cells of 4x4
 DENSE_UP_TO_ON_CUDA = 2**27  # scores of a batch: 512 MiB of float32
 
 
 class Attend(Protocol):
-    """A way to compute attention from checked, same-dtype q, k and v."""
+    """Computes attention from q, k and v that have been checked and share a dtype."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 1.0) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to compute attention; ``reasons_against`` says in sentences why it cannot run on an input."""
+    """An implementation of attention; ``reasons_against`` says in sentences why it cannot run on an input."""
 
     attend: Attend
     reasons_against: Callable[[Tensor, Tensor, Tensor, Pattern], list[str]]
@@ -44,7 +44,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 
     q: (batch, heads, queries, dim), k: (batch, heads, keys, dim), v: (batch, heads, keys, value_dim), of one
     floating-point dtype on one device; returns (batch, heads, queries, value_dim) in that dtype. Under autocast the
     inputs are first cast to its dtype, as torch does for its own attention. ``backend`` is a name in ``BACKENDS``, or
-    "auto" for the fastest that can run. UserError when a shape does not fit, or the named backend cannot run.
+    "auto" for the fastest that can run. Raises UserError if a shape does not fit or the named backend cannot run.
     """
     q, k, v = _autocast(q, k, v)
     check_inputs(q, k, v, pattern)
@@ -56,14 +56,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 
 
 
 def reasons_against(backend: str, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
-    """Why ``backend`` cannot compute this attention, in sentences; empty when it can. UserError: an unknown name."""
+    """Why ``backend`` cannot compute this attention, in sentences; empty if it can. UserError: an unknown name."""
     if backend not in BACKENDS:
         raise UserError(f'backend must be "auto" or one of {", ".join(sorted(BACKENDS))}, got {backend!r}')
     return BACKENDS[backend].reasons_against(q, k, v, pattern)
 
 
 def choose_backend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> str:
-    """The first backend, in the order of preference for this device and size, with nothing against it."""
+    """The first backend that can run, in order of preference for this device and size."""
     for backend in _preferred(q, pattern):
         if not reasons_against(backend, q, k, v, pattern):
             return backend
@@ -81,20 +81,20 @@ def describe_choice(
     heads: int = 1,
     compiled: bool = False,
 ) -> str:
-    """Which backend :func:`attend` takes for such inputs, for a run to print: ``8x8 by reference``, or
+    """The backend that :func:`attend` uses for such inputs, as a run prints it: ``8x8 by reference``, or
     ``32x32 by triton (dense would hold 256 MiB)``."""
-    number = torch.empty((), dtype=dtype, device=device)  # every entry of q, k and v: they take no memory
+    number = torch.empty((), dtype=dtype, device=device)  # expanded to q, k and v, which then take no memory
     rows = (pattern.queries, dim), (pattern.keys, dim), (pattern.keys, value_dim)
     q, k, v = (number.expand(batch, heads, *shape) for shape in rows)
     usable = [name for name in _preferred(q, pattern) if not reasons_against(name, q, k, v, pattern)]
-    backend = next(name for name in usable if not (compiled and name == "blocked"))  # as when torch.compile asks
+    backend = next(name for name in usable if not (compiled and name == "blocked"))  # as under torch.compile
     mib = batch * heads * pattern.queries * pattern.keys * softmax_dtype(number).itemsize / 2**20
     choice = f"{pattern.height}x{pattern.width} by {backend}"
     return choice if backend == "reference" else f"{choice} (dense would hold {mib:,.0f} MiB)"
 
 
 def check_inputs(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
-    """UserError, in one sentence, when q, k and v do not fit together or do not fit the pattern."""
+    """Raises UserError unless q, k and v fit each other and the pattern."""
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not q.ndim == k.ndim == v.ndim == 4:
         raise UserError(f"q, k and v must have 4 dimensions (batch, heads, rows, dim), got {shapes}")
@@ -114,7 +114,7 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in autocast's dtype where autocast is on; float64 stays, as in torch."""
+    """The tensors in autocast's dtype if autocast is enabled; float64 stays, as in torch."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return tensors
@@ -123,7 +123,7 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _preferred(q: Tensor, pattern: Pattern) -> list[str]:
-    """Backends, the fastest first. On small maps the dense matrix is cheap to store and quick to read back."""
+    """Backends, the fastest first. On small maps the dense matrix is cheap to store and to read back."""
     scores = pattern.queries * pattern.keys
     if q.device.type == "cpu":
         return ["reference", "blocked"] if scores < DENSE_BELOW_ON_CPU else ["blocked", "reference"]
@@ -137,10 +137,6 @@ def _preferred(q: Tensor, pattern: Pattern) -> list[str]:
 
 def _is_exporting() -> bool:
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
-
-
-def _nothing(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
-    return []
 
 
 def _against_blocked(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
@@ -165,13 +161,13 @@ def _against_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[s
 
 
 def _against_triton_here(device: torch.device, dtype: torch.dtype, largest_dim: int, dims_together: int) -> str:
-    """What speaks against Triton on this machine and device, or nothing."""
+    """Why Triton cannot run on this machine and device, or an empty string if it can."""
     if not _is_triton_installed():
         return "Triton is not installed; on Linux `pip install triton` adds it"
     if _triton_interprets():
-        return "Triton's interpreter takes bfloat16 for integers" if dtype == torch.bfloat16 else ""
+        return "Triton's interpreter reads bfloat16 as integers" if dtype == torch.bfloat16 else ""
     if device.type != "cuda":
-        return f"it runs on CUDA devices, not on {device.type} (slowly, to test it, with TRITON_INTERPRET=1 set)"
+        return f"it runs on CUDA devices, not on {device.type} (slowly, for tests, also there with TRITON_INTERPRET=1)"
     gpu: Any = torch.cuda.get_device_properties(device)
     if torch.version.cuda is None or gpu.major < 8:
         return "it needs an NVIDIA GPU of compute capability 8.0 or more"
@@ -181,8 +177,8 @@ def _against_triton_here(device: torch.device, dtype: torch.dtype, largest_dim: 
     return ""
 
 
-# A compiler need not look inside, the answer is a constant: what torch.compiler.assume_constant_result would say, which
-# takes a second to import.
+# The result is a constant for the compiler. torch.compiler.assume_constant_result does the same, but importing what it
+# needs takes a second.
 _against_triton_here._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -192,7 +188,7 @@ def _is_triton_installed() -> bool:
 
 
 def _triton_interprets() -> bool:
-    """Whether kernels run in Triton's interpreter: on any device, slowly. Triton looks at this when it is imported."""
+    """Whether kernels run in Triton's interpreter: on any device, slowly. Triton reads this when it is imported."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "on", "true")
 
 
@@ -203,7 +199,7 @@ def _attend_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: 
 
 
 BACKENDS = {
-    "reference": Backend(attend_reference, _nothing),
+    "reference": Backend(attend_reference, lambda q, k, v, pattern: []),
     "blocked": Backend(attend_blocked, _against_blocked),
     "triton": Backend(_attend_triton, _against_triton),
 }

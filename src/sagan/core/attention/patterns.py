@@ -1,7 +1,7 @@
-"""Which keys each query of a feature map may look at, as small frozen values.
+"""Which keys each query of a feature map may attend to, as small frozen values.
 
-A pattern makes everything that depends on the geometry and nothing else: the mask, the count of visible keys, the label
-on a plot. It is hashable and holds plain values, so it can be a key of a cache and a line of a config.
+A pattern gives everything that depends on the geometry alone: the mask, the number of visible keys, the label on a
+plot. It is hashable and holds plain values, so it can be a cache key and be written to a config.
 
 Queries are the pixels of a height x width map in row-major order. With ``pool`` p the keys are the cells of the
 (height/p) x (width/p) grid of p x p pixels, also in row-major order; with p = 1 the keys are the pixels themselves.
@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,10 +21,11 @@ from torch import Tensor
 from sagan.system.errors import UserError
 
 Masking = Literal["after", "before"]
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
 class Pattern:
-    """What every pattern answers. Subclasses are frozen dataclasses with these fields and a ``_hidden_square``."""
+    """What every pattern provides; a subclass is a frozen dataclass with these fields, and overrides what it hides."""
 
     height: int
     width: int
@@ -52,26 +53,27 @@ class Pattern:
 
     def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
         """True where a query sees a key: bool, (stop - start, keys), for the query rows from ``start`` to ``stop``."""
-        raise NotImplementedError
+        y, _ = self._rows(start, stop, device)
+        return torch.ones(len(y), self.keys, dtype=torch.bool, device=device)
 
     def hidden_indices(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
-        """Where ``mask(start, stop)`` is False: ascending int64 indices into its flattened rows * keys entries."""
+        """Where ``mask(start, stop)`` is False: int64 indices, ascending, into its flattened rows * keys entries."""
         return (~self.mask(start, stop, device=device)).flatten().nonzero().flatten()
 
     def visible_keys(self) -> Tensor:
-        """How many keys each query sees: int64, (queries,). Costs O(queries), no mask is made."""
-        raise NotImplementedError
+        """The number of keys each query sees: int64, (queries,). O(queries): no mask is made."""
+        return torch.full((self.queries,), self.keys)
 
     def visible_share(self) -> float:
-        """The share of the keys that a query sees, on average over the queries, from 0 to 1."""
+        """The fraction of the keys that a query sees, averaged over the queries."""
         return int(self.visible_keys().sum()) / (self.queries * self.keys)
 
     def rows_without_keys(self) -> int:
-        """How many queries see no key at all; attention gives exactly 0 there."""
+        """The number of queries that see no key at all; attention gives exactly 0 there."""
         return int((self.visible_keys() == 0).sum())
 
     def key_range(self, start: int, stop: int) -> tuple[int, int]:
-        """First and one past the last of the keys that the softmax of the query rows start to stop can involve."""
+        """First and one past the last key that the softmax of the query rows from start to stop can involve."""
         return 0, self.keys
 
     def _rows(self, start: int, stop: int | None, device: torch.device | None) -> tuple[Tensor, Tensor]:
@@ -97,17 +99,6 @@ class Full(Pattern):
     @property
     def label(self) -> str:
         return "full" + _pool_label(self.pool)
-
-    def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
-        y, _ = self._rows(start, stop, device)
-        return torch.ones(len(y), self.keys, dtype=torch.bool, device=device)
-
-    def hidden_indices(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
-        self._rows(start, stop, device)
-        return torch.empty(0, dtype=torch.int64, device=device)
-
-    def visible_keys(self) -> Tensor:
-        return torch.full((self.queries,), self.keys)
 
 
 @dataclass(frozen=True)
@@ -142,18 +133,18 @@ class ExcludeLocal(Pattern):
         return f"span {self.span}" + before + _pool_label(self.pool)
 
     def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
-        y, x = self._rows(start, stop, device)
         if self.span == 0:
-            return torch.ones(len(y), self.keys, dtype=torch.bool, device=device)
+            return super().mask(start, stop, device=device)
+        y, x = self._rows(start, stop, device)
         return ~_touches_square(self, y, x, self._radius)
 
     def hidden_indices(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
-        y, x = self._rows(start, stop, device)
         if self.span == 0:
-            return torch.empty(0, dtype=torch.int64, device=device)
+            return super().hidden_indices(start, stop, device=device)
+        y, x = self._rows(start, stop, device)
         top, bottom = _touched_cells(y, self._radius, self.height, self.pool)
         left, right = _touched_cells(x, self._radius, self.width, self.pool)
-        widest = 2 * self._radius // self.pool + 2  # a stretch of 2s+1 pixels touches no more cells
+        widest = 2 * self._radius // self.pool + 2  # 2s+1 pixels in a row touch no more cells than this
         step = torch.arange(min(widest, max(self.height, self.width) // self.pool), device=device)
         rows, columns = top[:, None] + step, left[:, None] + step  # (queries, widest) each
         touched = (rows <= bottom[:, None])[:, :, None] & (columns <= right[:, None])[:, None, :]
@@ -163,7 +154,7 @@ class ExcludeLocal(Pattern):
 
     def visible_keys(self) -> Tensor:
         if self.span == 0:
-            return torch.full((self.queries,), self.keys)
+            return super().visible_keys()
         return self.keys - _keys_in_square(self, self._radius)
 
     @property
@@ -212,7 +203,7 @@ def _touched_cells(position: Tensor, radius: int, size: int, pool: int) -> tuple
 
 
 def _touches_square(pattern: Pattern, y: Tensor, x: Tensor, radius: int) -> Tensor:
-    """Whether each key's cell touches the square around each query at (y, x): bool, (queries, keys)."""
+    """True where a key's cell touches the square around the query at (y, x): bool, (queries, keys)."""
     top, bottom = _touched_cells(y, radius, pattern.height, pattern.pool)
     left, right = _touched_cells(x, radius, pattern.width, pattern.pool)
     rows = torch.arange(pattern.height // pattern.pool, device=y.device)
@@ -223,7 +214,7 @@ def _touches_square(pattern: Pattern, y: Tensor, x: Tensor, radius: int) -> Tens
 
 
 def _keys_in_square(pattern: Pattern, radius: int) -> Tensor:
-    """How many cells the square around each query touches: int64, (queries,), in closed form."""
+    """The number of cells that the square around each query touches: int64, (queries,), in closed form."""
     top, bottom = _touched_cells(torch.arange(pattern.height), radius, pattern.height, pattern.pool)
     left, right = _touched_cells(torch.arange(pattern.width), radius, pattern.width, pattern.pool)
     return torch.outer(bottom - top + 1, right - left + 1).flatten()
@@ -251,7 +242,7 @@ def _pool_label(pool: int) -> str:
 
 
 class PatternCache:
-    """Values built from patterns, kept for the next call; beyond ``limit`` bytes the least recently used go."""
+    """An LRU cache of tuples built from patterns, whose tensors take at most ``limit`` bytes together."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -259,22 +250,20 @@ class PatternCache:
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, build: Callable[[], Any], count_bytes: Callable[[Any], int]) -> Any:
-        """The value of ``key``, built when it is not kept. A value larger than the limit is built at every call."""
+    def get(self, key: Hashable, build: Callable[[], T]) -> T:
+        """The value of ``key``, built if it is not in the cache. A value larger than the limit is never cached."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return self._kept[key][0]
-        with torch.inference_mode(False), torch.no_grad():  # a tensor born in inference mode could never meet autograd
+                value: T = self._kept[key][0]
+                return value
+        with torch.inference_mode(False), torch.no_grad():  # a tensor made in inference mode cannot be used by autograd
             value = build()
-        self._keep(key, value, count_bytes(value) + 512)  # 512: the entry itself, so that empty ones count too
-        return value
-
-    def _keep(self, key: Hashable, value: Any, size: int) -> None:
+        size = 512 + sum(x.nbytes for x in value if isinstance(x, Tensor))  # 512: the entry itself
         with self._lock:
-            if size > self.limit or key in self._kept:
-                return
-            self._kept[key] = value, size
-            self.size += size
-            while self.size > self.limit:
-                self.size -= self._kept.popitem(last=False)[1][1]
+            if size <= self.limit and key not in self._kept:
+                self._kept[key] = value, size
+                self.size += size
+                while self.size > self.limit:
+                    self.size -= self._kept.popitem(last=False)[1][1]
+        return value

@@ -1,7 +1,7 @@
-"""What attention means: dense, plain torch operations, any dtype, differentiable any number of times.
+"""The definition of attention: dense, plain torch operations, any dtype, differentiable any number of times.
 
-Written for reading, and the measure of every faster way. With the scores s_ij = scale * q_i . k_j and m_ij = 1 where
-query i sees key j, the weights are
+It is written to be read, and every faster implementation is tested against it. With the scores s_ij = scale * q_i . k_j
+and m_ij = 1 where query i sees key j, the weights are
 
 * masking "after":  a_ij = m_ij exp(s_ij) / sum over all l of exp(s_il)
 * masking "before": a_ij = m_ij exp(s_ij) / sum over visible l of exp(s_il)
@@ -12,8 +12,6 @@ gives no gradient.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,7 @@ _MASKS = PatternCache(limit=64 * 2**20)
 
 
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 1.0) -> Tensor:
-    """Attention from the whole matrix of weights, which it stores: memory O(queries * keys).
+    """Attention by the full matrix of weights, which it stores: O(queries * keys) memory.
 
     q: (batch, heads, queries, dim), k: (batch, heads, keys, dim), v: (batch, heads, keys, value_dim); returns
     (batch, heads, queries, value_dim) in v's dtype. In low precision the scores and the softmax are in float32.
@@ -36,7 +34,7 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale
 
 
 def attention_weights(q: Tensor, k: Tensor, pattern: Pattern, *, scale: float = 1.0) -> Tensor:
-    """The weights as used, (batch, heads, queries, keys), float32 or float64; rows sum to at most 1."""
+    """The weights, (batch, heads, queries, keys), float32 or float64; rows sum to at most 1."""
     with torch.autocast(q.device.type, enabled=False):
         left_out, emptied = _masks(pattern, q.device)
         weights = _softmax(q, k, scale, left_out)
@@ -72,12 +70,12 @@ def softmax_dtype(x: Tensor) -> torch.dtype:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of the products with the weights: the inputs' own, but float32 for float16 on a CPU, slow there."""
+    """The dtype of products with the weights: the input's, but float32 for float16 on a CPU, where it is slow."""
     return torch.float32 if x.dtype == torch.float16 and x.device.type == "cpu" else x.dtype
 
 
 def _softmax(q: Tensor, k: Tensor, scale: float, left_out: Tensor | None) -> Tensor:
-    """The softmax of the scores without the keys that are ``left_out``: (batch * heads, queries, keys)."""
+    """The softmax of the scores over the keys that are not ``left_out``: (batch * heads, queries, keys)."""
     dtype = softmax_dtype(q)
     scores = torch.bmm(q.flatten(0, 1).to(dtype) * scale, k.flatten(0, 1).to(dtype).transpose(1, 2))
     if left_out is not None:
@@ -86,23 +84,21 @@ def _softmax(q: Tensor, k: Tensor, scale: float, left_out: Tensor | None) -> Ten
 
 
 def _masks(pattern: Pattern, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """The keys to leave out of the softmax, and those to take the weight from after it: bool (queries, keys) or None.
+    """The keys to leave out of the softmax, and those whose weights to zero after it: bool (queries, keys) or None.
 
-    A softmax over nothing is NaN, so with masking "before" a query without a visible key keeps all of them in the
-    softmax and loses their weights after it.
+    A softmax over nothing is NaN, so with masking "before" a query without a visible key keeps all of its keys in the
+    softmax and has their weights zeroed after it.
     """
-
-    if torch.compiler.is_compiling():  # it makes them from indices, within the kernels that use them
+    if torch.compiler.is_compiling():  # the compiler computes them from indices, inside the kernels that use them
         return _build_masks(pattern, device)
 
-    def build() -> tuple[Tensor | None, ...]:
-        masks = _build_masks(pattern, device)
-        return tuple(mask if mask is not None and mask.any() else None for mask in masks)
+    def build() -> tuple[Tensor | None, Tensor | None]:
+        left_out, emptied = (
+            mask if mask is not None and mask.any() else None for mask in _build_masks(pattern, device)
+        )
+        return left_out, emptied
 
-    def count_bytes(masks: tuple[Tensor | None, ...]) -> int:
-        return sum(mask.nbytes for mask in masks if mask is not None)
-
-    return cast(tuple[Tensor | None, Tensor | None], _MASKS.get((pattern, device), build, count_bytes))
+    return _MASKS.get((pattern, device), build)
 
 
 def _build_masks(pattern: Pattern, device: torch.device) -> tuple[Tensor | None, Tensor | None]:

@@ -1,22 +1,22 @@
-"""Attention as three fused kernels for a CUDA device, written in Triton: nothing of size queries * keys is ever stored.
+"""Attention as three fused Triton kernels for CUDA devices: nothing of size queries * keys is ever stored.
 
-A program of the forward kernel owns a block of queries and walks over the blocks of keys with a running softmax; what
-it leaves for the backward pass is one number for each query, the log of its softmax's sum. The two backward kernels
-compute the weights again from it: one owns a block of queries (dQ), the other a block of keys (dK and dV), so that
-every sum has one owner, in one order. There are no atomics: the same inputs give the same bits.
+A program of the forward kernel owns a block of queries and iterates over the blocks of keys with a running softmax; for
+the backward pass it saves one number per query, the log of its softmax's sum. The two backward kernels recompute the
+weights from it: one owns a block of queries (dQ), the other a block of keys (dK and dV), so that every sum is computed
+by one program, in one order. There are no atomics: the same inputs give the same bits.
 
-The square around a query is found from indices. It can only touch a stretch of the keys, so only those *near* blocks
-pay for the test; the *far* ones are plain full attention. The last block, when it is partial, counts as near. A Local
-pattern has no far blocks at all.
+The square around a query is computed from indices. It can only touch a range of the keys, so only those *near* blocks
+pay for the test; the *far* ones are plain full attention. A partial last block counts as near. A Local pattern has no
+far blocks.
 
-Geometry is compiled in: a division by the map's width is then a shift or a multiplication. A new geometry, dim or dtype
-costs a few seconds of compiling once; Triton keeps the result on disk. Logarithms are to base 2, because 2^x is what
-the hardware computes.
+The geometry is compiled in: a division by the map's width is then a shift or a multiplication. A new geometry, dim or
+dtype takes a few seconds to compile, once; Triton caches the result on disk. Logarithms are to base 2, because the
+hardware computes 2^x.
 
-The kernels are behind two operators, ``sagan::attention_forward`` and ``sagan::attention_backward``, which
-``torch.compile``, ``torch.export`` and CUDA graphs take as they are (a capture needs one call before it, to compile).
-A second derivative (``create_graph=True``) takes the dense formula: autograd runs a backward pass with gradients
-enabled exactly when it is asked for a graph of it, and the backward pass here looks at that.
+The kernels are wrapped in two operators, ``sagan::attention_forward`` and ``sagan::attention_backward``, which work
+with ``torch.compile``, ``torch.export`` and CUDA graphs (a capture needs one call before it, to compile). A second
+derivative (``create_graph=True``) uses the dense formula: autograd runs a backward pass with gradients enabled exactly
+when it is asked for a graph, and the backward pass here tests for that.
 
 Importing this module imports Triton; :mod:`~sagan.core.attention.dispatch` does so when the backend is first used.
 """
@@ -38,7 +38,7 @@ from sagan.core.attention.reference import attention_backward as dense_backward
 
 _LOG2_E = 1.4426950408889634
 
-# Of a pattern: height, width, pool, reach of the square (-1: there is none), whether only its inside is seen, after
+# A pattern: height, width, pool, reach of the square (-1: no square), whether only its inside is seen, masking "after"
 Numbers = tuple[int, int, int, int, bool, bool]
 
 
@@ -46,18 +46,18 @@ def attend_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: f
     """The attention of :func:`~sagan.core.attention.reference.attend_reference`, by the fused kernels.
 
     q: (batch, heads, queries, dim), k: (batch, heads, keys, dim), v: (batch, heads, keys, value_dim), float32, bfloat16
-    or float16 with dims up to 256; returns (batch, heads, queries, value_dim). Any strides will do; a last dimension
-    that is not contiguous is copied. float32 products are IEEE, or TF32 where ``torch.backends.cuda.matmul`` says so.
-    A second derivative (``create_graph=True``) takes the dense formula, with its memory.
+    or float16 with dims up to 256; returns (batch, heads, queries, value_dim). Strides are arbitrary, but a last
+    dimension that is not contiguous is copied. float32 products are IEEE, or TF32 if ``torch.backends.cuda.matmul``
+    says so. A second derivative (``create_graph=True``) uses the dense formula, with its memory.
     """
-    if scale <= 0:  # the kernels take the largest q . k for the largest score
+    if scale <= 0:  # the kernels assume that the largest q . k is the largest score
         q, scale = (-q, -scale) if scale < 0 else (0 * q, 1.0)
     out: Tensor = attention_forward(q, k, v, *_as_numbers(pattern), float(scale))[0]
     return out
 
 
 def _as_numbers(pattern: Pattern) -> Numbers:
-    """The pattern as an operator takes it."""
+    """The pattern as arguments of an operator."""
     reach, inside = -1, isinstance(pattern, Local)
     if isinstance(pattern, Local):
         reach = pattern.radius
@@ -67,7 +67,7 @@ def _as_numbers(pattern: Pattern) -> Numbers:
 
 
 def _as_pattern(height: int, width: int, pool: int, reach: int, inside: bool, after: bool) -> Pattern:
-    """A pattern of the same meaning as the one that :func:`_as_numbers` took apart."""
+    """The inverse of :func:`_as_numbers`: a pattern of the same meaning."""
     if reach < 0:
         return Full(height, width, pool)
     if inside:
@@ -77,10 +77,10 @@ def _as_pattern(height: int, width: int, pool: int, reach: int, inside: bool, af
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a kernel is cut up: queries and keys at a time, warps of a program, loads kept in flight.
+    """The launch parameters of a kernel: queries and keys in a block, warps in a program, pipeline stages.
 
-    ``registers`` is the most that a thread may use, where the compiler would take a few more than leave room for a
-    second program on a multiprocessor.
+    ``registers`` limits those of a thread, where the compiler would use a few too many for a second program to fit on a
+    multiprocessor.
     """
 
     queries: int
@@ -92,9 +92,9 @@ class Blocks:
 
 Kernel = Literal["forward", "backward_queries", "backward_keys"]
 
-# Of a kernel at 2 or 4 bytes an element, for padded dim + value_dim up to 128, 256, 320 and 512. Chosen by what the
-# compiler says of registers, spills, shared memory and instructions for each score (benchmarks/triton_build.py) on
-# compute capability 9.0: 64 rows or more for the tensor cores, 8 to 16 warps on a multiprocessor. Not timed yet.
+# By kernel and bytes per element, for padded dim + value_dim up to 128, 256, 320 and 512. Chosen by what the compiler
+# reports of registers, spills, shared memory and instructions per score (benchmarks/triton_build.py) on compute
+# capability 9.0: 64 rows or more for the tensor cores, 8 to 16 warps on a multiprocessor. Not timed yet.
 _BLOCKS: dict[tuple[Kernel, int], tuple[Blocks, Blocks, Blocks, Blocks]] = {
     ("forward", 2): (Blocks(128, 64, 8, 3, 128), Blocks(128, 64, 8, 2), Blocks(128, 64, 8, 2), Blocks(128, 32, 8, 2)),
     ("backward_queries", 2): (
@@ -111,18 +111,18 @@ _BLOCKS: dict[tuple[Kernel, int], tuple[Blocks, Blocks, Blocks, Blocks]] = {
 
 
 def choose_blocks(kernel: Kernel, dim: int, value_dim: int, dtype: torch.dtype) -> Blocks:
-    """The block sizes of a kernel: from a plain table, so that the bits of a result do not depend on timings."""
+    """The block sizes of a kernel, from a fixed table: the bits of a result do not depend on timings."""
     columns = _pad(dim) + _pad(value_dim)
     return _BLOCKS[kernel, dtype.itemsize][sum(columns > limit for limit in (128, 256, 320))]
 
 
 def _pad(dim: int) -> int:
-    return max(16, 1 << (dim - 1).bit_length())  # tl.dot takes powers of 2, 16 at least
+    return max(16, 1 << (dim - 1).bit_length())  # tl.dot needs powers of 2, at least 16
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is compiled into a kernel. Here as a value, so that a kernel reads ``P.keys``."""
+    """Everything that is compiled into a kernel, as one value: a kernel reads ``P.keys``."""
 
     height: int
     width: int
@@ -151,7 +151,7 @@ class Plan:
 
     @property
     def leaves_out(self) -> bool:
-        """Whether a near block can hold keys that are not in the softmax."""
+        """Whether a near block can contain keys that are left out of the softmax."""
         return self.keys % self.block_keys > 0 or (self.reach >= 0 and not self.after)
 
     @property
@@ -172,7 +172,7 @@ class Plan:
 
 
 def make_plan(kernel: Kernel, q: Tensor, v: Tensor, pattern: Numbers) -> tuple[Plan, dict[str, int | None]]:
-    """The plan of a kernel for these inputs and the numbers of a pattern, and its launch options."""
+    """A kernel's plan for these inputs and this pattern, and its launch options."""
     blocks = choose_blocks(kernel, q.shape[3], v.shape[3], q.dtype)
     tf32 = q.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
     precision = "tf32" if tf32 else "ieee"
@@ -197,9 +197,9 @@ def attention_forward(
     after: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """The output, and log2 of the sum of each query's softmax: (batch, heads, queries) float32, inf where it is empty.
+    """The output, and log2 of the sum of each query's softmax: float32 (batch, heads, queries), inf if it has no key.
 
-    The pattern comes as the numbers of :func:`_as_numbers`; ``scale`` is more than 0.
+    The pattern is given by :func:`_as_numbers`; ``scale`` is positive.
     """
     q, k, v = (_with_contiguous_rows(x) for x in (q, k, v))
     out, log_sum = _empty_results(q, v)
@@ -233,7 +233,7 @@ def attention_backward(
     after: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of q, k and v, from what :func:`attention_forward` was given and gave."""
+    """The gradients of q, k and v, from the inputs and outputs of :func:`attention_forward`."""
     grad_out, q, k, v = (_with_contiguous_rows(x) for x in (grad_out, q, k, v))
     dq, dk, dv = (_empty_like(x) for x in (q, k, v))
     delta = torch.empty_like(log_sum)  # rowsum(dO * O): the first kernel writes it, the second reads it
@@ -281,7 +281,7 @@ def _empty_results(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _empty_like(x: Tensor) -> Tensor:
-    return x.new_empty(x.shape)  # contiguous, as the kernels write, whatever the strides of x
+    return x.new_empty(x.shape)  # contiguous, as the kernels write it, whatever the strides of x
 
 
 def _with_contiguous_rows(x: Tensor) -> Tensor:
@@ -289,18 +289,18 @@ def _with_contiguous_rows(x: Tensor) -> Tensor:
 
 
 def _strides(x: Tensor) -> tuple[int, ...]:
-    """Of batch, heads and rows; those of the columns are 1."""
+    """The strides of batch, heads and rows; that of the columns is 1."""
     return x.stride()[:3]
 
 
 def _device_of(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Triton launches on the current device, not on that of its arguments."""
+    """Makes x's device current: Triton launches on the current device, not on that of its arguments."""
     return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
 
 
 # ---- the kernels ----------------------------------------------------------------------------------------------------
-# An image is one head of one element of the batch. Scores are products q . k; times log2_scale they are logarithms to
-# base 2 of what the softmax sums.
+# An image is one head of one element of the batch. Scores are products q . k; times log2_scale they are the base-2
+# logarithms of the softmax's summands.
 
 
 @triton.jit
@@ -334,7 +334,7 @@ def _forward_kernel(
             sums, total, peak, q, k_ptr, v_ptr, k_row, v_row, log2_scale, start, key_start, True, P
         )
 
-    empty = peak == float("-inf")  # no key at all: sums of 0, and a log of inf makes its weights 0 in the backward pass
+    empty = peak == float("-inf")  # no key: the sums are 0, and a log of inf makes the weights 0 in the backward pass
     total = tl.where(empty, 1.0, total)
     log_sum = tl.where(empty, float("inf"), peak + tl.log2(total))
     out_ptr += image.to(tl.int64) * P.queries * P.value_dim
@@ -347,7 +347,7 @@ def _forward_step(
     sums, total, peak, q, k_ptr, v_ptr, k_row, v_row, log2_scale, query_start, key_start,
     NEAR: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    """One block of keys joins the running softmax."""
+    """Adds one block of keys to the running softmax."""
     k = _load(k_ptr, key_start, k_row, P.keys, P.block_keys, P.dim, P.padded_dim, NEAR)
     scores = tl.dot(q, tl.trans(k), input_precision=P.precision)
     query = query_start + tl.arange(0, P.block_queries)[:, None]
@@ -356,7 +356,7 @@ def _forward_step(
         counted = _is_counted(query, key, query_start, key_start, P)
         highest = tl.max(tl.where(counted, scores, float("-inf")), 1)
         new_peak = tl.maximum(peak, tl.where(highest == float("-inf"), highest, highest * log2_scale))
-        base = tl.where(new_peak == float("-inf"), 0.0, new_peak)  # no key yet: keep inf - inf out
+        base = tl.where(new_peak == float("-inf"), 0.0, new_peak)  # no key yet: avoid inf - inf
         weights = tl.where(counted, tl.exp2(scores * log2_scale - base[:, None]), 0.0)
     else:
         new_peak = tl.maximum(peak, tl.max(scores, 1) * log2_scale)
@@ -365,7 +365,7 @@ def _forward_step(
     decay = tl.exp2(peak - base)
     total = total * decay + tl.sum(weights, 1)
     if NEAR and P.after:
-        # a product, for a choice would be made after the rounding below, which could then not go two by two
+        # a product: tl.where would be moved behind the rounding below, which could then not convert two at a time
         weights *= tl.where(_is_shown(query, key, query_start, key_start, P), 1.0, 0.0)
     v = _load(v_ptr, key_start, v_row, P.keys, P.block_keys, P.value_dim, P.padded_value_dim, NEAR)
     sums = tl.dot(weights.to(v.dtype), v, sums * decay[:, None], input_precision=P.precision)
@@ -420,7 +420,7 @@ def _backward_queries_step(
     dq, grad, q, log_sum, delta, k_ptr, v_ptr, k_row, v_row, log2_scale, query_start, key_start,
     NEAR: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    """What one block of keys adds to dQ."""
+    """Adds one block of keys to dQ."""
     k = _load(k_ptr, key_start, k_row, P.keys, P.block_keys, P.dim, P.padded_dim, NEAR)
     v = _load(v_ptr, key_start, v_row, P.keys, P.block_keys, P.value_dim, P.padded_value_dim, NEAR)
     scores = tl.dot(q, tl.trans(k), input_precision=P.precision)
@@ -442,7 +442,7 @@ def _backward_keys_kernel(
     grad_batch, grad_head, grad_row, q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
     heads, scale, log2_scale, P: tl.constexpr,
 ):  # fmt: skip
-    """One block of keys: dV = (M P)^T dO and dK = scale dS^T Q, from scores that are already transposed."""
+    """One block of keys: dV = (M P)^T dO and dK = scale dS^T Q, from transposed scores."""
     start = tl.program_id(0) % P.key_blocks * P.block_keys
     image = tl.program_id(0) // P.key_blocks
     grad_ptr = _image(grad_ptr, image, heads, grad_batch, grad_head)
@@ -484,7 +484,7 @@ def _backward_keys_step(
     dk, dv, k, v, grad_ptr, q_ptr, log_sum_ptr, delta_ptr, grad_row, q_row, log2_scale, query_start, key_start,
     NEAR: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    """What one block of queries adds to dK and dV. Rows past the last query weigh exp2(-inf) = 0."""
+    """Adds one block of queries to dK and dV. Rows past the last query have weight exp2(-inf) = 0."""
     q = _load(q_ptr, query_start, q_row, P.queries, P.block_queries, P.dim, P.padded_dim, True)
     grad = _load(grad_ptr, query_start, grad_row, P.queries, P.block_queries, P.value_dim, P.padded_value_dim, True)
     log_sum = _load_column(log_sum_ptr, query_start, P.queries, P.block_queries, float("inf"))
@@ -513,7 +513,7 @@ def _backward_keys_step(
 
 @triton.jit
 def _near_keys(query_start, P: tl.constexpr):
-    """First and one past the last block of the keys that the squares around a block of queries touch."""
+    """First and one past the last block of keys that the squares around a block of queries touch."""
     first, last = query_start * 0, query_start * 0
     if P.reach >= 0:
         query_last = tl.minimum(query_start + P.block_queries, P.queries) - 1
@@ -526,7 +526,7 @@ def _near_keys(query_start, P: tl.constexpr):
 
 @triton.jit
 def _near_queries(key_start, P: tl.constexpr):
-    """First and one past the last block of the queries whose squares touch a block of keys."""
+    """First and one past the last block of queries whose squares touch a block of keys."""
     first, last = key_start * 0, key_start * 0
     if P.reach >= 0:
         key_last = tl.minimum(key_start + P.block_keys, P.keys) - 1
@@ -539,7 +539,7 @@ def _near_queries(key_start, P: tl.constexpr):
 
 @triton.jit
 def _count_key_blocks(first, last, P: tl.constexpr):
-    """How many blocks of keys are far, all of them whole, and how many near: a partial last block is, if any are."""
+    """The number of far blocks of keys, which are all whole, and of near ones, which include a partial last block."""
     whole = P.keys // P.block_keys
     far = whole - (tl.minimum(last, whole) - tl.minimum(first, whole))
     near = last - first
@@ -562,7 +562,7 @@ def _near_block(i, first, last, P: tl.constexpr):
 
 @triton.jit
 def _is_counted(query, key, query_start, key_start, P: tl.constexpr):
-    """Which keys are in the softmax of a query; the two indices broadcast, and begin at the starts of their blocks."""
+    """Which keys are in the softmax of a query; the indices broadcast and begin at the starts of their blocks."""
     if P.after or P.reach < 0:
         counted = (key < P.keys) & (query >= 0)  # of both shapes together
     elif P.keys % P.block_keys:
@@ -574,7 +574,7 @@ def _is_counted(query, key, query_start, key_start, P: tl.constexpr):
 
 @triton.jit
 def _is_shown(query, key, query_start, key_start, P: tl.constexpr):
-    """Whether a query sees a key: its cell touches the square if it is neither above, below, left nor right of it."""
+    """Whether a query sees a key, whose cell touches the square unless it is above, below, left or right of it."""
     y = _divide(query, P.width)
     row = _divide(key, P.columns)
     if P.width % P.block_queries == 0:
@@ -592,7 +592,7 @@ def _is_shown(query, key, query_start, key_start, P: tl.constexpr):
 
 @triton.jit
 def _divide(index, SIZE: tl.constexpr):
-    return (index.to(tl.uint32) // SIZE).to(tl.int32)  # without a sign a power of 2 is a shift
+    return (index.to(tl.uint32) // SIZE).to(tl.int32)  # unsigned, so that dividing by a power of 2 is a shift
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -609,7 +609,7 @@ def _load(
     ptr, start, stride, ROWS: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr, PADDED: tl.constexpr,
     MAY_END: tl.constexpr,
 ):  # fmt: skip
-    """Rows start to start + BLOCK with zeros around them: (BLOCK, PADDED). MAY_END: the block may be a partial one."""
+    """Rows start to start + BLOCK, padded with zeros to (BLOCK, PADDED). MAY_END: the block may be partial."""
     rows, columns = tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
     at = ptr + start.to(tl.int64) * stride + rows * stride + columns
     if MAY_END and ROWS % BLOCK:
@@ -625,7 +625,7 @@ def _load(
 def _store(
     ptr, values, start, ROWS: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr, PADDED: tl.constexpr
 ):  # fmt: skip
-    """Values (BLOCK, PADDED) to the rows from start of a contiguous matrix, in its dtype."""
+    """Writes values (BLOCK, PADDED) to the rows from start of a contiguous matrix, in its dtype."""
     rows, columns = tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
     at = ptr + start.to(tl.int64) * COLUMNS + rows * COLUMNS + columns
     tl.store(at, values.to(ptr.dtype.element_ty), mask=(rows < ROWS - start) & (columns < COLUMNS))

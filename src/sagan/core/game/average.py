@@ -1,4 +1,4 @@
-"""The average of the generator's past weights: what samples are drawn from."""
+"""The EMA of the generator's weights, which samples are drawn from."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from sagan.core.layers.spectral_norm import power_iterate
 from sagan.core.networks.interface import Generator
 
-_RAMP = 0.05  # early on, the half-life is this share of the images seen, so that the first weights are soon forgotten
+_RAMP = (
+    0.05  # early on, the half-life is this fraction of the images seen, so that the first weights are soon forgotten
+)
 
 
 class AveragedGenerator:
-    """An exponential moving average of a generator's weights, as a module of its own in eval mode.
+    """An exponential moving average (EMA) of a generator's weights, held in a separate module in eval mode.
 
-    What is averaged is the raw weights. What follows from weights is not averaged but made right for the averaged ones:
-    spectral norm iterates on them, and batch norm's statistics are measured on them by `measure_batch_norm`. (Averaging
-    those too gives layers of norm 1.5 and statistics of networks that no longer exist.)
+    Only the raw weights are averaged. What depends on them is recomputed for the averaged weights: spectral norm runs
+    its power iteration on them, and `measure_batch_norm` measures batch norm's statistics. (Averaging those as well
+    gives layers of norm 1.5 and statistics of networks that no longer exist.)
 
     Args:
         generator: copied, on its device.
-        halflife: after this many images an old weight counts half; 0 keeps no average, only the last weights.
+        halflife: the number of images after which a past value's weight is halved; 0 keeps only the latest weights.
     """
 
     def __init__(self, generator: Generator, halflife: int):
@@ -31,17 +33,17 @@ class AveragedGenerator:
         self.halflife = halflife
 
     def decay(self, images_seen: int, batch_size: int) -> float:
-        """How much of the average stays in the update after a step on ``batch_size`` images that brings the images
-        seen to ``images_seen``."""
+        """The weight of the old average in the update after a step on ``batch_size`` images, the last of
+        ``images_seen``."""
         halflife = min(self.halflife, _RAMP * images_seen)
         return 0.5 ** (batch_size / halflife) if halflife > 0 else 0.0
 
     @torch.no_grad()
     def update(self, generator: Generator, shares: Tensor) -> None:
-        """Takes the generator's present weights into the average.
+        """Updates the average with the generator's current weights.
 
-        ``shares`` (2,), on its device: how much of the average stays and how much of the generator comes in; a tensor,
-        so that a captured step can be played with others.
+        ``shares`` (2,), on its device, are the weights of the old average and of the generator; a tensor, so that a
+        captured step can be replayed with other values.
         """
         averages: list[Tensor] = list(self.module.parameters())
         weights: list[Tensor] = list(generator.parameters())
@@ -50,15 +52,15 @@ class AveragedGenerator:
         power_iterate(self.module)
 
     def shares(self, images_seen: int, batch_size: int) -> Tensor:
-        """`update`'s shares after a step on ``batch_size`` images that brings the images seen to ``images_seen``."""
+        """The shares for `update`, from `decay`: float32 (2,)."""
         decay = self.decay(images_seen, batch_size)
         return torch.tensor([decay, 1 - decay])
 
     @torch.no_grad()
     def measure_batch_norm(self, latents: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        """Sets batch norm's statistics to those of the averaged weights over batches of z, forgetting older ones.
+        """Replaces batch norm's statistics by those of the averaged weights over batches of z.
 
-        With each z come its classes, or None for a network without classes.
+        Each z comes with its classes, or None for an unconditional network.
         """
         norms = [module for module in self.module.modules() if isinstance(module, nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]

@@ -1,16 +1,15 @@
 """The adversarial game and nothing else: one step of the discriminator, one step of the generator.
 
-Networks, optimisers, images and latents go in; the losses come out as scalars left on their device. Nothing here waits
-for a GPU, looks at a number, or draws one, so that a step can be captured once and played again. What the published
-program does differently, and why not so here: it backpropagates the discriminator's loss into the generator too and
-throws the result away (a third of its arithmetic), and steps WGAN-GP's loss and penalty apart, which makes the
-penalty's weight meaningless under Adam.
+Networks, optimisers, images and latents go in; losses come out, as scalars left on their device. Nothing here waits for
+the GPU, reads a value back or draws a random number, so a step can be captured in a CUDA graph and replayed. The
+published program differs in two ways that are not followed: it backpropagates the discriminator's loss into the
+generator as well and discards the result (a third of its arithmetic), and it takes separate optimiser steps for
+WGAN-GP's loss and its penalty, which makes the penalty's weight meaningless under Adam.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -20,87 +19,15 @@ from sagan.core.layers.spectral_norm import power_iterate
 from sagan.core.losses import AdversarialLoss, lecam_penalty, move_anchors
 from sagan.core.networks.interface import Discriminator, Generator
 
-Penalty = Callable[[Tensor, Tensor], Tensor]  # of real and fake images as the discriminator sees them; weighted
-AddUp = Callable[[nn.Module, dict[str, Tensor]], None]  # of a network with its gradient, and what was measured
-Augment = Callable[[Tensor], Tensor]  # of images; its random numbers are bound already
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context a network runs in: float32 as it is, or bfloat16 products with float32 weights."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+Penalty = Callable[[Tensor, Tensor], Tensor]  # real and fake images, as the discriminator sees them -> weighted penalty
+Reduce = Callable[[nn.Module, dict[str, Tensor]], None]  # a network with its gradient, and what was measured
+Augment = Callable[[Tensor], Tensor]  # images -> images; its random numbers are already bound
 
 
 def discriminator_step(
     generator: Generator,
     discriminator: Discriminator,
     optimizer: torch.optim.Optimizer,
-    real: Tensor,
-    z: Tensor,
-    *,
-    max_norm: float | None = None,
-    add_up: AddUp = lambda network, measured: None,
-    **game: Unpack[DiscriminatorGame],
-) -> dict[str, Tensor]:
-    """Moves the discriminator once on real (batch, *shape) and generated images; the generator is only used.
-
-    Args:
-        max_norm: the gradient is shortened to this length where it is longer.
-        add_up: called between the gradient and its use. Where there are several processes it makes the gradient, and
-            what was measured, those of the whole batch, in place.
-        game: as for `discriminator_gradient`.
-
-    The anchors of the LeCam penalty are moved in place. Returns what `discriminator_gradient` measured, and
-    ``d_grad_norm``, the gradient's length before it is shortened: detached scalars.
-    """
-    power_iterate(discriminator)
-    optimizer.zero_grad(set_to_none=True)
-    measured = discriminator_gradient(generator, discriminator, real, z, **game)
-    add_up(discriminator, measured)
-    if (anchors := game.get("anchors")) is not None:
-        move_anchors(anchors, measured["d_real"], measured["d_fake"])
-    return measured | {"d_grad_norm": _move(discriminator, optimizer, max_norm)}
-
-
-def generator_step(
-    generator: Generator,
-    discriminator: Discriminator,
-    optimizer: torch.optim.Optimizer,
-    z: Tensor,
-    *,
-    max_norm: float | None = None,
-    add_up: AddUp = lambda network, measured: None,
-    **game: Unpack[GeneratorGame],
-) -> dict[str, Tensor]:
-    """Moves the generator once on latents z (batch, z_dim); the discriminator is only looked through.
-
-    Arguments as for `discriminator_step` and `generator_gradient`. Returns ``g_loss`` and ``g_grad_norm``.
-    """
-    power_iterate(generator)
-    optimizer.zero_grad(set_to_none=True)
-    measured = generator_gradient(generator, discriminator, z, **game)
-    add_up(generator, measured)
-    return measured | {"g_grad_norm": _move(generator, optimizer, max_norm)}
-
-
-# ---- gradients
-
-
-class DiscriminatorGame(TypedDict, total=False):
-    """The options of `discriminator_gradient`."""
-
-    loss: Required[AdversarialLoss]
-    penalty: Penalty | None
-    lecam: float
-    anchors: Tensor | None
-    augment: Augment | None
-    labels: Tensor | None
-    fake_labels: Tensor | None
-    precision: str
-
-
-def discriminator_gradient(
-    generator: Generator,
-    discriminator: Discriminator,
     real: Tensor,
     z: Tensor,
     *,
@@ -112,22 +39,30 @@ def discriminator_gradient(
     labels: Tensor | None = None,
     fake_labels: Tensor | None = None,
     precision: str = "fp32",
+    max_norm: float | None = None,
+    reduce: Reduce = lambda network, measured: None,
 ) -> dict[str, Tensor]:
-    """Adds the gradient of the discriminator's loss, over these images, to the gradients of its parameters.
+    """Updates the discriminator once on real (batch, *shape) and generated images; the generator is not changed.
 
     Args:
         penalty: added to the loss.
-        lecam: weight of `lecam_penalty`, which needs ``anchors`` (2,).
-        augment: of real and generated images together, before the discriminator sees them.
-        labels, fake_labels: classes (batch,) of the real images and of those to generate, for networks that take them.
+        lecam: weight of `lecam_penalty`, which needs ``anchors`` (2,) and updates them in place.
+        augment: applied to real and generated images together, before the discriminator sees them.
+        labels, fake_labels: classes (batch,) of the real images and of those to generate, for conditional networks.
+        precision: "fp32", or "bf16" for bfloat16 products with float32 weights.
+        max_norm: a longer gradient is scaled down to this norm.
+        reduce: called before the gradient is used. With several processes it replaces the gradient, and what was
+            measured, by those of the whole batch, in place.
 
-    Returns ``d_loss`` (its adversarial part), ``d_loss_real``, ``d_real`` and ``d_fake`` (mean logits) and, where they
-    are asked, ``penalty`` and ``lecam`` (weighted): detached scalars, all of them means over the images.
+    Returns ``d_loss`` (the adversarial part), ``d_loss_real``, ``d_real`` and ``d_fake`` (mean logits), ``d_grad_norm``
+    (before it is scaled down) and, where they are asked for, ``penalty`` and ``lecam`` (weighted): detached scalars.
     """
-    with torch.no_grad(), autocast(real.device, precision):
+    power_iterate(discriminator)
+    optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad(), _autocast(real.device, precision):
         images = torch.cat([real, generator(z, fake_labels).to(real)])
         images = augment(images) if augment else images
-    with autocast(real.device, precision):
+    with _autocast(real.device, precision):
         # one pass over both: the discriminator has no batch statistics, so this is the same function
         both = None if labels is None or fake_labels is None else torch.cat([labels, fake_labels])
         logits = discriminator(images, both)
@@ -142,23 +77,17 @@ def discriminator_gradient(
         measured["lecam"] = lecam * lecam_penalty(real_logits, fake_logits, anchors)
         total = total + measured["lecam"]
     total.backward()
-    return {name: value.detach() for name, value in (measured | {"d_loss": adversarial}).items()}
+    measured = {name: value.detach() for name, value in (measured | {"d_loss": adversarial}).items()}
+    reduce(discriminator, measured)
+    if anchors is not None:
+        move_anchors(anchors, measured["d_real"], measured["d_fake"])
+    return measured | {"d_grad_norm": _update(discriminator, optimizer, max_norm)}
 
 
-class GeneratorGame(TypedDict, total=False):
-    """The options of `generator_gradient`."""
-
-    loss: Required[AdversarialLoss]
-    real: Tensor | None
-    augment: Augment | None
-    labels: Tensor | None
-    real_labels: Tensor | None
-    precision: str
-
-
-def generator_gradient(
+def generator_step(
     generator: Generator,
     discriminator: Discriminator,
+    optimizer: torch.optim.Optimizer,
     z: Tensor,
     *,
     loss: AdversarialLoss,
@@ -167,15 +96,19 @@ def generator_gradient(
     labels: Tensor | None = None,
     real_labels: Tensor | None = None,
     precision: str = "fp32",
+    max_norm: float | None = None,
+    reduce: Reduce = lambda network, measured: None,
 ) -> dict[str, Tensor]:
-    """Adds the gradient of the generator's loss, over these z, to the gradients of its parameters.
+    """Updates the generator once on latents z (batch, z_dim); the discriminator is not changed.
 
-    A paired loss needs ``real`` images, as many, of classes ``real_labels``; the rest is as in
-    `discriminator_gradient`. Returns ``g_loss``, a detached scalar.
+    A paired loss needs a batch of ``real`` images and, for conditional networks, their ``real_labels``; the other
+    arguments are those of `discriminator_step`. Returns ``g_loss`` and ``g_grad_norm``, detached scalars.
     """
+    power_iterate(generator)
+    optimizer.zero_grad(set_to_none=True)
     discriminator.requires_grad_(False)
     try:
-        with autocast(z.device, precision):
+        with _autocast(z.device, precision):
             images = generator(z, labels)
             logits = discriminator(augment(images) if augment else images, labels).float()
             real_logits = _judge(discriminator, real, real_labels, augment) if loss.paired else logits
@@ -183,7 +116,13 @@ def generator_gradient(
         value.backward()
     finally:
         discriminator.requires_grad_(True)
-    return {"g_loss": value.detach()}
+    measured = {"g_loss": value.detach()}
+    reduce(generator, measured)
+    return measured | {"g_grad_norm": _update(generator, optimizer, max_norm)}
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @torch.no_grad()
@@ -192,8 +131,8 @@ def _judge(discriminator: Discriminator, real: Tensor | None, labels: Tensor | N
     return discriminator(augment(real) if augment else real, labels).float()
 
 
-def _move(network: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> Tensor:
-    """Moves a network along its gradient, shortened to ``max_norm`` where that is given; gives the length before."""
+def _update(network: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> Tensor:
+    """Takes an optimiser step, with the gradient scaled down to ``max_norm`` if given; returns its norm before."""
     norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
     if max_norm is not None:
         clip_grads_with_norm_(network.parameters(), max_norm, norm)

@@ -1,4 +1,4 @@
-"""Batch norm with a scale and a shift for each class (Dumoulin et al., arXiv 1610.07629)."""
+"""Conditional batch norm: a scale and a shift for each class (Dumoulin et al., arXiv 1610.07629)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from torch.nn import functional as F
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch norm over a whole batch of any classes, then the scale and the shift of each image's class.
+    """Batch norm over the whole batch, whatever its classes, then the scale and the shift of each image's class.
 
-    The statistics are those of a plain `torch.nn.BatchNorm2d` inside, ``norm``: all classes share them, and whatever
-    measures or freezes batch norm's statistics finds it there. Scales start at 1, shifts at 0. With no classes it is
-    that batch norm, with one scale and one shift. The paper's code lets a thousandth of each batch into the running
-    statistics, here it is torch's tenth: samples are drawn with statistics measured on purpose.
-
-    Args:
-        channels: of the feature map.
-        num_classes: how many scales and shifts there are; 0 is plain batch norm.
+    The statistics are those of a plain `torch.nn.BatchNorm2d` inside, ``norm``: all classes share them, and code that
+    measures or freezes batch norm's statistics finds it there. Scales start at 1, shifts at 0. With ``num_classes`` 0
+    it is plain batch norm, with one scale and one shift. The paper's code updates the running statistics with momentum
+    0.001; here it is torch's 0.1, as samples are drawn with statistics that are measured separately.
     """
 
     def __init__(self, channels: int, num_classes: int = 0):
@@ -29,7 +25,7 @@ class ConditionalBatchNorm2d(nn.Module):
             self.bias = nn.Parameter(torch.zeros(num_classes, channels))
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x (batch, channels, height, width) and labels int64 (batch,), or None without classes, to x's shape."""
+        """x (batch, channels, height, width) and labels int64 (batch,), or None if unconditional, to x's shape."""
         normed: Tensor = self.norm(x)
         if not self.num_classes:
             return normed

@@ -1,9 +1,9 @@
 """The residual blocks of the paper's generator and discriminator, every convolution spectrally normalised.
 
-A block adds what two 3x3 convolutions make of its input to a 1x1 convolution of it. The shortcut's convolution is
-applied where the map is small, before it is enlarged and after it is shrunk: a 1x1 convolution commutes with repeating
-and with averaging pixels, so the function is that of the paper's code, which does it on the large map, four times as
-much work.
+A block adds the output of two 3x3 convolutions to a 1x1 convolution of its input, the shortcut. The shortcut's
+convolution is applied to the smaller map, before upsampling or after pooling: a 1x1 convolution commutes with repeating
+and with averaging pixels, so the function is that of the paper's code, which applies it to the larger map at four times
+the cost.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sagan.core.layers.spectral_norm import SpectralConv2d
 
 
 class UpBlock(nn.Module):
-    """A generator's block: a map (batch, in, h, w) to one of twice the size, (batch, out, 2h, 2w).
+    """A generator block: a map (batch, in, h, w) to one of twice the size, (batch, out, 2h, 2w).
 
-    Batch norm - ReLU - nearest neighbours x2 - conv 3x3 - batch norm - ReLU - conv 3x3, plus the shortcut.
+    Batch norm - ReLU - nearest-neighbour x2 - conv 3x3 - batch norm - ReLU - conv 3x3, plus the shortcut.
     """
 
     def __init__(self, in_channels: int, out_channels: int, num_classes: int = 0):
@@ -30,15 +30,15 @@ class UpBlock(nn.Module):
         self.shortcut = SpectralConv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        out = self.conv1(_twice_as_large(F.relu(self.norm1(x, labels))))
+        out = self.conv1(_upsample(F.relu(self.norm1(x, labels))))
         out = self.conv2(F.relu(self.norm2(out, labels)))
-        return _twice_as_large(self.shortcut(x)).add(out)
+        return _upsample(self.shortcut(x)).add(out)
 
 
 class DownBlock(nn.Module):
-    """A discriminator's block: a map (batch, in, h, w) to one of half the size, (batch, out, h / 2, w / 2).
+    """A discriminator block: a map (batch, in, h, w) to one of half the size, (batch, out, h / 2, w / 2).
 
-    ReLU - conv 3x3 - ReLU - conv 3x3 - 2x2 averages, plus the shortcut. A network's first block sees the image itself
+    ReLU - conv 3x3 - ReLU - conv 3x3 - 2x2 average pooling, plus the shortcut. The first block sees the image itself
     and has no ReLU before its first convolution.
     """
 
@@ -56,7 +56,7 @@ class DownBlock(nn.Module):
 
 
 class SameBlock(nn.Module):
-    """A discriminator's last block: ReLU - conv 3x3 - ReLU - conv 3x3, plus the map itself, of the same shape."""
+    """A discriminator's last block: ReLU - conv 3x3 - ReLU - conv 3x3, plus its input, of the same shape."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -67,6 +67,5 @@ class SameBlock(nn.Module):
         return x.add(self.conv2(F.relu(self.conv1(F.relu(x)))))
 
 
-def _twice_as_large(x: Tensor) -> Tensor:
-    """Every pixel as 2x2 pixels."""
+def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")

@@ -1,4 +1,4 @@
-"""The attention layer of a GAN: every pixel of a feature map looks at the others through 1x1 convolutions."""
+"""The attention layer of a GAN: every pixel of a feature map attends to the others through 1x1 convolutions."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class SelfAttention2d(nn.Module):
 
     @property
     def dims(self) -> tuple[int, int]:
-        """The dims of queries and keys, and of values."""
+        """The dim of queries and keys, and that of values."""
         return self.query.out_features, self.value.out_features
 
     def weights(self, x: Tensor) -> Tensor:
-        """The attention weights for a map x, (batch, pixels, keys): dense, so for looking at, not for training."""
+        """The attention weights for a map x, (batch, pixels, keys): dense, so for inspection, not for training."""
         q, k, _ = self.project(x)
         return attention_weights(q, k, self.pattern).squeeze(1)
 
@@ -58,7 +58,7 @@ class SelfAttention2d(nn.Module):
         if tuple(x.shape[-2:]) != size:
             raise UserError(f"this attention layer is for maps of {size}, got {tuple(x.shape[-2:])}")
         layers = (self.query, self.key, self.value)
-        weight, bias = self._projection()  # one product: the map is read once
+        weight, bias = self._projection()  # one product, so that the map is read once
         pixels = x.flatten(2).transpose(1, 2)  # (batch, pixels, channels); free when x is channels_last
         q, k, v = F.linear(pixels, weight, bias).split([layer.out_features for layer in layers], dim=-1)
         pool = self.pattern.pool
@@ -67,12 +67,12 @@ class SelfAttention2d(nn.Module):
         return q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
 
     def _projection(self) -> tuple[Tensor, Tensor | None]:
-        """The weights of query, key and value below one another, and their biases."""
+        """The weights of query, key and value, stacked, and their biases."""
         layers = (self.query, self.key, self.value)
         return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
 
     def attended_channels(self, attended: Tensor) -> Tensor:
-        """What attention gathered, (batch, 1, pixels, value channels), as channels of the map."""
+        """The output of attention, (batch, 1, pixels, value channels), mapped to the channels of the map."""
         return attended
 
     def extra_repr(self) -> str:
@@ -83,9 +83,9 @@ class SpectralSelfAttention2d(SelfAttention2d):
     """The attention layer of the paper's own code: ``gamma * output(attention(x)) + x``.
 
     Queries and keys have ``channels // qk_ratio`` channels, values ``channels // value_ratio``, and a fourth 1x1
-    convolution brings them back to ``channels``. All four are spectrally normalised and have no bias. That code also
+    convolution maps them back to ``channels``. All four are spectrally normalised and have no bias. That code also
     max-pools keys and values 2x2: give it a pattern with ``pool=2``. The paper's text differs: values of C/8 channels,
-    and no word of pooling (section 3).
+    and no pooling (section 3).
     """
 
     query: SpectralLinear
@@ -115,7 +115,7 @@ def attention_layers(
     patterns: Mapping[int, Pattern] | None,
     layer: Callable[[int, Pattern], SelfAttention2d] = SelfAttention2d,
 ) -> nn.ModuleDict:
-    """A network's attention layers by the size of their map, for maps of so many ``channels``.
+    """A network's attention layers by the size of their map; ``channels`` are those of its maps, also by size.
 
     Raises UserError for a map that the network does not have.
     """

@@ -1,9 +1,9 @@
 """Spectral norm: a layer's weight divided by its largest singular value (Miyato et al., arXiv 1802.05957).
 
-The estimate of the singular vectors, ``u`` and ``v``, lives in two buffers. It moves only in `power_iterate`, which the
-training step calls once before a network is used; a forward pass reads it and changes nothing. So a forward pass is a
-function of its input and the state dict, in training as in evaluation, and the gradient of ``sigma = u^T W v`` is that
-of the very estimate the forward pass used.
+The estimate of the singular vectors, ``u`` and ``v``, is kept in two buffers. Only `power_iterate` updates it, which a
+training step calls once, before it uses the network; a forward pass reads it and changes nothing. So a forward pass is
+a function of its input and the state dict, in training as in evaluation, and the gradient of ``sigma = u^T W v`` is
+that of the very estimate that the forward pass used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STARTING_ITERATIONS = 15
 class SpectralNorm(nn.Module):
     """What the normalised layers below share; mixed in before a torch layer that has a ``weight``."""
 
-    weight: Any  # torch's layers declare it, each in its own words
+    weight: Any  # torch's layers declare it, with different types
     u: Tensor
     v: Tensor
     row_dim: int  # the dimension of the weight that becomes the rows of the matrix
@@ -38,18 +38,18 @@ class SpectralNorm(nn.Module):
         self.restart()
 
     def restart(self) -> None:
-        """Power iterations enough for a weight that is new, as after another initialisation."""
-        if not self.weight.is_meta:  # a shape without numbers has no norm
+        """Runs enough power iterations for a new weight, as after another initialisation."""
+        if not self.weight.is_meta:  # a tensor without data has no norm
             self.power_iterate(_STARTING_ITERATIONS)
 
     def weight_matrix(self) -> Tensor:
-        """The weight as the matrix whose largest singular value is meant, shape (rows, everything else)."""
+        """The weight as the matrix whose singular value is estimated, (rows, everything else)."""
         matrix: Tensor = self.weight.transpose(0, self.row_dim).flatten(1)
         return matrix
 
     @torch.no_grad()
     def power_iterate(self, iterations: int = 1) -> None:
-        """Moves ``u`` and ``v`` towards the leading singular vectors of the present weight."""
+        """Moves ``u`` and ``v`` towards the leading singular vectors of the current weight."""
         matrix = self.weight_matrix()
         for _ in range(iterations):
             torch.mv(matrix.T, self.u, out=self.v)
@@ -62,7 +62,7 @@ class SpectralNorm(nn.Module):
         return torch.dot(self.u, torch.mv(self.weight_matrix(), self.v))
 
     def normalized_weight(self) -> Tensor:
-        """The weight the layer applies, ``weight / sigma``; in the weight's own precision also under autocast."""
+        """The weight the layer applies, ``weight / sigma``; in the weight's own precision even under autocast."""
         with torch.autocast(self.weight.device.type, enabled=False):
             weight: Tensor = self.weight / self.sigma()
         return weight

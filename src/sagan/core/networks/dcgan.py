@@ -35,7 +35,7 @@ SMALLEST_IMAGE = 16
 
 
 def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -> tuple[int, ...]:
-    """The sizes of a network's hidden maps in the order it makes them: (4, 8, 16, 32) for a generator of 64x64 images.
+    """The sizes of a network's hidden maps in order of computation: (4, 8, 16, 32) for a generator of 64x64 images.
 
     Raises UserError unless the image size is a power of two, 16 or more.
     """
@@ -46,15 +46,10 @@ def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -
 
 
 class Generator(interface.Generator):
-    """The published generator, and one with classes, whose batch norm is conditional.
+    """The published generator; with classes its batch norm is conditional.
 
-    Args:
-        shape: square, its side a power of two, 16 or more.
-        z_dim: length of z, drawn from a standard normal distribution.
-        width: channels of the largest hidden map.
-        attention: pattern of the attention layer after a map, by the map's size; none by default.
-        norm_axis: which channels spectral norm takes as rows; the published program's checkpoints need "input".
-        num_classes: how many classes there are; 0 makes images of no class.
+    ``norm_axis`` says which channels spectral norm takes as rows: the published program's checkpoints need "input". The
+    other arguments are described in `interface.Generator`.
     """
 
     def __init__(
@@ -97,7 +92,7 @@ class Generator(interface.Generator):
 
 
 class _Stage(nn.ModuleList):
-    """A convolution, then batch norm, conditional where there are classes, and ReLU."""
+    """A convolution, batch norm (conditional if there are classes), and ReLU."""
 
     def __init__(self, convolution: SpectralConvTranspose2d, channels: int, num_classes: int):
         norm = ConditionalBatchNorm2d(channels, num_classes) if num_classes else nn.BatchNorm2d(channels)
@@ -110,13 +105,9 @@ class _Stage(nn.ModuleList):
 
 
 class Discriminator(interface.Discriminator):
-    """The published discriminator, and one with classes, which projects (arXiv 1802.05637, equation 3).
+    """The published discriminator; with classes it is a projection discriminator (arXiv 1802.05637, equation 3).
 
-    Args:
-        shape: square, its side a power of two, 16 or more.
-        width: channels of the largest hidden map.
-        attention: pattern of the attention layer after a map, by the map's size; none by default.
-        num_classes: how many classes there are; 0 asks for none.
+    The arguments are described in `interface.Generator`.
     """
 
     def __init__(
@@ -142,7 +133,6 @@ class Discriminator(interface.Discriminator):
         self.embedding = SpectralEmbedding(num_classes, features) if num_classes else None
 
     def features(self, images: Tensor) -> Tensor:
-        """What the network makes of the images before its last layer: (batch, channels, 4, 4)."""
         x = images.contiguous(memory_format=torch.channels_last)
         for size, stage in self.stages.items():
             x = stage(x)
@@ -151,7 +141,6 @@ class Discriminator(interface.Discriminator):
         return x
 
     def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The logits (batch,) of images that have these features, and of these classes if there are any."""
         check_labels(labels, features.shape[0], self.num_classes)
         with torch.autocast(features.device.type, enabled=False):  # logits are not rounded
             features = features.to(self.last.weight.dtype)

@@ -1,7 +1,6 @@
-"""What every generator and every discriminator is: two base classes that say it and compute nothing.
+"""What every generator and every discriminator provides: two base classes.
 
-They are base classes and not protocols because a network is also a `torch.nn.Module`, which optimisers, averages and
-compilers take, and a protocol cannot say so.
+They are base classes and not protocols because a network is also a `torch.nn.Module`, which a protocol cannot say.
 """
 
 from __future__ import annotations
@@ -16,10 +15,17 @@ from sagan.system.errors import UserError
 
 
 class Generator(nn.Module):
-    """Latent vectors z (batch, z_dim), and classes if there are any, to images (batch, *shape) in [-1, 1].
+    """Latents z (batch, z_dim), and classes for a conditional network, to images (batch, *shape) in [-1, 1].
 
-    ``num_classes`` is 0 for a network without classes, which takes ``labels=None``; another takes int64 (batch,), each
-    image's class from 0. ``attention`` holds its attention layers by the size of the map that they follow.
+    Every network is built from some of these:
+
+    * shape: of the images; square, its side a power of two, 16 or more.
+    * z_dim: length of z, which is drawn from a standard normal distribution.
+    * width: channels of the largest hidden map.
+    * attention: for the size of each map that an attention layer follows, the layer's pattern; none by default. As an
+      attribute, the layers themselves, by that size.
+    * num_classes: 0 for an unconditional network, which takes ``labels=None``; otherwise labels are int64 (batch,),
+      from 0.
     """
 
     shape: ImageShape
@@ -35,9 +41,9 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (batch, *shape) in [-1, 1], and their classes if there are any, to logits (batch,); high means real.
+    """Images (batch, *shape) in [-1, 1], and classes for a conditional network, to logits (batch,); high means real.
 
-    Labels and ``attention`` are as for `Generator`.
+    It is built from the same values as a `Generator`. A logit is `judge` of `features`.
     """
 
     shape: ImageShape
@@ -49,17 +55,17 @@ class Discriminator(nn.Module):
         def __call__(self, images: Tensor, labels: Tensor | None = None) -> Tensor: ...
 
         def features(self, images: Tensor) -> Tensor:
-            """What the network makes of the images before its last layers: (batch, channels, height, width)."""
+            """The last feature map of the images: (batch, channels, 4, 4)."""
 
         def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-            """The logits (batch,) of images that have these features, and of these classes if there are any."""
+            """The logits (batch,) of images with these features, and of these classes for a conditional network."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.judge(self.features(images), labels)
 
 
 def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
-    """Raises UserError unless the labels are those that a network with ``num_classes`` classes takes."""
+    """Raises UserError unless the labels are valid for a network with ``num_classes`` classes."""
     if labels is None:
         if num_classes:
             raise UserError(
@@ -73,7 +79,7 @@ def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
         raise UserError(
             f"labels must be int64 of shape ({batch},), one for each image, got {labels.dtype} {tuple(labels.shape)}"
         )
-    # on a GPU this would make the host wait; there an unknown class fails in the lookup
+    # on a GPU this would make the host wait; there an invalid class fails in the embedding
     if labels.device.type == "cpu" and not torch.compiler.is_compiling() and batch:
         least, most = int(labels.min()), int(labels.max())
         if least < 0 or most >= num_classes:

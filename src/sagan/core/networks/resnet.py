@@ -1,4 +1,4 @@
-"""The networks of the paper's own code: residual, conditional on classes or not, for any power of two from 16 up.
+"""The networks of the paper's own code: residual, conditional or not, for any power of two from 16 up.
 
 At 128x128, width 64, block for block (maps are height = width; the paper's code attends at 32 in both networks):
 
@@ -13,8 +13,8 @@ At 128x128, width 64, block for block (maps are height = width; the paper's code
                                                          h, class y  -> one logit    w h + b + <e_y, h>
 
 With 1000 classes and that attention these are 42,078,852 and 39,463,618 parameters. A map of size s has
-``width * min(16, image_size / s)`` channels in a generator and half of that, by the same rule, in a discriminator. So a
-larger image has more blocks of the widest maps, and a smaller one fewer and narrower ones:
+``width * min(16, image_size / s)`` channels in a generator and ``width * min(16, image_size / 2s)`` in a discriminator.
+So a larger image has more blocks of the widest maps, and a smaller one has fewer and narrower ones:
 
     image    generator, from 4x4 up                      discriminator, from the image down (and again the last)
        32    512 256 128 64                              64 128 256
@@ -22,12 +22,12 @@ larger image has more blocks of the widest maps, and a smaller one fewer and nar
       128    1024 1024 512 256 128 64                    64 128 256 512 1024
       256    1024 1024 1024 512 256 128 64               64 128 256 512 1024 1024
 
-Every weight but batch norm's and gamma is spectrally normalised, the linear layers, the classes' embedding and the
-attention layers too; weights start Xavier uniform, biases 0. Where the paper and its code disagree (the values' width,
-pooled keys) the code is followed; `sagan.core.layers.self_attention` says how. The code iterates for spectral norm in
-every pass of the generator, sampling included, and in the discriminator's pass over real images; here it is one
-iteration for each step of a network (`sagan.core.layers.spectral_norm`), and the generator's last batch norm, there
-with a memory of 10,000 batches, has torch's.
+Every weight but batch norm's and gamma is spectrally normalised, including the linear layers, the class embedding and
+the attention layers; weights start Xavier uniform, biases 0. Where the paper and its code disagree (the width of the
+values, pooled keys) the code is followed; see `sagan.core.layers.self_attention`. The code runs a power iteration in
+every pass of the generator, sampling included, and in the discriminator's pass over real images; here there is one
+for each training step of a network (`sagan.core.layers.spectral_norm`). The generator's last batch norm averages over
+about 10,000 batches there, and has torch's momentum here.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _WIDEST = 16  # in units of the width
 
 
 def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -> tuple[int, ...]:
-    """The sizes of a network's hidden maps in the order it makes them: (4, 8, 16, 32, 64) for a generator of 64x64
-    images, whose largest map is as large as the image, and (32, 16, 8, 4) for their discriminator.
+    """The sizes of a network's hidden maps in order of computation: (4, 8, 16, 32, 64) for a generator of 64x64 images,
+    whose largest map is as large as the image, and (32, 16, 8, 4) for their discriminator.
 
     Raises UserError unless the image size is a power of two, 16 or more.
     """
@@ -61,15 +61,9 @@ def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -
 
 
 class Generator(interface.Generator):
-    """The residual generator.
+    """The residual generator; the arguments are described in `interface.Generator`.
 
-    Args:
-        shape: square, its side a power of two, 16 or more.
-        z_dim: length of z, drawn from a standard normal distribution.
-        width: channels of the largest hidden map.
-        attention: pattern of the attention layer after a map, by the map's size; none by default. The paper's code has
-            one at 32, with ``pool=2``.
-        num_classes: how many classes there are; 0 makes images of no class.
+    The paper's code has an attention layer at 32, with ``pool=2``.
     """
 
     def __init__(
@@ -110,15 +104,10 @@ class Generator(interface.Generator):
 
 
 class Discriminator(interface.Discriminator):
-    """The residual discriminator. A logit is high for an image that is real and of its class: the projection of Miyato
-    & Koyama (arXiv 1802.05637, equation 3).
+    """The residual discriminator; with classes it is a projection discriminator (arXiv 1802.05637, equation 3).
 
-    Args:
-        shape: square, its side a power of two, 16 or more.
-        width: channels of the largest hidden map.
-        attention: pattern of the attention layer after a map, by the map's size; none by default. The paper's code has
-            one at 32, with ``pool=2``. At 4 it comes before the last block.
-        num_classes: how many classes there are; 0 asks for none.
+    The arguments are described in `interface.Generator`. An attention layer at 4 comes before the last block; the
+    paper's code has one at 32, with ``pool=2``.
     """
 
     def __init__(
@@ -147,7 +136,6 @@ class Discriminator(interface.Discriminator):
         _start_as_xavier(self)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the network makes of the images before its last layers: (batch, channels, 4, 4), 0 or more."""
         x = images.contiguous(memory_format=torch.channels_last)
         for size, stage in self.stages.items():
             x = stage(x)
@@ -156,7 +144,6 @@ class Discriminator(interface.Discriminator):
         return F.relu(self.last_block(x))
 
     def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The logits (batch,) of images that have these features, and of these classes if any."""
         check_labels(labels, features.shape[0], self.num_classes)
         with torch.autocast(features.device.type, enabled=False):  # logits are not rounded
             summed = features.to(self.last.weight.dtype).sum((2, 3))
@@ -167,7 +154,7 @@ class Discriminator(interface.Discriminator):
 
 
 def _start_as_xavier(network: nn.Module) -> None:
-    """Xavier uniform weights and zero biases in every spectrally normalised layer, its norm found anew."""
+    """Xavier uniform weights and zero biases in every spectrally normalised layer, whose norm is estimated again."""
     for module in network.modules():
         if isinstance(module, SpectralNorm):
             nn.init.xavier_uniform_(module.weight)
