@@ -1,6 +1,11 @@
+import pytest
 import torch
 
-from sagan.system.randomness import derived_seed, generator, latents
+from sagan.core.game.augment import draw
+from sagan.core.sampling import numbered_images
+from sagan.run.build import build_generator
+from sagan.run.config import ModelConfig
+from sagan.system.randomness import derived_seed, generator, integers, latents, normal, order, uniform
 
 
 def test_a_stream_is_a_function_of_its_names_alone():
@@ -42,3 +47,42 @@ def test_latents_are_standard_normal():
     assert z.shape == (20_000, 16)
     assert abs(z.mean()) < 0.01
     assert abs(z.std() - 1) < 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_draws_do_not_follow_torchs_defaults(dtype, device):
+    def draws():
+        chance = generator(0, "chance")
+        return (
+            latents(0, "z", 3, 4), normal((3,), chance), uniform((3,), chance), order(9, chance),
+            integers(5, 9, chance), draw(("color", "cutout"), 3, chance),
+        )  # fmt: skip
+
+    expected = draws()
+    torch.set_default_dtype(dtype)
+    torch.set_default_device(device)
+    try:
+        found = draws()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    for one, other in zip(expected, found, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_networks_and_images_do_not_follow_torchs_defaults():
+    model = ModelConfig(imsize=16, z_dim=4, g_conv_dim=4, d_conv_dim=4)
+
+    def drawn():
+        network = build_generator(model).eval()
+        return [image for _, image in numbered_images(network, 0, range(2), device=torch.device("cpu"), batch_size=2)]
+
+    expected = drawn()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = drawn()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, expected, found))

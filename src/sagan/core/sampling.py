@@ -48,7 +48,7 @@ def classes_in_turn(numbers: range, num_classes: int | str) -> Tensor | None:
 
     So an image's class depends only on its number, and the classes have equally many images.
     """
-    return torch.tensor(numbers) % int(num_classes) if num_classes else None
+    return torch.tensor(numbers, dtype=torch.int64, device="cpu") % int(num_classes) if num_classes else None
 
 
 def numbered_latents(
@@ -64,7 +64,7 @@ def numbered_latents(
         known = f"classes 0 to {classes - 1}" if classes else "no classes"
         raise UserError(f"this generator has {known}, got label {label}")
     z = torch.cat([latents(seed, "sample", 1, generator.z_dim, step=number) for number in numbers])
-    return z, classes_in_turn(numbers, classes) if label is None else torch.full((len(numbers),), label)
+    return z, classes_in_turn(numbers, classes) if label is None else torch.full((len(numbers),), label, device="cpu")
 
 
 def numbered_images(

@@ -23,6 +23,7 @@ from sagan.system.finite import FiniteCheck
 from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
 from sagan.system.randomness import generator as random_generator
+from sagan.system.randomness import order as random_order
 
 DRAWN = 64  # images that a generator draws at a time
 
@@ -66,7 +67,7 @@ class ImageSet:
 
     @functools.cached_property
     def _order(self) -> list[int]:
-        order = torch.randperm(self.count, generator=random_generator(0, "order of images to score"))
+        order = random_order(self.count, random_generator(0, "order of images to score"))
         return [int(number) for number in order]
 
 

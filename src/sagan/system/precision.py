@@ -8,13 +8,22 @@ from typing import Any
 
 import torch
 
+from sagan.system.shared import WhileAny
+
 
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Plain float32 in here: no TF32, no bfloat16 kernels, no autocast, no choice of kernels by their speed.
 
-    The switches belong to the process, so another thread that computes meanwhile has them too; they are put back.
+    The switches belong to the process, so another thread that computes meanwhile has them too. They are put back when
+    the last thread leaves.
     """
+    with _SWITCHES, torch.autocast(device.type, enabled=False):
+        yield
+
+
+@contextlib.contextmanager
+def _switches() -> Iterator[None]:
     backends: Any = torch.backends
     cudnn, mkldnn = backends.cudnn, backends.mkldnn
     operations = [backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
@@ -24,9 +33,25 @@ def full_precision(device: torch.device) -> Iterator[None]:
         for operation, _ in rounding:
             operation.fp32_precision = "ieee"
         cudnn.benchmark, cudnn.deterministic = False, True
-        with torch.autocast(device.type, enabled=False):
-            yield
+        yield
     finally:
         cudnn.benchmark, cudnn.deterministic = benchmark, deterministic
         for operation, precision in rounding:
             operation.fp32_precision = precision
+
+
+_SWITCHES = WhileAny(_switches)
+
+
+@contextlib.contextmanager
+def _float32_default() -> Iterator[None]:
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+plain_default_dtype = WhileAny(_float32_default)
+"""In here torch's default dtype is float32, as it is unless somebody set another."""

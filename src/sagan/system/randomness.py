@@ -20,9 +20,32 @@ def derived_seed(seed: int, purpose: str, step: int = 0) -> int:
 
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     """A fresh CPU generator for one purpose at one step, such as ``generator(0, "z", step=12)``."""
-    return torch.Generator().manual_seed(derived_seed(seed, purpose, step))
+    return torch.Generator("cpu").manual_seed(derived_seed(seed, purpose, step))
 
 
 def latents(seed: int, purpose: str, count: int, dim: int, *, step: int = 0) -> torch.Tensor:
     """``count`` standard normal latent vectors z as one draw, shape (count, dim), float32, on the CPU."""
-    return torch.randn(count, dim, generator=generator(seed, purpose, step))
+    return normal((count, dim), generator(seed, purpose, step))
+
+
+# Every draw says its dtype and device, so that torch's defaults do not change it.
+
+
+def normal(shape: tuple[int, ...], draw: torch.Generator) -> torch.Tensor:
+    """Standard normal numbers, float32, on the CPU."""
+    return torch.randn(shape, generator=draw, dtype=torch.float32, device="cpu")
+
+
+def uniform(shape: tuple[int, ...], draw: torch.Generator) -> torch.Tensor:
+    """Uniform numbers from 0 to 1, float32, on the CPU."""
+    return torch.rand(shape, generator=draw, dtype=torch.float32, device="cpu")
+
+
+def integers(below: int, count: int, draw: torch.Generator) -> torch.Tensor:
+    """Numbers from 0 to ``below`` - 1, int64 (count,), on the CPU."""
+    return torch.randint(below, (count,), generator=draw, dtype=torch.int64, device="cpu")
+
+
+def order(count: int, draw: torch.Generator) -> torch.Tensor:
+    """The numbers 0 to count - 1 in random order, int64, on the CPU."""
+    return torch.randperm(count, generator=draw, dtype=torch.int64, device="cpu")

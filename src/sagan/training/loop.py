@@ -23,6 +23,7 @@ from sagan.run.store import Store
 from sagan.system.console import Console, heeding
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
+from sagan.system.randomness import order as random_order
 from sagan.system.typed import to_plain
 from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.recovery import Recovery, finish_rollback
@@ -52,7 +53,7 @@ class Outcome:
 
 def data_order(seed: int, count: int, epoch: int, attempt: int = 0) -> Tensor:
     """The order in which an epoch visits ``count`` images: a permutation that depends only on these numbers."""
-    return torch.randperm(count, generator=random_generator(seed, purpose("data order", attempt), step=epoch))
+    return random_order(count, random_generator(seed, purpose("data order", attempt), step=epoch))
 
 
 OnSnapshot = Callable[[Run, Store, Path], None]

@@ -24,7 +24,7 @@ from sagan.run.records import LookRecord, RollbackRecord
 from sagan.run.weights import Checkpoint
 from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
-from sagan.system.randomness import latents
+from sagan.system.randomness import integers, latents, normal, uniform
 from sagan.training.graph import CapturedStep, Kind, Play, Turn
 from sagan.training.guard import Seen, examine
 from sagan.training.world import SINGLE_PROCESS, World
@@ -76,7 +76,9 @@ class Trainer:
         self.generator = build_generator(config.model, run.seed).to(device)
         self.discriminator = build_discriminator(config.model, run.seed).to(device)
         self.average = AveragedGenerator(self.generator, game.ema_halflife)
-        self.anchors = torch.zeros(2, device=device) if game.lecam else None  # of the LeCam penalty
+        self.anchors = (
+            torch.zeros(2, dtype=torch.float32, device=device) if game.lecam else None
+        )  # of the LeCam penalty
         self.g_optimizer = _adam(self.generator, game.g_lr, game, device)
         self.d_optimizer = _adam(self.discriminator, game.d_lr, game, device)
         self.step = 0
@@ -254,14 +256,14 @@ class Trainer:
         game, size = self.config.game, self.config.game.batch_size
         turn = {"real": batches.batch(number, self.part), "z": self._draw_z("z of a discriminator step", number)}
         if game.flip:
-            mirrored = self._own(torch.rand(size, generator=self._chance("mirrored images", number)) < 0.5)
+            mirrored = self._own(uniform((size,), self._chance("mirrored images", number)) < 0.5)
             turn["real"] = torch.where(mirrored.view(-1, 1, 1, 1), turn["real"].flip(3), turn["real"])
         if game.augment:
             chance = self._chance("augmentation in a discriminator step", number)
             turn["augment"] = self._own(*draw(game.augment, 2 * size, chance).split(size))
         if game.adv_loss == "wgan-gp":
             chance = self._chance("points of the gradient penalty", number)
-            turn["share"] = self._own(torch.rand(size, generator=chance))
+            turn["share"] = self._own(uniform((size,), chance))
         if self.config.model.num_classes:
             turn["labels"] = batches.labels(number, self.part)
             turn["fake_labels"] = self._fake_labels(turn["labels"], "classes of a discriminator step", number)
@@ -287,7 +289,7 @@ class Trainer:
 
     def _draw_z(self, name: str, step: int) -> Tensor:
         size = self.config.game.batch_size, self.config.model.z_dim
-        return self._own(torch.randn(size, generator=self._chance(name, step)))
+        return self._own(normal(size, self._chance(name, step)))
 
     def _own(self, *drawn: Tensor) -> Tensor:
         """This process's part of what was drawn for the whole batch, or for several batches, on its device."""
@@ -298,8 +300,7 @@ class Trainer:
         if self.loss.paired:
             return labels
         classes = int(self.config.model.num_classes)
-        chosen = torch.randint(classes, (self.config.game.batch_size,), generator=self._chance(name, step))
-        return self._own(chosen)
+        return self._own(integers(classes, self.config.game.batch_size, self._chance(name, step)))
 
     def _player(self) -> Play:
         captured = self.config.run.cuda_graphs

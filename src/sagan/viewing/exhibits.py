@@ -24,6 +24,7 @@ from sagan.system.callbacks import Progress
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
+from sagan.system.randomness import order as random_order
 from sagan.viewing.figures import Exhibit, draw_maps, draw_training, write_table
 from sagan.viewing.maps import (
     MEASURES,
@@ -132,7 +133,7 @@ def read_images(place: Path, config: Config, seed: int, count: int) -> Tensor:
     """``count`` of the images at a place, which ones decided by the seed: uint8 (n, 3, size, size). They are cropped as
     the images of the run, so that its discriminator sees what it was trained on."""
     source, size = open_source(place), config.model.imsize
-    order = torch.randperm(len(source), generator=random_generator(seed, "images to look at"))
+    order = random_order(len(source), random_generator(seed, "images to look at"))
     recipe = choose_recipe(config.data, size)
     pictures = []
     for number in sorted(order[:count].tolist()):

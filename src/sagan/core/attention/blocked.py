@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sagan.core.attention.patterns import Pattern, PatternCache
 from sagan.core.attention.reference import attention_backward, product_dtype, softmax_dtype
+from sagan.core.transforms import is_batch_of_gradients
 
 _PIECES = PatternCache(limit=64 * 2**20)
 
@@ -49,7 +50,8 @@ class _Blocked(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
         with torch.autocast(q.device.type, enabled=False):
-            if torch.is_grad_enabled():  # create_graph=True: these gradients will be differentiated again
+            # with create_graph=True these gradients will be differentiated again
+            if torch.is_grad_enabled() or is_batch_of_gradients(grad_out):
                 grads = attention_backward(grad_out, q, k, v, ctx.pattern, scale=ctx.scale)
             else:
                 grads = _backward(grad_out, q, k, v, ctx.pattern, ctx.scale, ctx.tile)

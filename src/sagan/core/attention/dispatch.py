@@ -15,6 +15,7 @@ from torch import Tensor
 from sagan.core.attention.blocked import attend_blocked
 from sagan.core.attention.patterns import Pattern
 from sagan.core.attention.reference import attend_reference, softmax_dtype
+from sagan.core.transforms import is_transformed
 from sagan.system.errors import UserError
 
 # Where one backend becomes faster than the next. The CPU's threshold was measured (docs/experiments.md); the other two
@@ -38,7 +39,9 @@ class Backend:
     reasons_against: Callable[[Tensor, Tensor, Tensor, Pattern], list[str]]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 1.0, backend: str = "auto") -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float | Tensor = 1.0, backend: str = "auto"
+) -> Tensor:
     """Attention of every query to the keys that ``pattern`` lets it see, with scores ``scale * q . k``.
 
     q: (batch, heads, queries, dim), k: (batch, heads, keys, dim), v: (batch, heads, keys, value_dim), of one
@@ -46,8 +49,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale: float = 
     inputs are first cast to its dtype, as torch does for its own attention. ``backend`` is a name in ``BACKENDS``, or
     "auto" for the fastest that can run. Raises UserError if a shape does not fit or the named backend cannot run.
     """
+    check_are_tensors(q, k, v)
     q, k, v = _autocast(q, k, v)
     check_inputs(q, k, v, pattern)
+    if isinstance(scale, Tensor):
+        q, scale = _scaled(q, scale), 1.0
     if backend == "auto":
         backend = choose_backend(q, k, v, pattern)
     elif reasons := reasons_against(backend, q, k, v, pattern):
@@ -93,6 +99,15 @@ def describe_choice(
     return choice if backend == "reference" else f"{choice} (dense would hold {mib:,.0f} MiB)"
 
 
+def check_are_tensors(*tensors: object) -> None:
+    """Raises UserError for arrays and for tensors that attention cannot be computed from."""
+    for name, x in zip("qkv", tensors, strict=True):
+        if not isinstance(x, Tensor):
+            raise UserError(f"{name} must be a tensor, got {type(x).__module__}.{type(x).__qualname__}")
+        if x.layout != torch.strided:
+            raise UserError(f"{name} must be a dense tensor, got one of layout {x.layout}")
+
+
 def check_inputs(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
     """Raises UserError unless q, k and v fit each other and the pattern."""
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
@@ -109,6 +124,8 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
             raise UserError(f"{name} must have {pattern.keys} rows, one for each key of {pattern}, got {shapes}")
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
         raise UserError(f"q, k and v must have one floating-point dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
+    if q.dtype.itemsize < 2:
+        raise UserError(f"q, k and v must have 16 bits or more, got {q.dtype}: convert them")
     if not q.device == k.device == v.device:
         raise UserError(f"q, k and v must be on one device, got {q.device}, {k.device}, {v.device}")
 
@@ -120,6 +137,13 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
+
+
+def _scaled(q: Tensor, scale: Tensor) -> Tensor:
+    """q times a scale that may require a gradient; in low precision the product is rounded to q's dtype."""
+    if scale.numel() != 1 or not scale.is_floating_point():
+        raise UserError(f"scale must be one floating-point number, got {scale.dtype} of shape {tuple(scale.shape)}")
+    return (q.to(softmax_dtype(q)) * scale.to(q.device).reshape(())).to(q.dtype)
 
 
 def _preferred(q: Tensor, pattern: Pattern) -> list[str]:
@@ -139,12 +163,15 @@ def _is_exporting() -> bool:
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
+_TRANSFORMED = "torch.func, forward-mode differentiation and torch.jit.trace need plain operations"
+
+
 def _against_blocked(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
     if _is_exporting():
         return ["its loop over tiles cannot be exported, only unrolled; use the reference backend"]
     if torch.compiler.is_compiling():
         return ["torch.compile would unroll its loop over tiles"]
-    return []
+    return [_TRANSFORMED] if is_transformed() else []
 
 
 def _against_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
@@ -155,6 +182,8 @@ def _against_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[s
         reasons.append(f"it computes float32, bfloat16 and float16, not {str(q.dtype).removeprefix('torch.')}")
     if max(dims) > 256:
         reasons.append(f"dim and value_dim may be at most 256, got {dims[0]} and {dims[1]}")
+    if is_transformed():
+        reasons.append(_TRANSFORMED)
     if torch.onnx.is_in_onnx_export():
         reasons.append("ONNX has no such operator; use the reference backend")
     return reasons

@@ -54,7 +54,8 @@ def attention_backward(
     with torch.autocast(q.device.type, enabled=False):
         left_out, emptied = _masks(pattern, q.device)
         softmax = _softmax(q, k, scale, left_out)
-        q3, k3, v3, grad3 = (x.flatten(0, 1).to(softmax.dtype) for x in (q, k, v, grad_out))
+        # reshape, not flatten: a batch of gradients (is_grads_batched) knows only that
+        q3, k3, v3, grad3 = (x.reshape(-1, *x.shape[2:]).to(softmax.dtype) for x in (q, k, v, grad_out))
         weights, grad_weights = softmax, torch.bmm(grad3, v3.transpose(1, 2))
         if emptied is not None:
             weights, grad_weights = weights.masked_fill(emptied, 0), grad_weights.masked_fill(emptied, 0)

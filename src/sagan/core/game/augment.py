@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sagan.system.randomness import uniform as draw_uniform
+
 _TRANSLATION = 0.125  # the largest shift of an image, as a fraction of its side
 _CUTOUT = 0.5  # the side of the square that is cut out, as a fraction of the image's
 
@@ -34,8 +36,8 @@ def draw(policies: Sequence[str], batch: int, generator: torch.Generator) -> Ten
     The numbers of a policy do not depend on which others there are.
     """
     # the numbers of every policy are drawn, in the order of the table, so that no policy shifts another's
-    drawn = {name: torch.rand(batch, policy.numbers, generator=generator) for name, policy in AUGMENTATIONS.items()}
-    return torch.cat([torch.empty(batch, 0), *(drawn[name] for name in policies)], dim=1)
+    drawn = {name: draw_uniform((batch, policy.numbers), generator) for name, policy in AUGMENTATIONS.items()}
+    return torch.cat([draw_uniform((batch, 0), generator), *(drawn[name] for name in policies)], dim=1)
 
 
 def augment(images: Tensor, policies: Sequence[str], uniforms: Tensor) -> Tensor:

@@ -27,8 +27,9 @@ from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from sagan.core.layers.self_attention import attention_layers
 from sagan.core.layers.spectral_norm import NormAxis, SpectralConv2d, SpectralConvTranspose2d, SpectralEmbedding
 from sagan.core.networks import interface
-from sagan.core.networks.interface import check_labels
+from sagan.core.networks.interface import check_inputs, check_labels
 from sagan.core.shapes import ImageShape
+from sagan.core.transforms import channels_last
 from sagan.system.errors import UserError
 
 SMALLEST_IMAGE = 16
@@ -81,10 +82,10 @@ class Generator(interface.Generator):
         self.last = nn.ConvTranspose2d(width, shape.channels, 4, stride=2, padding=1)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_labels(labels, z.shape[0], self.num_classes)
+        check_inputs(z, self.z_dim, labels, self.num_classes)
         x = z[:, :, None, None]
         for size, stage in self.stages.items():
-            x = stage(x, labels).contiguous(memory_format=torch.channels_last)
+            x = channels_last(stage(x, labels))
             if size in self.attention:
                 x = self.attention[size](x)
         with torch.autocast(x.device.type, enabled=False):  # pixels are not rounded
@@ -133,7 +134,7 @@ class Discriminator(interface.Discriminator):
         self.embedding = SpectralEmbedding(num_classes, features) if num_classes else None
 
     def features(self, images: Tensor) -> Tensor:
-        x = images.contiguous(memory_format=torch.channels_last)
+        x = channels_last(images)
         for size, stage in self.stages.items():
             x = stage(x)
             if size in self.attention:

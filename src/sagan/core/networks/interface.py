@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.core.shapes import ImageShape
+from sagan.core.transforms import is_transformed
 from sagan.system.errors import UserError
 
 
@@ -64,6 +65,14 @@ class Discriminator(nn.Module):
         return self.judge(self.features(images), labels)
 
 
+def check_inputs(z: Tensor, z_dim: int, labels: Tensor | None, num_classes: int) -> None:
+    """Raises UserError unless a generator of these sizes can draw images from z and the labels."""
+    if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] != z_dim or not z.is_floating_point():
+        found = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+        raise UserError(f"z must be a floating-point tensor of shape (batch, {z_dim}), got {found}")
+    check_labels(labels, z.shape[0], num_classes)
+
+
 def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
     """Raises UserError unless the labels are valid for a network with ``num_classes`` classes."""
     if labels is None:
@@ -80,7 +89,8 @@ def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
             f"labels must be int64 of shape ({batch},), one for each image, got {labels.dtype} {tuple(labels.shape)}"
         )
     # on a GPU this would make the host wait; there an invalid class fails in the embedding
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and batch:
+    looked_at = labels.device.type == "cpu" and not torch.compiler.is_compiling() and not is_transformed()
+    if looked_at and batch:
         least, most = int(labels.min()), int(labels.max())
         if least < 0 or most >= num_classes:
             raise UserError(f"labels must be 0 to {num_classes - 1}, got {least if least < 0 else most}")

@@ -44,8 +44,9 @@ from sagan.core.layers.residual import DownBlock, SameBlock, UpBlock
 from sagan.core.layers.self_attention import SpectralSelfAttention2d, attention_layers
 from sagan.core.layers.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear, SpectralNorm
 from sagan.core.networks import dcgan, interface
-from sagan.core.networks.interface import check_labels
+from sagan.core.networks.interface import check_inputs, check_labels
 from sagan.core.shapes import ImageShape
+from sagan.core.transforms import channels_last
 
 _WIDEST = 16  # in units of the width
 
@@ -89,7 +90,7 @@ class Generator(interface.Generator):
         _start_as_xavier(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_labels(labels, z.shape[0], self.num_classes)
+        check_inputs(z, self.z_dim, labels, self.num_classes)
         x = self.first(z).unflatten(1, (4, 4, -1)).permute(0, 3, 1, 2)  # channels_last
         x = self._attend("4", x)
         for size, stage in self.stages.items():
@@ -136,7 +137,7 @@ class Discriminator(interface.Discriminator):
         _start_as_xavier(self)
 
     def features(self, images: Tensor) -> Tensor:
-        x = images.contiguous(memory_format=torch.channels_last)
+        x = channels_last(images)
         for size, stage in self.stages.items():
             x = stage(x)
             if size in self.attention:
