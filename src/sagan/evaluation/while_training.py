@@ -17,7 +17,6 @@ from sagan.run.folder import Run
 from sagan.run.records import TrainRecord
 from sagan.run.store import Store
 from sagan.system.console import Console, duration
-from sagan.system.devices import choose_device
 
 FULL = 5  # times the images of a score during training, for the score of the last step
 MOST = 0.05  # of the time of a training that scoring should take
@@ -38,7 +37,7 @@ class ScoringWhileTraining:
     def __init__(self, config: Config, console: Console):
         refuse_few("eval_num", config.run.eval_num)
         self.config, self.console = config, console
-        self.extractor = load_extractor(config.run.extractor, device=choose_device(config.run.device))
+        self.extractor = load_extractor(config.run.extractor, device=config.run.device)
         self.scorer: Scorer | None = None
         self.began = time.monotonic()
         self.seconds = 0.0

@@ -55,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Branch:
-    """One way through a mixed block: a pool if any, ``layers`` in a row, then ``fork`` side by side if there is one."""
+    """One path through a mixed block: a pool if any, ``layers`` in a row, then ``fork`` side by side, if any."""
 
     layers: tuple[Layer, ...] = ()
     fork: tuple[Layer, ...] = ()
@@ -90,27 +90,22 @@ class Mixed(nn.Module):
 
 def _block_35(pooled: int) -> list[Branch]:
     """35 x 35 maps (block A): 1x1, 5x5, twice 3x3, average."""
-    double = (
-        Layer("branch3x3dbl_1", 64, (1, 1)),
-        Layer("branch3x3dbl_2", 96, (3, 3)),
-        Layer("branch3x3dbl_3", 96, (3, 3)),
-    )
     return [
         Branch((Layer("branch1x1", 64, (1, 1)),)),
         Branch((Layer("branch5x5_1", 48, (1, 1)), Layer("branch5x5_2", 64, (5, 5)))),
-        Branch(double),
+        Branch(_twice_3x3()),
         Branch((Layer("branch_pool", pooled, (1, 1)),), pool=average),
     ]
 
 
 def _block_35_to_17() -> list[Branch]:
     """Block B."""
-    double = (
-        Layer("branch3x3dbl_1", 64, (1, 1)),
-        Layer("branch3x3dbl_2", 96, (3, 3)),
-        Layer("branch3x3dbl_3", 96, (3, 3), stride=2),
-    )
-    return [Branch((Layer("branch3x3", 384, (3, 3), stride=2),)), Branch(double), Branch(pool=halve)]
+    return [Branch((Layer("branch3x3", 384, (3, 3), stride=2),)), Branch(_twice_3x3(stride=2)), Branch(pool=halve)]
+
+
+def _twice_3x3(stride: int = 1) -> tuple[Layer, ...]:
+    first, second = Layer("branch3x3dbl_1", 64, (1, 1)), Layer("branch3x3dbl_2", 96, (3, 3))
+    return first, second, Layer("branch3x3dbl_3", 96, (3, 3), stride)
 
 
 def _block_17(width: int) -> list[Branch]:
