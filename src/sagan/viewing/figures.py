@@ -20,7 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from sagan.system.files import write_whole
-from sagan.viewing.maps import MEASURES, Looks, Measures, Point, even_weight, excluded
+from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point, even_weight, excluded
 
 DIM = 0.4  # the picture's brightness under the weights
 PANEL = 1.6  # inches
@@ -36,17 +36,17 @@ _CAPTION = (
 
 @dataclass(frozen=True)
 class Exhibit:
-    """Pictures, uint8 (n, 3, size, size), where the attention layers of a run looked in them, and what was measured of
-    each layer."""
+    """Pictures, uint8 (n, 3, size, size), with the attention layers of a run that looked at them, and each layer's
+    measures."""
 
     run: str
     pictures: Tensor
-    looks: list[Looks]
-    numbers: list[Measures]
+    layers: list[LayerAttention]
+    measures: list[Measures]
 
     @property
     def title(self) -> str:
-        return f"{self.run}, step {self.looks[0].step:,}"
+        return f"{self.run}, step {self.layers[0].step:,}"
 
     @property
     def image_size(self) -> int:
@@ -57,7 +57,7 @@ def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Seque
     """Writes a PNG of one picture of each exhibit: for each point a row with where every layer looks from there."""
     from matplotlib.figure import Figure  # takes half a second, and only figures need it
 
-    columns = [1 + len(exhibit.looks) for exhibit in exhibits]
+    columns = [1 + len(exhibit.layers) for exhibit in exhibits]
     width = PANEL * sum(columns) + 0.6 * len(exhibits)
     caption = textwrap.wrap(_CAPTION, int(18 * width))
     height = (PANEL + 0.2) * len(points) + 0.9 + 0.13 * len(caption)
@@ -65,12 +65,12 @@ def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Seque
     parts = figure.subfigures(1, len(exhibits), width_ratios=columns, squeeze=False)[0]
     for part, exhibit in zip(parts, exhibits, strict=True):
         part.suptitle(exhibit.title, fontsize=10)
-        panels = part.subplots(len(points), 1 + len(exhibit.looks), squeeze=False)
+        panels = part.subplots(len(points), 1 + len(exhibit.layers), squeeze=False)
         picture = exhibit.pictures[image].permute(1, 2, 0).numpy()
         for row, point in zip(panels, points, strict=True):
             _draw_picture(row[0], picture, point)
-        for column, looks in enumerate(exhibit.looks, 1):
-            _draw_layer(panels[:, column], looks, exhibit.numbers[column - 1], image, picture, points)
+        for column, layer in enumerate(exhibit.layers, 1):
+            _draw_layer(panels[:, column], layer, exhibit.measures[column - 1], image, picture, points)
         panels[0, 0].set_title("picture", fontsize=8)
         _add_scale(part, panels)
     figure.supxlabel("\n".join(caption), fontsize=7)
@@ -105,35 +105,40 @@ def _draw_picture(axes: Any, picture: np.ndarray, point: Point) -> None:
 
 
 def _draw_layer(
-    column: Sequence[Any], looks: Looks, numbers: Measures, image: int, picture: np.ndarray, points: Sequence[Point]
+    column: Sequence[Any],
+    layer: LayerAttention,
+    measures: Measures,
+    image: int,
+    picture: np.ndarray,
+    points: Sequence[Point],
 ) -> None:
     from matplotlib.patches import Rectangle
 
     size = len(picture)
-    scale, cell = size / looks.pattern.width, size / looks.grid[1]
-    queries = [looks.query_at(point, size) for point in points]
-    all_weights = looks.weights(image, queries).view(-1, *looks.grid).numpy()
+    scale, cell = size / layer.pattern.width, size / layer.grid[1]
+    queries = [layer.query_at(point, size) for point in points]
+    all_weights = layer.weights(image, queries).view(-1, *layer.grid).numpy()
     for axes, query, weights in zip(column, queries, all_weights, strict=True):
         peak = weights.max()
         extent = (0, size, size, 0)
         axes.imshow(lay_over(picture, weights / (peak or 1)), extent=extent, interpolation="nearest")
-        if square := excluded(looks.pattern, query):
+        if square := excluded(layer.pattern, query):
             corner = square.left * cell, square.top * cell
             box = corner, (square.right - square.left) * cell, (square.bottom - square.top) * cell
             for colour, line, thickness in (("black", "-", 1.6), ("white", (0, (3, 2)), 1)):
                 frame = Rectangle(*box, fill=False, edgecolor=colour, linestyle=line, linewidth=thickness)
                 axes.add_patch(frame).set_clip_on(False)
-        if looks.pattern.pool > 1:
-            _draw_cells(axes, size, looks.grid[1])
-        y, x = divmod(query, looks.pattern.width)
+        if layer.pattern.pool > 1:
+            _draw_cells(axes, size, layer.grid[1])
+        y, x = divmod(query, layer.pattern.width)
         _finish_panel(axes, ((y + 0.5) * scale, (x + 0.5) * scale))
         text = "looks at nothing"
         if peak:
-            text = f"{_percent(peak)}, {_times(peak / even_weight(looks.pattern, query))} even"
+            text = f"{_percent(peak)}, {_times(peak / even_weight(layer.pattern, query))} even"
         if square:
-            text += f" · {numbers['inside'][image, query]:.0%} inside"
+            text += f" · {measures['inside'][image, query]:.0%} inside"
         axes.set_xlabel(text, fontsize=6.5, labelpad=2)
-    heading = f"{looks.name}\n{looks.pattern.label}\ngamma {looks.gamma:+.2f}"
+    heading = f"{layer.name}\n{layer.pattern.label}\ngamma {layer.gamma:+.2f}"
     column[0].set_title(heading, fontsize=8)
 
 

@@ -46,7 +46,7 @@ class Cells(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Looks:
+class LayerAttention:
     """One attention layer: the queries q (images, 1, queries, dim) and keys k (images, 1, keys, dim) that it made of
     images, its gate ``gamma``, and the training ``step`` of its network."""
 
@@ -103,10 +103,10 @@ class Looks:
         numbers = {"inside": (softmax * hidden).sum(-1)}
         softmax = self._rows(self.pattern, image, start, stop)
         used = softmax.sum(-1, keepdim=True)
-        looks = softmax / used.masked_fill(used == 0, torch.nan)  # a query that sees nothing looks nowhere
-        numbers["entropy"] = torch.special.entr(looks).sum(-1) / math.log(2)
-        numbers["distance"] = (looks * self._distances(start, stop)).sum(-1)
-        numbers["border"] = looks[:, self._on_border()].sum(-1)
+        shares = softmax / used.masked_fill(used == 0, torch.nan)  # a query that sees nothing looks nowhere
+        numbers["entropy"] = torch.special.entr(shares).sum(-1) / math.log(2)
+        numbers["distance"] = (shares * self._distances(start, stop)).sum(-1)
+        numbers["border"] = shares[:, self._on_border()].sum(-1)
         return numbers
 
     def _tiles(self) -> Iterator[tuple[int, int]]:
@@ -151,16 +151,16 @@ class _Rows(Pattern):
         return self.whole.mask(self.start + start, end, device=device)
 
 
-def average(numbers: Measures) -> dict[str, float]:
+def average(measures: Measures) -> dict[str, float]:
     """Each measure's mean over all queries that see a key, of all images; NaN where none does."""
-    return {name: values.nanmean().item() for name, values in numbers.items()}
+    return {name: values.nanmean().item() for name, values in measures.items()}
 
 
 def average_if_even(pattern: Pattern) -> dict[str, float]:
     """What the measures would be with equal weights for all visible keys, to compare a layer with: one that has learned
     nothing yet has about these."""
     q, k = torch.zeros(1, 1, pattern.queries, 1), torch.zeros(1, 1, pattern.keys, 1)
-    return average(Looks("generator", 0, pattern, 0.0, q, k).measure())
+    return average(LayerAttention("generator", 0, pattern, 0.0, q, k).measure())
 
 
 def even_weight(pattern: Pattern, query: int) -> float:
@@ -178,11 +178,13 @@ def excluded(pattern: Pattern, query: int) -> Cells | None:
     return Cells(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
 
 
-def choose_points(looks: Looks, numbers: Measures, image: int, image_size: int, count: int = 4) -> list[Point]:
+def choose_points(
+    layer: LayerAttention, measures: Measures, image: int, image_size: int, count: int = 4
+) -> list[Point]:
     """The points of a picture whose queries have the lowest entropy, each at least a quarter of the map away from the
     others along one axis. Fewer than ``count`` where there is no room; only queries that see something."""
-    height, width = looks.pattern.height, looks.pattern.width
-    entropy = numbers["entropy"][image].nan_to_num(nan=torch.inf).view(height, width).clone()
+    height, width = layer.pattern.height, layer.pattern.width
+    entropy = measures["entropy"][image].nan_to_num(nan=torch.inf).view(height, width).clone()
     points: list[Point] = []
     while len(points) < count and entropy.isfinite().any():
         y, x = divmod(int(entropy.argmin()), width)
@@ -201,17 +203,17 @@ def _centre(position: int, image_size: int, map_size: int) -> int:
 # ---- from networks
 
 
-def look_generating(
+def generator_attention(
     generator: Generator, step: int, z: Tensor, labels: Tensor | None = None
-) -> tuple[Tensor, list[Looks]]:
+) -> tuple[Tensor, list[LayerAttention]]:
     """The images that a generator in eval mode makes of z, uint8 (n, 3, h, w) on the CPU, and where its attention
     layers looked, in the order in which data passes them."""
     images: list[Tensor] = []
-    looks = _watch(generator, "generator", step, lambda: images.append(generate(generator, z, labels)))
-    return images[0].cpu(), looks
+    layers = _watch(generator, "generator", step, lambda: images.append(generate(generator, z, labels)))
+    return images[0].cpu(), layers
 
 
-def look_judging(discriminator: Discriminator, step: int, images: Tensor) -> list[Looks]:
+def discriminator_attention(discriminator: Discriminator, step: int, images: Tensor) -> list[LayerAttention]:
     """Where the attention layers of a discriminator look in images, uint8 (n, 3, h, w)."""
     device = next(discriminator.parameters()).device
     numbers = images.to(device).float() / 127.5 - 1
@@ -219,7 +221,9 @@ def look_judging(discriminator: Discriminator, step: int, images: Tensor) -> lis
 
 
 @torch.no_grad()
-def _watch(network: Generator | Discriminator, name: Network, step: int, run: Callable[[], object]) -> list[Looks]:
+def _watch(
+    network: Generator | Discriminator, name: Network, step: int, run: Callable[[], object]
+) -> list[LayerAttention]:
     """What each attention layer made of its inputs while ``run`` ran."""
     layers: list[Any] = list(network.attention.values())
     seen: dict[Any, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
@@ -236,7 +240,7 @@ def _watch(network: Generator | Discriminator, name: Network, step: int, run: Ca
     found = []
     for layer in layers:
         q, k = (torch.cat(parts) for parts in zip(*seen[layer], strict=True))
-        found.append(Looks(name, step, layer.pattern, layer.gamma.item(), q, k))
+        found.append(LayerAttention(name, step, layer.pattern, layer.gamma.item(), q, k))
     return found
 
 
@@ -252,11 +256,11 @@ def load_discriminator(run: Run) -> tuple[Discriminator, int]:
 # ---- as rows of a table
 
 
-def layer_row(run: str, looks: Looks, numbers: Measures) -> dict[str, Any]:
-    """A layer's row of the table, with what `Looks.measure` found."""
-    row: dict[str, Any] = {"run": run, "step": looks.step, "network": looks.network, "map": looks.pattern.height}
-    row |= {"pattern": looks.pattern.label, "masking": looks.pattern.masking, "gamma": looks.gamma}
-    even = average_if_even(looks.pattern)
-    for name, value in average(numbers).items():
+def layer_row(run: str, layer: LayerAttention, measures: Measures) -> dict[str, Any]:
+    """A layer's row of the table, with what `LayerAttention.measure` found."""
+    row: dict[str, Any] = {"run": run, "step": layer.step, "network": layer.network, "map": layer.pattern.height}
+    row |= {"pattern": layer.pattern.label, "masking": layer.pattern.masking, "gamma": layer.gamma}
+    even = average_if_even(layer.pattern)
+    for name, value in average(measures).items():
         row |= {name: value, f"{name}_if_even": even[name]}
     return row

@@ -20,7 +20,7 @@ from torch import Tensor
 from sagan.core.attention import Pattern
 from sagan.system.files import write_whole
 from sagan.viewing.figures import DIM, Exhibit, colours
-from sagan.viewing.maps import MEASURES, Looks, Measures, Point
+from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point
 
 PAGE_BYTES = 24 * 2**20  # of weights in a page, before base64, which takes a third more
 LARGEST_MAP = 2**20  # bytes of one layer in one picture: those of a whole 32x32 map
@@ -31,7 +31,7 @@ def write_page(
 ) -> None:
     """Writes the page for exhibits of equally many pictures, with the points of each picture at which it opens, and the
     rows of `layer_row` as a table."""
-    maps = sum(len(exhibit.looks) * len(exhibit.pictures) for exhibit in exhibits)
+    maps = sum(len(exhibit.layers) * len(exhibit.pictures) for exhibit in exhibits)
     limit = min(LARGEST_MAP, PAGE_BYTES // max(1, maps))
     data = {
         "size": exhibits[0].image_size,
@@ -47,32 +47,32 @@ def write_page(
 
 
 def _exhibit(exhibit: Exhibit, limit: int) -> dict[str, Any]:
-    layers = zip(exhibit.looks, exhibit.numbers, strict=True)
+    layers = zip(exhibit.layers, exhibit.measures, strict=True)
     return {
         "name": exhibit.title,
         "pictures": [_base64(picture.permute(1, 2, 0)) for picture in exhibit.pictures],
-        "layers": [_layer(looks, numbers, limit) for looks, numbers in layers],
+        "layers": [_layer(layer, measures, limit) for layer, measures in layers],
     }
 
 
-def _layer(looks: Looks, numbers: Measures, limit: int) -> dict[str, Any]:
-    pattern = looks.pattern
+def _layer(layer: LayerAttention, measures: Measures, limit: int) -> dict[str, Any]:
+    pattern = layer.pattern
     step = query_step(pattern, limit)
     first = step // 2
     queries = [
         y * pattern.width + x for y in range(first, pattern.height, step) for x in range(first, pattern.width, step)
     ]
     shown = []
-    for image in range(len(looks.q)):
-        weights, largest = quantise(looks.weights(image, queries))
-        inside = numbers["inside"][image, queries]
+    for image in range(len(layer.q)):
+        weights, largest = quantise(layer.weights(image, queries))
+        inside = measures["inside"][image, queries]
         shown.append({"weights": _base64(weights), "largest": _base64(largest), "inside": _base64(inside)})
-    rows, columns = looks.grid
+    rows, columns = layer.grid
     return {
-        "name": looks.name,
+        "name": layer.name,
         "label": pattern.label,
         "masking": pattern.masking,
-        "gamma": looks.gamma,
+        "gamma": layer.gamma,
         "height": pattern.height,
         "width": pattern.width,
         "pool": pattern.pool,
