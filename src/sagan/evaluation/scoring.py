@@ -240,10 +240,6 @@ def _face_scores(images: Tensor, reference: Reference) -> list[Score]:
 def _face_measures(images: np.ndarray) -> dict[str, float]:
     """The measures of drawn faces that are finite, by metric."""
     eyes = eye_colour_agreement(images)
-    values = {
-        "eye_colour_agreement": eyes["agreement"],
-        "eye_colour_chance": eyes["chance"],
-        "eye_colour_confident": eyes["confident"],
-        "symmetry": left_right_symmetry(images)["symmetry"],
-    }
+    values = {f"eye_colour_{name}": eyes[name] for name in ("agreement", "chance", "confident")}
+    values["symmetry"] = left_right_symmetry(images)["symmetry"]
     return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -58,7 +58,6 @@ def load_efficientnet(request: Request) -> FeatureExtractor:
         has_logits=True,
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )
 
 

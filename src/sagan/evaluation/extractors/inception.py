@@ -50,7 +50,6 @@ def load_inception(request: Request, resize: Resize) -> FeatureExtractor:
         has_logits=True,
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )
 
 

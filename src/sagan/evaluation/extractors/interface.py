@@ -16,9 +16,6 @@ from sagan.system.devices import send
 from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
 
-BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images in one pass through a network; more do not fit a CPU's caches
-BATCH_SIZE = 32  # on any other device
-
 Forward = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
@@ -49,7 +46,7 @@ class FeatureExtractor:
     """Where features are computed and returned."""
     forward: Forward
     """Takes a uint8 batch on ``device`` and gives its features and logits."""
-    batch_size: int = BATCH_SIZE
+    batch_size: int = 32
     """Images in one pass through the network, whatever the number given."""
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -97,10 +94,6 @@ class Request:
     argument: str
     weights: Path | None
     device: torch.device
-
-    @property
-    def batch_size(self) -> int:
-        return BATCH_SIZES.get(self.device.type, BATCH_SIZE)
 
 
 def required_module(name: str, remedy: str) -> ModuleType:

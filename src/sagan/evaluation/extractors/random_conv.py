@@ -43,5 +43,4 @@ def load_random_conv(request: Request) -> FeatureExtractor:
         has_logits=True,
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )

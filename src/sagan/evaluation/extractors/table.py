@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,7 @@ EXTRACTORS = {
     "timm": Kind(load_timm, argument="NAME", takes_weights=True),
     "random-conv": Kind(load_random_conv),
 }
+BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images in one pass through a network; more do not fit a CPU's caches
 DEFAULTS = ("inception", "efficientnet-lite0")  # the first that can be loaded without a download
 
 
@@ -67,7 +68,8 @@ def load_extractor(
         raise UserError(f"extractor {key} is named as {wanted}, got {name!r}")
     if weights is not None and not kind.takes_weights:
         raise UserError(f"extractor {name} brings its own weights: leave out weights, got {weights}")
-    return kind.load(Request(argument, weights, choose_device(str(device))))
+    extractor = kind.load(Request(argument, weights, choose_device(str(device))))
+    return replace(extractor, batch_size=BATCH_SIZES.get(extractor.device.type, extractor.batch_size))
 
 
 def default_extractor() -> str:

@@ -54,5 +54,4 @@ def load_timm(request: Request) -> FeatureExtractor:
         has_logits=bool(network.num_classes),
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )

@@ -47,7 +47,6 @@ def load_torchscript(request: Request) -> FeatureExtractor:
         has_logits=False,
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )
 
 
