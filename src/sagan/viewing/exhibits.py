@@ -95,7 +95,7 @@ def make_exhibit(
     if judge is not None:
         layers += discriminator_attention(judge[0].to(device), judge[1], pictures)
     if not layers:
-        raise UserError(f"{subject.path} has no attention layer to look at: its run was trained without any there")
+        raise UserError(f"{subject.path} has no attention layer to show: the networks shown were trained without any")
     measures = []
     with console.progress(f"measuring {subject.name}") as progress:
         for number, each in enumerate(layers, 1):
