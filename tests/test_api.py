@@ -109,6 +109,19 @@ def test_scores_are_flat_rows_and_those_of_the_command(run, home):
     assert not any(isinstance(value, (list, tuple)) for value in row.values())
 
 
+def test_a_score_of_several_draws_on_a_named_device(run):
+    words = {"extractor": "random-conv", "num": 20, "quiet": True}
+    rows = sagan.evaluate(run.folder, repeats=2, seed=4, device="cpu", **words)
+    row = next(row for row in rows if row["metric"] == "frechet")
+    assert row["card_repeats"] == 2
+    draws = [sagan.evaluate(run.folder, seed=seed, **words)[0]["value"] for seed in (4, 5)]
+    assert row["value"] == pytest.approx(sum(draws) / 2)
+    assert row["spread"] == pytest.approx(abs(draws[0] - draws[1]) / 2**0.5)
+    for wrong in ({"repeats": 0}, {"device": "gpu"}, {"weights": "gone.pth"}):
+        with pytest.raises(sagan.UserError, match=next(iter(wrong))):
+            sagan.evaluate(run.folder, **words, **wrong)
+
+
 def test_the_version_is_the_package_s():
     assert sagan.__version__ == importlib.metadata.version("sagan")
     assert (Path(sagan.__file__).parent / "py.typed").exists()

@@ -224,9 +224,12 @@ def evaluate(
     *,
     reference: str | Path | None = None,
     extractor: str | None = None,
+    weights: str | Path | None = None,
     num: int = 10_000,
+    repeats: int = 1,
     step: int | None = None,
     seed: int = 0,
+    device: str | torch.device | None = None,
     quiet: bool = False,
 ) -> list[Row]:
     """Scores a snapshot of a run against real images, as ``sagan evaluate`` does, and gives its scores as flat rows.
@@ -235,27 +238,30 @@ def evaluate(
         path: the run's folder. The scores go into its records, too.
         reference: the real images, a folder, a zip, a store ...; by default those the run was trained on.
         extractor: the network whose features are compared, as for the command; by default the best at hand.
+        weights: the extractor's weights file.
         num: images drawn from the snapshot.
+        repeats: draws of that many images; several give a mean and a spread.
         step: of the snapshot; by default the newest.
-        seed: of the images that are drawn.
+        seed: of the first draw; the next draws have the next seeds.
+        device: where to draw and score; by default a GPU where there is one, else the CPU.
         quiet: print nothing but warnings.
 
     Raises UserError where there is no such snapshot, too few images, or no extractor.
     """
-    from sagan.evaluation.extractors.table import load_extractor
-    from sagan.evaluation.scoring import refuse_few
     from sagan.evaluation.snapshots import run_scorer
 
     run, console = Run.open(Path(path).expanduser()), Console(quiet=quiet)
-    refuse_few("num", num)
     snapshot = run.snapshot(step)
     scorer = run_scorer(
         run,
         snapshot,
-        load_extractor(extractor, device=choose_device("auto")),
         console,
         samples=num,
+        repeats=repeats,
         seed=seed,
+        extractor=extractor,
+        weights=None if weights is None else Path(weights),
+        device="auto" if device is None else str(device),
         reference=None if reference is None else Path(reference).expanduser(),
         cache=Path(run.config().data.prepared),
     )

@@ -181,7 +181,7 @@ def test_every_kind_of_network_is_shown(home, changes, capsys):
         ("mine.safetensors --over_training", "follows a run's snapshots"),
         ("run --compare larger", "their imsize is 16 and 32"),
         ("run --compare other_z", "their z_dim is 4 and 5"),
-        ("bare", "has no attention layer to look at"),
+        ("bare", "has no attention layer to show"),
         ("run --device gpu", "device must be"),
     ],
 )

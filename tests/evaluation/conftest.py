@@ -7,11 +7,12 @@ from sagan.data import Recipe, open_or_prepare
 from sagan.data.faces import FacesSource
 from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.image_sets import store_images
-from sagan.evaluation.reference import reference_statistics
+from sagan.evaluation.reference import open_reference
 from sagan.run.build import build_generator
 from sagan.run.config import Config, ModelConfig, override
 from sagan.run.folder import Run
 from sagan.run.weights import Snapshot, save_snapshot
+from sagan.system.console import Console
 
 CONFIG = Config(model=ModelConfig(imsize=16, z_dim=4, g_conv_dim=8, d_conv_dim=8))
 
@@ -37,7 +38,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference(faces, extractor, tmp_path_factory):
-    return reference_statistics(faces, extractor, tmp_path_factory.mktemp("cache"), silent)
+    return open_reference(faces, extractor, tmp_path_factory.mktemp("cache"), Console(quiet=True))
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 
 import pytest
 import torch
@@ -6,10 +7,11 @@ import torch
 from sagan.core.sampling import generate, numbered_images
 from sagan.evaluation.extractors.efficientnet import PACKAGES
 from sagan.evaluation.extractors.table import load_extractor
-from sagan.evaluation.image_sets import generated_images
-from sagan.evaluation.reference import reference_statistics
+from sagan.evaluation.image_sets import draw_ahead, generated_images, read_ahead
+from sagan.evaluation.reference import open_reference
 from sagan.evaluation.scoring import extract, score_images
 from sagan.run.build import build_generator
+from sagan.system.console import Console
 from tests.evaluation.conftest import CONFIG, silent, switches
 
 CPU = torch.device("cpu")
@@ -85,7 +87,7 @@ def test_a_score_on_the_gpu_is_that_on_the_cpu(name, faces, tmp_path):
     values = []
     for device in ("cpu", "cuda"):
         extractor = load_extractor(name, device=device)
-        real = reference_statistics(faces, extractor, tmp_path / device, silent)
+        real = open_reference(faces, extractor, tmp_path / device, Console(quiet=True))
         for images in (drawn(make_generator(), 300, device=torch.device(device)), faces):
             scores, _ = score_images([images], real, extractor, progress=silent, warn=lambda s: None)
             values.append([score.value for score in scores])
@@ -100,3 +102,60 @@ def test_images_that_are_no_numbers_are_refused_at_the_end_on_a_gpu():
     images = drawn(generator, 600, device=torch.device("cuda"))
     with pytest.raises(ValueError, match="the generator's images are NaN or infinite"):
         extract(images, load_extractor("random-conv", device="cuda"), silent)
+
+
+# ---- the next batch, made while the last one is in use
+
+
+def numbered(count, made):
+    for number in range(count):
+        made.append(number)
+        yield number, torch.full((2,), number)
+
+
+def test_the_same_batches_come_in_the_same_order():
+    assert [(number, values.tolist()) for number, values in read_ahead(numbered(5, []))] == [
+        (number, [number, number]) for number in range(5)
+    ]
+    assert list(read_ahead(numbered(0, []))) == []
+
+
+def test_the_next_batch_is_read_while_one_is_worked_on_and_no_more():
+    made, read = [], threading.Event()
+
+    def batches():
+        for batch in numbered(9, made):
+            if batch[0] == 1:
+                read.set()
+            yield batch
+
+    ahead = read_ahead(batches())
+    next(ahead)
+    assert read.wait(10)
+    assert made == [0, 1]
+    ahead.close()
+    assert made == [0, 1]
+
+
+def test_an_error_of_the_reader_is_raised_where_the_batches_are_used():
+    def batches():
+        yield 0, torch.zeros(1)
+        raise ValueError("the disk is gone")
+
+    found = []
+    with pytest.raises(ValueError, match="the disk is gone"):
+        found.extend(read_ahead(batches()))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]
+
+
+@pytest.mark.gpu
+def test_what_is_drawn_on_a_gpu_is_whole_when_it_is_used():
+    def batches():
+        for number in range(20):
+            drawn = torch.ones(512, 512, device="cuda")
+            for _ in range(20):
+                drawn = drawn @ drawn / 512
+            yield number, drawn * number
+
+    sums = [values.sum() for _, values in draw_ahead(batches(), torch.device("cuda"))]
+    assert [value.item() for value in sums] == [512 * 512 * number for number in range(20)]

@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import sagan.evaluation.reference as reference_module
 from sagan.data import Recipe, open_or_prepare, open_source
 from sagan.evaluation.image_sets import open_images, store_images
 from sagan.evaluation.metrics.moments import Moments
-from sagan.evaluation.reference import reference_statistics
-from tests.evaluation.conftest import silent
+from sagan.evaluation.reference import open_reference
+from sagan.system.console import Console
+
+QUIET = Console(quiet=True)
+
+
+def counted(images):
+    """The images, and a list that grows with each read of them."""
+    reads = []
+    return dataclasses.replace(images, read=lambda *ends: reads.append(ends) or images.read(*ends)), reads
 
 
 def test_holds_the_moments_and_features_of_all_images(reference, faces, extractor):
@@ -33,47 +42,57 @@ def test_the_floor_is_one_half_against_the_other(reference):
 
 
 def test_is_computed_once(faces, extractor, tmp_path):
-    calls = []
-
-    def counting(done, total):
-        calls.append(done)
-
-    one = reference_statistics(faces, extractor, tmp_path, counting)
-    assert calls[-1] == faces.count
-    calls.clear()
-    other = reference_statistics(faces, extractor, tmp_path, counting)
-    assert not calls
+    images, reads = counted(faces)
+    one = open_reference(images, extractor, tmp_path, QUIET)
+    assert len(reads) == faces.count
+    other = open_reference(images, extractor, tmp_path, QUIET)
+    assert len(reads) == faces.count
     assert one.floors == other.floors
     assert torch.equal(one.moments.covariance, other.moments.covariance)
 
 
-def test_a_large_reference_says_what_takes_long(faces, extractor, tmp_path, monkeypatch):
-    sentences = []
+def test_a_large_reference_says_what_takes_long(faces, extractor, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reference_module, "SLOW", faces.count)
-    reference_statistics(faces, extractor, tmp_path, silent, say=sentences.append)
-    assert sentences == ["comparing the two halves of 120 real images, for the floors"]
+    open_reference(faces, extractor, tmp_path, Console())
+    printed = capsys.readouterr()
+    assert "comparing the two halves of 120 real images, for the floors" in printed.out
+    assert "real images: 120 images are few for features of 64 numbers" in printed.err
 
 
 def test_other_images_are_another_reference(faces, extractor, tmp_path):
-    reference_statistics(faces, extractor, tmp_path, silent)
-    calls = []
-    other = dataclasses.replace(faces, identity="pixels:other")
-    reference_statistics(other, extractor, tmp_path, lambda done, total: calls.append(done))
-    assert calls
+    open_reference(faces, extractor, tmp_path, QUIET)
+    images, reads = counted(dataclasses.replace(faces, identity="pixels:other"))
+    open_reference(images, extractor, tmp_path, QUIET)
+    assert reads
 
 
-def test_a_torn_file_is_computed_again(faces, extractor, tmp_path):
-    reference_statistics(faces, extractor, tmp_path, silent)
+def spoil_moments(path):
+    tensors = load_file(path)
+    tensors["mean1"][3] = torch.nan
+    save_file(tensors, path)
+
+
+def drop_moments(path):
+    tensors = load_file(path)
+    del tensors["mean1"]
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(path.read_bytes()[:100]), spoil_moments, drop_moments]
+)
+def test_a_damaged_file_is_computed_again(faces, extractor, tmp_path, damage):
+    one = open_reference(faces, extractor, tmp_path, QUIET)
     (path,) = (tmp_path / "statistics").glob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:100])
-    again = reference_statistics(faces, extractor, tmp_path, silent)
-    assert again.moments.count == faces.count
+    damage(path)
+    again = open_reference(faces, extractor, tmp_path, QUIET)
+    assert torch.equal(again.moments.covariance, one.moments.covariance)
 
 
 def test_too_few_images_are_refused(faces, extractor, tmp_path):
     few = dataclasses.replace(faces, count=5)
     with pytest.raises(ValueError, match="a reference needs 20 images or more, .* has 5"):
-        reference_statistics(few, extractor, tmp_path, silent)
+        open_reference(few, extractor, tmp_path, QUIET)
 
 
 def test_the_nearest_other_image_is_never_the_image_itself(reference):
@@ -89,10 +108,10 @@ def test_a_folder_and_a_store_of_the_same_images_are_one_reference(extractor, tm
             Image.fromarray(pixels).save(tmp_path / place / f"{abs(number - (23 if place == 'other' else 0))}.png")
     store = open_or_prepare(open_source(tmp_path / "one"), Recipe(16), tmp_path / "prepared")
     sets = [open_images(tmp_path / "one"), open_images(tmp_path / "other"), store_images(store)]
-    found = [reference_statistics(images, extractor, tmp_path, silent) for images in sets]
+    found = [open_reference(images, extractor, tmp_path, QUIET) for images in sets]
     assert len({each.identity for each in found}) == 1
     Image.fromarray(draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "one" / "24.png")
-    more = reference_statistics(open_images(tmp_path / "one"), extractor, tmp_path, silent)
+    more = open_reference(open_images(tmp_path / "one"), extractor, tmp_path, QUIET)
     assert more.identity != found[0].identity
 
 
@@ -103,40 +122,46 @@ def test_a_small_reference_is_named(reference):
 
 
 def test_who_waits_for_another_says_so(faces, extractor, tmp_path):
-    sentences, computed, busy, go_on = [], [], threading.Event(), threading.Event()
+    warnings, busy, go_on = [], threading.Event(), threading.Event()
 
-    def slow(done, total):
+    def slow(start, stop):
         busy.set()
         go_on.wait(10)
-        computed.append(done)
+        return faces.read(start, stop)
 
-    def hear(sentence):
-        sentences.append(sentence)
-        go_on.set()
+    class Hearing(Console):
+        def warn(self, sentence):
+            warnings.append(sentence)
+            go_on.set()
 
-    first = threading.Thread(target=reference_statistics, args=(faces, extractor, tmp_path, slow))
+    images = dataclasses.replace(faces, read=slow)
+    first = threading.Thread(target=open_reference, args=(images, extractor, tmp_path, QUIET))
     first.start()
     assert busy.wait(10)
-    second = reference_statistics(faces, extractor, tmp_path, lambda done, total: pytest.fail("computed twice"), hear)
+    never = dataclasses.replace(faces, read=lambda start, stop: pytest.fail("computed twice"))
+    second = open_reference(never, extractor, tmp_path, Hearing())
     first.join()
-    assert len(sentences) == 1
-    assert "another process is computing the features of" in sentences[0]
-    assert computed[-1] == second.moments.count == faces.count
+    assert second.moments.count == faces.count
+    assert "another process is computing the features of" in warnings[0]
+    assert not any("another process" in warning for warning in warnings[1:])
 
 
 TWO = """
+import dataclasses
 import sys
 from pathlib import Path
 from sagan.data.faces import FacesSource
 from sagan.data import Recipe, open_or_prepare
 from sagan.evaluation.image_sets import store_images
-from sagan.evaluation.reference import reference_statistics
+from sagan.evaluation.reference import open_reference
+from sagan.system.console import Console
 from sagan.evaluation.extractors.table import load_extractor
 folder = Path(sys.argv[1])
 images = store_images(open_or_prepare(FacesSource(40, 16), Recipe(16), folder))
-calls = []
-reference = reference_statistics(images, load_extractor("random-conv"), folder, lambda d, t: calls.append(d), print)
-print("computed" if calls else "read", reference.identity, reference.floors["frechet"].value)
+reads = []
+counted = dataclasses.replace(images, read=lambda *ends: reads.append(ends) or images.read(*ends))
+reference = open_reference(counted, load_extractor("random-conv"), folder, Console())
+print("computed" if reads else "read", reference.identity, reference.floors["frechet"].value)
 """
 
 

@@ -12,8 +12,9 @@ from sagan.core.shapes import ImageShape
 from sagan.data import Recipe, open_or_prepare, open_source
 from sagan.data.faces import FacesSource
 from sagan.evaluation.image_sets import open_images, store_images
-from sagan.evaluation.reference import reference_statistics
+from sagan.evaluation.reference import open_reference
 from sagan.evaluation.scoring import nearest_real, score_images
+from sagan.system.console import Console
 from tests.evaluation.conftest import silent
 
 
@@ -119,7 +120,7 @@ def test_a_folder_sorted_by_class_is_scored_on_all_of_them(few_kept, extractor, 
     for found in (images, store):
         bright = (found.sample(0, 60).float().mean((1, 2, 3)) > 125).sum()
         assert 15 < bright < 45
-    real = reference_statistics(images, extractor, tmp_path, silent)
+    real = open_reference(images, extractor, tmp_path, Console(quiet=True))
     other = dataclasses.replace(images, read=lambda start, stop: images.read(200 - stop, 200 - start).flip(0))
     scores = scores_of([other], real, extractor)
     assert scores["recall"].value > 0.8
@@ -128,7 +129,7 @@ def test_a_folder_sorted_by_class_is_scored_on_all_of_them(few_kept, extractor, 
 
 
 def test_each_score_says_how_many_images_it_looked_at(few_kept, faces, extractor, tmp_path):
-    real = reference_statistics(faces, extractor, tmp_path, silent)
+    real = open_reference(faces, extractor, tmp_path, Console(quiet=True))
     scores = scores_of([faces], real, extractor)
     counts = {name: (scores[name].samples, scores[name].reference_samples) for name in ("frechet", "kernel", "recall")}
     assert counts == {"frechet": (120, 120), "kernel": (60, 60), "recall": (60, 60)}
@@ -137,7 +138,7 @@ def test_each_score_says_how_many_images_it_looked_at(few_kept, faces, extractor
 
 def test_the_distance_at_infinity_has_no_floor(faces, extractor, tmp_path):
     many = store_images(open_or_prepare(FacesSource(300, 16), Recipe(16), tmp_path))
-    scores = scores_of([many], reference_statistics(faces, extractor, tmp_path, silent), extractor)
+    scores = scores_of([many], open_reference(faces, extractor, tmp_path, Console(quiet=True)), extractor)
     assert scores["frechet_infinity"].floor is None
     assert "infinitely many samples to these 120 images" in scores["frechet_infinity"].label
 

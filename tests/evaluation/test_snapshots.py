@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from sagan.evaluation import curves, snapshots
-from sagan.evaluation.score_records import score_table
 from sagan.evaluation.snapshots import Scorer
+from sagan.evaluation.tables import score_table
 from sagan.run.build import build_generator
 from sagan.run.config import override
 from sagan.run.scores import best_score
@@ -95,15 +95,14 @@ def test_a_score_that_cannot_be_read_is_named_by_its_line(run, scorer, old, new,
 def test_the_last_step_scored_with_more_samples_leaves_the_curve_whole(run, scorer, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        curves, "_draw", lambda group, notes, folder, name: drawn.update({name: [s.step for s in group]}) or []
+        curves, "_draw", lambda group, notes, folder, name: drawn.update({name: [s.step for s in group]})
     )
     for step in (10, 20):
         scorer.score_snapshot(run, run.snapshot_file(step), Console(quiet=True))
     more = dataclasses.replace(scorer, samples=80)
     more.score_snapshot(run, run.snapshot_file(20), Console(quiet=True))
     assert drawn == {"frechet": [10, 20]}
-    found = curves.draw_curves(run, run.folder)
-    assert found.left_out == ["not in this curve: 1 score of step 20 (samples 80, not 40)"]
+    assert curves.draw_curves(run, run.folder) == ["not in this curve: 1 score of step 20 (samples 80, not 40)"]
     more.score_snapshot(run, run.snapshot_file(10), Console(quiet=True))
     assert drawn == {"frechet": [10, 20], "frechet-2": [10, 20]}
 
@@ -139,7 +138,7 @@ def test_of_two_that_score_one_run_only_one_draws_its_curve(run, scorer, monkeyp
         time.sleep(0.2)
         most.append(len(inside))
         inside.pop()
-        return curves.Curves([], [])
+        return []
 
     monkeypatch.setattr(snapshots, "draw_curves", slowly)
     with ThreadPoolExecutor(2) as pool:

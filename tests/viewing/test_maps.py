@@ -17,16 +17,16 @@ from sagan.run.weights import save_checkpoint
 from sagan.training.trainer import Trainer
 from sagan.viewing.maps import (
     MEASURES,
-    Looks,
+    LayerAttention,
     average,
     average_if_even,
     choose_points,
+    discriminator_attention,
     even_weight,
     excluded,
+    generator_attention,
     layer_row,
     load_discriminator,
-    look_generating,
-    look_judging,
 )
 
 PATTERNS = [
@@ -60,11 +60,11 @@ MODELS = [
 ]
 
 
-def looks_of(pattern, images=2, seed=0, sharpness=1.0):
+def attention_of(pattern, images=2, seed=0, sharpness=1.0):
     random = torch.Generator().manual_seed(seed)
     q = torch.randn(images, 1, pattern.queries, 3, generator=random) * sharpness
     k = torch.randn(images, 1, pattern.keys, 3, generator=random)
-    return Looks("generator", 7, pattern, 0.5, q, k)
+    return LayerAttention("generator", 7, pattern, 0.5, q, k)
 
 
 def networks(model):
@@ -78,7 +78,7 @@ def networks(model):
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: f"{pattern.height} {pattern.label}")
 def test_weights_are_those_of_the_reference_op_to_the_bit(pattern):
-    looks = looks_of(pattern)
+    looks = attention_of(pattern)
     whole = attention_weights(looks.q, looks.k, pattern)[:, 0]
     queries = [0, pattern.queries - 1, 5, 5]
     for image in range(2):
@@ -95,8 +95,8 @@ def test_what_a_network_looked_at_is_what_its_layers_attend_to(model):
         for size, layer in network.attention.items():
             layer.gamma.fill_(0.7)
             layer.register_forward_hook(lambda module, given, out, key=(name, int(size)): seen.update({key: given[0]}))
-    images, looks = look_generating(generator, 5, z, labels)
-    looks += look_judging(discriminator, 6, images)
+    images, looks = generator_attention(generator, 5, z, labels)
+    looks += discriminator_attention(discriminator, 6, images)
     assert [(each.network, each.pattern.height) for each in looks] == [
         *(("generator", int(size)) for size in generator.attention),
         *(("discriminator", int(size)) for size in discriminator.attention),
@@ -114,15 +114,15 @@ def test_what_a_network_looked_at_is_what_its_layers_attend_to(model):
 @pytest.mark.parametrize("model", MODELS, ids=["dcgan", "self, before, pooled", "resnet with classes"])
 def test_the_pictures_are_those_that_are_sampled(model):
     generator, _ = networks(model)
-    images, _ = look_generating(generator, 0, *numbered_latents(generator, 3, range(4)))
+    images, _ = generator_attention(generator, 0, *numbered_latents(generator, 3, range(4)))
     sampled = numbered_images(generator, 3, range(4), device=torch.device("cpu"), batch_size=4)
     assert torch.equal(images, torch.stack([image for _, image in sampled]))
 
 
 def test_looking_leaves_no_trace_in_a_network():
     generator, discriminator = networks(MODELS[0])
-    images, _ = look_generating(generator, 0, *numbered_latents(generator, 0, range(1)))
-    look_judging(discriminator, 0, images)
+    images, _ = generator_attention(generator, 0, *numbered_latents(generator, 0, range(1)))
+    discriminator_attention(discriminator, 0, images)
     for network in (generator, discriminator):
         assert not any(module._forward_hooks for module in network.modules())
 
@@ -156,7 +156,7 @@ def measured_plainly(pattern, weights, softmax, query):
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: f"{pattern.height} {pattern.label}")
 def test_measures_are_their_sums_written_out(pattern, tile, monkeypatch):
     monkeypatch.setattr(viewing, "TILE", tile)
-    looks = looks_of(pattern)
+    looks = attention_of(pattern)
     numbers = looks.measure()
     weights = attention_weights(looks.q.double(), looks.k.double(), pattern)[:, 0]
     softmax = (looks.q.double() @ looks.k.double().transpose(2, 3)).softmax(-1)[:, 0]
@@ -179,7 +179,9 @@ def test_even_attention_is_known_in_closed_form():
 
 @pytest.mark.parametrize("pattern", PATTERNS[:6], ids=lambda pattern: pattern.label)
 def test_an_even_weight_is_that_of_equal_scores(pattern):
-    even = Looks("generator", 0, pattern, 0, torch.zeros(1, 1, pattern.queries, 1), torch.zeros(1, 1, pattern.keys, 1))
+    even = LayerAttention(
+        "generator", 0, pattern, 0, torch.zeros(1, 1, pattern.queries, 1), torch.zeros(1, 1, pattern.keys, 1)
+    )
     for query in (0, 9, 63):
         (weights,) = even.weights(0, [query])
         if weights.any():
@@ -187,7 +189,7 @@ def test_an_even_weight_is_that_of_equal_scores(pattern):
 
 
 def test_a_layer_that_sees_nothing_has_no_averages_but_the_mass_inside():
-    looks = looks_of(ExcludeLocal(4, 4, 3))
+    looks = attention_of(ExcludeLocal(4, 4, 3))
     row = layer_row("run", looks, looks.measure())
     assert row["inside"] == pytest.approx(1)
     assert all(math.isnan(row[name]) for name in ("entropy", "distance", "border"))
@@ -196,7 +198,7 @@ def test_a_layer_that_sees_nothing_has_no_averages_but_the_mass_inside():
 
 def test_queries_that_see_nothing_are_left_out_of_averages():
     pattern = ExcludeLocal(4, 4, 2)  # its middle four see nothing
-    numbers = looks_of(pattern).measure()
+    numbers = attention_of(pattern).measure()
     seeing = pattern.visible_keys() > 0
     assert 0 < seeing.sum() < 16
     assert torch.equal(numbers["entropy"].isnan(), (~seeing).expand(2, -1))
@@ -213,13 +215,13 @@ def test_a_map_of_16384_queries_is_never_all_in_memory(monkeypatch):
 
     monkeypatch.setattr(viewing, "attention_weights", watched)
     pattern = ExcludeLocal(128, 128, 3)
-    looks = looks_of(pattern, images=1)
+    looks = attention_of(pattern, images=1)
     queries = [0, 8_256, 16_383]
     weights = looks.weights(0, queries)
     scores = looks.q[0, 0, queries] @ looks.k[0, 0].T
     hidden = torch.stack([~pattern.mask(query, query + 1)[0] for query in queries])
     torch.testing.assert_close(weights, scores.softmax(-1).masked_fill(hidden, 0))
-    large = looks_of(ExcludeLocal(128, 128, 3, pool=16), images=1)  # as many queries, and quick to measure
+    large = attention_of(ExcludeLocal(128, 128, 3, pool=16), images=1)  # as many queries, and quick to measure
     assert large.measure()["entropy"].shape == (1, 16_384)
     assert max(sizes) <= viewing.TILE < 16_384**2 / 100
 
@@ -228,7 +230,7 @@ def test_a_map_of_16384_queries_is_never_all_in_memory(monkeypatch):
 
 
 def test_points_are_where_entropy_is_lowest_and_well_apart():
-    looks = looks_of(ExcludeLocal(16, 16, 1), sharpness=3.0)
+    looks = attention_of(ExcludeLocal(16, 16, 1), sharpness=3.0)
     numbers = looks.measure()
     points = choose_points(looks, numbers, 1, 64)
     queries = [looks.query_at(point, 64) for point in points]
@@ -242,7 +244,7 @@ def test_points_are_where_entropy_is_lowest_and_well_apart():
 
 @pytest.mark.parametrize(("size", "map_size"), [(16, 16), (32, 8), (64, 4)])
 def test_a_point_is_in_the_pixel_of_the_map_that_it_was_chosen_for(size, map_size):
-    looks = looks_of(ExcludeLocal(map_size, map_size, 0))
+    looks = attention_of(ExcludeLocal(map_size, map_size, 0))
     numbers = {"entropy": torch.arange(float(map_size**2)).flip(0).expand(2, -1)}
     (point,) = choose_points(looks, numbers, 0, size, count=1)
     assert looks.query_at(point, size) == map_size**2 - 1
@@ -265,8 +267,6 @@ def test_the_excluded_cells_are_the_hidden_ones():
 def test_the_discriminator_is_that_of_the_checkpoint(tmp_path):
     config = Config(model=MODELS[0])
     run = Run.create(tmp_path / "run", config)
-    with pytest.raises(ValueError, match="snapshots hold only the generator"):
-        load_discriminator(run)
     discriminator = build_discriminator(config.model, 9)
     state = Trainer(config, torch.device("cpu")).state()
     state = dataclasses.replace(state, step=12, discriminator=discriminator.state_dict())

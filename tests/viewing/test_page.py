@@ -18,7 +18,7 @@ from PIL import Image
 import sagan.viewing.page as page_module
 from sagan.core.attention import ExcludeLocal
 from sagan.viewing.figures import Exhibit, colours, draw_maps, draw_training, lay_over, write_table
-from sagan.viewing.maps import MEASURES, Looks, average_if_even, layer_row
+from sagan.viewing.maps import MEASURES, LayerAttention, average_if_even, layer_row
 from sagan.viewing.page import quantise, query_step, write_page
 
 PATTERNS = [
@@ -36,12 +36,12 @@ def exhibit(name="one run", patterns=PATTERNS, images=2, size=16):
     looks = []
     for pattern in patterns:
         q, k = (torch.randn(images, 1, count, 3, generator=random) for count in (pattern.queries, pattern.keys))
-        looks.append(Looks("generator", 1000, pattern, 0.25, 2 * q, k))
+        looks.append(LayerAttention("generator", 1000, pattern, 0.25, 2 * q, k))
     return Exhibit(name, pictures, looks, [each.measure() for each in looks])
 
 
 def rows_of(*exhibits):
-    return [layer_row(each.run, *pair) for each in exhibits for pair in zip(each.looks, each.numbers, strict=True)]
+    return [layer_row(each.run, *pair) for each in exhibits for pair in zip(each.layers, each.measures, strict=True)]
 
 
 # ---- figures
@@ -81,10 +81,9 @@ def test_curves_over_a_training_are_drawn_with_what_there_is(tmp_path):
     measured = rows_of(exhibit(patterns=[ExcludeLocal(8, 8, 1), ExcludeLocal(4, 4, 3)]))
     rows = [{**row, "step": step, "run": run} for row in measured for step in (10, 20) for run in "ab"]
     rows += [{"run": "a", "step": step, "network": "discriminator", "map": 8, "gamma": 0.1} for step in (5, 15)]
-    paths = draw_training(tmp_path, rows)
-    assert [path.name for path in paths] == ["training.png", "training.svg"]
-    assert np.asarray(Image.open(paths[0])).std() > 10
-    assert paths[1].read_text().count("<path") > 50
+    draw_training(tmp_path, rows)
+    assert np.asarray(Image.open(tmp_path / "training.png")).std() > 10
+    assert (tmp_path / "training.svg").read_text().count("<path") > 50
 
 
 def test_a_table_has_a_column_for_each_key_and_no_nan(tmp_path):
@@ -137,7 +136,7 @@ def test_a_page_holds_the_weights_of_every_pixel(tmp_path):
     assert torch.equal(decoded(page["colours"], np.uint8), torch.from_numpy(colours().flatten()))
     for image, pixels in enumerate(page["exhibits"][0]["pictures"]):
         assert torch.equal(decoded(pixels, np.uint8).view(16, 16, 3), shown.pictures[image].permute(1, 2, 0))
-    for layer, looks, numbers in zip(page["exhibits"][0]["layers"], shown.looks, shown.numbers, strict=True):
+    for layer, looks, numbers in zip(page["exhibits"][0]["layers"], shown.layers, shown.measures, strict=True):
         assert (layer["step"], layer["first"]) == (1, 0)
         for image, look in enumerate(layer["looks"]):
             exact = looks.weights(image, range(looks.pattern.queries))
@@ -192,7 +191,7 @@ def test_a_page_of_many_maps_stays_small(tmp_path, monkeypatch):
     weights = [decoded(look["weights"], np.uint8) for layer in (large, small) for look in layer["looks"]]
     assert sum(map(len, weights)) <= 8_000
     queries = [y * 16 + x for y in (4, 12) for x in (4, 12)]
-    assert torch.equal(weights[0].view(4, 256), quantise(shown.looks[0].weights(0, queries))[0])
+    assert torch.equal(weights[0].view(4, 256), quantise(shown.layers[0].weights(0, queries))[0])
 
 
 # ---- the page's script
@@ -209,7 +208,7 @@ def shown_by_node(path, fragment="", *keys):
 
 def lit(exhibit, layer, image, point):
     """The colours that a map must have: RGBA of each key's cell."""
-    looks = exhibit.looks[layer]
+    looks = exhibit.layers[layer]
     weights = looks.weights(image, [looks.query_at(point, exhibit.image_size)])
     rgb = colours()[quantise(weights)[0][0].numpy()]
     return np.concatenate([rgb, np.full((len(rgb), 1), 255, np.uint8)], 1).flatten().tolist()
@@ -221,10 +220,10 @@ def test_the_page_shows_where_a_pixel_looks(tmp_path):
     for image, point in ((0, (0, 0)), (1, (9, 14)), (1, (15, 7))):
         seen = shown_by_node(tmp_path / "page.html", f"#image={image}&y={point[0]}&x={point[1]}")
         assert seen["said"][0] == f"row {point[0]}, column {point[1]}"
-        for number, looks in enumerate(shown.looks, 1):
+        for number, looks in enumerate(shown.layers, 1):
             assert seen["light"][number]["image"] == lit(shown, number - 1, image, point)
             assert seen["light"][number]["width"] == looks.grid[1]
-            inside = shown.numbers[number - 1]["inside"][image, looks.query_at(point, 16)].item()
+            inside = shown.measures[number - 1]["inside"][image, looks.query_at(point, 16)].item()
             if inside:
                 share = float(re.search(r"([\d.]+)% fell inside", seen["said"][number])[1]) / 100
                 assert share == pytest.approx(inside, abs=0.006)
@@ -256,7 +255,7 @@ def test_the_page_shows_the_table_of_layers(tmp_path):
     shown = exhibit(patterns=PATTERNS[:1])
     written(tmp_path / "page.html", [shown])
     heads, cells = shown_by_node(tmp_path / "page.html")["table"]
-    row = layer_row("one run", shown.looks[0], shown.numbers[0])
+    row = layer_row("one run", shown.layers[0], shown.measures[0])
     assert heads[-4:] == list(MEASURES.values())
     assert cells[:5] == ["one run", "1,000", "generator 8x8", "span 1", "+0.250"]
     assert float(cells[5]) == pytest.approx(row["entropy"], abs=0.005)

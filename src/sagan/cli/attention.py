@@ -93,7 +93,7 @@ def _check(flags: AttentionFlags) -> None:
 
 
 def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:
-    steps = {exhibit.looks[0].step for exhibit in exhibits}
+    steps = {exhibit.layers[0].step for exhibit in exhibits}
     if len(steps) > 1:
         listed = " and ".join(f"{step:,}" for step in sorted(steps))
         console.warn(f"networks of different steps are put side by side, {listed}: --step chooses one for both")

@@ -28,7 +28,7 @@ class CompareFlags:
 def compare_metrics(words: Sequence[str], console: Console) -> int:
     """Put two runs' scores side by side, if they may be compared."""
     flags = parse(CompareFlags, words, "sagan compare-metrics")
-    from sagan.evaluation.comparison import comparison_table
+    from sagan.evaluation.tables import comparison_table
     from sagan.run.folder import Run
 
     console.table(comparison_table(Run.open(flags.run), Run.open(flags.other), flags.metric))

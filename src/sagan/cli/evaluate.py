@@ -62,16 +62,10 @@ def evaluate(words: Sequence[str], console: Console) -> int:
 
 
 def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
-    from sagan.evaluation.extractors.table import load_extractor
-    from sagan.evaluation.score_records import score_table
-    from sagan.evaluation.scoring import refuse_few
     from sagan.evaluation.snapshots import choose_snapshots, run_scorer
+    from sagan.evaluation.tables import score_table
     from sagan.run.folder import Run
-    from sagan.system.devices import choose_device
 
-    refuse_few("num", flags.num)
-    if flags.repeats < 1:
-        raise UserError(f"repeats must be 1 or more, got {flags.repeats}")
     if sum([flags.step is not None, flags.last, flags.best]) > 1:
         raise UserError("give one of --step, --last and --best")
     run = Run.open(flags.target)
@@ -79,11 +73,13 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     scorer = run_scorer(
         run,
         snapshots[-1],
-        load_extractor(flags.extractor, weights=flags.weights, device=choose_device(flags.device)),
         console,
         samples=flags.num,
         repeats=flags.repeats,
         seed=flags.seed,
+        extractor=flags.extractor,
+        weights=flags.weights,
+        device=flags.device,
         reference=flags.reference,
         cache=Path(flags.prepared),
     )
@@ -106,10 +102,9 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.extractors.table import load_extractor
     from sagan.evaluation.image_sets import open_images
     from sagan.evaluation.reference import open_reference
-    from sagan.evaluation.score_records import score_table
     from sagan.evaluation.scoring import refuse_unfit
     from sagan.evaluation.snapshots import Scorer
-    from sagan.system.devices import choose_device
+    from sagan.evaluation.tables import score_table
 
     if flags.target.suffix == ".safetensors":
         raise UserError(f"{flags.target} is a snapshot: name the folder of its run, and --step to choose it there")
@@ -119,7 +114,7 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
         raise UserError(f"{flags.target} is no run's folder: to score images, name the real ones with --reference")
     images, real = open_images(flags.target), open_images(flags.reference)
     refuse_unfit(images, real)
-    extractor = load_extractor(flags.extractor, weights=flags.weights, device=choose_device(flags.device))
+    extractor = load_extractor(flags.extractor, weights=flags.weights, device=flags.device)
     scorer = Scorer(extractor, open_reference(real, extractor, Path(flags.prepared), console), images.count)
     scores = scorer.score_set(images, console)
     console.say(f"{images.count:,} images against {real.count:,} real ones")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 from sagan.run.card import differences
@@ -14,40 +13,34 @@ from sagan.run.scores import like_groups, read_scores
 from sagan.system.files import write_whole
 
 
-@dataclass(frozen=True)
-class Curves:
-    """The files drawn, and a sentence for each group of scores that is not on the first figure."""
+def draw_curves(run: Run, folder: Path) -> list[str]:
+    """Draws the Fréchet distance over the steps of a run, as PNG and SVG, and gives a sentence for each group of scores
+    that is not in the first figure.
 
-    paths: list[Path]
-    left_out: list[str]
-
-
-def draw_curves(run: Run, folder: Path, metric: str = "frechet") -> Curves:
-    """Draws a metric over the steps of a run, as PNG and SVG.
-
-    Scores with unlike cards never share an axis: the largest group of like ones is drawn as ``METRIC.png``, every
-    other group of two points or more as ``METRIC-2.png``, ``METRIC-3.png`` ...; the first figure names what it leaves
-    out, and why.
+    Scores with different cards never share an axis: the largest group of comparable ones is drawn as ``frechet.png``,
+    every other group of two points or more as ``frechet-2.png``, ``frechet-3.png`` ...; the first figure says what it
+    leaves out, and why.
     """
-    groups = like_groups(read_scores(run, metric))
+    groups = like_groups(read_scores(run, "frechet"))
     if not groups:
-        return Curves([], [])
-    paths, left_out = [], []
+        return []
+    left_out = []
     for number, group in enumerate(groups[1:], 2):
-        name = f"{metric}-{number}" if len(group) > 1 else None
+        name = f"frechet-{number}" if len(group) > 1 else None
         left_out.append(_difference(groups[0], group, name))
         if name:
-            paths += _draw(group, [], folder, name)
-    return Curves([*_draw(groups[0], left_out, folder, metric), *paths], left_out)
+            _draw(group, [], folder, name)
+    _draw(groups[0], left_out, folder, "frechet")
+    return left_out
 
 
 def _difference(shown: list[ScoreRecord], group: list[ScoreRecord], name: str | None) -> str:
-    steps = "1 score" if len(group) == 1 else f"{len(group)} scores"
+    scores = "1 score" if len(group) == 1 else f"{len(group)} scores"
     unlike = differences(group[0].card, shown[0].card)
-    shown_first = {name: unlike[name] for name in ("extractor", "samples", "reference") if name in unlike} or unlike
-    listed = "; ".join(f"{field} {_short(theirs)}, not {_short(ours)}" for field, (theirs, ours) in shown_first.items())
+    main = {name: unlike[name] for name in ("extractor", "samples", "reference") if name in unlike} or unlike
+    listed = "; ".join(f"{field} {_short(theirs)}, not {_short(ours)}" for field, (theirs, ours) in main.items())
     where = f"in {name}.png" if name else f"of step {group[0].step:,}"
-    return f"not in this curve: {steps} {where} ({listed})"
+    return f"not in this curve: {scores} {where} ({listed})"
 
 
 def _short(value: object) -> str:
@@ -56,7 +49,7 @@ def _short(value: object) -> str:
     return re.sub(r"[0-9a-f]{24,}", lambda found: f"{found[0][:8]}...", text)
 
 
-def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -> list[Path]:
+def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -> None:
     from matplotlib.figure import Figure  # takes half a second, and only figures need it
 
     card, newest = group[-1].card, group[-1]
@@ -78,7 +71,6 @@ def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -
     axes.set_title(f"{card.samples:,} samples against {card.reference_count:,} images, {card.extractor}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]
-    for path in paths:
-        write_whole(path, lambda file, path=path: figure.savefig(file, format=path.suffix[1:], dpi=150))  # type: ignore[misc]
-    return paths
+    for ending in ("png", "svg"):
+        path = folder / f"{name}.{ending}"
+        write_whole(path, lambda file, ending=ending: figure.savefig(file, format=ending, dpi=150))  # type: ignore[misc]

@@ -1,9 +1,10 @@
-"""Images to be scored, or to score against, wherever they come from: a store, a folder or zip, a generator."""
+"""Images to be scored, or to score against, from any place: a store, a folder or zip, a generator."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from sagan.core.sampling import numbered_latents
 from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.data import Source, Store, open_source
 from sagan.data.faces import holds_drawn_faces
-from sagan.evaluation.ahead import Batch, draw_ahead, read_ahead
 from sagan.system.devices import send
 from sagan.system.errors import UserError
 from sagan.system.finite import FiniteCheck
@@ -26,6 +26,44 @@ from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
 
 DRAWN = 64  # images that a generator draws at a time
+
+Batch = tuple[int, Tensor]  # the number of its first image, and the images
+
+
+# ---- the next batch, made while the last one is in use
+
+
+def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, made one ahead in a thread: for images that are read and decoded."""
+    with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:
+        following = reader.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = reader.submit(next, batches, None)
+            yield batch
+
+
+def draw_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches, made one ahead on a separate CUDA stream: for images that a generator draws.
+
+    Nothing here waits for the GPU: the next batch is queued before the work on the last one, and both run at once.
+    The work on a batch must be queued on the stream that is current when this begins.
+    """
+    working, drawing = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    drawing.wait_stream(working)  # the generator's weights may still be copied
+
+    def draw() -> tuple[Batch | None, torch.cuda.Event]:
+        with torch.cuda.stream(drawing):
+            return next(batches, None), drawing.record_event()
+
+    following = draw()
+    while (batch := following[0]) is not None:
+        drawn, following = following[1], draw()
+        working.wait_event(drawn)
+        batch[1].record_stream(working)  # its memory is reused only after the work on it
+        yield batch
+
+
+# ---- image sets
 
 
 @dataclass(frozen=True)
@@ -38,11 +76,10 @@ class ImageSet:
     """
 
     description: str
-    identity: str  # sets with equal identity hold equal images; known without reading them
+    identity: str  # sets with equal identity hold equal images; found without reading them
     count: int
     shape: ImageShape
     read: Callable[[int, int], Tensor]
-    source: str = "images"  # for the card
     drawn_faces: bool = False
     random: bool = False
     ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = read_ahead
@@ -95,7 +132,7 @@ def store_images(store: Store) -> ImageSet:
 
 
 def _source_images(source: Source, path: Path) -> ImageSet:
-    """The images of a source as they are, not cropped and not resized: they must be of one size."""
+    """The images of a source as they are, neither cropped nor resized: they must be of one size."""
     width, height = source.read(0).size
 
     def read_one(index: int) -> Tensor:
@@ -111,13 +148,12 @@ def _source_images(source: Source, path: Path) -> ImageSet:
     def read(start: int, stop: int) -> Tensor:
         return torch.stack([read_one(index) for index in range(start, stop)])
 
-    return ImageSet(
-        source.description, f"files:{source.identity}", len(source), ImageShape(CHANNELS, height, width), read
-    )
+    shape = ImageShape(CHANNELS, height, width)
+    return ImageSet(source.description, f"files:{source.identity}", len(source), shape, read)
 
 
 def generated_images(generator: Generator, count: int, seed: int, *, device: torch.device, name: str) -> ImageSet:
-    """Images 0 to count - 1 of a seed, drawn when they are read, on ``device``; the same as `sagan sample` writes.
+    """Images 0 to count - 1 of a seed, drawn on ``device`` when they are read; the same as `sagan sample` writes.
 
     ``generator`` is in eval mode; ``name`` describes it to a person. Drawing does not wait for a GPU, so on a GPU
     images that are NaN or infinite are refused only after `batches` has given the last one.
@@ -145,7 +181,6 @@ def generated_images(generator: Generator, count: int, seed: int, *, device: tor
         count=count,
         shape=generator.shape,
         read=read,
-        source="averaged generator, eval mode",
         random=True,
         ahead=functools.partial(draw_ahead, device=device) if device.type == "cuda" else iter,
         verify=finite.verify,

@@ -12,10 +12,10 @@ from torch import Tensor
 from sagan.data.faces import eye_colour_agreement, left_right_symmetry
 from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.image_sets import ImageSet
-from sagan.evaluation.metrics.extrapolation import extrapolated_distance
-from sagan.evaluation.metrics.frechet import frechet_distance, rank_warning
+from sagan.evaluation.metrics.extrapolation import IMAGES_PER_DIM, extrapolated_distance
+from sagan.evaluation.metrics.frechet import few_images_warning, frechet_distance
 from sagan.evaluation.metrics.inception_score import InceptionScoreStream
-from sagan.evaluation.metrics.kernel import full_kernel_distance
+from sagan.evaluation.metrics.kernel import kernel_distance
 from sagan.evaluation.metrics.manifold import manifold_scores, nearest
 from sagan.evaluation.metrics.moments import Moments
 from sagan.evaluation.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEAREST_SAMPLES, SLOW, Reference
@@ -23,17 +23,21 @@ from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 
-SPLITS = 10  # of the inception score
-EXTRAPOLATED = 4  # images for each number of a feature vector: the fewest for an extrapolation
 PICTURED = 8  # samples in the picture of nearest images
 FACES = 1000  # images in which eyes are measured
+FACE_LABELS = {
+    "eye_colour_agreement": "Eyes of one colour",
+    "eye_colour_chance": "Eyes of one colour, were it chance",
+    "eye_colour_confident": "Eyes found",
+    "symmetry": "Left-right symmetry",
+}
 
 
 @dataclass(frozen=True)
 class Score:
     """One metric of a set of images: its mean over the draws, and the score of real images to compare it with.
 
-    ``samples`` images of one draw and ``reference_samples`` of the reference were used. ``spread`` is the standard
+    ``samples`` images of each draw and ``reference_samples`` of the reference were used. ``spread`` is the standard
     deviation over the draws, None for one draw. ``error`` is the metric's own standard error, None where it has none
     or there are several draws. ``floor`` is the score of ``floor_samples`` real images against as many others.
     """
@@ -51,7 +55,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Value:
-    """One metric of one draw, with its standard error where it has one, and the numbers of images it used."""
+    """One metric of one draw: see `Score`."""
 
     value: float
     samples: int
@@ -61,8 +65,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one draw. ``features`` are those of the first `KEPT` images at most, on the extractor's device;
-    ``images`` are the first few, for pictures and measures of faces."""
+    """The features of one draw: the moments of all, the vectors of the first `KEPT` images at most, on the extractor's
+    device, and the pixels of the first few, for pictures and measures of faces."""
 
     moments: Moments
     features: Tensor
@@ -79,9 +83,9 @@ def score_images(
     warn: Say,
     say: Say = lambda sentence: None,
 ) -> tuple[list[Score], Features]:
-    """All scores of one or more draws of the same generator (or of one set of images), and the first draw's features.
+    """All scores of one or more draws of one generator, or of one set of images, and the first draw's features.
 
-    ``warn`` gets a sentence about a sample that is small for its metric, ``say`` one about what takes long. Raises
+    ``warn`` gets a sentence where a sample is small for its metric, ``say`` one before metrics that take long. Raises
     UserError for images of another size than the reference's, and for too few images.
     """
     for draw in draws:
@@ -108,7 +112,7 @@ def score_images(
 def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress, pictured: int = PICTURED) -> Features:
     """One pass: moments over all images, features of the first `KEPT`, pixels of the first ``pictured``."""
     moments = Moments(extractor.dim)
-    inception = InceptionScoreStream(images.count, SPLITS) if extractor.has_logits else None
+    inception = InceptionScoreStream(images.count) if extractor.has_logits else None
     features, pixels = [], []
     for start, batch in images.batches(extractor.batch_size):
         found, logits = extractor.with_logits(batch) if inception else (extractor(batch), None)
@@ -124,11 +128,8 @@ def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress, p
 
 
 def nearest_real(found: Features, reference: Reference, *, rows: int = PICTURED, neighbours: int = 7) -> Tensor:
-    """A picture that shows memorisation if there is any: in each row a sample, then its nearest real images in feature
-    space.
-
-    Returns uint8 (rows * (1 + neighbours), 3, height, width), for a grid of 1 + neighbours columns.
-    """
+    """Images that show memorisation, if there is any: in each row a sample, then its nearest real images in feature
+    space. uint8 (rows * (1 + neighbours), 3, height, width), for a grid of 1 + neighbours columns."""
     near = nearest(found.features[:rows], reference.features, min(neighbours, len(reference.features))).indices
     pictures = []
     for sample, indices in zip(found.images[:rows], near, strict=True):
@@ -145,7 +146,7 @@ def refuse_unfit(images: ImageSet, real: ImageSet) -> None:
 
 
 def refuse_few(name: str, count: int) -> None:
-    """Raises UserError where a setting asks for fewer images than can be scored."""
+    """Raises UserError where the setting ``name`` asks for fewer images than can be scored."""
     if count < FEWEST:
         raise UserError(f"{name} must be {FEWEST} or more, got {count}: fewer images cannot be scored")
 
@@ -159,13 +160,13 @@ def refuse_other_size(image_size: str, real: ImageSet) -> None:
 
 
 def _warn_of_small_samples(found: Features, values: dict[str, Value], warn: Say) -> None:
-    if sentence := rank_warning(found.moments):
+    if sentence := few_images_warning(found.moments.count, found.moments.dim):
         warn(sentence)
     if "frechet_infinity" not in values:
         warn(
             "the Fréchet distance at infinitely many images is left out: it needs "
-            f"{EXTRAPOLATED * found.moments.dim:,} images or more, {EXTRAPOLATED} for each number of a feature vector, "
-            f"got {len(found.features):,}"
+            f"{IMAGES_PER_DIM * found.moments.dim:,} images or more, {IMAGES_PER_DIM} for each number of a feature "
+            f"vector, got {len(found.features):,}"
         )
 
 
@@ -173,14 +174,14 @@ def _metrics(found: Features, reference: Reference, seed: int) -> dict[str, Valu
     """Every metric of one draw."""
     samples, compared, every = found.features, reference.compared, reference.moments.count
     distance = frechet_distance(found.moments, reference.moments, factor=reference.factor)
-    kernel = full_kernel_distance(samples, compared)
+    kernel = kernel_distance(samples, compared)
     values = {
         "frechet": Value(distance, found.moments.count, every),
         "kernel": Value(kernel.value, len(samples), len(compared), kernel.standard_error),
     }
     draw = random_generator(seed, "subsets of the extrapolation")
-    if len(samples) >= EXTRAPOLATED * found.moments.dim:  # else the line has no points beyond the features' dimension
-        line = extrapolated_distance(samples, reference.moments, generator=draw, points=8, factor=reference.factor)
+    if len(samples) >= IMAGES_PER_DIM * found.moments.dim:
+        line = extrapolated_distance(samples, reference.moments, factor=reference.factor, generator=draw)
         values["frechet_infinity"] = Value(line.value, len(samples), every, line.standard_error)
     manifold = manifold_scores(compared, samples, nearest_k=NEAREST_K, real_radii=reference.radii)
     for name in MANIFOLD:
@@ -190,7 +191,7 @@ def _metrics(found: Features, reference: Reference, seed: int) -> dict[str, Valu
     values["nearest_distance"] = Value(apart, len(some), len(reference.features))
     if found.inception is not None:
         score = found.inception.score()
-        values["inception_score"] = Value(score.mean, found.moments.count, 0, score.std / math.sqrt(SPLITS))
+        values["inception_score"] = Value(score.value, found.moments.count, 0, score.standard_error)
     return values
 
 
@@ -212,7 +213,7 @@ def _over_draws(metric: str, values: list[Value], reference: Reference, extracto
 
 
 def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> str:
-    """The name of a score for a person: FID and KID only with the Inception of 2015 and its published weights."""
+    """What a score is called: FID and KID only with the Inception of 2015 and its published weights."""
     distance = "FID" if extractor.is_fid else "Fréchet distance"
     known, every = len(reference.features), reference.images.count
     among = f"{known:,}" if known == every else f"{known:,} of {every:,}"
@@ -227,7 +228,7 @@ def label_of(metric: str, extractor: FeatureExtractor, reference: Reference) -> 
 
 
 def _face_scores(images: Tensor, reference: Reference) -> list[Score]:
-    """Measures of what must agree within a drawn face, with those of as many real images as their floor."""
+    """Measures of what must agree within a drawn face; the floor is that of as many real images."""
     count = min(len(images), reference.images.count, FACES)
     ours, real = (_face_measures(each.numpy()) for each in (images[:count], reference.images.sample(0, count)))
     return [  # a measure is left out where no eyes are found
@@ -236,21 +237,9 @@ def _face_scores(images: Tensor, reference: Reference) -> list[Score]:
     ]
 
 
-FACE_LABELS = {
-    "eye_colour_agreement": "Eyes of one colour",
-    "eye_colour_chance": "Eyes of one colour, were it chance",
-    "eye_colour_confident": "Eyes found",
-    "symmetry": "Left-right symmetry",
-}
-
-
 def _face_measures(images: np.ndarray) -> dict[str, float]:
     """The measures of drawn faces that are finite, by metric."""
     eyes = eye_colour_agreement(images)
-    values = {
-        "eye_colour_agreement": eyes["agreement"],
-        "eye_colour_chance": eyes["chance"],
-        "eye_colour_confident": eyes["confident"],
-        "symmetry": left_right_symmetry(images)["symmetry"],
-    }
+    values = {f"eye_colour_{name}": eyes[name] for name in ("agreement", "chance", "confident")}
+    values["symmetry"] = left_right_symmetry(images)["symmetry"]
     return {name: value for name, value in values.items() if math.isfinite(value)}

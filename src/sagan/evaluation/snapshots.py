@@ -6,21 +6,22 @@ import functools
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagan.data import prepared_store
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.interface import FeatureExtractor
+from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.image_sets import ImageSet, generated_images, open_images, store_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
 from sagan.evaluation.reference import Reference, open_reference
-from sagan.evaluation.score_records import reference_split, score_records
-from sagan.evaluation.scoring import Score, nearest_real, refuse_other_size, score_images
+from sagan.evaluation.scoring import Score, nearest_real, refuse_few, refuse_other_size, score_images
 from sagan.run.card import Card, commit, differences, versions
 from sagan.run.config import differences as setting_differences
 from sagan.run.config import names_of
 from sagan.run.folder import Run
+from sagan.run.records import ScoreRecord
 from sagan.run.scores import best_score, scored_steps
 from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.callbacks import Say
@@ -32,7 +33,7 @@ from sagan.system.images import grid, save_png
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores images of one size the same way again and again: an extractor, a reference, and how many images to draw.
+    """Scores images of one size in one way: an extractor, a reference, and how many images to draw.
 
     ``repeats`` draws of ``samples`` images, with seeds ``seed``, ``seed + 1`` ...
     """
@@ -45,7 +46,7 @@ class Scorer:
     trained_on: str | None = None
     """The hash of the images that snapshots must have been trained on, or None where that does not matter."""
     said: set[str] = field(default_factory=set, compare=False, repr=False)
-    """Sentences that were said and are not repeated for the next snapshot."""
+    """Sentences that are not repeated for the next snapshot."""
 
     def card(self, source: str = "averaged generator, eval mode") -> Card:
         """The card of a score made now, by a metric that uses all images."""
@@ -59,7 +60,7 @@ class Scorer:
             reference=self.reference.identity,
             reference_count=images.count,
             reference_samples=images.count,
-            reference_split=reference_split(images.count, images.count),
+            reference_split="all",
             covariance=COVARIANCE_CONVENTION,
             source=source,
             seed=self.seed,
@@ -71,8 +72,8 @@ class Scorer:
         )
 
     def scored_steps(self, run: Run, snapshots: Iterable[Path] | None = None) -> set[int]:
-        """The steps of those snapshots (by default all) that have been scored as this scorer would score them: with a
-        like card, the same seed and as many draws."""
+        """The steps of those snapshots (by default all) that are scored already as this scorer would score them: with a
+        comparable card, the same seed and as many draws."""
         own = self.card()
 
         def wanted(card: Card) -> bool:
@@ -88,17 +89,12 @@ class Scorer:
         began = time.monotonic()
         snapshot = open_snapshot(path, run, self.trained_on)
         step, sha256 = snapshot.step, file_sha256(path)
+        name, device = f"{run.folder.name} at step {step:,}", self.extractor.device
         draws = [
-            generated_images(
-                snapshot.generator,
-                self.samples,
-                self.seed + repeat,
-                device=self.extractor.device,
-                name=f"{run.folder.name} at step {step:,}",
-            )
+            generated_images(snapshot.generator, self.samples, self.seed + repeat, device=device, name=name)
             for repeat in range(self.repeats)
         ]
-        warn = functools.partial(self.once, console.warn)
+        warn = functools.partial(self._once, console.warn)
         with console.progress(f"scoring step {step:,}") as progress:
             scores, found = score_images(
                 draws, self.reference, self.extractor, progress=progress, warn=warn, say=console.say
@@ -108,11 +104,11 @@ class Scorer:
         folder.mkdir(exist_ok=True)
         with alone(folder / "writing.lock", lambda: None):  # another process may score another snapshot
             run.append(*score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds))
-            name = re.sub(r"[^\w.-]+", "-", self.extractor.name)
-            save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{name}.png")
-            left_out = draw_curves(run, folder).left_out
+            extractor = re.sub(r"[^\w.-]+", "-", self.extractor.name)
+            save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{extractor}.png")
+            left_out = draw_curves(run, folder)
         for sentence in left_out:
-            self.once(console.say, sentence)
+            self._once(console.say, sentence)
         return scores
 
     def score_set(self, images: ImageSet, console: Console) -> list[Score]:
@@ -124,8 +120,7 @@ class Scorer:
             )
         return scores
 
-    def once(self, say: Say, sentence: str) -> None:
-        """Says a sentence, unless this scorer has said it before."""
+    def _once(self, say: Say, sentence: str) -> None:
         if sentence not in self.said:
             self.said.add(sentence)
             say(sentence)
@@ -134,20 +129,27 @@ class Scorer:
 def run_scorer(
     run: Run,
     snapshot: Path,
-    extractor: FeatureExtractor,
     console: Console,
     *,
     samples: int,
-    repeats: int = 1,
-    seed: int = 0,
-    reference: Path | None = None,
+    repeats: int,
+    seed: int,
+    extractor: str | None,
+    weights: Path | None,
+    device: str,
+    reference: Path | None,
     cache: Path,
 ) -> Scorer:
     """The scorer of a run's snapshots against the images it was trained on, or against those at ``reference``.
 
-    ``cache``: the folder that keeps features of real images. Raises UserError, before a pass over the real images,
-    where ``snapshot``, one of those to score, is not of the run or not of its images, or where sizes differ.
+    ``extractor``, ``weights`` and ``device``: as for `load_extractor`. ``cache``: the folder that keeps features of
+    real images. Raises UserError, before features of the real images are computed, where ``snapshot``, one of those to
+    score, is not of the run or not of its images, where sizes differ, and for too few images or draws.
     """
+    refuse_few("num", samples)
+    if repeats < 1:
+        raise UserError(f"repeats must be 1 or more, got {repeats}")
+    network = load_extractor(extractor, weights=weights, device=device)
     config = run.config()
     if reference is not None:
         real, trained_on = open_images(reference), None
@@ -156,8 +158,7 @@ def run_scorer(
         real, trained_on = store_images(store), store.hash
     open_snapshot(snapshot, run, trained_on)
     refuse_other_size(str(config.model.shape), real)
-    known = open_reference(real, extractor, cache, console)
-    return Scorer(extractor, known, samples, repeats, seed, trained_on)
+    return Scorer(network, open_reference(real, network, cache, console), samples, repeats, seed, trained_on)
 
 
 def choose_snapshots(run: Run, step: int | None = None, *, last: bool = False, best: bool = False) -> list[Path]:
@@ -184,7 +185,40 @@ def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> Snapsh
         raise UserError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
     if trained_on is not None and snapshot.images not in (None, trained_on):
         raise UserError(
-            f"{path} was trained on other images than the run's settings lead to now: bring those back, or say with "
+            f"{path} was trained on other images than the run's settings lead to now: restore those, or say with "
             "--reference which real images to score against"
         )
     return snapshot
+
+
+def score_records(
+    scores: Iterable[Score], card: Card, step: int, *, snapshot_sha256: str, seconds: float
+) -> list[ScoreRecord]:
+    """One record for each metric of a snapshot, from the card of a score that uses all images: in each record's card
+    are the numbers of images that its metric used. ``seconds``: the time that all metrics took together."""
+    return [
+        ScoreRecord(
+            metric=score.metric,
+            label=score.label,
+            step=step,
+            value=score.value,
+            spread=score.spread,
+            error=score.error,
+            floor=score.floor,
+            floor_samples=score.floor_samples,
+            seconds=seconds,
+            snapshot_sha256=snapshot_sha256,
+            card=replace(
+                card,
+                samples=score.samples,
+                reference_samples=score.reference_samples,
+                reference_split=_split(score.reference_samples, card.reference_count),
+            ),
+        )
+        for score in scores
+    ]
+
+
+def _split(used: int, count: int) -> str:
+    """For the card: which of the reference's images a metric used."""
+    return "all" if used == count else "random part" if used else "none"

@@ -17,34 +17,33 @@ from sagan.run.folder import Run
 from sagan.run.records import TrainRecord
 from sagan.run.store import Store
 from sagan.system.console import Console, duration
-from sagan.system.devices import choose_device
 
 FULL = 5  # times the images of a score during training, for the score of the last step
 MOST = 0.05  # of the time of a training that scoring should take
 
 
 def score_while_training(config: Config, console: Console) -> ScoringWhileTraining | None:
-    """What training calls with a snapshot every ``eval_every`` steps, or None where that is not asked for."""
+    """What training calls with a snapshot every ``eval_every`` steps, or None where this setting is None."""
     return ScoringWhileTraining(config, console) if config.run.eval_every is not None else None
 
 
 class ScoringWhileTraining:
     """Scores snapshots while a run is trained: ``eval_num`` images each, and `FULL` times as many at the last step.
 
-    Given to training as its ``on_snapshot``. Raises UserError when it is made, before training begins, where the
-    extractor cannot be had or ``eval_num`` is too small.
+    Given to training as its ``on_snapshot``. Raises UserError when it is created, before training begins, where the
+    extractor cannot be loaded or ``eval_num`` is too small.
     """
 
     def __init__(self, config: Config, console: Console):
         refuse_few("eval_num", config.run.eval_num)
         self.config, self.console = config, console
-        self.extractor = load_extractor(config.run.extractor, device=choose_device(config.run.device))
+        self.extractor = load_extractor(config.run.extractor, device=config.run.device)
         self.scorer: Scorer | None = None
         self.began = time.monotonic()
         self.seconds = 0.0
 
     def __call__(self, run: Run, store: Store, path: Path) -> None:
-        """Scores a snapshot of a run that is trained on the images of a store, and says what share of the time that
+        """Scores a snapshot of a run that is trained on the images of a store, and says what share of the time scoring
         takes."""
         start = time.monotonic()
         self.scorer = self.scorer or self._make_scorer(store)
@@ -79,7 +78,7 @@ class ScoringWhileTraining:
         self.console.say(sentence + (self._remedy(run, cost) if share > MOST else ""))
 
     def _remedy(self, run: Run, cost: float) -> str:
-        """What follows a share of more than `MOST`."""
+        """The advice after a share of more than `MOST`."""
         trained = run.records_of(TrainRecord)
         every, limit = self.config.run.eval_every, f"more than {MOST:.0%}"
         enough = rare_enough(cost, trained[-1].seconds / trained[-1].step) if trained else 0
@@ -89,8 +88,8 @@ class ScoringWhileTraining:
 
 
 def rare_enough(cost: float, pace: float) -> int:
-    """Steps between scorings that take ``cost`` seconds each, where a step takes ``pace`` seconds, so that no more than
-    `MOST` of the time goes into them; rounded up to two digits."""
+    """The fewest steps between scorings, rounded up to two digits, with which scoring takes at most `MOST` of the time,
+    where a scoring takes ``cost`` seconds and a step ``pace`` seconds."""
     steps = math.ceil(cost * (1 / MOST - 1) / pace)
     unit: int = 10 ** max(0, len(str(steps)) - 2)
     return -(-steps // unit) * unit

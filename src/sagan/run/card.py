@@ -9,12 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sagan.evaluation.extractors import NVIDIA_INCEPTION_SHA256
 from sagan.system.errors import UserError
 
 # which images were drawn and by which build, not what is measured; the last two follow from the extractor
 _MAY_DIFFER = {"seed", "repeats", "versions", "commit", "is_fid", "dim"}
-
-_NVIDIA_INCEPTION = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # as a TorchScript file
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Card:
         name = str(values.get("extractor"))
         known = {"inception": 2048, "efficientnet-lite0": 1280, "random-conv": 64}
         derived = {
-            "is_fid": name.startswith("inception-2015-") or values.get("weights_sha256") == _NVIDIA_INCEPTION,
+            "is_fid": name.startswith("inception-2015-") or values.get("weights_sha256") == NVIDIA_INCEPTION_SHA256,
             "dim": next((dim for start, dim in known.items() if name.startswith(start)), None),
         }
         return {**derived, **values}

@@ -1,4 +1,4 @@
-"""Where the attention of trained networks looks: from a run or a snapshot to pictures, tables and a page."""
+"""Where trained networks attend to: from a run or a snapshot to pictures, tables and a page."""
 
 from __future__ import annotations
 
@@ -28,24 +28,22 @@ from sagan.system.randomness import order as random_order
 from sagan.viewing.figures import Exhibit, draw_maps, draw_training, write_table
 from sagan.viewing.maps import (
     MEASURES,
-    Looks,
+    LayerAttention,
     Point,
     choose_points,
+    discriminator_attention,
+    generator_attention,
     layer_row,
     load_discriminator,
-    look_generating,
-    look_judging,
 )
 from sagan.viewing.page import write_page
-
-POINTS = 4  # of a picture, chosen where attention is sharpest
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A snapshot to look at, the run that it is of (None for a file on its own), and the settings of its networks."""
+    """A snapshot to show, its run (None for a file outside of a run), and the settings of its networks."""
 
     name: str
     path: Path
@@ -54,11 +52,11 @@ class Subject:
     config: Config
     step: int
     chosen: bool
-    """Whether this step was asked for, and not the newest there is."""
+    """Whether this step was asked for, instead of the newest."""
 
 
 def open_subjects(places: Sequence[Path], step: int | None = None) -> list[Subject]:
-    """One or two runs or snapshots, to be put side by side. Raises UserError where they cannot be given the same z."""
+    """One run or snapshot, or two to be shown side by side. Raises UserError where these cannot be given the same z."""
     subjects = [_open(place, step) for place in places]
     first, last = subjects[0], subjects[-1]
     for name in ("imsize", "z_dim", "num_classes"):
@@ -85,32 +83,30 @@ def _open(place: Path, step: int | None) -> Subject:
 def make_exhibit(
     subject: Subject, seed: int, count: int, device: torch.device, console: Console, images: Path | None = None
 ) -> Exhibit:
-    """Pictures that a subject draws of a seed, or some of the ``images`` at a place, and where attention looks in them.
-
-    Raises UserError where there is no attention, and no discriminator to judge images.
-    """
+    """``count`` pictures drawn from a seed, or of the ``images`` at a path, and where attention looks in them. Raises
+    UserError where there is no attention layer, and where there is no discriminator for ``images``."""
     judge = _discriminator(subject, needed=images is not None, console=console)
-    looks: list[Looks] = []
+    layers: list[LayerAttention] = []
     if images is not None:
         pictures = read_images(images, subject.config, seed, count)
     else:
         z, labels = numbered_latents(subject.generator, seed, range(count))
-        pictures, looks = look_generating(subject.generator.to(device), subject.step, z.to(device), labels)
+        pictures, layers = generator_attention(subject.generator.to(device), subject.step, z.to(device), labels)
     if judge is not None:
-        looks += look_judging(judge[0].to(device), judge[1], pictures)
-    if not looks:
-        raise UserError(f"{subject.path} has no attention layer to look at: its run was trained without any there")
-    numbers = []
+        layers += discriminator_attention(judge[0].to(device), judge[1], pictures)
+    if not layers:
+        raise UserError(f"{subject.path} has no attention layer to show: the networks shown were trained without any")
+    measures = []
     with console.progress(f"measuring {subject.name}") as progress:
-        for number, each in enumerate(looks, 1):
-            numbers.append(each.measure())
-            progress(number, len(looks))
-    return Exhibit(subject.name, pictures, looks, numbers)
+        for number, each in enumerate(layers, 1):
+            measures.append(each.measure())
+            progress(number, len(layers))
+    return Exhibit(subject.name, pictures, layers, measures)
 
 
 def _discriminator(subject: Subject, *, needed: bool, console: Console) -> tuple[Discriminator, int] | None:
-    """The discriminator and its step, or None, with a sentence that says so, where there is none of the step that is
-    looked at. Raises UserError where it is ``needed``, to judge images."""
+    """The discriminator and its step, or None, said in a sentence, where there is none of the subject's step. Raises
+    UserError there if it is ``needed``, to judge images."""
     if subject.run is None:
         missing = f"{subject.path} is a snapshot on its own, and snapshots hold only the generator"
     elif not subject.run.checkpoint_file.is_file():
@@ -130,8 +126,8 @@ def _discriminator(subject: Subject, *, needed: bool, console: Console) -> tuple
 
 
 def read_images(place: Path, config: Config, seed: int, count: int) -> Tensor:
-    """``count`` of the images at a place, which ones decided by the seed: uint8 (n, 3, size, size). They are cropped as
-    the images of the run, so that its discriminator sees what it was trained on."""
+    """``count`` of the images at a path, chosen by the seed: uint8 (n, 3, size, size). They are cropped like those of
+    the run, so that its discriminator sees what it was trained on."""
     source, size = open_source(place), config.model.imsize
     order = random_order(len(source), random_generator(seed, "images to look at"))
     recipe = choose_recipe(config.data, size)
@@ -146,8 +142,8 @@ def read_images(place: Path, config: Config, seed: int, count: int) -> Tensor:
 
 
 def points_of(exhibit: Exhibit, query: Sequence[int] | None = None) -> list[list[Point]]:
-    """The points of each picture: those asked for, y and x in turn, or chosen by the layer of the largest map. Raises
-    UserError for a point outside the picture."""
+    """The points of each picture: those in ``query``, y and x in turn, or those chosen by the layer of the largest map.
+    Raises UserError for a point outside the picture."""
     size = exhibit.image_size
     if query is not None:
         given = list(zip(query[::2], query[1::2], strict=True))
@@ -155,24 +151,24 @@ def points_of(exhibit: Exhibit, query: Sequence[int] | None = None) -> list[list
             if not (0 <= y < size and 0 <= x < size):
                 raise UserError(f"--query points must lie in the picture, 0,0 to {size - 1},{size - 1}; got {y},{x}")
         return [given] * len(exhibit.pictures)
-    layer = max(range(len(exhibit.looks)), key=lambda number: exhibit.looks[number].pattern.queries)
-    looks, numbers = exhibit.looks[layer], exhibit.numbers[layer]
-    middle = [(size // 2, size // 2)]  # where no query sees anything
-    return [choose_points(looks, numbers, i, size, POINTS) or middle for i in range(len(exhibit.pictures))]
+    pairs = zip(exhibit.layers, exhibit.measures, strict=True)
+    layer, measures = max(pairs, key=lambda pair: pair[0].pattern.queries)
+    middle = [(size // 2, size // 2)]  # for a layer in which no query sees a key
+    return [choose_points(layer, measures, i, size) or middle for i in range(len(exhibit.pictures))]
 
 
-# ---- what is written
+# ---- files
 
 
 def write_exhibits(
     folder: Path, exhibits: Sequence[Exhibit], points: Sequence[Sequence[Point]], console: Console
 ) -> list[Row]:
-    """Writes a figure of each picture, ``layers.csv``, ``queries.csv`` and ``attention.html``; gives the rows of
-    layers."""
+    """Writes a figure of each picture, ``layers.csv``, ``queries.csv`` and ``attention.html``; returns the rows of
+    ``layers.csv``."""
     rows = [
-        layer_row(exhibit.run, looks, numbers)
+        layer_row(exhibit.run, layer, measures)
         for exhibit in exhibits
-        for looks, numbers in zip(exhibit.looks, exhibit.numbers, strict=True)
+        for layer, measures in zip(exhibit.layers, exhibit.measures, strict=True)
     ]
     with console.progress("drawing pictures") as progress:
         for image in range(len(points)):
@@ -185,24 +181,24 @@ def write_exhibits(
 
 
 def _query_rows(exhibits: Sequence[Exhibit], points: Sequence[Sequence[Point]]) -> Iterator[Row]:
-    """A row for each point, picture and layer: what is measured of its query, and where it looks most."""
+    """A row for each point, picture and layer: the measures of its query, and the key with the largest weight."""
     for exhibit in exhibits:
-        for looks, numbers in zip(exhibit.looks, exhibit.numbers, strict=True):
+        for layer, measures in zip(exhibit.layers, exhibit.measures, strict=True):
             for image, chosen in enumerate(points):
-                queries = [looks.query_at(point, exhibit.image_size) for point in chosen]
-                weights = looks.weights(image, queries)
+                queries = [layer.query_at(point, exhibit.image_size) for point in chosen]
+                weights = layer.weights(image, queries)
                 for (y, x), query, weights_row in zip(chosen, queries, weights, strict=True):
-                    row: Row = {"run": exhibit.run, "step": looks.step, "image": image, "y": y, "x": x}
-                    row |= {"network": looks.network, "map": looks.pattern.height, "pattern": looks.pattern.label}
-                    row |= {name: numbers[name][image, query].item() for name in MEASURES}
-                    at = divmod(int(weights_row.argmax()), looks.grid[1])
+                    row: Row = {"run": exhibit.run, "step": layer.step, "image": image, "y": y, "x": x}
+                    row |= {"network": layer.network, "map": layer.pattern.height, "pattern": layer.pattern.label}
+                    row |= {name: measures[name][image, query].item() for name in MEASURES}
+                    at = divmod(int(weights_row.argmax()), layer.grid[1])
                     yield row | {"largest": weights_row.max().item(), "key_row": at[0], "key_column": at[1]}
 
 
 def write_training(
     folder: Path, subjects: Sequence[Subject], seed: int, count: int, device: torch.device, console: Console
 ) -> None:
-    """Writes ``training.csv`` and its figures: measures of the generator of every snapshot of runs, from the same z,
+    """Writes ``training.csv`` and its figures: measures of the generator in every snapshot of the runs, for the same z,
     and the discriminator's gates from the records."""
     rows: list[Row] = []
     for subject in subjects:
@@ -218,8 +214,8 @@ def _training_rows(subject: Subject, seed: int, count: int, device: torch.device
     for number, path in enumerate(snapshots, 1):
         snapshot = load_snapshot(path)
         z, labels = numbered_latents(snapshot.generator, seed, range(count))
-        _, looks = look_generating(snapshot.generator.to(device), snapshot.step, z.to(device), labels)
-        yield from (layer_row(subject.name, each, each.measure()) for each in looks)
+        _, layers = generator_attention(snapshot.generator.to(device), snapshot.step, z.to(device), labels)
+        yield from (layer_row(subject.name, each, each.measure()) for each in layers)
         progress(number, len(snapshots))
     for record in subject.run.records_of(TrainRecord):
         for name, gamma in record.gamma.items():

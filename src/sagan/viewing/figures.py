@@ -1,7 +1,7 @@
-"""Figures of where attention looks: weights over pictures, and what is said of them over a training.
+"""Figures of where attention looks: weights over pictures, and measures over a training.
 
-Everything is readable without colours: where a layer looks is lighter, whatever the picture is; curves differ by line
-and marker.
+Everything is readable without colours: where a layer looks is lighter, whatever the picture; curves differ by line and
+marker.
 """
 
 from __future__ import annotations
@@ -20,34 +20,33 @@ import numpy as np
 from torch import Tensor
 
 from sagan.system.files import write_whole
-from sagan.viewing.maps import MEASURES, Looks, Numbers, Point, even_weight, excluded
+from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point, even_weight, excluded
 
-DIM = 0.4  # of the picture's brightness is left under the weights
+DIM = 0.4  # the picture's brightness under the weights
 PANEL = 1.6  # inches
 _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # dotted is for even attention
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-
 _CAPTION = (
-    "A row is one point of the picture (ring), and where each layer looks from there: the lighter, the more. Dashed: "
-    "the square it may not look at. Below: the largest weight of a key, how many times an even look that is, and how "
+    "A row is one point of the picture (ring) and where each layer looks from there: the lighter, the more. Dashed: "
+    "the square it may not look at. Below: the largest weight of a key, how many times an even weight that is, and how "
     "much of the softmax fell inside the square before it was excluded."
 )
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """Pictures, uint8 (n, 3, size, size), where the attention layers of a run looked in them, and what was measured of
-    each layer."""
+    """Pictures, uint8 (n, 3, size, size), with the attention layers of a run that looked at them, and each layer's
+    measures."""
 
     run: str
     pictures: Tensor
-    looks: list[Looks]
-    numbers: list[Numbers]
+    layers: list[LayerAttention]
+    measures: list[Measures]
 
     @property
     def title(self) -> str:
-        return f"{self.run}, step {self.looks[0].step:,}"
+        return f"{self.run}, step {self.layers[0].step:,}"
 
     @property
     def image_size(self) -> int:
@@ -55,10 +54,10 @@ class Exhibit:
 
 
 def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Sequence[Point]) -> None:
-    """Writes a PNG of one picture of each exhibit: a row for each point, where every layer looks from there."""
+    """Writes a PNG of one picture of each exhibit: for each point a row with where every layer looks from there."""
     from matplotlib.figure import Figure  # takes half a second, and only figures need it
 
-    columns = [1 + len(exhibit.looks) for exhibit in exhibits]
+    columns = [1 + len(exhibit.layers) for exhibit in exhibits]
     width = PANEL * sum(columns) + 0.6 * len(exhibits)
     caption = textwrap.wrap(_CAPTION, int(18 * width))
     height = (PANEL + 0.2) * len(points) + 0.9 + 0.13 * len(caption)
@@ -66,12 +65,12 @@ def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Seque
     parts = figure.subfigures(1, len(exhibits), width_ratios=columns, squeeze=False)[0]
     for part, exhibit in zip(parts, exhibits, strict=True):
         part.suptitle(exhibit.title, fontsize=10)
-        panels = part.subplots(len(points), 1 + len(exhibit.looks), squeeze=False)
+        panels = part.subplots(len(points), 1 + len(exhibit.layers), squeeze=False)
         picture = exhibit.pictures[image].permute(1, 2, 0).numpy()
         for row, point in zip(panels, points, strict=True):
             _draw_picture(row[0], picture, point)
-        for column, looks in enumerate(exhibit.looks, 1):
-            _draw_layer(panels[:, column], looks, exhibit.numbers[column - 1], image, picture, points)
+        for column, layer in enumerate(exhibit.layers, 1):
+            _draw_layer(panels[:, column], layer, exhibit.measures[column - 1], image, picture, points)
         panels[0, 0].set_title("picture", fontsize=8)
         _add_scale(part, panels)
     figure.supxlabel("\n".join(caption), fontsize=7)
@@ -79,8 +78,8 @@ def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Seque
 
 
 def lay_over(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weights (rows, columns) of cells from 0 to 1 as light on a picture, uint8 (size, size, 3): floats from 0 to 1 at
-    a resolution where both have whole pixels. Each place is the lighter, the larger its weight."""
+    """Weights (rows, columns) of cells, 0 to 1, as light on a picture, uint8 (size, size, 3): floats from 0 to 1, at a
+    resolution at which both have whole pixels. The larger the weight of a place, the lighter it is."""
     size = math.lcm(len(picture), len(weights))
     grey = picture @ (0.299 / 255, 0.587 / 255, 0.114 / 255) * DIM
     below, light = _enlarge(grey, size)[:, :, None], colours()[np.rint(_enlarge(weights, size) * 255).astype(int)] / 255
@@ -88,7 +87,7 @@ def lay_over(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def colours() -> np.ndarray:
-    """256 colours from black to the lightest, uint8 (256, 3): inferno, even steps to the eye."""
+    """256 colours from black to the lightest, uint8 (256, 3): inferno, which is perceptually uniform."""
     import matplotlib
 
     table: np.ndarray = np.rint(matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255)
@@ -106,38 +105,40 @@ def _draw_picture(axes: Any, picture: np.ndarray, point: Point) -> None:
 
 
 def _draw_layer(
-    column: Sequence[Any], looks: Looks, numbers: Numbers, image: int, picture: np.ndarray, points: Sequence[Point]
+    column: Sequence[Any],
+    layer: LayerAttention,
+    measures: Measures,
+    image: int,
+    picture: np.ndarray,
+    points: Sequence[Point],
 ) -> None:
     from matplotlib.patches import Rectangle
 
     size = len(picture)
-    scale, cell = size / looks.pattern.width, size / looks.grid[1]
-    queries = [looks.query_at(point, size) for point in points]
-    all_weights = looks.weights(image, queries).view(-1, *looks.grid).numpy()
+    scale, cell = size / layer.pattern.width, size / layer.grid[1]
+    queries = [layer.query_at(point, size) for point in points]
+    all_weights = layer.weights(image, queries).view(-1, *layer.grid).numpy()
     for axes, query, weights in zip(column, queries, all_weights, strict=True):
         peak = weights.max()
         extent = (0, size, size, 0)
         axes.imshow(lay_over(picture, weights / (peak or 1)), extent=extent, interpolation="nearest")
-        if square := excluded(looks.pattern, query):
+        if square := excluded(layer.pattern, query):
             corner = square.left * cell, square.top * cell
             box = corner, (square.right - square.left) * cell, (square.bottom - square.top) * cell
-            axes.add_patch(Rectangle(*box, fill=False, edgecolor="black", linewidth=1.6, clip_on=False))
-            axes.add_patch(
-                Rectangle(*box, fill=False, edgecolor="white", linewidth=1, linestyle=(0, (3, 2)), clip_on=False)
-            )
-        if looks.pattern.pool > 1:
-            _draw_cells(axes, size, looks.grid[1])
-        y, x = divmod(query, looks.pattern.width)
+            for colour, line, thickness in (("black", "-", 1.6), ("white", (0, (3, 2)), 1)):
+                frame = Rectangle(*box, fill=False, edgecolor=colour, linestyle=line, linewidth=thickness)
+                axes.add_patch(frame).set_clip_on(False)
+        if layer.pattern.pool > 1:
+            _draw_cells(axes, size, layer.grid[1])
+        y, x = divmod(query, layer.pattern.width)
         _finish_panel(axes, ((y + 0.5) * scale, (x + 0.5) * scale))
-        text = (
-            "looks at nothing"
-            if not peak
-            else f"{_percent(peak)}, {_times(peak / even_weight(looks.pattern, query))} even"
-        )
+        text = "looks at nothing"
+        if peak:
+            text = f"{_percent(peak)}, {_times(peak / even_weight(layer.pattern, query))} even"
         if square:
-            text += f" · {numbers['inside'][image, query]:.0%} inside"
+            text += f" · {measures['inside'][image, query]:.0%} inside"
         axes.set_xlabel(text, fontsize=6.5, labelpad=2)
-    heading = f"{looks.name}\n{looks.pattern.label}\ngamma {looks.gamma:+.2f}"
+    heading = f"{layer.name}\n{layer.pattern.label}\ngamma {layer.gamma:+.2f}"
     column[0].set_title(heading, fontsize=8)
 
 
@@ -156,7 +157,7 @@ def _draw_cells(axes: Any, size: int, cells: int) -> None:
 
 
 def _finish_panel(axes: Any, query: tuple[float, float]) -> None:
-    """The ring around the query, at y and x in pixels of the picture."""
+    """Draws the ring around the query, at y and x in pixels of the picture, and no ticks."""
     y, x = query
     for colour, width in (("black", 2.6), ("white", 1.2)):
         axes.plot(x, y, "o", markersize=6, fillstyle="none", color=colour, markeredgewidth=width, clip_on=False)
@@ -176,9 +177,9 @@ def _add_scale(part: Any, panels: Any) -> None:
 # ---- over a training
 
 
-def draw_training(folder: Path, rows: Sequence[dict[str, Any]]) -> list[Path]:
+def draw_training(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Draws each measure and the gates over the steps from rows of `layer_row` (a row may lack measures), as
-    ``training.png`` and ``.svg``. Dotted: what even attention would have."""
+    ``training.png`` and ``.svg``. Dotted: the value of even attention."""
     from matplotlib.figure import Figure
 
     series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -210,11 +211,9 @@ def draw_training(folder: Path, rows: Sequence[dict[str, Any]]) -> list[Path]:
         axes.set_ylim(bottom=0 if name != "gamma" else None)
     panels[-1].set_axis_off()
     panels[-1].legend(*panels[-2].get_legend_handles_labels(), loc="center", fontsize=8)
-    figure.supxlabel("generator steps (dotted: attention that looks at all it may see alike)", fontsize=8)
-    paths = [folder / f"training.{ending}" for ending in ("png", "svg")]
-    for path in paths:
-        _save(figure, path)
-    return paths
+    figure.supxlabel("generator steps (dotted: attention with equal weights for all visible keys)", fontsize=8)
+    for ending in ("png", "svg"):
+        _save(figure, folder / f"training.{ending}")
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -222,7 +221,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes rows as CSV, a column for each key that any row has; what is missing or no number is left empty."""
+    """Writes rows as CSV, with a column for each key of any row; what is missing or NaN is left empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     table = csv.DictWriter(text, names, lineterminator="\n")

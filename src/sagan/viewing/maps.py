@@ -1,7 +1,7 @@
-"""Where the attention layers of a network look: their weights, and what can be said of them in a few numbers.
+"""Where the attention layers of a network look: their weights, and measures of them.
 
-Weights are those of the reference op, `sagan.core.attention.attention_weights`, taken a tile of query rows at a time:
-a map of 128x128 has 16,384 queries and as many keys, and never are all pairs of them in memory.
+Weights are those of the reference op, `sagan.core.attention.attention_weights`, computed for some query rows at a time:
+a map of 128x128 has 16,384 queries and as many keys, and their pairs are never all in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sagan.core.attention import Full, Masking, Pattern, attention_weights
 from sagan.core.networks.interface import Discriminator, Generator
@@ -21,12 +21,11 @@ from sagan.core.sampling import generate
 from sagan.run.build import Network, build_discriminator
 from sagan.run.folder import Run
 from sagan.run.weights import load_checkpoint
-from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
 
 TILE = 2**20  # weights held at a time: 4 MiB of float32
 
-MEASURES = {  # what is said of a query, and on average of a layer
+MEASURES = {  # of a query and, averaged, of a layer
     "entropy": "entropy of where a query looks (bits)",
     "distance": "distance to where it looks (pixels of the map)",
     "inside": "share of the softmax inside the square",
@@ -34,7 +33,7 @@ MEASURES = {  # what is said of a query, and on average of a layer
 }
 
 Point = tuple[int, int]  # y and x of a pixel of a picture
-Numbers = dict[str, Tensor]  # of each measure: float32 (images, queries) on the CPU, NaN for a query that sees nothing
+Measures = dict[str, Tensor]  # each float32 (images, queries) on the CPU, NaN for a query that sees nothing
 
 
 class Cells(NamedTuple):
@@ -47,9 +46,9 @@ class Cells(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Looks:
-    """The queries q (images, 1, queries, dim) and keys k (images, 1, keys, dim) that an attention layer made of images;
-    ``gamma`` is the layer's gate, ``step`` the training step of its network."""
+class LayerAttention:
+    """One attention layer: the queries q (images, 1, queries, dim) and keys k (images, 1, keys, dim) that it made of
+    images, its gate ``gamma``, and the training ``step`` of its network."""
 
     network: Network
     step: int
@@ -70,14 +69,12 @@ class Looks:
 
     def query_at(self, point: Point, image_size: int) -> int:
         """The number of the query whose pixel of the map covers a pixel of the picture."""
-        y, x = (
-            each * size // image_size
-            for each, size in zip(point, (self.pattern.height, self.pattern.width), strict=True)
-        )
-        return y * self.pattern.width + x
+        y, x = point
+        height, width = self.pattern.height, self.pattern.width
+        return y * height // image_size * width + x * width // image_size
 
     def weights(self, image: int, queries: Sequence[int]) -> Tensor:
-        """The weights as used of some queries of one image: float32 (len(queries), keys) on the CPU."""
+        """The weights of some queries of one image: float32 (len(queries), keys) on the CPU."""
         rows = {}
         for start, stop in self._tiles():
             wanted = [query for query in queries if start <= query < stop]
@@ -86,11 +83,11 @@ class Looks:
                 rows.update({query: tile[query - start].cpu() for query in wanted})
         return torch.stack([rows[query] for query in queries])
 
-    def measure(self) -> Numbers:
+    def measure(self) -> Measures:
         """Each of `MEASURES` for every query of every image.
 
-        Entropy, distance and border are of the weights as used, divided by their sum: of where a query looks, not of
-        how much. A distance is between the centres of a query's pixel and of a key's cell.
+        Entropy, distance and border are of the weights divided by their sum: they say where a query looks, not how
+        much. A distance is from the centre of a query's pixel to that of a key's cell.
         """
         numbers = {name: torch.empty(len(self.q), self.pattern.queries) for name in MEASURES}
         for image in range(len(self.q)):
@@ -99,17 +96,17 @@ class Looks:
                     numbers[name][image, start:stop] = values
         return numbers
 
-    def _measure_rows(self, image: int, start: int, stop: int) -> Numbers:
+    def _measure_rows(self, image: int, start: int, stop: int) -> Measures:
         height, width, pool = self.pattern.height, self.pattern.width, self.pattern.pool
         softmax = self._rows(Full(height, width, pool), image, start, stop)
         hidden = ~self.pattern.mask(start, stop, device=softmax.device)
         numbers = {"inside": (softmax * hidden).sum(-1)}
         softmax = self._rows(self.pattern, image, start, stop)
         used = softmax.sum(-1, keepdim=True)
-        looks = softmax / used.masked_fill(used == 0, torch.nan)  # a query that sees nothing looks nowhere
-        numbers["entropy"] = torch.special.entr(looks).sum(-1) / math.log(2)
-        numbers["distance"] = (looks * self._distances(start, stop)).sum(-1)
-        numbers["border"] = looks[:, self._on_border()].sum(-1)
+        shares = softmax / used.masked_fill(used == 0, torch.nan)  # a query that sees nothing looks nowhere
+        numbers["entropy"] = torch.special.entr(shares).sum(-1) / math.log(2)
+        numbers["distance"] = (shares * self._distances(start, stop)).sum(-1)
+        numbers["border"] = shares[:, self._on_border()].sum(-1)
         return numbers
 
     def _tiles(self) -> Iterator[tuple[int, int]]:
@@ -118,7 +115,7 @@ class Looks:
             yield start, min(start + rows, self.pattern.queries)
 
     def _rows(self, pattern: Pattern, image: int, start: int, stop: int) -> Tensor:
-        """The weights of a stretch of queries, (stop - start, keys), under a pattern for this map."""
+        """The weights of queries ``start`` to ``stop`` - 1, (stop - start, keys), under a pattern for this map."""
         q, k = self.q[image : image + 1, :, start:stop], self.k[image : image + 1]
         return attention_weights(q, k, _Rows(pattern, start, stop))[0, 0]
 
@@ -139,7 +136,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class _Rows(Pattern):
-    """A stretch of a pattern's queries as a pattern, so that the reference op computes them alone."""
+    """Consecutive queries of a pattern as a pattern, so that the reference op computes only these."""
 
     whole: Pattern
     start: int
@@ -154,22 +151,20 @@ class _Rows(Pattern):
         return self.whole.mask(self.start + start, end, device=device)
 
 
-def average(numbers: Numbers) -> dict[str, float]:
+def average(measures: Measures) -> dict[str, float]:
     """Each measure's mean over all queries that see a key, of all images; NaN where none does."""
-    return {name: values.nanmean().item() for name, values in numbers.items()}
+    return {name: values.nanmean().item() for name, values in measures.items()}
 
 
 def average_if_even(pattern: Pattern) -> dict[str, float]:
-    """What the measures would be for attention that looks at all it may see alike: what a figure is to be held against.
-
-    A layer that has learned nothing, or nothing yet, has about these.
-    """
+    """What the measures would be with equal weights for all visible keys, to compare a layer with: one that has learned
+    nothing yet has about these."""
     q, k = torch.zeros(1, 1, pattern.queries, 1), torch.zeros(1, 1, pattern.keys, 1)
-    return average(Looks("generator", 0, pattern, 0.0, q, k).measure())
+    return average(LayerAttention("generator", 0, pattern, 0.0, q, k).measure())
 
 
 def even_weight(pattern: Pattern, query: int) -> float:
-    """The weight of each key that a query sees if all its scores were the same."""
+    """The weight that each visible key of a query would have if all scores were equal."""
     seen = int(pattern.visible_keys()[query])
     return 1 / (pattern.keys if pattern.masking == "after" else max(1, seen))
 
@@ -183,12 +178,13 @@ def excluded(pattern: Pattern, query: int) -> Cells | None:
     return Cells(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
 
 
-def choose_points(looks: Looks, numbers: Numbers, image: int, image_size: int, count: int = 4) -> list[Point]:
-    """The points of a picture whose queries look most sharply: those of lowest entropy, each at least a quarter of the
-    map away from the others along one axis. Fewer than ``count`` where there is no room, and only queries that see
-    something."""
-    height, width = looks.pattern.height, looks.pattern.width
-    entropy = numbers["entropy"][image].nan_to_num(nan=torch.inf).view(height, width).clone()
+def choose_points(
+    layer: LayerAttention, measures: Measures, image: int, image_size: int, count: int = 4
+) -> list[Point]:
+    """The points of a picture whose queries have the lowest entropy, each at least a quarter of the map away from the
+    others along one axis. Fewer than ``count`` where there is no room; only queries that see something."""
+    height, width = layer.pattern.height, layer.pattern.width
+    entropy = measures["entropy"][image].nan_to_num(nan=torch.inf).view(height, width).clone()
     points: list[Point] = []
     while len(points) < count and entropy.isfinite().any():
         y, x = divmod(int(entropy.argmin()), width)
@@ -207,61 +203,51 @@ def _centre(position: int, image_size: int, map_size: int) -> int:
 # ---- from networks
 
 
-def look_generating(
+def generator_attention(
     generator: Generator, step: int, z: Tensor, labels: Tensor | None = None
-) -> tuple[Tensor, list[Looks]]:
+) -> tuple[Tensor, list[LayerAttention]]:
     """The images that a generator in eval mode makes of z, uint8 (n, 3, h, w) on the CPU, and where its attention
-    layers looked while it did, in the order data meets them."""
+    layers looked, in the order in which data passes them."""
     images: list[Tensor] = []
-    looks = _watch(generator, "generator", step, lambda: images.append(generate(generator, z, labels)))
-    return images[0].cpu(), looks
+    layers = _watch(generator, "generator", step, lambda: images.append(generate(generator, z, labels)))
+    return images[0].cpu(), layers
 
 
-def look_judging(discriminator: Discriminator, step: int, images: Tensor) -> list[Looks]:
-    """Where the attention layers of a discriminator look in images, uint8 (n, 3, h, w) on its device."""
+def discriminator_attention(discriminator: Discriminator, step: int, images: Tensor) -> list[LayerAttention]:
+    """Where the attention layers of a discriminator look in images, uint8 (n, 3, h, w)."""
     device = next(discriminator.parameters()).device
     numbers = images.to(device).float() / 127.5 - 1
     return _watch(discriminator, "discriminator", step, lambda: discriminator.features(numbers))
 
 
 @torch.no_grad()
-def _watch(network: Generator | Discriminator, name: Network, step: int, run: Callable[[], object]) -> list[Looks]:
-    """What each attention layer made of the maps that it met while ``run`` ran."""
+def _watch(
+    network: Generator | Discriminator, name: Network, step: int, run: Callable[[], object]
+) -> list[LayerAttention]:
+    """What each attention layer made of its inputs while ``run`` ran."""
     layers: list[Any] = list(network.attention.values())
-    met: dict[int, list[tuple[Tensor, Tensor]]] = {number: [] for number in range(len(layers))}
+    seen: dict[Any, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
 
-    def keep(number: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-            q, k, _ = layers[number].project(*given)
-            met[number].append((q.contiguous(), k.contiguous()))
-
-        return hook
+    def hook(layer: Any, given: tuple[Tensor, ...], out: Tensor) -> None:
+        q, k, _ = layer.project(*given)
+        seen[layer].append((q.contiguous(), k.contiguous()))
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(full_precision(next(network.parameters()).device))
-        for number, layer in enumerate(layers):
-            stack.callback(layer.register_forward_hook(keep(number)).remove)
+        for layer in layers:
+            stack.callback(layer.register_forward_hook(hook).remove)
         run()
     found = []
-    for number, layer in enumerate(layers):
-        q, k = (torch.cat(parts) for parts in zip(*met[number], strict=True))
-        found.append(Looks(name, step, layer.pattern, layer.gamma.item(), q, k))
+    for layer in layers:
+        q, k = (torch.cat(parts) for parts in zip(*seen[layer], strict=True))
+        found.append(LayerAttention(name, step, layer.pattern, layer.gamma.item(), q, k))
     return found
 
 
 def load_discriminator(run: Run) -> tuple[Discriminator, int]:
-    """The discriminator of a run's last checkpoint, in eval mode on the CPU, and its step. No other step has one:
-    snapshots hold only the generator.
-
-    Raises UserError where there is no checkpoint, or a damaged one.
-    """
-    path = run.checkpoint_file
-    if not path.is_file():
-        raise UserError(
-            f"{run.folder} has no checkpoints/last.pt, where a run keeps its discriminator: snapshots hold only the "
-            "generator"
-        )
-    checkpoint = load_checkpoint(path)
+    """The discriminator of a run's last checkpoint, in eval mode on the CPU, and its step. Raises UserError for a
+    damaged checkpoint."""
+    checkpoint = load_checkpoint(run.checkpoint_file)
     discriminator = build_discriminator(checkpoint.config.model)
     discriminator.load_state_dict(checkpoint.discriminator)
     return discriminator.eval().requires_grad_(False), checkpoint.step
@@ -270,11 +256,11 @@ def load_discriminator(run: Run) -> tuple[Discriminator, int]:
 # ---- as rows of a table
 
 
-def layer_row(run: str, looks: Looks, numbers: Numbers) -> dict[str, Any]:
-    """One row of the table of layers, from what `Looks.measure` found."""
-    row: dict[str, Any] = {"run": run, "step": looks.step, "network": looks.network, "map": looks.pattern.height}
-    row |= {"pattern": looks.pattern.label, "masking": looks.pattern.masking, "gamma": looks.gamma}
-    even = average_if_even(looks.pattern)
-    for name, value in average(numbers).items():
+def layer_row(run: str, layer: LayerAttention, measures: Measures) -> dict[str, Any]:
+    """A layer's row of the table, with what `LayerAttention.measure` found."""
+    row: dict[str, Any] = {"run": run, "step": layer.step, "network": layer.network, "map": layer.pattern.height}
+    row |= {"pattern": layer.pattern.label, "masking": layer.pattern.masking, "gamma": layer.gamma}
+    even = average_if_even(layer.pattern)
+    for name, value in average(measures).items():
         row |= {name: value, f"{name}_if_even": even[name]}
     return row

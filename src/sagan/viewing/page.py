@@ -1,7 +1,7 @@
-"""One HTML page in which pointing at a pixel shows where it looks; it holds all it needs and asks no server.
+"""One HTML page in which pointing at a pixel shows where it looks; it holds all it needs and works without a server.
 
-Weights are bytes: 255 is the largest of a query, which is kept beside them. Large maps are in the page for a grid of
-their queries only, so that it stays small.
+Weights are bytes: 255 is the largest of a query, which is stored beside them. Of large maps only a grid of queries is
+in the page, so that it stays small.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from torch import Tensor
 from sagan.core.attention import Pattern
 from sagan.system.files import write_whole
 from sagan.viewing.figures import DIM, Exhibit, colours
-from sagan.viewing.maps import MEASURES, Looks, Numbers, Point
+from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point
 
-PAGE_BYTES = 24 * 2**20  # of weights in a page, before they are spelt in base64, which takes a third more
-LARGEST_MAP = 2**20  # bytes of one layer in one picture: a 32x32 map whole
+PAGE_BYTES = 24 * 2**20  # of weights in a page, before base64, which takes a third more
+LARGEST_MAP = 2**20  # bytes of one layer in one picture: those of a whole 32x32 map
 
 
 def write_page(
     path: Path, exhibits: Sequence[Exhibit], points: Sequence[Sequence[Point]], rows: Sequence[dict[str, Any]]
 ) -> None:
-    """Writes the page for exhibits of equally many pictures, with the points to begin with of each picture, and the
+    """Writes the page for exhibits of equally many pictures, with the points of each picture at which it opens, and the
     rows of `layer_row` as a table."""
-    maps = sum(len(exhibit.looks) * len(exhibit.pictures) for exhibit in exhibits)
+    maps = sum(len(exhibit.layers) * len(exhibit.pictures) for exhibit in exhibits)
     limit = min(LARGEST_MAP, PAGE_BYTES // max(1, maps))
     data = {
         "size": exhibits[0].image_size,
         "dim": DIM,
-        "colours": _spell(torch.from_numpy(colours())),
+        "colours": _base64(torch.from_numpy(colours())),
         "points": points,
         "exhibits": [_exhibit(exhibit, limit) for exhibit in exhibits],
         "table": _table(rows),
@@ -47,32 +47,32 @@ def write_page(
 
 
 def _exhibit(exhibit: Exhibit, limit: int) -> dict[str, Any]:
-    layers = zip(exhibit.looks, exhibit.numbers, strict=True)
+    layers = zip(exhibit.layers, exhibit.measures, strict=True)
     return {
         "name": exhibit.title,
-        "pictures": [_spell(picture.permute(1, 2, 0)) for picture in exhibit.pictures],
-        "layers": [_layer(looks, numbers, limit) for looks, numbers in layers],
+        "pictures": [_base64(picture.permute(1, 2, 0)) for picture in exhibit.pictures],
+        "layers": [_layer(layer, measures, limit) for layer, measures in layers],
     }
 
 
-def _layer(looks: Looks, numbers: Numbers, limit: int) -> dict[str, Any]:
-    pattern = looks.pattern
+def _layer(layer: LayerAttention, measures: Measures, limit: int) -> dict[str, Any]:
+    pattern = layer.pattern
     step = query_step(pattern, limit)
     first = step // 2
     queries = [
         y * pattern.width + x for y in range(first, pattern.height, step) for x in range(first, pattern.width, step)
     ]
     shown = []
-    for image in range(len(looks.q)):
-        weights, largest = quantise(looks.weights(image, queries))
-        inside = numbers["inside"][image, queries]
-        shown.append({"weights": _spell(weights), "largest": _spell(largest), "inside": _spell(inside)})
-    rows, columns = looks.grid
+    for image in range(len(layer.q)):
+        weights, largest = quantise(layer.weights(image, queries))
+        inside = measures["inside"][image, queries]
+        shown.append({"weights": _base64(weights), "largest": _base64(largest), "inside": _base64(inside)})
+    rows, columns = layer.grid
     return {
-        "name": looks.name,
+        "name": layer.name,
         "label": pattern.label,
         "masking": pattern.masking,
-        "gamma": looks.gamma,
+        "gamma": layer.gamma,
         "height": pattern.height,
         "width": pattern.width,
         "pool": pattern.pool,
@@ -86,8 +86,8 @@ def _layer(looks: Looks, numbers: Numbers, limit: int) -> dict[str, Any]:
 
 
 def query_step(pattern: Pattern, limit: int) -> int:
-    """The step between the queries of a grid over a map, a power of two, whose weights are at most ``limit`` bytes, or
-    one query."""
+    """The step of a grid of queries over a map, a power of two: the smallest with which the weights of the grid are at
+    most ``limit`` bytes or the grid is one query."""
     step = 1
     while step < min(pattern.height, pattern.width):
         count = math.prod(len(range(step // 2, size, step)) for size in (pattern.height, pattern.width))
@@ -98,22 +98,20 @@ def query_step(pattern: Pattern, limit: int) -> int:
 
 
 def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (queries, keys) as uint8, 255 for the largest of each query, and that largest, float32 (queries,).
-
-    Off by at most a 510th of the largest; a query that looks at nothing is 0.
-    """
+    """Weights (queries, keys) as uint8, 255 for the largest of each query, and the largest, float32 (queries,). The
+    error is at most a 510th of the largest; a query that looks at nothing is 0."""
     largest = weights.amax(1)
     shares = weights / largest.masked_fill(largest == 0, 1)[:, None]
     return (shares * 255).round().to(torch.uint8), largest.float()
 
 
 def _radius(pattern: Pattern) -> int:
-    """How far the excluded square reaches from a query; -1 where there is none."""
+    """How far the excluded square extends from a query; -1 where there is none."""
     span = getattr(pattern, "span", 0)
     return -1 if span == 0 else 0 if span == "self" else int(span)
 
 
-def _spell(values: Tensor) -> str:
+def _base64(values: Tensor) -> str:
     """The bytes of a tensor, little-endian, in base64."""
     array = values.contiguous().numpy()
     return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()

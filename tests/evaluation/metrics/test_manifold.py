@@ -13,6 +13,12 @@ def features(seed, count, dim):
     return torch.from_numpy(0.1 * seed + random.standard_normal((count, dim)) @ mix)
 
 
+@pytest.fixture(name="cut")
+def make_cut(monkeypatch):
+    """Sets the size of the blocks."""
+    return lambda block: monkeypatch.setattr(manifold, "BLOCK", block)
+
+
 def real_and_fake():
     """Fakes of the same kind, a little wider."""
     both = features(1, 500, 16)
@@ -43,19 +49,22 @@ def test_torch_fidelity_gives_the_same():
 
 @pytest.mark.parametrize("block", [3, 64, 300])
 @pytest.mark.parametrize("offset", [0, 1e6])
-def test_blocks_and_a_common_offset_change_nothing(block, offset):
+def test_blocks_and_a_common_offset_change_nothing(block, offset, cut):
     real, fake = real_and_fake()
-    assert manifold_scores(real[:90] + offset, fake[:60] + offset, block=block) == manifold_scores(real[:90], fake[:60])
+    expected = manifold_scores(real[:90], fake[:60])
+    cut(block)
+    assert manifold_scores(real[:90] + offset, fake[:60] + offset) == expected
 
 
 @pytest.mark.parametrize("block", [24, 1000])
-def test_copies_land_on_the_rim_of_balls_and_count_as_outside_however_they_are_cut(block):
+def test_copies_land_on_the_rim_of_balls_and_count_as_outside_however_they_are_cut(block, cut):
     """A generator that has learnt the images by heart: each ball of k holds the image's copy and k - 1 others, the k-th
     other being on the rim. Decided by rounding, these scores would change with the size of a block."""
     real = features(1, 100, 64).float()
-    scores = manifold_scores(real, real.flip(0), nearest_k=5, block=block)
+    cut(block)
+    scores = manifold_scores(real, real.flip(0), nearest_k=5)
     assert vars(scores) == pytest.approx({"precision": 1, "recall": 1, "density": 1, "coverage": 1}, abs=1e-12)
-    assert manifold_scores(real, real, nearest_k=1, block=block).density == pytest.approx(1, abs=1e-12)
+    assert manifold_scores(real, real, nearest_k=1).density == pytest.approx(1, abs=1e-12)
 
 
 def test_distinct_sets_of_one_kind_score_as_expected_and_far_ones_nothing():
@@ -80,53 +89,57 @@ def test_dropped_modes_cost_recall_and_coverage_noise_costs_precision_and_densit
 
 @pytest.mark.parametrize("block", [1, 7, 40, 1000])
 @pytest.mark.parametrize("k", [1, 5, 50])
-def test_nearest_are_those_found_by_subtraction(block, k):
+def test_nearest_are_those_found_by_subtraction(block, k, cut):
+    cut(block)
     x, reference = features(1, 20, 6).float(), features(2, 50, 6).float()
     expected = subtracted(x, reference).sort(1)
-    found = nearest(x, reference, k, block=block)
+    found = nearest(x, reference, k)
     assert torch.equal(found.indices, expected.indices[:, :k])
     torch.testing.assert_close(found.distances, expected.values[:, :k], rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("block", [7, 40, 1000])
-def test_radii_leave_the_image_itself_out_but_not_its_copies(block):
+def test_radii_leave_the_image_itself_out_but_not_its_copies(block, cut):
+    cut(block)
     x = features(1, 40, 6)
     expected = subtracted(x, x).sort(1).values[:, 3]
-    torch.testing.assert_close(radii(x, 3, block=block), expected, rtol=1e-14, atol=0)
+    torch.testing.assert_close(radii(x, 3), expected, rtol=1e-14, atol=0)
     x[30] = x[3]
-    found = nearest(x, x, 1, exclude_self=True, block=block)
+    found = nearest(x, x, 1, exclude_self=True)
     assert found.indices[3] == 30
     assert found.indices[30] == 3
     assert found.distances[3] == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_copy_is_found_at_distance_0_and_a_near_copy_near(dtype):
+def test_a_copy_is_found_at_distance_0_and_a_near_copy_near(dtype, cut):
     """Far from the origin x.x + y.y - 2 x.y has no digit left for either."""
     reference = (features(1, 300, 64) + 1e3).to(dtype)
     copies = reference[[7, 250]].clone()
     copies[1, 0] += 0.25
-    found = nearest(copies, reference, 2, block=100)
+    cut(100)
+    found = nearest(copies, reference, 2)
     assert found.indices[:, 0].tolist() == [7, 250]
     assert found.distances[0, 0] == 0
     assert found.distances[1, 0] == pytest.approx(0.25, rel=1e-3)
 
 
 @pytest.mark.parametrize("block", [10, 1000])
-def test_tight_clusters_far_apart_are_told_apart_by_subtraction(block):
+def test_tight_clusters_far_apart_are_told_apart_by_subtraction(block, cut):
     """20 clusters of 6 images, 1e-3 wide, 1e6 apart: x.x + y.y - 2 x.y is off by as much as a cluster is wide."""
     random = np.random.RandomState(0)
     centres = torch.from_numpy(1e6 * random.standard_normal((20, 8))).repeat_interleave(6, 0)
     real, fake = (centres + torch.from_numpy(1e-3 * random.standard_normal((120, 8))) for _ in range(2))
     expected = subtracted(fake, real).sort(1)
-    found = nearest(fake, real, 2, block=block)
+    cut(block)
+    found = nearest(fake, real, 2)
     assert torch.equal(found.indices, expected.indices[:, :2])
 
     cross, real_radii, fake_radii = (
         subtracted(real, fake),
         *(subtracted(x, x).sort(1).values[:, 2:3] for x in (real, fake)),
     )
-    scores = manifold_scores(real, fake, nearest_k=2, block=block)
+    scores = manifold_scores(real, fake, nearest_k=2)
     assert scores.precision == pytest.approx((cross < real_radii).any(0).double().mean().item())
     assert scores.recall == pytest.approx((cross < fake_radii.T).any(1).double().mean().item())
     assert scores.density == pytest.approx((cross < real_radii).sum(0).double().mean().item() / 2)
@@ -144,7 +157,7 @@ def test_equal_distances_come_in_the_order_of_the_reference():
     assert nearest(torch.zeros(1, 2), reference, 5).indices.tolist() == [[1, 2, 3, 5, 4]]
 
 
-def test_no_block_grows_with_the_sets(monkeypatch):
+def test_no_block_grows_with_the_sets(monkeypatch, cut):
     shapes = []
 
     class Spy(manifold.BlockOfDistances):
@@ -153,7 +166,8 @@ def test_no_block_grows_with_the_sets(monkeypatch):
             super().__init__(x, y)
 
     monkeypatch.setattr(manifold, "BlockOfDistances", Spy)
-    manifold_scores(*real_and_fake(), block=50)
+    cut(50)
+    manifold_scores(*real_and_fake())
     assert max(max(shape) for shape in shapes) == 50
 
 
@@ -172,10 +186,11 @@ def test_what_cannot_be_compared_is_refused():
 
 
 @pytest.mark.gpu
-def test_the_gpu_agrees():
+def test_the_gpu_agrees(cut):
     real, fake = (x.float() for x in real_and_fake())
-    on_cpu, on_gpu = manifold_scores(real, fake, block=100), manifold_scores(real.cuda(), fake.cuda(), block=100)
-    assert on_gpu == on_cpu
-    copies = manifold_scores(real.cuda(), real.cuda(), block=64)
-    assert copies == manifold_scores(real, real)
+    expected = manifold_scores(real, real)
+    cut(100)
+    assert manifold_scores(real.cuda(), fake.cuda()) == manifold_scores(real, fake)
     assert torch.equal(nearest(fake.cuda(), real.cuda(), 3).indices.cpu(), nearest(fake, real, 3).indices)
+    cut(64)
+    assert manifold_scores(real.cuda(), real.cuda()) == expected

@@ -12,7 +12,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sagan.evaluation.extractors.interface import (
     FeatureExtractor,
-    NetworkExtractor,
     Request,
     for_inference,
     required_module,
@@ -50,7 +49,7 @@ def load_efficientnet(request: Request) -> FeatureExtractor:
         features = network.extract_features(x).mean((2, 3))  # its own forward prints
         return features, network._fc(features)
 
-    return NetworkExtractor(
+    return FeatureExtractor(
         name="efficientnet-lite0",
         qualifier="(EfficientNet-Lite0)",
         dim=network._fc.in_features,
@@ -59,7 +58,6 @@ def load_efficientnet(request: Request) -> FeatureExtractor:
         has_logits=True,
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )
 
 

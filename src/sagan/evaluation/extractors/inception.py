@@ -1,4 +1,4 @@
-"""The Inception of 2015: with its published weights, and nothing else, a Fréchet distance is called FID."""
+"""The Inception of 2015: only with its published weights is a Fréchet distance called FID."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sagan.evaluation.extractors.inception_network import FEATURES, SIZE, FidInception
-from sagan.evaluation.extractors.interface import FeatureExtractor, NetworkExtractor, Request, for_inference
+from sagan.evaluation.extractors.interface import FeatureExtractor, Request, for_inference
 from sagan.evaluation.extractors.resize import CLEAN, Resize
 from sagan.evaluation.extractors.weights import (
     INCEPTION,
@@ -20,10 +20,8 @@ from sagan.evaluation.extractors.weights import (
 
 
 def load_inception(request: Request, resize: Resize) -> FeatureExtractor:
-    """The Inception of 2015 with the weights of the request, else a local copy of the published ones, else downloaded.
-
-    With other weights than the published ones its scores are not called FID.
-    """
+    """The Inception of 2015 with the weights of the request, else with a local copy of the published ones, else with
+    these downloaded. With other weights its scores are not called FID."""
     if request.weights is not None:
         path = existing_file(request.weights, "weights")
     else:
@@ -42,7 +40,7 @@ def load_inception(request: Request, resize: Resize) -> FeatureExtractor:
     published = sha256 == INCEPTION.sha256
     qualifiers = [] if published else [f"(Inception-v3 with weights {sha256[:8]})"]
     qualifiers += ["(clean resize)"] if resize is CLEAN else []
-    return NetworkExtractor(
+    return FeatureExtractor(
         name=f"inception-{'2015' if published else sha256[:8]}-{resize.name}",
         qualifier=" ".join(qualifiers),
         is_fid=published,
@@ -52,7 +50,6 @@ def load_inception(request: Request, resize: Resize) -> FeatureExtractor:
         has_logits=True,
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )
 
 

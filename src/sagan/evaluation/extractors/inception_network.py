@@ -8,7 +8,6 @@ torchvision: 1008 classes, averages that leave padding out of the count, and a m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -39,27 +38,20 @@ class Unit(nn.Module):
         return F.relu(self.bn(self.conv(x)))
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A ``Unit`` in a mixed block; with stride 1 it keeps the size of the map, with stride 2 it pads nothing."""
-
-    name: str
-    out: int
-    kernel: tuple[int, int]
-    stride: int = 1
-
-    def build(self, channels: int) -> Unit:
-        keep = (self.kernel[0] // 2, self.kernel[1] // 2)
-        return Unit(channels, self.out, self.kernel, self.stride, keep if self.stride == 1 else (0, 0))
-
-
-@dataclass(frozen=True)
 class Branch:
-    """One way through a mixed block: a pool if any, ``layers`` in a row, then ``fork`` side by side if there is one."""
+    """One path through a mixed block: a pool if any, then ``units`` in a row, each (channels out, height, width of the
+    kernel), the last with ``stride``. Where it forks, a 1x3 and a 3x1 unit of 384 channels follow side by side."""
 
-    layers: tuple[Layer, ...] = ()
-    fork: tuple[Layer, ...] = ()
-    pool: Pool | None = None
+    def __init__(
+        self, name: str, *units: tuple[int, int, int], stride: int = 1, pool: Pool | None = None, forks: bool = False
+    ) -> None:
+        strides = [1] * (len(units) - 1) + [stride]
+        several = len(units) > 1 or forks
+        names = [f"{name}_{number}" if several else name for number in range(1, len(units) + 1)]
+        after = f"{name}_{len(units) + 1}"
+        self.pool = pool
+        self.units = {name: (*unit, each) for name, unit, each in zip(names, units, strides, strict=False)}
+        self.fork = {f"{after}a": (384, 1, 3, 1), f"{after}b": (384, 3, 1, 1)} if forks else {}
 
 
 class Mixed(nn.Module):
@@ -71,95 +63,75 @@ class Mixed(nn.Module):
         self.width = 0
         for branch in branches:
             width = channels
-            for layer in branch.layers:
-                self.add_module(layer.name, layer.build(width))
-                width = layer.out
-            for layer in branch.fork:
-                self.add_module(layer.name, layer.build(width))
-            self.width += sum(layer.out for layer in branch.fork) or width
+            for name, unit in branch.units.items():
+                self.add_module(name, _unit(width, *unit))
+                width = unit[0]
+            for name, unit in branch.fork.items():
+                self.add_module(name, _unit(width, *unit))
+            self.width += sum(unit[0] for unit in branch.fork.values()) or width
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([map_ for branch in self.branches for map_ in self._follow(branch, x)], 1)
 
     def _follow(self, branch: Branch, x: Tensor) -> list[Tensor]:
         x = branch.pool(x) if branch.pool else x
-        for layer in branch.layers:
-            x = self.get_submodule(layer.name)(x)
-        return [self.get_submodule(layer.name)(x) for layer in branch.fork] or [x]
+        for name in branch.units:
+            x = self.get_submodule(name)(x)
+        return [self.get_submodule(name)(x) for name in branch.fork] or [x]
+
+
+def _unit(channels: int, out: int, height: int, width: int, stride: int) -> Unit:
+    """A unit of a mixed block: with stride 1 it keeps the size of the map, with stride 2 it has no padding."""
+    padding = (height // 2, width // 2) if stride == 1 else (0, 0)
+    return Unit(channels, out, (height, width), stride, padding)
 
 
 def _block_35(pooled: int) -> list[Branch]:
     """35 x 35 maps (block A): 1x1, 5x5, twice 3x3, average."""
-    double = (
-        Layer("branch3x3dbl_1", 64, (1, 1)),
-        Layer("branch3x3dbl_2", 96, (3, 3)),
-        Layer("branch3x3dbl_3", 96, (3, 3)),
-    )
     return [
-        Branch((Layer("branch1x1", 64, (1, 1)),)),
-        Branch((Layer("branch5x5_1", 48, (1, 1)), Layer("branch5x5_2", 64, (5, 5)))),
-        Branch(double),
-        Branch((Layer("branch_pool", pooled, (1, 1)),), pool=average),
+        Branch("branch1x1", (64, 1, 1)),
+        Branch("branch5x5", (48, 1, 1), (64, 5, 5)),
+        Branch("branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3)),
+        Branch("branch_pool", (pooled, 1, 1), pool=average),
     ]
 
 
 def _block_35_to_17() -> list[Branch]:
     """Block B."""
-    double = (
-        Layer("branch3x3dbl_1", 64, (1, 1)),
-        Layer("branch3x3dbl_2", 96, (3, 3)),
-        Layer("branch3x3dbl_3", 96, (3, 3), stride=2),
-    )
-    return [Branch((Layer("branch3x3", 384, (3, 3), stride=2),)), Branch(double), Branch(pool=halve)]
+    return [
+        Branch("branch3x3", (384, 3, 3), stride=2),
+        Branch("branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3), stride=2),
+        Branch("branch_pool", pool=halve),
+    ]
 
 
 def _block_17(width: int) -> list[Branch]:
     """17 x 17 maps (block C): 1x1, 7x7 and twice 7x7 as rows and columns, average."""
-    seven = (
-        Layer("branch7x7_1", width, (1, 1)),
-        Layer("branch7x7_2", width, (1, 7)),
-        Layer("branch7x7_3", 192, (7, 1)),
-    )
-    double = (
-        Layer("branch7x7dbl_1", width, (1, 1)),
-        Layer("branch7x7dbl_2", width, (7, 1)),
-        Layer("branch7x7dbl_3", width, (1, 7)),
-        Layer("branch7x7dbl_4", width, (7, 1)),
-        Layer("branch7x7dbl_5", 192, (1, 7)),
-    )
     return [
-        Branch((Layer("branch1x1", 192, (1, 1)),)),
-        Branch(seven),
-        Branch(double),
-        Branch((Layer("branch_pool", 192, (1, 1)),), pool=average),
+        Branch("branch1x1", (192, 1, 1)),
+        Branch("branch7x7", (width, 1, 1), (width, 1, 7), (192, 7, 1)),
+        Branch("branch7x7dbl", (width, 1, 1), (width, 7, 1), (width, 1, 7), (width, 7, 1), (192, 1, 7)),
+        Branch("branch_pool", (192, 1, 1), pool=average),
     ]
 
 
 def _block_17_to_8() -> list[Branch]:
     """Block D."""
-    three = (Layer("branch3x3_1", 192, (1, 1)), Layer("branch3x3_2", 320, (3, 3), stride=2))
-    seven = (
-        Layer("branch7x7x3_1", 192, (1, 1)),
-        Layer("branch7x7x3_2", 192, (1, 7)),
-        Layer("branch7x7x3_3", 192, (7, 1)),
-        Layer("branch7x7x3_4", 192, (3, 3), stride=2),
-    )
-    return [Branch(three), Branch(seven), Branch(pool=halve)]
+    return [
+        Branch("branch3x3", (192, 1, 1), (320, 3, 3), stride=2),
+        Branch("branch7x7x3", (192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3), stride=2),
+        Branch("branch_pool", pool=halve),
+    ]
 
 
 def _block_8(pool: Pool) -> list[Branch]:
     """8 x 8 maps (block E): 1x1, 3x3 and twice 3x3 ending in a row beside a column, a pool."""
-    double = (Layer("branch3x3dbl_1", 448, (1, 1)), Layer("branch3x3dbl_2", 384, (3, 3)))
     return [
-        Branch((Layer("branch1x1", 320, (1, 1)),)),
-        Branch((Layer("branch3x3_1", 384, (1, 1)),), fork=_row_and_column("branch3x3_2")),
-        Branch(double, fork=_row_and_column("branch3x3dbl_3")),
-        Branch((Layer("branch_pool", 192, (1, 1)),), pool=pool),
+        Branch("branch1x1", (320, 1, 1)),
+        Branch("branch3x3", (384, 1, 1), forks=True),
+        Branch("branch3x3dbl", (448, 1, 1), (384, 3, 3), forks=True),
+        Branch("branch_pool", (192, 1, 1), pool=pool),
     ]
-
-
-def _row_and_column(name: str) -> tuple[Layer, ...]:
-    return Layer(f"{name}a", 384, (1, 3)), Layer(f"{name}b", 384, (3, 1))
 
 
 MIXED = {

@@ -1,8 +1,4 @@
-"""What a feature extractor is: images to the vectors that Fréchet distance, KID and the other metrics compare.
-
-Every extractor takes uint8 images, resizes them by its own exact definition and computes in full float32, in batches
-of its own size, whatever precision the caller has switched on.
-"""
+"""What a feature extractor is: images to the vectors that Fréchet distance, KID and the other metrics compare."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,78 +16,45 @@ from sagan.system.devices import send
 from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
 
-BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images in one pass through a network; more do not fit a CPU's caches
-BATCH_SIZE = 32  # on any other device
-
 Forward = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
-class FeatureExtractor(Protocol):
-    """What every metric asks of an extractor."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureExtractor:
+    """Gives the features of uint8 images.
 
-    @property
-    def name(self) -> str:
-        """Stands on every card; other weights or another resize is another name."""
+    Every extractor resizes images by its own exact definition and computes in full float32, in batches of its own size,
+    whatever precision the caller has switched on.
+    """
 
-    @property
-    def qualifier(self) -> str:
-        """Ends the name of every score, such as "(EfficientNet-Lite0)"; empty for the FID of papers."""
-
-    @property
-    def is_fid(self) -> bool:
-        """Whether a Fréchet distance on these features is called FID: on the Inception of 2015 with the published
-        weights, and on nothing else."""
-
-    @property
-    def dim(self) -> int:
-        """Numbers in one feature vector."""
-
-    @property
-    def weights_sha256(self) -> str | None:
-        """Of the weights' file, or of the tensors where they have no file."""
-
-    @property
-    def resize(self) -> str:
-        """For the card, such as "bilinear TF1 to 299"."""
-
-    @property
-    def has_logits(self) -> bool:
-        """Whether the network classifies, as the inception score needs."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images in one pass through the network, however many are given."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where features are computed and returned."""
+    name: str
+    """On every card; other weights or another resize is another name."""
+    qualifier: str
+    """Ends the label of every score, such as "(EfficientNet-Lite0)"; empty for the FID of papers."""
+    is_fid: bool = False
+    """Whether a Fréchet distance on these features is called FID: on the Inception of 2015 with its published weights,
+    and on nothing else."""
+    dim: int
+    """Numbers in one feature vector."""
+    weights_sha256: str | None
+    """Of the weights' file, or of the tensors where they have no file."""
+    resize: str
+    """For the card, such as "bilinear TF1 to 299"."""
+    has_logits: bool
+    """Whether the network classifies, as the inception score needs."""
+    device: torch.device
+    """Where features are computed and returned."""
+    forward: Forward
+    """Takes a uint8 batch on ``device`` and gives its features and logits."""
+    batch_size: int = 32
+    """Images in one pass through the network, whatever the number given."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, 3, height, width) uint8 on any device to (n, dim) float32 on ``device``."""
-
-    def with_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The features and, from the same pass, the logits (n, classes) float32 if the network has them."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class NetworkExtractor:
-    """A ``FeatureExtractor`` around ``forward``: a uint8 batch on ``device`` to its features and logits."""
-
-    name: str
-    qualifier: str
-    dim: int
-    weights_sha256: str | None
-    resize: str
-    has_logits: bool
-    device: torch.device
-    forward: Forward
-    batch_size: int = BATCH_SIZE
-    is_fid: bool = False
-
-    def __call__(self, images: Tensor) -> Tensor:
         return self.with_logits(images)[0]
 
     def with_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The features and, from the same pass, the logits (n, classes) float32 if the network has them."""
         check_images(images)
         with torch.inference_mode(), full_precision(self.device):
             parts = [self.forward(self._fetch(batch)) for batch in images.split(self.batch_size)]
@@ -121,7 +84,7 @@ def check_images(images: Tensor) -> None:
         )
 
 
-# ---- for those who load one
+# ---- for the functions that load one
 
 
 @dataclass(frozen=True)
@@ -131,10 +94,6 @@ class Request:
     argument: str
     weights: Path | None
     device: torch.device
-
-    @property
-    def batch_size(self) -> int:
-        return BATCH_SIZES.get(self.device.type, BATCH_SIZE)
 
 
 def required_module(name: str, remedy: str) -> ModuleType:

@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sagan.evaluation.extractors.interface import FeatureExtractor, NetworkExtractor, Request, for_inference
+from sagan.evaluation.extractors.interface import FeatureExtractor, Request, for_inference
 from sagan.evaluation.extractors.weights import tensors_sha256
 
 
 def load_random_conv(request: Request) -> FeatureExtractor:
-    """A small network of fixed random weights, for tests and for a first try: its distances say little about images."""
-    with torch.device("meta"):  # where making a layer draws no random numbers
+    """A small network of fixed random weights, for tests and first tries: its distances say little about images."""
+    with torch.device("meta"):  # where creating a layer draws no random numbers
         body = nn.Sequential(
             nn.Conv2d(3, 16, 3, padding=1),
             nn.ReLU(),
@@ -34,7 +34,7 @@ def load_random_conv(request: Request) -> FeatureExtractor:
         features = network["body"]((images.float() - 127.5) / 127.5).mean((2, 3))
         return features, network["head"](features)
 
-    return NetworkExtractor(
+    return FeatureExtractor(
         name="random-conv",
         qualifier="(random-conv)",
         dim=64,
@@ -43,5 +43,4 @@ def load_random_conv(request: Request) -> FeatureExtractor:
         has_logits=True,
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )

@@ -1,6 +1,6 @@
 """Images to the size an extractor wants, by two exact definitions: another resize is another score.
 
-Both squash an image of another shape and keep grey levels as real numbers: no rounding, no clipping.
+Both stretch an image of another aspect ratio and keep grey levels as real numbers: no rounding, no clipping.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def resize_tf1(images: Tensor, size: tuple[int, int]) -> Tensor:
 
     Output pixel i looks at input position ``i * in / out``: corners are not aligned, half pixels not counted, nothing
     is antialiased. In float32, in TensorFlow's order of operations (``compute_lerp`` in its resize_bilinear_op.cc).
-    ``images``: (n, channels, height, width), any real dtype; returns float32 (n, channels, *size).
+    Takes (n, channels, height, width) of any real dtype; returns float32 (n, channels, *size).
     """
     images = images.float()
     left, right, across = _neighbours(images.shape[3], size[1], images.device)
@@ -47,8 +47,8 @@ def resize_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Bicubic with antialiasing, equal to Pillow's on an image of mode F, which is clean-fid's resize.
 
     The cubic convolution kernel (a = -0.5), widened by in / out where the image shrinks, cut at the border and
-    normalised to sum 1. As Pillow may, it goes below 0 and above 255 beside edges. ``images``: (n, channels, height,
-    width), any real dtype; returns float32 (n, channels, *size), within 1e-3 grey levels of Pillow's.
+    normalised to sum 1. Like Pillow's, it goes below 0 and above 255 beside edges. Takes (n, channels, height, width)
+    of any real dtype; returns float32 (n, channels, *size), within 1e-3 grey levels of Pillow's.
     """
     height, width = images.shape[2:]
     across, down = _weights(width, size[1], images.device), _weights(height, size[0], images.device)
@@ -62,7 +62,7 @@ def _weights(length: int, new_length: int, device: torch.device) -> Tensor:
 
 
 def bicubic_weights(length: int, new_length: int) -> Tensor:
-    """The weights, float64 (new_length, length), with which old pixels make new ones along one axis."""
+    """The weight of each old pixel in each new one along one axis: float64 (new_length, length)."""
     scale = length / new_length
     widened = max(scale, 1.0)
     centres = (torch.arange(new_length, dtype=torch.float64) + 0.5) * scale

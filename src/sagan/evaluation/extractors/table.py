@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sagan.evaluation.extractors.random_conv import load_random_conv
 from sagan.evaluation.extractors.resize import CLEAN, TF1
 from sagan.evaluation.extractors.timm import load_timm
 from sagan.evaluation.extractors.torchscript import load_torchscript
+from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 
 
@@ -28,35 +29,22 @@ class Kind:
     """
 
     load: Callable[[Request], FeatureExtractor]
-    summary: str
     argument: str = ""
     takes_weights: bool = False
     missing: Callable[[], str] = lambda: ""
 
 
 EXTRACTORS = {
-    "inception": Kind(
-        partial(load_inception, resize=TF1),
-        "the Inception of 2015, TensorFlow's bilinear resize: the FID of papers",
-        takes_weights=True,
-        missing=missing_inception,
-    ),
-    "inception-clean": Kind(
-        partial(load_inception, resize=CLEAN),
-        "the Inception of 2015, antialiased bicubic resize: the FID of clean-fid",
-        takes_weights=True,
-        missing=missing_inception,
-    ),
-    "efficientnet-lite0": Kind(
-        load_efficientnet,
-        "EfficientNet-Lite0, real ImageNet features by pip alone",
-        missing=missing_efficientnet,
-    ),
-    "torchscript": Kind(load_torchscript, "a TorchScript file, such as NVIDIA's Inception", argument="FILE"),
-    "timm": Kind(load_timm, "a network of the timm package", argument="NAME", takes_weights=True),
-    "random-conv": Kind(load_random_conv, "a small random network, for tests"),
+    # the Inception of 2015 with TensorFlow's bilinear resize, as in the FID of papers; then with that of clean-fid
+    "inception": Kind(partial(load_inception, resize=TF1), takes_weights=True, missing=missing_inception),
+    "inception-clean": Kind(partial(load_inception, resize=CLEAN), takes_weights=True, missing=missing_inception),
+    "efficientnet-lite0": Kind(load_efficientnet, missing=missing_efficientnet),
+    "torchscript": Kind(load_torchscript, argument="FILE"),
+    "timm": Kind(load_timm, argument="NAME", takes_weights=True),
+    "random-conv": Kind(load_random_conv),
 }
-DEFAULTS = ("inception", "efficientnet-lite0")  # the first that can be loaded from this machine alone
+BATCH_SIZES = {"cuda": 256, "cpu": 8}  # images in one pass through a network; more do not fit a CPU's caches
+DEFAULTS = ("inception", "efficientnet-lite0")  # the first that can be loaded without a download
 
 
 def load_extractor(
@@ -65,20 +53,23 @@ def load_extractor(
     """The extractor called ``name``, a key of ``EXTRACTORS``, with ":FILE" or ":NAME" where the table says so.
 
     Without a name: the FID Inception where its weights are found (or ``weights`` given), else EfficientNet-Lite0.
-    Downloads only what is named. Raises UserError or OSError, in one sentence, where it cannot be loaded.
+    ``device``: as for `choose_device`. Downloads only what is named. Raises UserError or OSError, in one sentence,
+    where it cannot be loaded.
     """
     if name is None:
         name = DEFAULTS[0] if weights else default_extractor()
     key, _, argument = name.partition(":")
     kind = EXTRACTORS.get(key)
     if kind is None:
-        raise UserError(f"extractor must be one of {', '.join(extractor_names())}, got {name!r}")
+        names = [f"{key}:{kind.argument}" if kind.argument else key for key, kind in EXTRACTORS.items()]
+        raise UserError(f"extractor must be one of {', '.join(names)}, got {name!r}")
     if bool(argument) != bool(kind.argument) or (":" in name and not kind.argument):
         wanted = f"{key}:{kind.argument}" if kind.argument else key
         raise UserError(f"extractor {key} is named as {wanted}, got {name!r}")
     if weights is not None and not kind.takes_weights:
         raise UserError(f"extractor {name} brings its own weights: leave out weights, got {weights}")
-    return kind.load(Request(argument, weights, usable_device(device)))
+    extractor = kind.load(Request(argument, weights, choose_device(str(device))))
+    return replace(extractor, batch_size=BATCH_SIZES.get(extractor.device.type, extractor.batch_size))
 
 
 def default_extractor() -> str:
@@ -89,16 +80,3 @@ def default_extractor() -> str:
             return name
         remedies.append(remedy)
     raise UserError(f"no feature extractor is installed; either {'; or '.join(reversed(remedies))}")
-
-
-def extractor_names() -> list[str]:
-    """As a person gives them, such as "timm:NAME"."""
-    return [f"{key}:{kind.argument}" if kind.argument else key for key, kind in EXTRACTORS.items()]
-
-
-def usable_device(device: torch.device | str) -> torch.device:
-    """The device itself. Raises UserError where it needs CUDA and there is none."""
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f'device must be one that torch sees here, got {device}: no CUDA device is usable, try "cpu"')
-    return device

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from sagan.evaluation.extractors.interface import (
     FeatureExtractor,
-    NetworkExtractor,
     Request,
     for_inference,
     required_module,
@@ -46,7 +45,7 @@ def load_timm(request: Request) -> FeatureExtractor:
 
     with torch.inference_mode(), full_precision(request.device):
         probe = forward(torch.zeros(1, 3, height, width, dtype=torch.uint8, device=request.device))[0]
-    return NetworkExtractor(
+    return FeatureExtractor(
         name=f"timm-{request.argument}-{sha256[:8]}",
         qualifier=f"(timm {request.argument})",
         dim=probe.shape[1],
@@ -55,5 +54,4 @@ def load_timm(request: Request) -> FeatureExtractor:
         has_logits=bool(network.num_classes),
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )

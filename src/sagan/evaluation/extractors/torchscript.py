@@ -7,16 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sagan.evaluation.extractors import inception_network
-from sagan.evaluation.extractors.interface import FeatureExtractor, Forward, NetworkExtractor, Request
+from sagan.evaluation.extractors import NVIDIA_INCEPTION_SHA256, inception_network
+from sagan.evaluation.extractors.interface import FeatureExtractor, Forward, Request
 from sagan.evaluation.extractors.resize import TF1
 from sagan.evaluation.extractors.weights import existing_file
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
 from sagan.system.precision import full_precision
 
-NVIDIA_INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # inception-2015-12-05.pt
-PROBES = ((64, 64), (224, 224), (299, 299))  # image sizes at which an unknown file is tried
+PROBES = ((64, 64), (224, 224), (299, 299))  # image sizes with which a file is tried
 
 
 def load_torchscript(request: Request) -> FeatureExtractor:
@@ -29,7 +28,7 @@ def load_torchscript(request: Request) -> FeatureExtractor:
         network = torch.jit.load(str(path), map_location=request.device).eval()
     except RuntimeError as error:
         first_line = str(error).splitlines()[0]
-        raise UserError(f"{path} is no TorchScript file, or a truncated one ({first_line})") from error
+        raise UserError(f"{path} is not a TorchScript file, or is truncated ({first_line})") from error
     arguments = {argument.name for argument in network.forward.schema.arguments}
     options = {"return_features": True} if "return_features" in arguments else {}
 
@@ -38,7 +37,7 @@ def load_torchscript(request: Request) -> FeatureExtractor:
 
     sha256 = file_sha256(path)
     nvidia = sha256 == NVIDIA_INCEPTION_SHA256
-    return NetworkExtractor(
+    return FeatureExtractor(
         name=f"torchscript-{sha256[:8]}",
         qualifier="" if nvidia else f"(TorchScript {path.stem}, {sha256[:8]})",
         is_fid=nvidia,
@@ -48,12 +47,12 @@ def load_torchscript(request: Request) -> FeatureExtractor:
         has_logits=False,
         device=request.device,
         forward=forward,
-        batch_size=request.batch_size,
     )
 
 
 def probe_dim(forward: Forward, path: Path, device: torch.device) -> int:
-    """Numbers in a feature vector of the file. Raises UserError where it takes uint8 images of none of ``PROBES``."""
+    """The length of the file's feature vectors. Raises UserError where it takes no uint8 images of any size in
+    ``PROBES``."""
     reason = ""
     for height, width in PROBES:
         images = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=device)

@@ -47,7 +47,7 @@ INCEPTION = PublishedWeights(
 )
 
 
-# ---- where
+# ---- finding and downloading
 
 
 def own_cache() -> Path:
@@ -61,10 +61,8 @@ def hub_cache() -> Path:
 
 
 def find_weights(published: PublishedWeights) -> Path | None:
-    """The local copy: what the environment variable names, else one of its names in torch.hub's cache or in ours.
-
-    UserError when the variable names no file.
-    """
+    """The local copy: the file that the environment variable names, else one under its name in torch.hub's cache or in
+    ours. UserError where the variable names no file."""
     if named := os.environ.get(published.variable):
         return existing_file(Path(named), f"the environment variable {published.variable}")
     places = [folder / name for folder in (hub_cache(), own_cache()) for name in published.filenames]
@@ -72,7 +70,7 @@ def find_weights(published: PublishedWeights) -> Path | None:
 
 
 def existing_file(path: Path, source: str) -> Path:
-    """``path`` with ``~`` expanded; UserError, saying that ``source`` gave it, when no file is there."""
+    """``path`` with ``~`` expanded; UserError, saying that ``source`` gave it, where no file is there."""
     path = path.expanduser()
     if not path.is_file():
         raise UserError(f"{source} names {path}, which is not a file")
@@ -80,7 +78,7 @@ def existing_file(path: Path, source: str) -> Path:
 
 
 def download_weights(published: PublishedWeights) -> Path:
-    """Fetch into torch.hub's cache, whole and with the right sha256 or not at all; OSError when that fails."""
+    """Downloads into torch.hub's cache, whole and with the right sha256 or not at all; OSError where that fails."""
     target = hub_cache() / published.filenames[0]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,11 +92,11 @@ def download_weights(published: PublishedWeights) -> Path:
     return target
 
 
-# ---- what
+# ---- verifying and reading
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """One hash of names, dtypes, shapes and values, for weights that do not come as a file of their own."""
+    """One hash of names, dtypes, shapes and values, for weights that have no file."""
     state = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -108,7 +106,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def published_sha256(path: Path, published: PublishedWeights) -> str:
-    """The file's sha256; UserError when the file bears a published name but holds other bytes."""
+    """The file's sha256; UserError where the file has a published name but other content."""
     found = file_sha256(path)
     if path.name in published.filenames and found != published.sha256:
         raise UserError(
@@ -119,26 +117,26 @@ def published_sha256(path: Path, published: PublishedWeights) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name in a file that torch.save wrote; UserError for anything else, a truncated file included."""
+    """The tensors by name in a file that torch.save wrote; UserError for anything else, such as a truncated file."""
     try:
         with warnings.catch_warnings(action="ignore"):  # about TorchScript, which the error below explains
             read = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds: pickle, zip, EOF, key errors
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"{path} is no file of weights, or a truncated one ({first_line}); a TorchScript file is named as"
+            f"{path} is not a weights file, or is truncated ({first_line}); a TorchScript file is named as"
             f" torchscript:{path}"
         ) from error
     if not isinstance(read, dict) or not read or not all(isinstance(value, Tensor) for value in read.values()):
-        raise UserError(f"{path} is no file of weights: it must hold tensors by name, a state dict")
+        raise UserError(f"{path} is not a weights file: it must hold tensors by name, a state dict")
     return {str(name): value for name, value in read.items()}
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Give ``module`` these weights, in float32; UserError, naming what differs, when they are not its own or hold
-    NaN or infinity. The module may be on the meta device."""
+    """Gives ``module``, which may be on the meta device, these weights in float32. UserError, naming what differs,
+    where they are not of such a module or hold NaN or infinity."""
     own = module.state_dict()
-    counters = {name for name in own if name.endswith("num_batches_tracked")}  # old files lack them; eval needs none
+    counters = {name for name in own if name.endswith("num_batches_tracked")}  # not in old files; eval needs none
     differences = {
         "missing": sorted(own.keys() - weights.keys() - counters),
         "unknown": sorted(weights.keys() - own.keys()),

@@ -1,10 +1,10 @@
-"""The Fréchet distance between two sets of features, each taken for a Gaussian (Heusel et al. 2017, arXiv 1706.08500).
+"""The Fréchet distance between two sets of features, each taken as a Gaussian (Heusel et al. 2017, arXiv 1706.08500).
 
     d(a, b) = |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2))
 
-It is the square of a distance (Wasserstein-2 between the Gaussians), and everybody reports it as such. With n images it
-is too large, by about tr(A) dim / (4 n) if A is round and less if it is not: at 2048 dims and 50,000 images by up to a
-hundredth of the features' variance, at 10,000 by up to a twentieth. So figures with unlike n are not comparable.
+It is the square of a distance (Wasserstein-2 between the Gaussians) and is reported squared. With n images it is too
+large, by about tr(A) dim / (4 n) where A is isotropic and less elsewhere: at 2048 dims and 50,000 images by up to 1% of
+the features' variance, at 10,000 by up to 5%. So values with different n are not comparable.
 """
 
 from __future__ import annotations
@@ -12,26 +12,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sagan.evaluation.metrics.moments import Moments
+from sagan.evaluation.metrics.moments import Moments, different_dims
 from sagan.system.errors import UserError
 
-SMALL = 4  # fewer images than SMALL x dim: the distance is mostly the size of the sample
+SMALL = 4  # with fewer images than SMALL x dim the distance mostly measures the sample size
 
 
 def frechet_distance(a: Moments, b: Moments, *, factor: Tensor | None = None) -> float:
     """The squared Fréchet distance between two sets of 2 or more images, 0 or more. Symmetric in a and b.
 
     tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of F^T A F for any F with F F^T = B: two symmetric
-    eigenvalue problems on the CPU in float64, and no square root of an unsymmetric matrix, which can fail or turn out
-    complex. For sets with fewer images than dims the small problem has the size of the smaller set, and the eigenvalues
-    that are zero for certain, but whose rounding a square root would make larger, never arise.
+    eigenvalue problems on the CPU in float64, and no square root of an asymmetric matrix, which can fail or be complex.
+    With fewer images than dims, F has one column for each dimension that the smaller set spans, so the eigenvalues that
+    must be zero, and whose rounding errors a square root would enlarge, never arise.
 
-    factor: `covariance_factor(b)`, to be computed once where many distances to the same ``b`` are wanted.
+    factor: `covariance_factor(b)`, computed once where many distances to the same ``b`` are wanted.
     """
     if a.dim != b.dim:
-        raise UserError(
-            f"features of {a.dim} and {b.dim} numbers cannot be compared: both must come from one extractor"
-        )
+        raise UserError(different_dims(a.dim, b.dim))
     if factor is None:
         a, b = sorted((a, b), key=lambda moments: moments.count, reverse=True)
         factor = covariance_factor(b)
@@ -50,17 +48,13 @@ def covariance_factor(moments: Moments) -> Tensor:
     return factor
 
 
-def rank_warning(moments: Moments) -> str | None:
-    """One sentence when the set is too small for its Fréchet distance to mean much, else None."""
-    return few_images_warning(moments.count, moments.dim)
-
-
 def few_images_warning(count: int, dim: int) -> str | None:
-    """The same of so many images and features of so many numbers."""
+    """One sentence where ``count`` images are too few for the Fréchet distance of features of ``dim`` numbers to mean
+    much, else None."""
     if count <= dim:
         return (
             f"{count:,} images for features of {dim:,} numbers: their covariance has no full rank, and the Fréchet "
-            f"distance is mostly the size of the sample; use more than {dim:,} images, better {SMALL * dim:,}"
+            f"distance mostly measures the sample size; use more than {dim:,} images, better {SMALL * dim:,}"
         )
     if count < SMALL * dim:
         return (

@@ -3,9 +3,9 @@
 Precision and recall: Kynkäänniemi et al. 2019 (arXiv 1904.06991). Density and coverage: Naeem et al. 2020
 (arXiv 2002.09797). Also the nearest training images of a sample, which show memorisation.
 
-Distances are found by x.x + y.y - 2 x.y in float64, block by block: float32 would depend on the TF32
-setting, and lose its digits to cancellation where they matter, at near copies. Even float64 may: so the distances of
-the nearest candidates, and of pairs too close to the rim of a ball, are computed by subtraction, and no result depends
+Distances are computed as x.x + y.y - 2 x.y in float64, block by block: float32 would depend on the TF32 setting and
+lose its digits to cancellation at near copies, where they matter most. Even float64 may, so the distances of the
+nearest candidates, and of pairs too close to the boundary of a ball, are computed by subtraction, and no result depends
 on the size of a block.
 """
 
@@ -21,7 +21,7 @@ from sagan.system.errors import UserError
 
 BLOCK = 1024  # rows of one block of distances
 SPARE = 8  # candidates kept beyond the k nearest, in case rounding has swapped neighbours at equal distances
-TIE = 1e-12  # closer than this, relatively, to a ball's radius is on its rim, and the rim is outside
+TIE = 1e-12  # a relative difference from a ball's radius below which a point is on its boundary, which is outside
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Neighbours:
 @dataclass(frozen=True)
 class ManifoldScores:
     """precision: the share of fakes inside a real image's ball. recall: the share of real images inside a fake's ball.
-    density: the number of real balls that a fake is in, over k; 1 when both sets are alike, and it may exceed 1.
-    coverage: the share of real images with a fake in their ball; 1 - 2^-k when both sets are alike and as large."""
+    density: the mean number of real balls that a fake is in, over k; 1 when both sets have one distribution, and it
+    may exceed 1. coverage: the share of real images with a fake in their ball; 1 - 2^-k when both are also as large."""
 
     precision: float
     recall: float
@@ -45,24 +45,24 @@ class ManifoldScores:
 
 
 def manifold_scores(
-    real: Tensor, fake: Tensor, *, nearest_k: int = 5, real_radii: Tensor | None = None, block: int = BLOCK
+    real: Tensor, fake: Tensor, *, nearest_k: int = 5, real_radii: Tensor | None = None
 ) -> ManifoldScores:
     """Precision, recall, density and coverage of fake (m, dim) against real (n, dim), as the ``prdc`` package has them.
 
-    All four depend on n and m: compare like with like. A point on the rim of a ball is outside of it, as in ``prdc``
-    (Kynkäänniemi et al. count it as inside; the two differ on exact copies only). No matrix of n x m is kept.
+    All four depend on n and m, so compare only scores with equal ones. A point on the boundary of a ball is outside, as
+    in ``prdc`` (Kynkäänniemi et al. count it as inside; the two differ on exact copies only). No n x m matrix is kept.
 
-    real_radii: `radii(real, nearest_k)` where they are known already.
+    real_radii: `radii(real, nearest_k)`, if computed already.
     """
     check_pair(real, fake)
-    real_radii = radii(real, nearest_k, block=block) if real_radii is None else real_radii
-    fake_radii = radii(fake, nearest_k, block=block)
+    real_radii = radii(real, nearest_k) if real_radii is None else real_radii
+    fake_radii = radii(fake, nearest_k)
     balls_around_fake = torch.zeros(len(fake), dtype=torch.int64, device=fake_radii.device)  # the real balls it is in
     recalled, covered = [], []
-    for rows, real_radius in zip(real.split(block), real_radii.split(block), strict=True):
+    for rows, real_radius in zip(real.split(BLOCK), real_radii.split(BLOCK), strict=True):
         in_fake_ball = torch.zeros(len(rows), dtype=torch.bool, device=real_radii.device)
         has_fake = in_fake_ball.clone()
-        parts = zip(fake.split(block), fake_radii.split(block), balls_around_fake.split(block), strict=True)
+        parts = zip(fake.split(BLOCK), fake_radii.split(BLOCK), balls_around_fake.split(BLOCK), strict=True)
         for columns, fake_radius, balls in parts:
             distances = BlockOfDistances(rows, columns)
             in_real = distances.below(real_radius.unsqueeze(1))
@@ -79,15 +79,13 @@ def manifold_scores(
     )
 
 
-def radii(features: Tensor, nearest_k: int, *, block: int = BLOCK) -> Tensor:
-    """From each image of features (n, dim) the distance to the k-th nearest other one: (n,), float64."""
-    return nearest(features, features, nearest_k, exclude_self=True, block=block).distances[:, -1]
+def radii(features: Tensor, nearest_k: int) -> Tensor:
+    """The distance of each image of features (n, dim) to its k-th nearest other one: (n,), float64."""
+    return nearest(features, features, nearest_k, exclude_self=True).distances[:, -1]
 
 
-def nearest(
-    features: Tensor, reference: Tensor, k: int, *, exclude_self: bool = False, block: int = BLOCK
-) -> Neighbours:
-    """The k nearest images of reference (m, dim) to each image of features (n, dim), and how far they are.
+def nearest(features: Tensor, reference: Tensor, k: int, *, exclude_self: bool = False) -> Neighbours:
+    """The k nearest images of reference (m, dim) to each image of features (n, dim), and their distances.
 
     An exact copy is at distance exactly 0. exclude_self: both are the same set, and an image is not its own neighbour.
     Raises UserError when the reference has fewer than k images.
@@ -97,20 +95,20 @@ def nearest(
     if not 1 <= k <= offered:
         raise UserError(f"the number of neighbours must be from 1 to the {offered} images there are, got {k}")
     found = [
-        nearest_of_block(rows, reference, k, start * block if exclude_self else None, block)
-        for start, rows in enumerate(features.split(block))
+        nearest_of_block(rows, reference, k, number * BLOCK if exclude_self else None)
+        for number, rows in enumerate(features.split(BLOCK))
     ]
     return Neighbours(torch.cat([part.indices for part in found]), torch.cat([part.distances for part in found]))
 
 
-def nearest_of_block(rows: Tensor, reference: Tensor, k: int, itself_from: int | None, block: int) -> Neighbours:
-    """`nearest` for one block of rows. itself_from: where in the reference the rows begin, to leave themselves out."""
+def nearest_of_block(rows: Tensor, reference: Tensor, k: int, itself_from: int | None) -> Neighbours:
+    """`nearest` for one block of rows. itself_from: where the rows begin in the reference, if they are part of it."""
     device = float64_device(rows.device)
     kept = min(k + SPARE, len(reference) - (itself_from is not None))
     squares = torch.empty(len(rows), 0, dtype=torch.float64, device=device)
     indices = torch.empty(len(rows), 0, dtype=torch.int64, device=device)
-    for start, columns in enumerate(reference.split(block)):
-        numbers = torch.arange(start * block, start * block + len(columns), device=device)
+    for number, columns in enumerate(reference.split(BLOCK)):
+        numbers = torch.arange(number * BLOCK, number * BLOCK + len(columns), device=device)
         found = BlockOfDistances(rows, columns).squares
         if itself_from is not None:
             own = torch.arange(itself_from, itself_from + len(rows), device=device)
@@ -151,7 +149,7 @@ class BlockOfDistances:
 
 
 def distance(x: Tensor, y: Tensor) -> Tensor:
-    """The distance of each row of x (n, dim) from that of y, by subtraction: (n,), float64."""
+    """The distance of each row of x (n, dim) to the same row of y, by subtraction: (n,), float64."""
     return (to_float64(x) - to_float64(y)).square().sum(1).sqrt()
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sagan.evaluation.comparison import comparison_table
+from sagan.evaluation.tables import comparison_table
 from sagan.run.config import Config
 from sagan.run.folder import Run
 from tests import records
