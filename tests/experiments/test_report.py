@@ -335,9 +335,7 @@ def test_a_threshold_that_nothing_can_come_to_is_refused(tmp_path):
         write_report(sweep.folder, tmp_path / "report", threshold=math.nan)
     for planned in sweep.plan.runs():
         scored(Run(sweep.run_folder(planned)), {400: 9.0}, "nearest_distance")
-    with pytest.raises(
-        ValueError, match="of which more or less is better, got nearest_distance"
-    ):
+    with pytest.raises(ValueError, match="of which more or less is better, got nearest_distance"):
         write_report(sweep.folder, tmp_path / "report", "nearest_distance", 3.0)
 
 
