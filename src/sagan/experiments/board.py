@@ -1,4 +1,4 @@
-"""The table of a sweep's runs while it is carried out."""
+"""The table of a sweep's runs while they are executed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _BETWEEN_TABLES = 60.0  # seconds, where output is not a terminal
 
 @contextlib.contextmanager
 def live_table(console: Console, at_once: int) -> Iterator[Show]:
-    """Gives a function to call with how the runs stand: a terminal shows the last call's table in one place; elsewhere
-    a table is printed now and then."""
+    """Gives a function to call with the runs' states: a terminal shows one table, which each call updates; elsewhere a
+    table is printed every minute."""
     terminal = rich.console.Console(highlight=False)
     if console.quiet or not terminal.is_terminal:
         yield _Tables(console, at_once)
@@ -41,7 +41,7 @@ def _drawn(statuses: Sequence[RunStatus], at_once: int) -> Text:
 
 
 class _Tables:
-    """The table again and again, for a log file."""
+    """A table every minute, for a log file."""
 
     def __init__(self, console: Console, at_once: int):
         self.console, self.at_once = console, at_once
