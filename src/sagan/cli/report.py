@@ -23,8 +23,8 @@ class ReportFlags:
     sweep: Annotated[Path, Positional]
     """The sweep's folder."""
     out: Path | None = None
-    """The folder to write into: new, empty, or of an earlier report. It gets report.html, which is self-contained, the
-    same as report.md, figures as PNG and SVG, and tables as CSV. By default SWEEP/report."""
+    """The folder to write into: new, empty, or of an earlier report. By default SWEEP/report.
+    It gets a self-contained report.html, the same as report.md, figures as PNG and SVG, and tables as CSV."""
     metric: str = "frechet"
     """The metric to compare: frechet, kernel, precision, eye_colour_agreement or any other that was scored."""
     threshold: float | None = None

@@ -59,11 +59,10 @@ class SweepFlags:
     dry_run: bool = False
     """Do not train: show the plan, its cost and, from a few steps on noise, how long it takes."""
     print_commands: bool = False
-    """Do not train: write the plan and print, for each run, the remaining commands as one line for a shell or a
-    scheduler."""
+    """Do not train: write the plan and print the remaining commands of each run, as a line for a shell."""
     cluster: Literal["local", "slurm"] | None = None
-    """Submit the runs to SLURM as jobs, through submitit (pip install 'sagan[cluster]'), at most --jobs at a time if
-    that is given. local: as processes on this machine, to try it out."""
+    """Submit the runs to SLURM as jobs, through submitit (pip install 'sagan[cluster]').
+    With --jobs, at most that many run at a time. local: as processes on this machine, to try it out."""
     cluster_partition: str | None = None
     """SLURM's partition."""
     cluster_hours: float = 24.0
@@ -207,8 +206,7 @@ def _carry_out(
 
 
 def read_axes(words: Sequence[str]) -> tuple[dict[str, list[Any]], list[dict[str, Any]], list[str]]:
-    """The values that the words give for settings of a run, the combinations that --leave_out gives, and the other
-    words."""
+    """The values given for settings of a run, the combinations given by --leave_out, and the other words."""
     settings = flags_of(Config)
     given: dict[str, list[Any]] = {}
     conditions: list[dict[str, Any]] = []

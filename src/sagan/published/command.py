@@ -37,8 +37,8 @@ class AddedFlags:
     """Flags that the published program did not have. They cannot be abbreviated."""
 
     masking: Literal["after", "before"] | None = None
-    """after: as that program's description says; before: as its code does. By default after, and before when training
-    or drawing goes on from one of its checkpoints."""
+    """after: as that program's description says; before: as its code does.
+    By default after; with one of its checkpoints, before."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is faster."""
     seed: int = 0
