@@ -160,10 +160,10 @@ def test_a_run_without_its_scores_is_said_at_the_end(capsys, monkeypatch):
 
 
 def test_a_stopped_sweep_says_how_to_go_on(capsys, called, monkeypatch):
-    def stop(self, run):
+    def stop(statuses):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("sagan.experiments.board._Tables.__call__", stop)
+    monkeypatch.setattr("sagan.experiments.board._tables", lambda console, at_once: stop)
     monkeypatch.setattr(sagan.experiments.sweep.Runner, "execute", lambda self, run: time.sleep(0.5))
     assert command(f"{TINY} --span 0 1 --jobs 2 --score false") == 130
     assert "to continue: sagan sweep --sweep_dir S --jobs 2 --score false" in capsys.readouterr().out

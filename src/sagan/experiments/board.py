@@ -23,14 +23,10 @@ def live_table(console: Console, at_once: int) -> Iterator[Show]:
     table is printed every minute."""
     terminal = rich.console.Console(highlight=False)
     if console.quiet or not terminal.is_terminal:
-        yield _Tables(console, at_once)
+        yield _tables(console, at_once)
         return
     with Live(console=terminal, auto_refresh=False, transient=True) as live:
-
-        def show(statuses: Sequence[RunStatus]) -> None:
-            live.update(_drawn(statuses, at_once), refresh=True)
-
-        yield show
+        yield lambda statuses: live.update(_drawn(statuses, at_once), refresh=True)
 
 
 def _drawn(statuses: Sequence[RunStatus], at_once: int) -> Text:
@@ -40,16 +36,15 @@ def _drawn(statuses: Sequence[RunStatus], at_once: int) -> Text:
     return Text("\n".join([*lines, describe_progress(statuses, at_once)]), no_wrap=True, overflow="ellipsis")
 
 
-class _Tables:
-    """A table every minute, for a log file."""
+def _tables(console: Console, at_once: int) -> Show:
+    """Prints a table every minute, for a log file."""
+    last = time.monotonic()
 
-    def __init__(self, console: Console, at_once: int):
-        self.console, self.at_once = console, at_once
-        self.last = time.monotonic()
+    def show(statuses: Sequence[RunStatus]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _BETWEEN_TABLES:
+            last = time.monotonic()
+            console.table(status_table(statuses))
+            console.say(describe_progress(statuses, at_once))
 
-    def __call__(self, statuses: Sequence[RunStatus]) -> None:
-        now = time.monotonic()
-        if now - self.last >= _BETWEEN_TABLES:
-            self.last = now
-            self.console.table(status_table(statuses))
-            self.console.say(describe_progress(statuses, self.at_once))
+    return show

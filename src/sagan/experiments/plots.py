@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ class Times:
     """When each seed of an arm reached a threshold, or the time up to which it had not (censored)."""
 
     label: str
-    reached: Mapping[int, float] = field(default_factory=dict)
-    censored: Mapping[int, float] = field(default_factory=dict)
+    reached: Mapping[int, float]
+    censored: Mapping[int, float]
 
 
 def draw_scores(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
@@ -92,10 +93,6 @@ class Report:
         """Which scores are better: "lower", "higher", or None where neither is."""
         return BETTER.get(self.metric)
 
-    @property
-    def step_compared(self) -> int:
-        return comparison_step(self.results, self.groups[0]) if self.step is None else self.step
-
 
 def write_report(
     sweep: Path,
@@ -116,10 +113,10 @@ def write_report(
     results = read_results(sweep)
     report = Report(results, out, metric, threshold, step)
     report.groups = shared_groups(results, metric, report.left_out.append)
-    _check(report, published)
     report.cautions = list(_few_samples(report))
     for sentence in report.left_out + report.cautions:
         warn(sentence)
+    _check(report, published)
     if threshold is None and metric == "frechet" and report.groups and report.groups[0].card.is_fid:
         report.threshold = FID_THRESHOLD
     out.mkdir(parents=True, exist_ok=True)
@@ -187,7 +184,8 @@ def _nothing_compared(report: Report) -> str:
     """The finding where no arms are compared."""
     if not report.groups:
         return "Nothing has been scored yet, so nothing can be said."
-    group, arm, step = report.groups[0], report.results.baseline, report.step_compared
+    group, arm = report.groups[0], report.results.baseline
+    step = comparison_step(report.results, group) if report.step is None else report.step
     values = list(group.at(report.results, arm, step).values())
     if not values:
         return f"There is one arm, {arm.label}, and no score of it at {step:,} steps."
@@ -341,19 +339,44 @@ def _clock(report: Report) -> tuple[str, Place]:
 # ---- times to a threshold
 
 
+class _Reach(NamedTuple):
+    """The step at which a run reached the threshold or, where it has not, the last at which it was scored."""
+
+    run: RunResult
+    step: int
+    reached: bool
+
+
 def _times(report: Report) -> list[Block]:
     """When each run reached the threshold; nothing where there is none."""
     threshold = report.threshold
     if threshold is None or report.better is None:
         return []
+    reaches = []
+    for run in report.results.runs:
+        values = report.groups[0].values(run)
+        if values:
+            step = first_reached(values, threshold, lower=report.better == "lower")
+            reaches.append(_Reach(run, max(values) if step is None else step, step is not None))
+    head = "metric", "threshold", "arm", "seed", "reached", "step", "training_seconds"
+    scored = (
+        (report.metric, threshold, run.arm.label, run.seed, reached, step, run.seconds_at(step))
+        for run, step, reached in reaches
+    )
+    _write_csv(report.folder / "threshold.csv", [head, *scored])
     unit, at_time = _clock(report)
-    steps, hours = ([_times_of(report, arm, place) for arm in report.results.arms] for place in (_at_step, at_time))
-    save_figure(draw_times(steps, f"generator steps to {threshold:g}"), report.folder / "threshold")
     rows = [["arm", *(f"seed {seed}" for seed in report.results.seeds), "median steps", f"median {unit}"]]
-    for by_step, by_hour in zip(steps, hours, strict=True):
-        cells = [_time_cell(by_step, by_hour, seed, unit) for seed in report.results.seeds]
-        rows.append([by_step.label, *cells, _median_cell(by_step, ",.0f"), _median_cell(by_hour, ".3g")])
-    _write_csv(report.folder / "threshold.csv", _threshold_rows(report))
+    times = []
+    for arm in report.results.arms:
+        own = {each.run.seed: each for each in reaches if each.run.arm == arm}
+        cells = [_time_cell(own[seed], at_time, unit) if seed in own else "not scored" for seed in report.results.seeds]
+        medians = _median_cell(own.values(), _at_step, ",.0f"), _median_cell(own.values(), at_time, ".3g")
+        rows.append([arm.label, *cells, *medians])
+        reached, censored = (
+            {seed: float(each.step) for seed, each in own.items() if each.reached == kind} for kind in (True, False)
+        )
+        times.append(Times(arm.label, reached, censored))
+    save_figure(draw_times(times, f"generator steps to {threshold:g}"), report.folder / "threshold")
     way = "at most" if report.better == "lower" else "at least"
     text = (
         f"The first scored step at which a run's {report.groups[0].label} is {way} {threshold:g}; '>' marks a run that "
@@ -367,48 +390,18 @@ def _times(report: Report) -> list[Block]:
     return [Heading(f"Time to {threshold:g}"), Table(rows), Picture("threshold.svg", caption), Paragraph(text)]
 
 
-def _threshold_rows(report: Report) -> Iterable[Sequence[object]]:
-    yield "metric", "threshold", "arm", "seed", "reached", "step", "training_seconds"
-    for run in report.results.runs:
-        values = report.groups[0].values(run)
-        if values:
-            step = _reached(report, values)
-            until = max(values) if step is None else step
-            reached = (step is not None, until, run.seconds_at(until))
-            yield (report.metric, report.threshold, run.arm.label, run.seed, *reached)
+def _time_cell(reach: _Reach, at_time: Place, unit: str) -> str:
+    time = at_time(reach.run, reach.step)
+    return ("" if reach.reached else "> ") + f"{reach.step:,}" + ("" if time is None else f" ({time:.3g} {unit})")
 
 
-def _reached(report: Report, values: dict[int, float]) -> int | None:
-    """The first step at which a run's scores are at the threshold."""
-    assert report.threshold is not None
-    return first_reached(values, report.threshold, lower=report.better == "lower")
-
-
-def _times_of(report: Report, arm: Arm, place: Place) -> Times:
-    reached, censored = dict[int, float](), dict[int, float]()
-    for run in report.results.of(arm):
-        values = report.groups[0].values(run)
-        step = _reached(report, values)
-        time = place(run, step if step is not None else max(values)) if values else None
-        if time is not None:
-            (censored if step is None else reached)[run.seed] = time
-    return Times(arm.label, reached, censored)
-
-
-def _time_cell(steps: Times, hours: Times, seed: int, unit: str) -> str:
-    for mark, kind in (("", "reached"), ("> ", "censored")):
-        step, hour = getattr(steps, kind).get(seed), getattr(hours, kind).get(seed)
-        if step is not None:
-            return f"{mark}{step:,.0f}" + ("" if hour is None else f" ({hour:.3g} {unit})")
-    return "not scored"
-
-
-def _median_cell(times: Times, form: str) -> str:
-    every = [*times.reached.values(), *times.censored.values()]
-    if not every:
+def _median_cell(reaches: Iterable[_Reach], place: Place, form: str) -> str:
+    known = [(time, each.reached) for each in reaches if (time := place(each.run, each.step)) is not None]
+    if not known:
         return ""
-    median = censored_median(every, [True] * len(times.reached) + [False] * len(times.censored))
-    return f"> {max(every):{form}}" if median is None else f"{median:{form}}"
+    times, reached = zip(*known, strict=True)
+    median = censored_median(times, reached)
+    return f"> {max(times):{form}}" if median is None else f"{median:{form}}"
 
 
 # ---- samples, collapse, attention, origin
