@@ -292,7 +292,7 @@ def _curves(report: Report) -> list[Block]:
         save_figure(figure, report.folder / "scores-by-time")
         caption = (
             "Time of training, including steps that were rolled back and excluding scoring. It depends on the machine "
-            "of each run and on what else that was doing."
+            "of each run and on its other load."
         )
         blocks += [Heading("Score over time"), Picture("scores-by-time.svg", caption)]
     return blocks
