@@ -71,7 +71,7 @@ def test_a_run_is_shown_in_both_networks(home, capsys):
     assert all(0 < float(row["largest"]) <= 1 for row in queries)
     said = capsys.readouterr().out
     assert "discriminator 4x4" in said
-    assert "point at pixels in run/attention/00000004/attention.html" in said
+    assert "interactive page: run/attention/00000004/attention.html" in said
 
 
 def test_looking_again_mixes_and_overwrites_nothing(home):
@@ -137,7 +137,7 @@ def test_two_runs_are_compared_from_the_same_z(home, capsys):
     assert [row["gamma"] for row in training if row["network"] == "discriminator"] == ["0.1", "0.3"] * 2
     assert (home / "out" / "training.svg").exists()
     assert command("run --compare full/snapshots/00000002.safetensors --num 1 --out other") == 0
-    assert "networks of different steps are put side by side, 2 and 4" in " ".join(capsys.readouterr().err.split())
+    assert "the networks compared are of different steps, 2 and 4" in " ".join(capsys.readouterr().err.split())
 
 
 def test_runs_of_one_name_are_told_apart(home):
@@ -173,12 +173,12 @@ def test_every_kind_of_network_is_shown(home, changes, capsys):
         ("run --num 0", "num must be 1 or more"),
         ("run --query 3", "takes points as y,x"),
         ("run --query 3,16", "must lie in the picture, 0,0 to 15,15; got 3,16"),
-        ("run --images photos --over_training", "snapshots hold only the generator"),
+        ("run --images photos --over_training", "--images are for the discriminator"),
         ("run --images photos --step 2", "no discriminator of step 2, because snapshots hold only the generator"),
         ("run --images photos", "photos"),
         ("run/snapshots/00000002.safetensors --images photos", "no discriminator of step 2"),
         ("mine.safetensors --images photos", "mine.safetensors is a snapshot on its own"),
-        ("mine.safetensors --over_training", "follows a run's snapshots"),
+        ("mine.safetensors --over_training", "--over_training needs a run's folder"),
         ("run --compare larger", "their imsize is 16 and 32"),
         ("run --compare other_z", "their z_dim is 4 and 5"),
         ("bare", "has no attention layer to show"),

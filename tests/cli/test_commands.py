@@ -6,17 +6,14 @@ import sagan.cli
 from sagan.cli import COMMANDS, main
 from sagan.cli.attention import AttentionFlags
 from sagan.cli.bench import BenchFlags
-from sagan.cli.compare_metrics import CompareFlags
-from sagan.cli.evaluate import EvaluateFlags
+from sagan.cli.evaluate import CompareFlags, EvaluateFlags
 from sagan.cli.flags import flags_of
 from sagan.cli.import_published import ImportFlags
 from sagan.cli.prepare import PrepareFlags
 from sagan.cli.report import ReportFlags
-from sagan.cli.resume import resume_flags
 from sagan.cli.sample import SampleFlags
-from sagan.cli.status import StatusFlags
-from sagan.cli.sweep import SweepFlags
-from sagan.cli.train import TrainFlags
+from sagan.cli.sweep import StatusFlags, SweepFlags
+from sagan.cli.train import TrainFlags, resume_flags
 from sagan.run.presets import PRESETS
 from tests.cli.made import refused
 

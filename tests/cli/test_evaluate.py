@@ -1,4 +1,4 @@
-"""`sagan evaluate`, on drawn faces of 16x16 and the small extractor of the tests."""
+"""`sagan evaluate` and `sagan compare-metrics`, on drawn faces of 16x16 and the small extractor of the tests."""
 
 import dataclasses
 import json
@@ -65,14 +65,14 @@ def test_images_are_scored_without_a_model(tmp_path, capsys):
     ("line", "said"),
     [
         ("evaluate nowhere", "nowhere does not exist"),
-        ("evaluate images", "name the real ones with --reference"),
+        ("evaluate images", "give the real ones with --reference"),
         ("evaluate run --step 3 --extractor random-conv", "no snapshot of step 3, only of 2, 4"),
         ("evaluate run --last --best --extractor random-conv", "give one of --step, --last and --best"),
         (
             "evaluate run --num 5 --extractor random-conv",
             "num must be 20 or more, got 5: fewer images cannot",
         ),
-        ("evaluate run/snapshots/00000002.safetensors --reference images", "name the folder of its run, and --step"),
+        ("evaluate run/snapshots/00000002.safetensors --reference images", "give the folder of its run, and --step"),
         ("evaluate run --repeats 0", "repeats must be 1 or more, got 0"),
         ("evaluate run --best --extractor random-conv", "has no score 'frechet'"),
         ("evaluate run --extractor nonsense", "nonsense"),
@@ -101,3 +101,17 @@ def test_records_stay_json(capsys):
     command("evaluate run --num 30 --extractor random-conv")
     for line in run.records_file.read_text().splitlines():
         json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+
+
+# ---- compare-metrics
+
+
+def test_runs_are_compared_only_when_their_cards_are_alike(capsys):
+    for name in ("one", "other"):
+        train_on_faces(name)
+        assert command(f"evaluate {name} --num 30 --last --extractor random-conv") == 0
+    assert command("compare-metrics one other") == 0
+    assert "one" in capsys.readouterr().out
+    assert command("evaluate other --num 40 --last --extractor random-conv") == 0
+    assert command("compare-metrics one other") == 2
+    assert "their cards differ in samples: 30 and 40" in capsys.readouterr().err

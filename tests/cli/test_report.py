@@ -53,7 +53,7 @@ def test_a_folder_of_a_person_s_own_is_left_alone(sweep, capsys):
     Path("mine").mkdir()
     Path("mine/report.md").write_text("my own")
     assert command("faces --out mine") == 2
-    assert "mine is not an empty folder and no report's" in capsys.readouterr().err
+    assert "mine is neither empty nor an earlier report" in capsys.readouterr().err
     assert [path.name for path in Path("mine").iterdir()] == ["report.md"]
     assert command("faces") == command("faces") == 0
 

@@ -1,4 +1,4 @@
-"""The commands `sweep` and `status`, with tiny networks."""
+"""`sagan sweep` and `sagan status`, with tiny networks."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import pytest
 
 import sagan.experiments.sweep
 from sagan.cli import main
+from sagan.cli.sweep import read_axes
 from sagan.experiments.sweep import Sweep
 from sagan.run.config import Config, RunConfig
 from sagan.run.folder import Run
@@ -41,7 +42,7 @@ def called(tmp_path, monkeypatch):
         leave_trained(given)
         return 0
 
-    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", call)
+    monkeypatch.setattr(sagan.experiments.sweep.Runner, "_call", call)
     return words
 
 
@@ -75,7 +76,7 @@ def test_a_sweep_is_trained_scored_shown_and_then_done(capsys, in_a_folder_with_
     assert (config.model.span, config.run.seed) == (1, 5)
     assert [score.step for score in read_scores(run, "frechet")] == [2, 4]
     before = run.records_file.read_bytes()
-    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", lambda *_: pytest.fail("there was nothing to do"))
+    monkeypatch.setattr(sagan.experiments.sweep.Runner, "_call", lambda *_: pytest.fail("there was nothing to do"))
     assert command(f"{TINY} --span 1 --seed 5") == 0
     assert command("--sweep_dir S") == 0
     assert run.records_file.read_bytes() == before
@@ -99,7 +100,7 @@ def test_a_run_that_failed_is_said_at_the_end_and_the_status_tells(capsys, monke
         leave_trained(words)
         return 2 if "span1" in str(log) else 0
 
-    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", fail)
+    monkeypatch.setattr(sagan.experiments.sweep.Runner, "_call", fail)
     assert command(f"{TINY} --span 0 1") == 1
     said = capsys.readouterr()
     assert re.search(r"warning: span1-seed0 failed: a sentence \(log: .*S/logs/span1-seed0.log\)", said.err)
@@ -138,7 +139,7 @@ def test_a_dry_run_shows_what_each_span_sees(capsys, monkeypatch):
 
 
 def test_what_failed_and_was_mended_has_failed_no_longer(capsys, monkeypatch):
-    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", lambda self, words, log: log.write_text("") or 2)
+    monkeypatch.setattr(sagan.experiments.sweep.Runner, "_call", lambda self, words, log: log.write_text("") or 2)
     assert command(f"{TINY} --span 0") == 1
     begun = Sweep.open(Path("S"))
     (run,) = begun.plan.runs()
@@ -153,19 +154,19 @@ def test_a_run_without_its_scores_is_said_at_the_end(capsys, monkeypatch):
         leave_trained(words)
         return 143 if words[0] == "evaluate" else 0
 
-    monkeypatch.setattr(sagan.experiments.sweep.Player, "_call", train_only)
+    monkeypatch.setattr(sagan.experiments.sweep.Runner, "_call", train_only)
     assert command(f"{TINY} --span 0") == 1
-    assert "trained, but not scored to the end: span0-seed0; to go on: sagan sweep" in capsys.readouterr().out
+    assert "trained, but not scored to the end: span0-seed0; to continue: sagan sweep" in capsys.readouterr().out
 
 
 def test_a_stopped_sweep_says_how_to_go_on(capsys, called, monkeypatch):
-    def stop(self, run):
+    def stop(statuses):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("sagan.experiments.board._Tables.__call__", stop)
-    monkeypatch.setattr(sagan.experiments.sweep.Player, "play", lambda self, run: time.sleep(0.5))
+    monkeypatch.setattr("sagan.experiments.board._tables", lambda console, at_once: stop)
+    monkeypatch.setattr(sagan.experiments.sweep.Runner, "execute", lambda self, run: time.sleep(0.5))
     assert command(f"{TINY} --span 0 1 --jobs 2 --score false") == 130
-    assert "go on with: sagan sweep --sweep_dir S --jobs 2 --score false" in capsys.readouterr().out
+    assert "to continue: sagan sweep --sweep_dir S --jobs 2 --score false" in capsys.readouterr().out
 
 
 def test_a_dry_run_shows_runs_cost_and_time_and_writes_nothing(capsys, in_a_folder_with_images):
@@ -204,11 +205,11 @@ def test_runs_begin_from_the_preset(in_a_folder_with_images):
     ("line", "said"),
     [
         ("--span 0 1", "`sagan sweep` needs --sweep_dir"),
-        ("--sweep_dir S", "S holds no sweep to go on with: give the values of a new one"),
+        ("--sweep_dir S", "S contains no sweep to continue: give the values of a new one"),
         ("--sweep_dir S --span 0 1 --sede 1", "there is no flag --sede: did you mean --seed?"),
         ("--sweep_dir S --span 0 -2", "span must be 0 or more, got -2"),
         ("--sweep_dir S --span 0 --preset quik", "--preset must be best or published or paper or quick, got 'quik'"),
-        ("--sweep_dir S --span 0 --parallel_runs 2", "here it is --jobs"),
+        ("--sweep_dir S --span 0 --parallel_runs 2", "use --jobs"),
         ("--sweep_dir S --span 0 --jobs 0", "jobs must be 1 or more, got 0"),
         ("--sweep_dir S --span 0 --run_dir x", "--run_dir is for one run"),
         ("--sweep_dir S --span 0 --dry_run --cluster slurm", "give one of --dry_run and --cluster"),
@@ -252,3 +253,66 @@ def test_help_shows_the_flags(capsys, name):
     assert command("--help", name) == 0
     printed = capsys.readouterr().out
     assert ("--sweep_dir" in printed and "--span" in printed) if name == "sweep" else "PLACES" in printed
+
+
+# ---- words become values, several for one flag
+
+
+def values(line):
+    return read_axes(line.split())[0]
+
+
+@pytest.mark.parametrize("line", ["--span 0 1 self", "--span=0 1 self", "--span 0 --span 1 self"])
+def test_numbers_and_words_take_several_values(line):
+    assert values(line) == {"span": [0, 1, "self"]}
+
+
+def test_the_words_of_a_setting_of_several_values_belong_together():
+    assert values("--g_attention 8 16 --g_attention none --g-attention 16,32") == {
+        "g_attention": [(8, 16), (), (16, 32)]
+    }
+    assert values("--g_span 1 2 --g_span 3") == {"g_span": [(1, 2), (3,)]}
+    assert values("--augment color flip") == {"augment": [("color", "flip")]}
+
+
+def test_each_value_is_of_its_setting_s_type():
+    found = values("--g_lr 1e-4 2e-4 --total_step 1e3 --flip --r1 auto 0.5 --data none a.zip --max_grad_norm none 1")
+    assert found == {
+        "g_lr": [1e-4, 2e-4],
+        "total_step": [1000],
+        "flip": [True],
+        "r1": ["auto", 0.5],
+        "data": [None, "a.zip"],
+        "max_grad_norm": [None, 1.0],
+    }
+    assert values("--flip true false") == {"flip": [True, False]}
+
+
+def test_other_words_are_left_as_they_are_and_in_their_order():
+    given, left_out, rest = read_axes(["stray", "--jobs", "2", "--span", "1", "2", "--no_such", "3", "--dry_run"])
+    assert given == {"span": [1, 2]}
+    assert not left_out
+    assert rest == ["stray", "--jobs", "2", "--no_such", "3", "--dry_run"]
+
+
+def test_what_is_left_out_is_read_as_the_settings_are():
+    left_out = read_axes(["--leave_out", "span=0", "masking=before", "--leave_out", "g_attention=8,16"])[1]
+    assert left_out == [{"span": 0, "masking": "before"}, {"g_attention": (8, 16)}]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--span 0 one", "--span must be a whole number or self, got 'one'"),
+        ("--span", "--span needs a value"),
+        ("--masking after sideways", "--masking must be after or before, got 'sideways'"),
+        ("--leave_out", "--leave_out must be such as span=0 masking=before"),
+        ("--leave_out span", "--leave_out must be such as span=0 masking=before, got 'span'"),
+        ("--leave_out spam=0", "there is no flag --spam: did you mean --span?"),
+        ("--leave_out span=none", "--span must be"),
+        ("--leave_out masking=before,after", "--leave_out takes one value of --masking, got before and after"),
+    ],
+)
+def test_mistakes_in_values_are_answered_in_a_sentence(line, said):
+    with pytest.raises(ValueError, match="^" + said.replace("?", r"\?")):
+        read_axes(line.split())

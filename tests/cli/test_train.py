@@ -1,8 +1,10 @@
-"""`sagan train`, called in process as a person calls it: from a folder of their own, with tiny networks."""
+"""`sagan train` and `sagan resume`, called in process from a person's folder, with tiny networks."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -106,7 +108,7 @@ def test_grids_of_two_runs_do_not_mix(home, capsys):
 
 def test_a_flag_without_effect_is_said(configs, capsys):
     main(["train", "--lambda_gp", "5"])
-    assert "--lambda_gp changes nothing" in capsys.readouterr().err
+    assert "--lambda_gp has no effect" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_a_flag_without_effect_is_said_to_have_none(home, capsys, monkeypatch, n
         "span": {"g_span": 1, "d_span": 2},
     }.get(name, {})
     assert main(tiny(dry_run=True, data="photos.npy", **{name: value}, **changes)) == 0
-    assert f"warning: --{name} changes nothing" in capsys.readouterr().err
+    assert f"warning: --{name} has no effect" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -143,15 +145,15 @@ def test_what_only_the_preset_does_to_the_penalty_of_wgan_is_said(home, capsys, 
     monkeypatch.setattr("sagan.bench.forecast.describe_run", lambda config, device: [])
     assert main(tiny(dry_run=True, data="photos.npy", adv_loss="wgan-gp", **flags)) == 0
     said = capsys.readouterr().err
-    assert said.count("--r1 0 for the loss alone") == added
-    assert said.count("in one step in 4: --penalty_every 1 for every step") == lazy
+    assert said.count("--r1 0 turns it off") == added
+    assert said.count("in one step of 4: --penalty_every 1 applies it") == lazy
 
 
 def test_a_flag_with_effect_is_not_said_to_have_none(home, capsys, monkeypatch):
     monkeypatch.setattr("sagan.bench.forecast.describe_run", lambda config, device: [])
     flags = {"masking": "before", "span": 0, "d_span": 1, "r1": 0.1, "penalty_every": 4, "guard": "recover"}
     assert main(tiny(dry_run=True, data="photos.npy", max_rollbacks=1, **flags)) == 0
-    assert "changes nothing" not in capsys.readouterr().err
+    assert "has no effect" not in capsys.readouterr().err
 
 
 def test_cuda_graphs_on_a_cpu_are_refused_before_anything_is_made(home, capsys):
@@ -207,3 +209,81 @@ def test_what_scoring_lacks_is_said_before_training_begins(capsys):
         assert main(["train", *FEW_FACES, "--eval_every", "2", "--run_dir", "run", *flags.split()]) == 2
         assert said in capsys.readouterr().err
         assert not Path("run").exists()
+
+
+# ---- sagan resume
+
+
+def test_resume_needs_only_the_folder_and_works_from_anywhere(run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["resume", str(run.folder), "--total_step", "5", "--span", "1"]) == 0
+    assert main(["resume", str(run.folder)]) == 0
+    assert "nothing to do: the run is at step 5 already" in capsys.readouterr().out
+    assert [record.step for record in run.records()] == [1, 2, 3, 4, 5]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--span", "3"], "trained with span 1 (not 3)"),
+        (["--span", "self"], "trained with span 1 (not self)"),
+        (["--imsize", "32", "--seed", "4"], "imsize 16 (not 32), seed 0 (not 4)"),
+        (["--total_step", "3"], "is at step 4 already"),
+        (["--data", "nowhere"], "--data says where they are now"),
+        (["--data", "other.npy"], "trained on other images"),
+        (["--device", "gpu"], "device must be"),
+    ],
+)
+def test_a_refused_change_leaves_the_run_as_it_was(run, capsys, words, said):
+    np.save("other.npy", np.zeros((24, 16, 16, 3), np.uint8))
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert said in refused(capsys, "resume", run.folder, *words)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(run, capsys):
+    records = run.records()
+    run.checkpoint_file.unlink()
+    assert main(["resume", str(run.folder)]) == 0
+    assert "no checkpoint was written yet" in capsys.readouterr().out
+    assert [record.d_loss for record in run.records()] == [record.d_loss for record in records]
+
+
+def test_images_may_have_moved(run, trained, capsys):
+    shutil.copy(trained / "photos.npy", "moved.npy")
+    assert main(["resume", str(run.folder), "--total_step", "5", "--data", "moved.npy", "--prepared", "kept"]) == 0
+    assert run.config().data.data.endswith("moved.npy")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "said"),
+    [
+        ("config.json", lambda data: b"{", "config.json is damaged"),
+        ("config.json", lambda data: data.replace(b'"imsize": 16', b'"imsize": "x"'), "imsize must be a whole number"),
+        (
+            "config.json",
+            lambda data: data.replace(b'"imsize"', b'"imsise"'),
+            "newer sagan: this version does not know imsise",
+        ),
+        ("records.jsonl", lambda data: b"garbage\n" + data, "records.jsonl, line 1, is damaged: it is not JSON"),
+        ("checkpoints/last.pt", lambda data: data[: len(data) // 2], "last.pt is not a whole checkpoint"),
+        ("checkpoints/last.pt", lambda data: b"", "last.pt is not a whole checkpoint"),
+    ],
+)
+def test_a_damaged_run_is_refused_by_the_name_of_the_file(run, capsys, file, damage, said):
+    damaged = damage((run.folder / file).read_bytes())
+    (run.folder / file).write_bytes(damaged)
+    assert said in refused(capsys, "resume", run.folder, "--total_step", "5")
+    assert (run.folder / file).read_bytes() == damaged
+
+
+def test_a_full_disk_says_how_to_go_on(run, capsys, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sagan.training.start.train", full)
+    said = refused(capsys, "resume", run.folder, "--total_step", "5")
+    assert "No space left on device" in said
+    assert f"sagan resume {run.folder}" in said

@@ -10,7 +10,7 @@ from PIL import Image
 
 import sagan.experiments.report
 from sagan.experiments.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
-from sagan.experiments.findings import Compared, describe_method, findings, number, table_rows
+from sagan.experiments.findings import Compared, ComparedArm, describe_method, findings, number, table_rows
 from sagan.experiments.plots import Times, draw_times, save_figure, stack_samples
 from sagan.experiments.report import write_report
 from sagan.experiments.results import Arm
@@ -57,9 +57,9 @@ def empty_figures(monkeypatch):
 
 def compared(arm, base, metric="frechet", planned=(0, 1, 2), failed=(), rolled_back=(), axis="span"):
     arm, base = dict(enumerate(arm)), dict(enumerate(base))
-    arms = [Arm(((axis, 0),)), Arm(((axis, 3),))]
-    seeds = [[set(each)] for each in (planned, failed, rolled_back)]
-    return Compared(metric, 40_000, arms[0], base, arms[1:], [arm], compare([arm], base), *seeds)
+    (comparison,) = compare([arm], base)
+    one = ComparedArm(Arm(((axis, 3),)), arm, comparison, set(planned), set(failed), set(rolled_back))
+    return Compared(metric, 40_000, Arm(((axis, 0),)), base, [one])
 
 
 def rows_of(path):
@@ -116,16 +116,16 @@ def test_what_is_wrong_with_pairs_is_said_beside_them():
     (one,) = findings(compared([28.0, 27.0, 26.0], [30.0, 29.0, 28.5], planned=range(5), failed=(3,), rolled_back=(1,)))
     assert one.endswith(
         "(3 paired seeds; without seed 3, where a run failed; without seed 4, where a score is missing; in seed 1 the "
-        "guard took a run back, which went on with other z and images)"
+        "guard rolled a run back, which went on with other latents and images)"
     )
 
 
 def test_pairs_share_what_they_are_said_to_share():
     same = compared([28.0, 27.0], [30.0, 29.0])
-    assert "they share their first weights, z and the order of images" in describe_method(same, False)
+    assert "they share their initial weights, latents and order of images" in describe_method(same, asked=False)
     wider = compared([28.0, 27.0], [30.0, 29.0], axis="g_conv_dim")
-    said = "they need not share their first weights, z and order of images where g_conv_dim differs"
-    assert said in describe_method(wider, False)
+    said = "they need not share their initial weights, latents and order of images where g_conv_dim differs"
+    assert said in describe_method(wider, asked=False)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in names_of("computed") if roles()[name].pairs))
@@ -149,10 +149,10 @@ def test_runs_that_differ_in_this_begin_alike(name):
 
 def test_p_is_shown_only_where_it_could_be_small():
     three = compared([28.0, 29.5, 31.0], [30.0, 31.0, 32.0])
-    assert "could show nothing with 3 pairs" in describe_method(three, False)
+    assert "could show nothing with 3 pairs" in describe_method(three, asked=False)
     assert not any("p, sign flips" in cell for cell in table_rows(three)[0])
     eight = compared(range(8), [x + 1 + x / 9 for x in range(8)], planned=range(8))
-    assert "exact for differences that are symmetric" in describe_method(eight, False)
+    assert "exact for differences that are symmetric" in describe_method(eight, asked=False)
     assert table_rows(eight)[0][-2] == "p, sign flips"
     assert table_rows(eight)[2][-2:] == ["0.00781", "0.00781"]
 
@@ -281,7 +281,7 @@ def test_what_the_guard_did_not_see_is_not_called_healthy(tmp_path):
     begun(sweep, "span1-seed0").append(records.look(90))
     begun(sweep, "span3-seed0").append(records.stopped(90))
     text = Page(write_report(sweep.folder, tmp_path / "report")[0].read_text()).text
-    assert "Never looked at: span0-seed0, span3-seed0." in text
+    assert "Never checked: span0-seed0, span3-seed0." in text
     assert "span3-seed0 failed: d_loss is nan" in text
     assert "span3-seed0 90 diverged d_loss is nan the run was stopped" in text
     assert "found nothing wrong" not in text
@@ -335,7 +335,7 @@ def test_a_threshold_that_nothing_can_come_to_is_refused(tmp_path):
         write_report(sweep.folder, tmp_path / "report", threshold=math.nan)
     for planned in sweep.plan.runs():
         scored(Run(sweep.run_folder(planned)), {400: 9.0}, "nearest_distance")
-    with pytest.raises(ValueError, match="of nearest_distance neither more nor less is better"):
+    with pytest.raises(ValueError, match="of which more or less is better, got nearest_distance"):
         write_report(sweep.folder, tmp_path / "report", "nearest_distance", 3.0)
 
 

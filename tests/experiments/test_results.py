@@ -130,10 +130,10 @@ def test_events_are_stretches_of_one_verdict_and_rollbacks(tmp_path):
         (300, 300, "diverged", "reason 6"),
         (310, 310, "diverged", "why"),
     ]
-    assert found[-1].remedy == "back to step 200, on with other z and images, g_lr x 0.5"
+    assert found[-1].action == "back to step 200, on with other z and images, g_lr x 0.5"
 
 
 def test_grids_are_looked_for_where_the_run_puts_them(tmp_path):
     sweep = made_sweep(tmp_path / "sweep", span=(0,), seed=(0,))
     path = with_samples(begun(sweep, "span0-seed0"), 400)
-    assert read_results(tmp_path / "sweep").runs[0].sample_grid(400) == path
+    assert read_results(tmp_path / "sweep").runs[0].samples == path.parent

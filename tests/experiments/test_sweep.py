@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import sagan.experiments.sweep
-from sagan.experiments.sweep import Player, Sweep, carry_out
+from sagan.experiments.sweep import Runner, Sweep, carry_out
 from sagan.run.config import Config, override, to_dict
 from sagan.run.folder import Run
 from sagan.run.plan import make_plan
@@ -96,12 +96,12 @@ def sweep(tmp_path):
 def play(sweep, program, monkeypatch):
     """Carries the sweep out as far as it goes; gives the states at the end, and the signal that ended it."""
 
-    monkeypatch.setattr(sagan.experiments.sweep, "_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(sagan.experiments.sweep, "_INTERVAL", 0.05)
 
     def carry(jobs=1, extractor="eye", show=lambda statuses: None, threads=None):
-        player = Player(sweep, extractor, threads, program)
+        runner = Runner(sweep, extractor, threads, program)
         todo = [run for run in sweep.plan.runs() if sweep.commands(run, extractor)]
-        stopped = carry_out(player, todo, jobs, show)
+        stopped = carry_out(runner, todo, jobs, show)
         return {run.name: sweep.watch(run).look().state for run in sweep.plan.runs()}, stopped
 
     return carry
@@ -171,7 +171,7 @@ def test_a_run_whose_records_are_damaged_fails_alone(sweep, play):
     play(extractor=None)
     run = sweep.plan.runs()[0]
     Run(sweep.run_folder(run)).records_file.write_text("nonsense\n")
-    Player(sweep, "eye", None, ["false"]).play(run)
+    Runner(sweep, "eye", None, ["false"]).execute(run)
     assert "records.jsonl, line 1, is damaged: " in sweep.failure_file(run).read_text()
 
 
@@ -179,7 +179,7 @@ def test_a_run_that_lost_its_config_is_told_what_to_do(sweep, play):
     play()
     run = sweep.plan.runs()[0]
     (sweep.run_folder(run) / "config.json").unlink()
-    Player(sweep, "eye", None, ["false"]).play(run)
+    Runner(sweep, "eye", None, ["false"]).execute(run)
     assert "no config.json: put that back, or delete the folder" in sweep.failure_file(run).read_text()
 
 
@@ -289,7 +289,7 @@ def test_runs_share_the_cores(sweep, play, monkeypatch):
 
 def test_a_person_s_own_number_of_threads_holds(sweep, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert Player(sweep, None, 3).environment["OMP_NUM_THREADS"] == "7"
+    assert Runner(sweep, None, 3).environment["OMP_NUM_THREADS"] == "7"
 
 
 # ---- the folder
@@ -309,7 +309,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "letter.txt").touch()
     with pytest.raises(ValueError, match="is not an empty folder: give another --sweep_dir"):
         Sweep.begin(tmp_path, make_plan(Config(), {}))
-    with pytest.raises(ValueError, match="has no plan.json, so it is no sweep"):
+    with pytest.raises(ValueError, match="has no plan.json, so it is not a sweep"):
         Sweep.open(tmp_path)
 
 

@@ -53,14 +53,14 @@ def test_the_imported_generator_draws_the_published_images(published, tmp_path):
 def test_the_span_matters(published):
     folder, _, _ = published
     z = torch.randn(2, 128, generator=torch.Generator().manual_seed(1))
-    one, other = (load_published_generator(folder / "500_G.pth", span, "before")[0](z) for span in (0, 3))
+    one, other = (load_published_generator(folder / "500_G.pth", span)[0](z) for span in (0, 3))
     assert (one - other).abs().max() > 1e-2
 
 
 def test_the_imported_discriminator_is_the_published_one_where_every_query_has_a_key(published):
     """With span 1; with span 3 the published program spreads attention over what it meant to exclude."""
     folder, _, plain = published
-    discriminator = load_published_discriminator(folder / "500_D.pth", 1, "before")
+    discriminator = load_published_discriminator(folder / "500_D.pth", 1)
     other = PlainDiscriminator(1)
     other.load_state_dict(plain.state_dict())
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -78,7 +78,7 @@ def test_a_pair_with_images_becomes_a_run_to_train_on(published, tmp_path, monke
     kept = run.config()
     assert kept.data.data == str(tmp_path / "photos")  # from wherever it is resumed
     assert (kept.model.d_conv_dim, kept.model.norm_axis) == (64, "input")
-    trained = load_published_discriminator(published[0] / "500_D.pth", 3, "before")
+    trained = load_published_discriminator(published[0] / "500_D.pth", 3)
     assert torch.equal(state.discriminator["last.weight"], trained.state_dict()["last.weight"])
 
 
@@ -91,7 +91,7 @@ def test_without_images_or_discriminator_there_is_a_snapshot_only(published, tmp
         (folder / "500_G.pth").write_bytes((published[0] / "500_G.pth").read_bytes())
     data = images_folder(tmp_path) if lacking == "discriminator" else None
     import_pair(folder / "500_G.pth", config(tmp_path / "run", data=data), Console())
-    assert "to sample from only" in capsys.readouterr().out
+    assert "for sampling only" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["snapshots"]
 
 

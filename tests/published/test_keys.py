@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from benchmarks.plain import PlainDiscriminator, PlainGenerator
-from sagan.published.command import load_discriminator, load_generator
-from sagan.published.imports import load_published_generator
+from sagan.published.imports import load_published_discriminator, load_published_generator
 from sagan.published.keys import from_published, key_pairs, read_published, save_published_pair, to_published
 from sagan.run.build import build_generator
 from sagan.run.config import ModelConfig
@@ -37,7 +36,7 @@ def test_images_equal_the_published_programs(files, span, training):
     theirs, ours = SPANS[span]
     plain = settled(PlainGenerator(theirs), *torch.randn(3, 4, 128)).train(training)
     torch.save(plain.state_dict(), files[0])
-    generator = load_generator(files[0], span=ours, masking="before").train(training)
+    generator = load_published_generator(files[0], ours)[0].train(training)
     z = torch.randn(4, 128)
     with torch.no_grad():
         torch.testing.assert_close(generator(z), plain(z)[0], rtol=0, atol=1e-5)
@@ -48,7 +47,7 @@ def test_logits_equal_the_published_programs(files, span):
     theirs, ours = SPANS[span]
     plain = settled(PlainDiscriminator(theirs), *torch.randn(3, 2, 3, 64, 64))
     torch.save(plain.state_dict(), files[1])
-    discriminator = load_discriminator(files[1], span=ours)
+    discriminator = load_published_discriminator(files[1], ours)
     images = torch.randn(4, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(discriminator(images), plain(images)[0], rtol=0, atol=1e-5)
@@ -57,7 +56,7 @@ def test_logits_equal_the_published_programs(files, span):
 def test_the_span_matters(files):
     torch.save(settled(PlainGenerator(3), *torch.randn(3, 4, 128)).state_dict(), files[0])
     z = torch.randn(2, 128)
-    one, other = (load_generator(files[0], span=span).train() for span in (3, 0))
+    one, other = (load_published_generator(files[0], span)[0].train() for span in (3, 0))
     assert (one(z) - other(z)).abs().max() > 1e-2
 
 
@@ -91,7 +90,7 @@ def test_data_parallel_files_load(files):
 def test_widths_are_read_from_the_file(files):
     model = ModelConfig(z_dim=16, g_conv_dim=8, norm_axis="input")
     torch.save(to_published("generator", build_generator(model).state_dict()), files[0])
-    _, found = load_published_generator(files[0], 0, "before")
+    _, found = load_published_generator(files[0], 0)
     assert (found.z_dim, found.g_conv_dim) == (16, 8)
 
 
@@ -99,12 +98,12 @@ def test_other_files_are_refused_in_a_sentence(files):
     generator_file, discriminator_file = files
     torch.save(PlainDiscriminator().state_dict(), discriminator_file)
     with pytest.raises(ValueError, match=r"10_D.pth: this is not a published 64x64 generator: \d+ keys"):
-        load_generator(discriminator_file, span=0)
+        load_published_generator(discriminator_file, 0)
     generator_file.write_bytes(discriminator_file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is not a whole checkpoint file"):
-        load_generator(generator_file, span=0)
+        load_published_generator(generator_file, 0)
     torch.save([1, 2], generator_file)
     with pytest.raises(ValueError, match="is not a state dict of the published program"):
-        load_generator(generator_file, span=0)
+        load_published_generator(generator_file, 0)
     with pytest.raises(ValueError, match="only the published 64x64 generator"):
         to_published("generator", build_generator(ModelConfig(imsize=32)).state_dict())

@@ -65,7 +65,7 @@ def test_only_the_fid_of_the_same_images_shares_their_axis():
         ({}, "frechet", {"crop": "square"}, "crop square"),
         ({}, "frechet", {"filter": "box"}, "filter box"),
         ({}, "frechet", {"dataset": "lsun"}, "against all 126,227 images of lsun"),
-        ({"samples": 10_000}, "frechet", {}, "these scores of 10,000: fewer make a larger FID"),
+        ({"samples": 10_000}, "frechet", {}, "these scores of 10,000, which makes a FID larger"),
     ]:
         with pytest.raises(ValueError, match=said):
             comparable_dataset(dataclasses.replace(FID, **change), metric, DataConfig(**{"dataset": "celeb"} | data))

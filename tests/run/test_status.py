@@ -189,7 +189,7 @@ def test_a_folder_of_runs_stands_for_each_of_them(tmp_path):
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no run and no sweep"):
+    with pytest.raises(ValueError, match="contains no run and no sweep"):
         find_watched(tmp_path)
     with pytest.raises(ValueError, match="does not exist"):
         find_watched(tmp_path / "none")

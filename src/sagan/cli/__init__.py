@@ -9,27 +9,24 @@ from typing import Any, NamedTuple
 
 from sagan.cli.attention import AttentionFlags, attention
 from sagan.cli.bench import BenchFlags, bench
-from sagan.cli.compare_metrics import CompareFlags, compare_metrics
-from sagan.cli.evaluate import EvaluateFlags, evaluate
+from sagan.cli.evaluate import CompareFlags, EvaluateFlags, compare_metrics, evaluate
 from sagan.cli.flags import show_help
 from sagan.cli.import_published import ImportFlags, import_published
 from sagan.cli.prepare import PrepareFlags, prepare
 from sagan.cli.report import ReportFlags, report
-from sagan.cli.resume import resume, resume_flags
 from sagan.cli.sample import SampleFlags, sample
-from sagan.cli.status import StatusFlags, status
-from sagan.cli.sweep import sweep, sweep_defaults
-from sagan.cli.train import train, train_defaults
+from sagan.cli.sweep import StatusFlags, status, sweep, sweep_defaults
+from sagan.cli.train import resume, resume_flags, train, train_defaults
 from sagan.system.console import Console, run_safely
 from sagan.system.errors import UserError
 
 
 class Command(NamedTuple):
-    """A command of `sagan`, which takes the words after its name. Its function's docstring begins with what it does."""
+    """A command of `sagan`, called with the words after its name. The overview shows its docstring's first line."""
 
     run: Callable[[Sequence[str], Console], int]
     shown: Callable[[Sequence[str]], Any]
-    """What its help shows: a dataclass of flags, or one whose values are shown as defaults."""
+    """What its help shows: a dataclass of flags, or an instance whose values are shown as defaults."""
 
 
 COMMANDS = {
@@ -49,7 +46,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status: 0, 2 for what a person can put right, 128 + signal when interrupted."""
+    """Runs a command. Returns the exit status: 0, 2 for a user's mistake, 128 + signal when interrupted."""
     console = Console()
     return run_safely(lambda: _run(list(sys.argv[1:] if arguments is None else arguments), console), console)
 
@@ -79,15 +76,6 @@ def _run(arguments: list[str], console: Console) -> int:
 
 def _overview() -> str:
     lines = [f"  {name:15} {(command.run.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "Self-attention GANs with sparse attention.",
-            "",
-            "usage: sagan COMMAND ...",
-            "",
-            *lines,
-            "",
-            "A first run, on drawn faces: sagan train --preset quick",
-            "More: sagan COMMAND --help",
-        ]
-    )
+    first = ["Self-attention GANs with sparse attention.", "", "usage: sagan COMMAND ...", ""]
+    last = ["", "A first run, on drawn faces: sagan train --preset quick", "More: sagan COMMAND --help"]
+    return "\n".join([*first, *lines, *last])

@@ -1,4 +1,4 @@
-"""`sagan attention`: where attention looks."""
+"""`sagan attention`: what attention attends to."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionFlags:
-    """Show where attention looks: a page to point at (attention.html), a PNG of each picture, the numbers as CSV.
-    Pictures are drawn from the generator and judged by the discriminator of the same step, or are real images."""
+    """Show what attention attends to: an interactive page (attention.html), a PNG for each image, measures as CSV.
+    The images are drawn by the generator and also shown to the discriminator of the same step, or they are real."""
 
     target: Annotated[Path, Positional]
-    """A run's folder (its newest snapshot is used) or one snapshot file."""
+    """A run's folder, whose newest snapshot is used, or a snapshot file."""
     step: int | None = None
-    """Use the run's snapshot of this step. The discriminator is kept of the last checkpoint only."""
+    """Use the run's snapshot of this step. Only the last checkpoint contains a discriminator."""
     seed: int = 0
-    """Another seed draws other pictures, or chooses others among --images."""
+    """The seed that draws the images, or chooses them among --images."""
     num: int = 4
-    """How many pictures."""
+    """The number of images."""
     images: Path | None = None
-    """Real images for the discriminator to look at: a folder, a zip, an LMDB or a .npy. Each is
-    cropped as the images that the run was trained on (of a celeb run: to 160 pixels) and brought to the run's size."""
+    """Real images to show to the discriminator: a folder, a zip, an LMDB or a .npy file.
+    They are cropped and resized as the run's own images were."""
     query: tuple[int, ...] | None = None
-    """Points to look from, as y,x in pixels of the picture, such as 12,10 12,22.
-    By default four of each picture from where attention is sharpest: lowest entropy, well apart."""
+    """Query pixels as y,x in the image, such as 12,10 12,22.
+    By default four in each image where attention is sharpest (lowest entropy), some distance apart."""
     compare: Path | None = None
-    """Another run or snapshot to show beside it, from the same z: full attention against sparse, say."""
+    """Another run or snapshot to show beside it, with the same latents, such as full attention beside sparse."""
     over_training: bool = False
-    """Also measure the generator of every snapshot of the run, from the same z, and draw it over the steps."""
+    """Also measure the generator of every snapshot of the run, with the same latents, and plot it over the steps."""
     out: Path | None = None
-    """A new or empty folder for the files; by default RUN/attention/STEP."""
+    """A new or empty folder for the files. By default RUN/attention/STEP."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
 
 
 def attention(words: Sequence[str], console: Console) -> int:
-    """Show where attention looks, in pictures, numbers and a page to point at."""
+    """Show what attention attends to: images, measures and an interactive page."""
     flags = parse(AttentionFlags, words, "sagan attention")
     _check(flags)
     from sagan.system.devices import choose_device
@@ -59,7 +59,7 @@ def attention(words: Sequence[str], console: Console) -> int:
     subjects = open_subjects([place for place in (flags.target, flags.compare) if place is not None], flags.step)
     for subject in subjects:
         if flags.over_training and subject.run is None:
-            raise UserError(f"--over_training follows a run's snapshots, and {subject.path} is one on its own")
+            raise UserError(f"--over_training needs a run's folder, got the snapshot {subject.path}")
     device = choose_device(flags.device)
     exhibits = [make_exhibit(each, flags.seed, flags.num, device, console, flags.images) for each in subjects]
     _warn_of_other_steps(exhibits, console)
@@ -69,11 +69,8 @@ def attention(words: Sequence[str], console: Console) -> int:
     if flags.over_training:
         write_training(folder, subjects, flags.seed, flags.num, device, console)
     console.table(_summary(rows, several=len(exhibits) > 1))
-    console.say(
-        "entropy in bits, distance in pixels of the map; in brackets, what it would be of looking at all that may be "
-        "seen alike"
-    )
-    console.say(f"point at pixels in {folder / 'attention.html'}; the same as pictures and CSV are beside it")
+    console.say("entropy in bits, distance in pixels of the map; in brackets, the value of uniform attention")
+    console.say(f"interactive page: {folder / 'attention.html'}; images and CSV are beside it")
     return 0
 
 
@@ -85,18 +82,18 @@ def _check(flags: AttentionFlags) -> None:
         raise UserError(f"--query takes points as y,x, such as 12,10 12,22; got {len(flags.query)} numbers")
     if flags.images is not None and flags.over_training:
         raise UserError(
-            "--over_training follows the snapshots, and snapshots hold only the generator, which real images do not "
-            "pass: leave out --images or --over_training"
+            "--over_training measures the generator of each snapshot, and --images are for the discriminator: leave "
+            "out one of them"
         )
     if flags.out is not None and flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
-        raise UserError(f"{flags.out} is not an empty folder, and pictures of two looks would mix: give another --out")
+        raise UserError(f"{flags.out} is not an empty folder: give another --out")
 
 
 def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:
     steps = {exhibit.layers[0].step for exhibit in exhibits}
     if len(steps) > 1:
         listed = " and ".join(f"{step:,}" for step in sorted(steps))
-        console.warn(f"networks of different steps are put side by side, {listed}: --step chooses one for both")
+        console.warn(f"the networks compared are of different steps, {listed}: --step chooses one for both")
 
 
 def _make_folder(subject: Subject, flags: AttentionFlags) -> Path:
@@ -112,7 +109,7 @@ def _make_folder(subject: Subject, flags: AttentionFlags) -> Path:
 
 
 def _summary(rows: Sequence[dict[str, Any]], *, several: bool) -> list[list[str]]:
-    """The table of layers for a terminal: each measure, and in brackets what even attention would have."""
+    """The table of layers for a terminal: each measure, and in brackets that of uniform attention."""
     table = [["layer", "pattern", "gamma", "entropy", "distance", "inside", "border"]]
     for row in rows:
         cells = [f"{row['network']} {row['map']}x{row['map']}", row["pattern"], f"{row['gamma']:+.3f}"]

@@ -1,4 +1,4 @@
-"""`sagan evaluate`: scores of a run's snapshots, or of any images."""
+"""`sagan evaluate`: scores of a run's snapshots, or of any images; `sagan compare-metrics`: two runs' scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import read
+from sagan.cli.flags import parse, read
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -18,34 +18,34 @@ from sagan.system.typed import fill, to_plain
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """Score a run's snapshots, or any images, against real ones: Fréchet distance, KID, precision, recall and company.
-    Each score of a snapshot goes into the run's records with a card that says how it was made."""
+    """Score a run's snapshots, or any images, against real ones: Fréchet distance, KID, precision, recall and others.
+    Each score of a snapshot is added to the run's records, with a card that says how it was computed."""
 
     target: Annotated[Path, Positional]
-    """A run's folder, or images: a folder, a zip, a prepared store, an LMDB or a .npy."""
+    """A run's folder, or images: a folder, a zip, a prepared store, an LMDB or a .npy file."""
     reference: Path | None = None
-    """The real images; by default those the run was trained on."""
+    """The real images. By default those that the run was trained on."""
     extractor: str | None = None
     """inception, inception-clean, efficientnet-lite0, torchscript:FILE, timm:NAME or random-conv.
-    By default inception, the only one whose score is called FID, where its weights are, else efficientnet-lite0."""
+    By default inception, the only one whose score is called FID, if its weights are found, else efficientnet-lite0."""
     weights: Path | None = None
     """The extractor's weights file."""
     num: int = 10_000
-    """Images drawn from a snapshot for one score."""
+    """Images drawn from a snapshot for a score."""
     repeats: int = 1
-    """Draws of that many images; several give a mean and a spread."""
+    """How often to draw them; several draws give a mean and a spread."""
     seed: int = 0
-    """Of the first draw; the next draws have the next seeds."""
+    """The seed of the first draw; each further draw has the next seed."""
     step: int | None = None
-    """Score the snapshot of this step, also if it has been scored. By default all that have not been."""
+    """Score the snapshot of this step, even if it has been scored. By default all snapshots without a score."""
     last: bool = False
-    """Score the newest snapshot only."""
+    """Score only the newest snapshot."""
     best: bool = False
-    """Score the snapshot with the best Fréchet distance once more: the best among most like scores."""
+    """Score again the snapshot with the best Fréchet distance, among the largest group of comparable scores."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     prepared: str = "./prepared"
-    """Where features of reference images are kept, so that the next score starts at once."""
+    """Folder for the features of reference images, so that the next score starts at once."""
 
 
 def evaluate(words: Sequence[str], console: Console) -> int:
@@ -57,7 +57,7 @@ def evaluate(words: Sequence[str], console: Console) -> int:
         return _evaluate_run(flags, console)
     for name in ("step", "last", "best", "num", "repeats", "seed"):
         if name in given:
-            raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is no run's folder")
+            raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is not the folder of a run")
     return _evaluate_images(flags, console)
 
 
@@ -87,7 +87,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
         done = scorer.scored_steps(run)
         snapshots = [path for path in snapshots if int(path.stem) not in done]
     if not snapshots:
-        console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores one again")
+        console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores it again")
         return 0
     real = scorer.reference.images.count
     for path in snapshots:
@@ -107,11 +107,13 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.tables import score_table
 
     if flags.target.suffix == ".safetensors":
-        raise UserError(f"{flags.target} is a snapshot: name the folder of its run, and --step to choose it there")
+        raise UserError(f"{flags.target} is a snapshot: give the folder of its run, and --step to choose it there")
     if not flags.target.exists():
         raise UserError(f"{flags.target} does not exist: give a run's folder, or images")
     if flags.reference is None:
-        raise UserError(f"{flags.target} is no run's folder: to score images, name the real ones with --reference")
+        raise UserError(
+            f"{flags.target} is not the folder of a run: to score images, give the real ones with --reference"
+        )
     images, real = open_images(flags.target), open_images(flags.reference)
     refuse_unfit(images, real)
     extractor = load_extractor(flags.extractor, weights=flags.weights, device=flags.device)
@@ -121,4 +123,29 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     console.table(score_table(scores))
     card = to_plain(scorer.card("images"))
     console.say("card: " + ", ".join(f"{name} {value}" for name, value in card.items() if name != "versions"))
+    return 0
+
+
+# ---- sagan compare-metrics
+
+
+@dataclass(frozen=True)
+class CompareFlags:
+    """Show the scores of two runs side by side. Refuses, with the reason, where their cards differ."""
+
+    run: Annotated[Path, Positional]
+    """A run's folder."""
+    other: Annotated[Path, Positional]
+    """The other run's folder."""
+    metric: str = "frechet"
+    """frechet, frechet_infinity, kernel, inception_score, precision, recall, density, coverage or nearest_distance."""
+
+
+def compare_metrics(words: Sequence[str], console: Console) -> int:
+    """Show two runs' scores side by side, if they are comparable."""
+    flags = parse(CompareFlags, words, "sagan compare-metrics")
+    from sagan.evaluation.tables import comparison_table
+    from sagan.run.folder import Run
+
+    console.table(comparison_table(Run.open(flags.run), Run.open(flags.other), flags.metric))
     return 0

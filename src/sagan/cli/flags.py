@@ -1,6 +1,6 @@
-"""From the words of a command line to the fields of a dataclass, with one sentence for whatever is wrong with them.
+"""Reads the words of a command line into the fields of a dataclass, with one sentence for any mistake.
 
-A dataclass may hold others; their fields' bare names are the flags. `tyro` draws the help from the same fields.
+A dataclass may contain others; their fields' bare names are the flags. `tyro` draws the help from the same fields.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, TypeVar, get_args, get_origin, get_type_hints
 
+from sagan.run.plan import spell
 from sagan.system.errors import UserError
 from sagan.system.typed import fill, is_union, suits, wording
 
@@ -30,33 +31,33 @@ _TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false
 
 
 def truth(text: str) -> bool:
-    """True or false as a person spells them, in any case. Raises UserError for anything else."""
+    """True or false from true, yes, on, 1, or false, no, off, 0, in any case. Raises UserError for anything else."""
     if text.lower() not in _TRUTH:
         raise UserError(f"must be true or false, got {text!r}")
     return _TRUTH[text.lower()]
 
 
 def convert(words: Sequence[str], hint: Any) -> Any:
-    """The value that words mean for a hint. Raises UserError, saying what was allowed, where they mean none.
+    """The value of the type ``hint`` that words spell. Raises UserError, saying what is allowed.
 
-    ``none`` is no value where there may be none, and no numbers at all where there may be several.
+    ``none`` spells None where the hint allows that, and an empty tuple where it is a tuple.
     """
     item = item_hint(hint)
     if item is Path:
-        return tuple(map(Path, words))  # which may hold commas, or be called none
+        return tuple(map(Path, words))  # a path may contain commas, or be called none
     if item and not (len(words) == 1 and words[0].lower() == "none"):
         return tuple(convert([part], item) for word in words for part in word.split(",") if part)
     if item:
         return ()
     options = get_args(hint) if is_union(hint) else (hint,)
-    for option in sorted(options, key=lambda option: option is not types.NoneType):  # any word is text, "none" too
+    for option in sorted(options, key=lambda option: option is not types.NoneType):  # first, as "none" is also a text
         for value in _readings(words[0], option):
             return value
     raise UserError(f"must be {wording(hint)}, got {words[0]!r}")
 
 
 def _readings(text: str, hint: Any) -> list[Any]:
-    """The one value that a text means for a plain hint, or none."""
+    """The value that a text spells for a plain hint, in a list; an empty list where it spells none."""
     if hint is types.NoneType:
         return [None] if text.lower() == "none" else []
     if get_origin(hint) is Literal:
@@ -68,7 +69,7 @@ def _readings(text: str, hint: Any) -> list[Any]:
 
 
 def _whole(text: str) -> int:
-    """A whole number, also spelt 1e5 or 5.0."""
+    """A whole number, which may be spelt 1e5 or 5.0."""
     try:
         return int(text)
     except ValueError:
@@ -79,7 +80,7 @@ def _whole(text: str) -> int:
 
 
 def item_hint(hint: Any) -> Any:
-    """The type of each item where a hint takes several values, else None."""
+    """The type of the items where a hint is a tuple, else None."""
     for option in get_args(hint) if is_union(hint) else (hint,):
         if get_origin(option) is tuple:
             return get_args(option)[0]
@@ -91,29 +92,29 @@ def item_hint(hint: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A flag and the words after it up to the next flag; words before any flag are a group without one."""
+    """A flag and the words after it, up to the next flag. Words before any flag are a group too."""
 
     flag: str
-    """As it was typed, such as ``--batch-size``; "" where there is none."""
+    """The flag as it was typed, such as ``--batch-size``; "" for the words before any."""
     values: list[str]
     joined: bool = False
     """Whether the first value was joined to the flag by ``=``."""
 
     @property
     def name(self) -> str:
-        """Such as ``batch_size``."""
+        """The name of the field, such as ``batch_size``."""
         return self.flag.lstrip("-").replace("-", "_")
 
     @property
     def words(self) -> list[str]:
-        """The words of the command line that the group is made of."""
+        """The words that the group was made from."""
         if self.joined:
             return [f"{self.flag}={self.values[0]}", *self.values[1:]]
         return [self.flag] * bool(self.flag) + self.values
 
 
 def group(words: Sequence[str]) -> list[Group]:
-    """The words of a command line, in groups of a flag and what follows it."""
+    """The words of a command line in groups."""
     found = [Group("", [])]
     for word in words:
         if re.match(r"--?[A-Za-z]", word):  # -1 is a number
@@ -139,7 +140,7 @@ class Flag:
 def flags_of(kind: Any) -> dict[str, Flag]:
     """The flags of a dataclass and of those inside it, by their bare names.
 
-    A field annotated with tyro's ``Positional`` is given by its place.
+    A field annotated with tyro's ``Positional`` is given without a flag.
     """
     from tyro.conf import Positional
 
@@ -166,9 +167,9 @@ def read(
 ) -> dict[str, Any]:
     """The settings that the words of a command line give, by the bare names of their fields.
 
-    ``--batch_size 8``, ``--batch-size 8`` and ``--batch_size=8`` are the same; a yes-or-no flag alone means yes.
-    ``elsewhere`` answers names that are no flags here but that a person may try; ``wider`` holds types that this
-    command takes for some fields instead of the fields' own. Raises UserError with one sentence.
+    ``--batch_size 8``, ``--batch-size 8`` and ``--batch_size=8`` are the same; a bool flag without a value is true.
+    ``elsewhere``: answers to names that are not flags here, but that a person may try. ``wider``: types that this
+    command accepts for some fields instead of their own. Raises UserError with one sentence.
     """
     flags = flags_of(kind)
     flags |= {name: dataclasses.replace(flags[name], hint=hint) for name, hint in (wider or {}).items()}
@@ -176,16 +177,16 @@ def read(
     given: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     for each in group(words):
-        alone = each.values
+        positional = each.values
         if each.flag:
             name = each.name
             if name not in flags or flags[name].positional or not each.flag.startswith("--"):
                 raise UserError(_no_such_flag(each.flag, flags, command, elsewhere or {}))
             if name in values:
                 raise UserError(f"--{name} is given twice")
-            own, alone = _divide(each, flags[name].hint, bool(places))
+            own, positional = _divide(each, flags[name].hint, bool(places))
             values[name] = read_value(name, own, flags)
-        for word in alone:
+        for word in positional:
             if not places:
                 raise UserError(f"`{command}` has no place for {word!r}; `{command} --help` shows what it takes")
             name = places[0] if item_hint(flags[places[0]].hint) else places.popleft()
@@ -203,7 +204,7 @@ def parse(kind: type[T], words: Sequence[str], command: str) -> T:
 
 
 def _divide(given: Group, hint: Any, places: bool) -> tuple[list[str], list[str]]:
-    """The values of a group that belong to its flag, and those that stand alone; ``places``: whether any may."""
+    """The values of a group that belong to its flag, and the positional ones. ``places``: whether these are allowed."""
     count = len(given.values) if item_hint(hint) and not given.joined else 1
     switch = hint is bool or bool in get_args(hint)
     if switch and places and not given.joined and given.values and given.values[0].lower() not in _TRUTH:
@@ -212,7 +213,7 @@ def _divide(given: Group, hint: Any, places: bool) -> tuple[list[str], list[str]
 
 
 def read_value(name: str, words: Sequence[str], flags: Mapping[str, Flag]) -> Any:
-    """The value that words give to one of the flags. Raises UserError, naming the flag, where they mean none."""
+    """The value that words give to a flag. Raises UserError, naming the flag, where they give none."""
     hint = flags[name].hint
     if not words and (hint is bool or bool in get_args(hint)):
         return True
@@ -238,7 +239,7 @@ def _no_such_flag(spelt: str, flags: Mapping[str, Flag], command: str, elsewhere
 
 
 def did_you_mean(name: str, flags: Sequence[str]) -> str:
-    """The flags nearest to a misspelt one, as the end of a sentence; nothing where none is near."""
+    """The flags nearest to a misspelt one, as the end of a sentence; "" where none is near."""
     near = [flag for flag in flags if len(name) > 2 and flag.startswith(name)]
     near = near or difflib.get_close_matches(name, flags, n=3, cutoff=0.6)
     if near and difflib.SequenceMatcher(None, name, near[0]).ratio() >= 0.75:
@@ -252,8 +253,8 @@ def did_you_mean(name: str, flags: Sequence[str]) -> str:
 def optional_flags(
     name: str, text: str, kinds: Sequence[type[Any]], chosen: Iterable[str], first: Mapping[str, Any]
 ) -> type[Any]:
-    """A dataclass with the ``chosen`` fields of other dataclasses, each with its help text and with None for what is
-    not given, after the fields ``first``. ``text`` is its docstring."""
+    """A dataclass with the fields ``first`` and the ``chosen`` fields of other dataclasses, with their help texts and
+    None as their default. ``text``: its docstring."""
     from tyro.conf import arg
 
     made: list[Any] = list(first.items())
@@ -268,7 +269,7 @@ def optional_flags(
 
 
 def _field_texts(kind: type[Any]) -> dict[str, str]:
-    """The text under each field of a dataclass, as its source has it."""
+    """The docstring under each field of a dataclass, from its source."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     texts = {}
@@ -283,12 +284,12 @@ def _field_texts(kind: type[Any]) -> dict[str, str]:
 
 
 def show_help(shown: Any, command: str) -> None:
-    """Prints what a command takes: its docstring, and every flag with the docstring of its field and its default.
-    ``shown``: a dataclass, or one whose values are the defaults."""
+    """Prints a command's docstring and its flags, each with its field's docstring and its default. ``shown``: a
+    dataclass, or an instance whose values are the defaults."""
     import tyro
 
     registry = tyro.constructors.ConstructorRegistry()
-    registry.primitive_rule(_drawn)
+    registry.primitive_rule(_help_spec)
     options = {} if isinstance(shown, type) else {"default": shown}
     try:
         tyro.cli(
@@ -304,7 +305,7 @@ def show_help(shown: Any, command: str) -> None:
         return
 
 
-def _drawn(info: Any) -> Any:
+def _help_spec(info: Any) -> Any:
     """How the help draws a plain type: ``INT``, ``{hinge,wgan-gp}``, ``INT|self`` ..."""
     from tyro.constructors import PrimitiveConstructorSpec
 
@@ -316,7 +317,7 @@ def _drawn(info: Any) -> Any:
         metavar=_metavar(hint),
         instance_from_str=lambda words: convert(words, hint),
         is_instance=lambda value: suits(value, hint),
-        str_from_instance=_spelt,
+        str_from_instance=lambda value: ["unset"] if value is None else spell(value),
     )
 
 
@@ -329,11 +330,3 @@ def _metavar(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"{_metavar(get_args(hint)[0])} ..."
     return {int: "INT", float: "FLOAT", bool: "{true,false}", Path: "PATH"}.get(hint, "TEXT")
-
-
-def _spelt(value: Any) -> list[str]:
-    if value is None:
-        return ["unset"]
-    if isinstance(value, tuple):
-        return [str(item) for item in value] or ["none"]
-    return [str(value).lower() if isinstance(value, bool) else str(value)]

@@ -1,4 +1,4 @@
-"""`sagan prepare`."""
+"""`sagan prepare`: images decoded ahead of training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from sagan.cli.flags import read
-from sagan.cli.settings import check_image_path
+from sagan.cli.train import check_image_path
 from sagan.run.config import DataConfig, ModelConfig
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -19,13 +19,13 @@ from sagan.system.typed import fill
 
 @dataclass(frozen=True)
 class PrepareFlags:
-    """Decode, crop and resize a set of images once, so that training starts at once.
-    `sagan train` does this by itself."""
+    """Decode, crop and resize a data set once, so that training starts at once.
+    `sagan train` does this too, when it is needed."""
 
     source: Annotated[str | None, Positional] = None
-    """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces'; or give --dataset."""
+    """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces' (drawn faces). Or give --dataset."""
     imsize: int = 64
-    """Height and width to make: a power of two, 16 or more."""
+    """Height and width of the prepared images: a power of two, 16 or more."""
     data: DataConfig = field(default_factory=DataConfig)
 
 
@@ -34,7 +34,7 @@ def prepare(words: Sequence[str], console: Console) -> int:
     given = read(PrepareFlags, words, "sagan prepare")
     check_image_path(given)
     flags = fill(PrepareFlags, given)
-    ModelConfig(imsize=flags.imsize)  # the sizes that networks can be trained at
+    ModelConfig(imsize=flags.imsize)  # checks the size
     data = flags.data
     if flags.source is not None:
         if data.data is not None:

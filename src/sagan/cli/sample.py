@@ -1,4 +1,4 @@
-"""`sagan sample`."""
+"""`sagan sample`: images from a trained generator."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from sagan.system.console import Console
 
 @dataclass(frozen=True)
 class SampleFlags:
-    """Draw images from a trained generator: numbered PNGs, each decided by the seed and its number alone."""
+    """Draw images from a trained generator, as numbered PNGs. An image depends only on the seed and its number."""
 
     run: Annotated[Path, Positional]
-    """A run's folder (its newest snapshot is used) or one snapshot file."""
+    """A run's folder, whose newest snapshot is used, or a snapshot file."""
     out: Path
     """A new or empty folder for the images."""
     num: int = 64
-    """How many."""
+    """The number of images."""
     seed: int = 0
-    """Another seed gives other images."""
+    """The seed of the latents."""
     batch_size: int = 64
-    """Images drawn at once; changes nothing but speed."""
+    """Images drawn at once; it only affects speed."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     step: int | None = None
     """Use the run's snapshot of this step."""
     label: int | None = None
-    """Only images of this class, counted from 0; by default the classes in turn."""
+    """Draw only images of this class, counted from 0. By default the classes in turn."""
 
 
 def sample(words: Sequence[str], console: Console) -> int:
-    """Write images drawn from a trained generator."""
+    """Draw images from a trained generator."""
     flags = parse(SampleFlags, words, "sagan sample")
     check_device(flags.device)
     from sagan.run.folder import find_snapshot

@@ -1,4 +1,4 @@
-"""`sagan sweep`: many runs."""
+"""`sagan sweep`: many runs; `sagan status`: the state of runs and sweeps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sagan.cli.axes import read_values
-from sagan.cli.flags import read
+from tyro.conf import Positional
+
+from sagan.cli.flags import Flag, flags_of, group, item_hint, parse, read, read_value
 from sagan.run.config import Config
 from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console
@@ -21,54 +22,53 @@ if TYPE_CHECKING:
     from sagan.experiments.sweep import Sweep
     from sagan.run.plan import PlannedRun
 
-_FAILED = 1  # the exit status where a run failed
+_FAILED = 1  # the exit status where a run is not done
 
 _ELSEWHERE = {
-    "parallel_runs": "here it is --jobs",
-    "run_dir": "the runs lie in --sweep_dir",
-    "total_steps": "here it is --total_step",
+    "parallel_runs": "use --jobs",
+    "run_dir": "the runs are in --sweep_dir",
+    "total_steps": "use --total_step",
 }
 
 
 @dataclass(frozen=True)
 class SweepFlags:
-    """Train a run for every combination of several values of any settings, into one folder.
-    Numbers and words take several values: --span 0 1 2. The words of a setting that is itself several values belong
-    together, and the flag is given again for another: --g_attention 8 16 --g_attention 16 32.
-    Runs of one seed have the same first weights, z and order of images, whatever their span, masking, loss or rates
-    are, so that they can be compared in pairs.
+    """Train a run for every combination of several values of any settings, all in one folder.
+    A setting of one value takes several: --span 0 1 2. For a setting that is itself a list, give the flag once for
+    each list: --g_attention 8 16 --g_attention 16 32.
+    Runs of one seed have the same initial weights, latents and order of images, whatever their span, masking, loss or
+    learning rates, so that they can be compared in pairs.
       sagan sweep --preset quick --span 0 1 2 3 4 --seed 0 1 2 --sweep_dir runs/spans
       sagan sweep --sweep_dir runs/spans
       sagan sweep --sweep_dir runs/spans --seed 0 1 2 3 4
 
-    The second goes on with what is there: what is done is skipped, what was cut is resumed, what failed is tried again.
-    The third adds values to an axis, the former ones among them; everything else stays as it was planned."""
+    The second command continues the sweep: it skips finished runs, resumes stopped ones and retries failed ones.
+    The third adds values to an axis; give the earlier values too. All other settings stay as planned."""
 
     sweep_dir: Path
     """The folder of the sweep: its plan, runs/ and logs/."""
     config: Config = field(default_factory=Config)
     preset: str = "best"
-    """The settings to start from."""
+    """The settings to start from: best, published, paper or quick."""
     leave_out: tuple[str, ...] = ()
-    """A combination that shall be no run, such as span=0 masking=before; given again for another."""
+    """A combination to leave out, such as span=0 masking=before. Give the flag once for each combination."""
     jobs: int = 1
-    """Runs at a time, each a process with its share of the processor's cores; on one GPU they share the card."""
+    """Runs at a time. Each is a process with its share of the processor's cores; on one GPU they share the GPU."""
     score: bool = True
-    """Score every run's snapshots when it is trained, with --eval_num images and --extractor."""
+    """Score every snapshot of a run when it is trained, with --eval_num images and --extractor."""
     dry_run: bool = False
-    """Train nothing: show the plan, what it costs and how long it takes by a few steps on noise."""
+    """Do not train: show the plan, its cost and, from a few steps on noise, how long it takes."""
     print_commands: bool = False
-    """Train nothing: write the plan, and print for each run what is left to do as one line for a shell or a
-    scheduler."""
+    """Do not train: write the plan and print the remaining commands of each run, as a line for a shell."""
     cluster: Literal["local", "slurm"] | None = None
-    """Hand the runs to SLURM as jobs, through submitit (pip install 'sagan[cluster]'), --jobs at a time if that is
-    given. local: submitit's own processes on this machine, to try it out."""
+    """Submit the runs to SLURM as jobs, through submitit (pip install 'sagan[cluster]').
+    With --jobs, at most that many run at a time. local: as processes on this machine, to try it out."""
     cluster_partition: str | None = None
     """SLURM's partition."""
     cluster_hours: float = 24.0
-    """Hours for a job; a run that needs more is queued again and goes on."""
+    """Hours of a job. A run that needs more is submitted again and resumed."""
     cluster_gpus_per_run: int = 1
-    """GPUs for a job."""
+    """GPUs of a job."""
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -80,15 +80,14 @@ class SweepFlags:
 
 
 def sweep_defaults() -> SweepFlags:
-    """The flags as they are where none is given."""
     import tyro
 
-    return SweepFlags(tyro.MISSING, PRESETS[SweepFlags.preset])  # tyro's word for a value that must be given
+    return SweepFlags(tyro.MISSING, PRESETS[SweepFlags.preset])  # MISSING: a value is required
 
 
 def sweep(words: Sequence[str], console: Console) -> int:
     """Train many runs: every combination of several values, over seeds."""
-    axes, left_out, rest = read_values(words)
+    axes, left_out, rest = read_axes(words)
     given = read(SweepFlags, rest, "sagan sweep", _ELSEWHERE)
     flags = fill(SweepFlags, given)
     _check_together(flags, given)
@@ -96,39 +95,38 @@ def sweep(words: Sequence[str], console: Console) -> int:
     from sagan.experiments.sweep import plan_sweep
 
     base = PRESETS[flags.preset] if "preset" in given else None
-    begun = plan_sweep(flags.sweep_dir, axes, left_out, base, _typed(words))
+    command = shlex.join(["sagan", "sweep", *(word for word in words if word not in ("--dry_run", "--print_commands"))])
+    begun = plan_sweep(flags.sweep_dir, axes, left_out, base, command)
     check_runs(begun.plan)
     if flags.dry_run:
         return _say_cost(begun, flags.jobs, console)
     extractor = extractor_name(begun.plan) if flags.score else None
     begun.write()
     if flags.print_commands:
-        return _print_commands(begun, extractor, console)
+        for run in begun.plan.runs():
+            if commands := begun.commands(run, extractor):
+                console.say(" && ".join(shlex.join(["sagan", *each]) for _, each in commands))
+        return 0
     todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]
     prepare_images(map(begun.config, todo), console)
     if flags.cluster is not None:
-        return _submit(begun, todo, extractor, flags, "jobs" in given, console)
+        return _submit(begun, todo, extractor, flags, flags.jobs if "jobs" in given else None, console)
     return _carry_out(begun, todo, extractor, flags, console)
 
 
 def _check_together(flags: SweepFlags, given: Mapping[str, Any]) -> None:
-    """Raises UserError for flags of which one would be without effect."""
-    what = [name for name in ("dry_run", "print_commands", "cluster") if getattr(flags, name)]
+    """Raises UserError for flags of which one would have no effect."""
+    what = [f"--{name}" for name in ("dry_run", "print_commands", "cluster") if getattr(flags, name)]
     if len(what) > 1:
-        raise UserError(f"give one of {' and '.join(f'--{name}' for name in what)}")
+        raise UserError(f"give one of {' and '.join(what)}")
     for name in ("cluster_partition", "cluster_hours", "cluster_gpus_per_run"):
         if name in given and flags.cluster is None:
             raise UserError(f"--{name} needs --cluster slurm")
     check_preset(flags.preset)
 
 
-def _typed(words: Sequence[str]) -> str:
-    """What was typed, as the command that carries it out."""
-    return shlex.join(["sagan", "sweep", *(word for word in words if word not in ("--dry_run", "--print_commands"))])
-
-
 def _say_cost(begun: Sweep, jobs: int, console: Console) -> int:
-    """Says which runs there are, what is left of each, and what that costs."""
+    """Says which runs there are, which steps each still needs, and what they cost."""
     from sagan.bench.forecast import PlannedCost, describe_runs
     from sagan.run.plan import describe_plan
     from sagan.run.status import status_table
@@ -144,30 +142,22 @@ def _say_cost(begun: Sweep, jobs: int, console: Console) -> int:
     return 0
 
 
-def _print_commands(begun: Sweep, extractor: str | None, console: Console) -> int:
-    for run in begun.plan.runs():
-        commands = [shlex.join(["sagan", *words]) for _, words in begun.commands(run, extractor)]
-        if commands:
-            console.say(" && ".join(commands))
-    return 0
-
-
 def _submit(
     begun: Sweep,
     todo: Sequence[PlannedRun],
     extractor: str | None,
     flags: SweepFlags,
-    limited: bool,
+    at_once: int | None,
     console: Console,
 ) -> int:
     from sagan.experiments.cluster import Cluster, submit
 
     assert flags.cluster is not None
     cluster = Cluster(flags.cluster, flags.cluster_partition, flags.cluster_hours, flags.cluster_gpus_per_run)
-    jobs = submit(begun, todo, extractor, cluster, flags.jobs if limited else None) if todo else []
+    jobs = submit(begun, todo, extractor, cluster, at_once) if todo else []
     numbers = f": {', '.join(job.job_id for job in jobs)}" if jobs else ""
-    console.say(f"{len(jobs)} of {len(begun.plan.runs())} runs handed over{numbers}")
-    console.say(f"sagan status {flags.sweep_dir} shows how they stand")
+    console.say(f"{len(jobs)} of {len(begun.plan.runs())} runs submitted{numbers}")
+    console.say(f"sagan status {flags.sweep_dir} shows their state")
     return 0
 
 
@@ -175,14 +165,14 @@ def _carry_out(
     begun: Sweep, todo: Sequence[PlannedRun], extractor: str | None, flags: SweepFlags, console: Console
 ) -> int:
     from sagan.experiments.board import live_table
-    from sagan.experiments.sweep import Player, carry_out, threads_each
+    from sagan.experiments.sweep import Runner, carry_out, threads_each
     from sagan.run.status import describe_progress, status_table
 
     runs = begun.plan.runs()
-    console.say(f"sweep folder: {begun.folder}, {len(runs)} runs, {len(todo)} of them with something left to do")
-    player = Player(begun, extractor, threads_each(flags.jobs))
+    console.say(f"sweep folder: {begun.folder}, {len(runs)} runs, {len(todo)} of them not done")
+    runner = Runner(begun, extractor, threads_each(flags.jobs))
     with live_table(console, flags.jobs) as show:
-        stopped = carry_out(player, todo, flags.jobs, show)
+        stopped = carry_out(runner, todo, flags.jobs, show)
     statuses = [begun.watch(run).look() for run in runs]
     console.table(status_table(statuses))
     console.say(describe_progress(statuses))
@@ -190,32 +180,95 @@ def _carry_out(
         if each.state == "failed":
             console.warn(f"{each.name} failed: {each.reason} (log: {begun.log_file(run)})")
         elif each.state == "running":
-            console.warn(f"{each.name} is being trained by another process, and was left to that")
-    again = shlex.join(_going_on(flags))
+            console.warn(f"{each.name} is being trained by another process, so it was skipped")
+    jobs = ["--jobs", str(flags.jobs)] if flags.jobs > 1 else []
+    score = [] if flags.score else ["--score", "false"]
+    again = shlex.join(["sagan", "sweep", "--sweep_dir", str(flags.sweep_dir), *jobs, *score])
     if stopped is not None:
-        console.say(f"stopped by {signal.Signals(stopped).name}, what was trained is saved; go on with: {again}")
+        name = signal.Signals(stopped).name
+        console.say(f"stopped by {name}; what was trained is saved; to continue: {again}")
         return 128 + stopped
-    if any(each.state == "failed" for each in statuses):
-        console.say(f"to try what failed again: {again}")
-        return _FAILED
-    if any(each.state == "cut" for each in statuses):
-        console.say(f"to go on with what was cut: {again}")
-        return _FAILED
+    states = {each.state for each in statuses}
     done = [run for run, each in zip(runs, statuses, strict=True) if each.state == "done"]
     unscored = [run.name for run in done if begun.is_left(run, extractor)]
-    if unscored:
-        console.say(f"trained, but not scored to the end: {', '.join(unscored)}; to go on: {again}")
-        return _FAILED
+    if "failed" in states:
+        console.say(f"to retry the failed runs: {again}")
+    elif "cut" in states:
+        console.say(f"to resume the stopped runs: {again}")
+    elif unscored:
+        console.say(f"trained, but not scored to the end: {', '.join(unscored)}; to continue: {again}")
+    else:
+        return 0
+    return _FAILED
+
+
+# ---- the values of axes
+
+
+def read_axes(words: Sequence[str]) -> tuple[dict[str, list[Any]], list[dict[str, Any]], list[str]]:
+    """The values given for settings of a run, the combinations given by --leave_out, and the other words."""
+    settings = flags_of(Config)
+    given: dict[str, list[Any]] = {}
+    conditions: list[dict[str, Any]] = []
+    rest: list[str] = []
+    for each in group(words):
+        if each.flag.startswith("--") and each.name in settings:
+            given.setdefault(each.name, []).extend(_values_of(each.name, each.values, settings))
+        elif each.flag.startswith("--") and each.name == "leave_out":
+            conditions.append(_read_condition(each.values, settings))
+        else:
+            rest += each.words
+    return given, conditions, rest
+
+
+def _values_of(name: str, words: Sequence[str], settings: Mapping[str, Flag]) -> list[Any]:
+    """The values that words give for a setting: one for each word, or one of all words where the setting is a list."""
+    together = item_hint(settings[name].hint) is not None or len(words) < 2
+    return [read_value(name, each, settings) for each in ([words] if together else [[word] for word in words])]
+
+
+def _read_condition(words: Sequence[str], settings: Mapping[str, Flag]) -> dict[str, Any]:
+    """The values in ``span=0 masking=before``."""
+    if not words or not all("=" in word for word in words):
+        raise UserError(f"--leave_out must be such as span=0 masking=before, got {shlex.join(words)!r}")
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in settings:
+            read(Config, [f"--{name}"], "sagan sweep")  # raises, with the nearest flag
+        values = _values_of(name, value.split(","), settings)
+        if len(values) > 1:
+            raise UserError(
+                f"--leave_out takes one value of --{name}, got {' and '.join(map(str, values))}: give it once for each"
+            )
+        found[name] = values[0]
+    return found
+
+
+# ---- sagan status
+
+
+@dataclass(frozen=True)
+class StatusFlags:
+    """Show the state of runs, from their files: step, latest score, the guard's verdict, rollbacks and time left."""
+
+    places: Annotated[tuple[Path, ...], Positional] = (Path("runs"),)
+    """Folders of sweeps or runs, or folders that contain them."""
+
+
+def status(words: Sequence[str], console: Console) -> int:
+    """Show the state of runs and sweeps."""
+    places = parse(StatusFlags, words, "sagan status").places
+    from sagan.experiments.sweep import find_watched
+    from sagan.run.status import describe_progress, status_table
+
+    for place in places:
+        statuses = [watched.look() for watched in find_watched(place)]
+        if len(places) > 1:
+            console.say(f"{place}")
+        console.table(status_table(statuses))
+        for each in statuses:
+            if each.reason:
+                console.say(f"{each.name}: {each.reason}")
+        console.say(describe_progress(statuses))
     return 0
-
-
-def _going_on(flags: SweepFlags) -> list[str]:
-    jobs = ["--jobs", str(flags.jobs)] if flags.jobs > 1 else []
-    return [
-        "sagan",
-        "sweep",
-        "--sweep_dir",
-        str(flags.sweep_dir),
-        *jobs,
-        *([] if flags.score else ["--score", "false"]),
-    ]

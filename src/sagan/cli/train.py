@@ -1,38 +1,41 @@
-"""`sagan train`."""
+"""`sagan train` and `sagan resume`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from sagan.cli.flags import group, read
-from sagan.cli.settings import at_odds, check_image_path, without_effect
-from sagan.run.config import Config, override
+from tyro.conf import Positional, arg
+
+from sagan.cli.flags import flags_of, group, optional_flags, read
+from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_settings, names_of, override
 from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.system.typed import fill
 
 _PUBLISHED_NAMES = {
-    "d_iters": "here it is --n_critic",
-    "model_save_step": "here it is --snapshot_every",
-    "use_tensorboard": "here it is --tensorboard",
-    "model_save_path": "here it is --run_dir",
-    "version": "here it is --run_dir",
+    "d_iters": "use --n_critic",
+    "model_save_step": "use --snapshot_every",
+    "use_tensorboard": "use --tensorboard",
+    "model_save_path": "use --run_dir",
+    "version": "use --run_dir",
     "log_path": "records are written into the run's folder, --run_dir",
-    "sample_path": "here it is --sample_dir",
-    "pretrained_model": "`sagan resume RUN` goes on with a run, and `sagan import` brings in a published checkpoint",
+    "sample_path": "use --sample_dir",
+    "pretrained_model": "`sagan resume RUN` continues a run, and `sagan import` imports a published checkpoint",
     "train": "`sagan sample RUN --out DIR` draws images",
-    "num_workers": "images are decoded once, before training, and no workers are needed",
+    "num_workers": "images are decoded once, before training, so no workers are needed",
     "parallel": "training runs on one device",
-    "model": "the model is sagan",
+    "model": "the only model is sagan",
 }
 
 
 @dataclass(frozen=True)
 class TrainFlags:
-    """Train a generator.
-    --preset NAME starts from named settings, which the flags below change.
+    """Train a generator on a folder of images, a data set or drawn faces.
+    --preset NAME chooses the settings to start from; the other flags change them.
       sagan train --preset quick
       sagan train --data my_photos --imsize 64 --span 3
       sagan train --dataset celeb --image_path data --span 3 --total_step 100000"""
@@ -41,18 +44,18 @@ class TrainFlags:
     preset: str = "best"
     """The settings to start from: best, published, paper or quick."""
     dry_run: bool = False
-    """Train nothing: say what the run would cost, and how long it would take by a few steps on noise."""
+    """Do not train: show what the run would cost and, from a few steps on noise, how long it would take."""
 
 
 def train_defaults(words: Sequence[str]) -> TrainFlags:
-    """The flags as they are where only a preset is given, if any of the words gives one."""
+    """The flags of the preset that the words name, or of the default one."""
     preset = next((each.values[0] for each in group(words) if each.name == "preset" and each.values), TrainFlags.preset)
     check_preset(preset)
     return TrainFlags(PRESETS[preset], preset)
 
 
 def train(words: Sequence[str], console: Console) -> int:
-    """Train a GAN on your images (or on drawn faces)."""
+    """Train a GAN on your images, or on drawn faces."""
     given = read(TrainFlags, words, "sagan train", _PUBLISHED_NAMES, {"batch_size": int | Literal["auto"]})
     check_image_path(given)
     preset, dry_run = given.pop("preset", TrainFlags.preset), given.pop("dry_run", False)
@@ -60,8 +63,8 @@ def train(words: Sequence[str], console: Console) -> int:
     if largest := given.get("batch_size") == "auto":
         del given["batch_size"]
     config = fill(Config, given, PRESETS[preset])
-    for sentence in without_effect(given, config) + at_odds(given, config):
-        console.warn(sentence)
+    _warn_of_idle(given, config, console)
+    _warn_of_penalties(given, config, console)
     from sagan.bench.forecast import check_classes, describe_run
     from sagan.bench.pace import largest_batch
     from sagan.data import choose_source, prepared_store
@@ -80,8 +83,64 @@ def train(words: Sequence[str], console: Console) -> int:
         console.say(f"the largest batch that fits is {size}")
         config = override(config, {"batch_size": size})
     if dry_run:
-        choose_source(config.data, config.model.imsize)  # which says what is wrong with it
+        choose_source(config.data, config.model.imsize)  # raises where the images cannot be found
         for line in describe_run(config, device):
             console.say(line)
         return 0
     return start_run(config, console, score_while_training(config, console), store)
+
+
+def resume_flags() -> type[Any]:
+    """The flags of `sagan resume`: the settings that may change, and a few that are only checked against the run's."""
+    chosen = names_of("free", "place") - {"run_dir", "dataset"} | {"span", "imsize", "seed"}
+    sections = (RunConfig, DataConfig, ModelConfig)
+    run = Annotated[Path, Positional, arg(help="The run's folder.")]
+    text = "Resume a run from its last checkpoint. It ends in exactly the bits of a run that was never stopped."
+    return optional_flags("ResumeFlags", text, sections, chosen, {"run": run})
+
+
+def resume(words: Sequence[str], console: Console) -> int:
+    """Resume a run that was stopped; only its folder is needed."""
+    own_settings = dict.fromkeys(flags_of(Config), "a run is resumed with its own settings")
+    changes = read(resume_flags(), words, "sagan resume", own_settings)
+    folder = changes.pop("run")
+    from sagan.evaluation.while_training import score_while_training
+    from sagan.run.folder import Run
+    from sagan.training.start import resume_run
+
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = override(Run.open(folder).config(), changes)
+    _warn_of_idle(changes, config, console)
+    return resume_run(folder, changes, console, score_while_training(config, console))
+
+
+# ---- settings that do not go together
+
+
+def check_image_path(given: Mapping[str, Any]) -> None:
+    """Raises UserError for --image_path without --dataset, which would have no effect."""
+    if "image_path" in given and given.get("dataset") is None:
+        raise UserError(
+            "--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it, "
+            f"or, for your own images, --data {given['image_path']}"
+        )
+
+
+def _warn_of_idle(given: Mapping[str, Any], config: Config, console: Console) -> None:
+    for name, why in idle_settings(config).items():
+        if name in given:
+            console.warn(f"--{name} has no effect: {why}")
+
+
+def _warn_of_penalties(given: Mapping[str, Any], config: Config, console: Console) -> None:
+    """Warns where wgan-gp was asked for and the preset changes its usual gradient penalty."""
+    game = config.game
+    if game.adv_loss != "wgan-gp":
+        return
+    if (game.r1 != 0 or game.r2 != 0) and not {"r1", "r2"} & set(given):
+        console.warn("the preset adds a gradient penalty to wgan-gp's own: --r1 0 turns it off")
+    if game.penalty_every > 1 and "penalty_every" not in given:
+        console.warn(
+            f"the preset applies wgan-gp's gradient penalty in one step of {game.penalty_every}: --penalty_every 1 "
+            "applies it in every step, as usual"
+        )

@@ -1,1 +1,1 @@
-"""Many runs: planned, carried out and followed as a sweep, and what they show together."""
+"""Many runs: planned, executed and followed as a sweep, and their comparison."""

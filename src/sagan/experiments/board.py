@@ -1,4 +1,4 @@
-"""The table of a sweep's runs while it is carried out."""
+"""The table of a sweep's runs while they are executed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,14 @@ _BETWEEN_TABLES = 60.0  # seconds, where output is not a terminal
 
 @contextlib.contextmanager
 def live_table(console: Console, at_once: int) -> Iterator[Show]:
-    """Gives a function to call with how the runs stand: a terminal shows the last call's table in one place; elsewhere
-    a table is printed now and then."""
+    """Gives a function to call with the runs' states: a terminal shows one table, which each call updates; elsewhere a
+    table is printed every minute."""
     terminal = rich.console.Console(highlight=False)
     if console.quiet or not terminal.is_terminal:
-        yield _Tables(console, at_once)
+        yield _tables(console, at_once)
         return
     with Live(console=terminal, auto_refresh=False, transient=True) as live:
-
-        def show(statuses: Sequence[RunStatus]) -> None:
-            live.update(_drawn(statuses, at_once), refresh=True)
-
-        yield show
+        yield lambda statuses: live.update(_drawn(statuses, at_once), refresh=True)
 
 
 def _drawn(statuses: Sequence[RunStatus], at_once: int) -> Text:
@@ -40,16 +36,15 @@ def _drawn(statuses: Sequence[RunStatus], at_once: int) -> Text:
     return Text("\n".join([*lines, describe_progress(statuses, at_once)]), no_wrap=True, overflow="ellipsis")
 
 
-class _Tables:
-    """The table again and again, for a log file."""
+def _tables(console: Console, at_once: int) -> Show:
+    """Prints a table every minute, for a log file."""
+    last = time.monotonic()
 
-    def __init__(self, console: Console, at_once: int):
-        self.console, self.at_once = console, at_once
-        self.last = time.monotonic()
+    def show(statuses: Sequence[RunStatus]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _BETWEEN_TABLES:
+            last = time.monotonic()
+            console.table(status_table(statuses))
+            console.say(describe_progress(statuses, at_once))
 
-    def __call__(self, statuses: Sequence[RunStatus]) -> None:
-        now = time.monotonic()
-        if now - self.last >= _BETWEEN_TABLES:
-            self.last = now
-            self.console.table(status_table(statuses))
-            self.console.say(describe_progress(statuses, self.at_once))
+    return show

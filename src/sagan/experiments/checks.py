@@ -1,4 +1,4 @@
-"""What can be found out of a sweep's runs before the first of them begins."""
+"""Checks of a sweep's runs before the first of them begins."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sagan.system.errors import UserError
 
 
 def check_runs(plan: Plan) -> None:
-    """Raises UserError for a run that could not begin: networks that cannot be built, a device that is not there."""
+    """Raises UserError for networks that cannot be built and for a device that is not available."""
     for config in {override(config, {"seed": 0}) for config in _configs(plan)}:
         check_networks(config.model)
         choose_device(config.run.device)
 
 
 def extractor_name(plan: Plan) -> str:
-    """The name on the cards of what will score the runs. Raises UserError where it cannot, or not all alike."""
+    """The name on cards of the extractor that scores the runs. Raises UserError where it cannot, and for several."""
     names = set()
     for extractor, samples in {(config.run.extractor, config.run.eval_num) for config in _configs(plan)}:
         refuse_few("eval_num", samples)
@@ -35,7 +35,7 @@ def extractor_name(plan: Plan) -> str:
 
 
 def prepare_images(configs: Iterable[Config], console: Console) -> None:
-    """Decodes the images of runs, once for all that have the same."""
+    """Decodes the images of runs, each data set once."""
     for data, size in dict.fromkeys((config.data, config.model.imsize) for config in configs):
         prepared_store(data, size, console)
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagan.experiments.sweep import Player, Sweep
+from sagan.experiments.sweep import Runner, Sweep
 from sagan.run.plan import PlannedRun
 from sagan.run.status import STATES
 from sagan.system.errors import UserError
 
-_OFTEN = 1000  # times that a job's time may be up, and it goes on
-_PATIENCE = {"slurm": 60.0, "local": 20.0}  # seconds; submitit is told 90 and 30 seconds before the end
+_MOST_TIMEOUTS = 1000  # how often a job may run out of time and be submitted again
+_SAVING = {"slurm": 60.0, "local": 20.0}  # seconds to save; submitit is signalled 90 and 30 seconds before the end
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where and how jobs run: ``kind`` is slurm, or local for submitit's own processes on this machine."""
+    """Where and how jobs run. ``kind``: slurm, or local for processes on this machine."""
 
     kind: str
     partition: str | None = None
@@ -28,49 +28,51 @@ class Cluster:
 
 
 class ClusterJob:
-    """One run as a job. When its time is up, what it is at saves and ends, and the job is queued again to go on."""
+    """A run as a job. When its time is up, its process saves and ends, and the job is submitted again.
 
-    def __init__(self, folder: Path, name: str, extractor: str | None, patience: float = 20.0):
-        self.folder, self.name, self.extractor = folder, name, extractor
-        self.patience = patience  # seconds for what it is at to save
-        self._player: Player | None = None
+    ``saving``: seconds for the process to save.
+    """
+
+    def __init__(self, folder: Path, name: str, extractor: str | None, saving: float = 20.0):
+        self.folder, self.name, self.extractor, self.saving = folder, name, extractor, saving
+        self._runner: Runner | None = None
 
     def __call__(self) -> str:
-        """Gives how the run stands afterwards, done. Raises RuntimeError with the reason where it is not."""
+        """Returns the run's final state, done. Raises RuntimeError with the reason for any other."""
         sweep = Sweep.open(self.folder)
         run = sweep.plan.run(self.name)
-        # the signal that the time is up reaches every process of a job; this one passes on that it is time to save
-        self._player = Player(sweep, self.extractor, deaf_to=[signal.SIGUSR1, signal.SIGUSR2])
-        self._player.play(run)
+        # the signal that the time is up reaches every process of a job; only this one acts on it
+        self._runner = Runner(sweep, self.extractor, blocked_signals=[signal.SIGUSR1, signal.SIGUSR2])
+        self._runner.execute(run)
         status = sweep.watch(run).look()
         if status.state != "done":
             raise RuntimeError(f"{self.name} {STATES[status.state]}" + (f": {status.reason}" if status.reason else ""))
         return status.state
 
     def checkpoint(self) -> Any:
-        """What submitit queues when the time is up, in the handler of its signal: the same again."""
+        """The job to submit again, which submitit asks for in its signal handler when the time is up."""
         import submitit
 
-        if self._player is not None:
-            self._player.interrupt(signal.SIGTERM)
-            self._player.wait(self.patience)
-        return submitit.helpers.DelayedSubmission(type(self)(self.folder, self.name, self.extractor, self.patience))
+        if self._runner is not None:
+            self._runner.interrupt(signal.SIGTERM)
+            self._runner.wait(self.saving)
+        return submitit.helpers.DelayedSubmission(type(self)(self.folder, self.name, self.extractor, self.saving))
 
 
 def submit(
     sweep: Sweep, runs: Sequence[PlannedRun], extractor: str | None, cluster: Cluster, at_once: int | None
 ) -> list[Any]:
-    """Hands runs to the cluster, no more than ``at_once`` at a time where that is not None; gives submitit's jobs.
+    """Submits runs as jobs, of which at most ``at_once`` run at a time, if given; returns submitit's jobs.
 
-    Raises UserError where submitit is not installed, or slurm not there.
+    Raises UserError where submitit is not installed or slurm is not available.
     """
     try:
         import submitit
     except ModuleNotFoundError as error:
         raise UserError("--cluster needs an extra: pip install 'sagan[cluster]'") from error
-    often = {f"{cluster.kind}_max_num_timeout": _OFTEN}
+    timeouts = {f"{cluster.kind}_max_num_timeout": _MOST_TIMEOUTS}
     try:
-        executor = submitit.AutoExecutor(folder=sweep.folder / "cluster", cluster=cluster.kind, **often)
+        executor = submitit.AutoExecutor(folder=sweep.folder / "cluster", cluster=cluster.kind, **timeouts)
     except RuntimeError as error:
         raise UserError(f"--cluster {cluster.kind} cannot be used here: {error}") from error
     settings: dict[str, Any] = {
@@ -86,5 +88,5 @@ def submit(
         settings["slurm_array_parallelism"] = at_once
     executor.update_parameters(**settings)
     with executor.batch():  # one job array
-        patience = _PATIENCE[cluster.kind]
-        return [executor.submit(ClusterJob(sweep.folder, run.name, extractor, patience)) for run in runs]
+        saving = _SAVING[cluster.kind]
+        return [executor.submit(ClusterJob(sweep.folder, run.name, extractor, saving)) for run in runs]

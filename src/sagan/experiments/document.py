@@ -1,4 +1,4 @@
-"""A document as blocks, written as one HTML page that needs nothing beside it, and as Markdown with files beside it."""
+"""A document of blocks, written as a self-contained HTML page, and as Markdown with its pictures beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Items:
-    """Sentences, each on its own."""
+    """A bulleted list."""
 
     texts: Sequence[str]
 
@@ -35,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file in the document's folder, and what it shows. ``pixels``: of images that must not be smoothed."""
+    """A file in the document's folder, and what it shows. ``pixels``: it is enlarged without smoothing."""
 
     file: str
     caption: str
@@ -44,7 +44,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to be typed."""
+    """Lines of code."""
 
     lines: Sequence[str]
 
@@ -69,7 +69,7 @@ pre { overflow-x: auto; background: #f4f4f4; padding: .7rem; font-size: .85rem }
 
 
 def to_html(title: str, blocks: Sequence[Block], folder: Path) -> str:
-    """The document as one page with its pictures, read from ``folder``, inside; nothing is fetched to show it."""
+    """The document as one page in which its pictures, read from ``folder``, are embedded."""
     body = "\n".join(_html(block, folder) for block in blocks)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
@@ -105,7 +105,7 @@ def _row(cells: Sequence[str], tag: str) -> str:
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """The document as Markdown, which shows the pictures from the files beside it."""
+    """The document as Markdown, with links to its pictures."""
     return "\n\n".join([f"# {title}", *map(_markdown, blocks)]) + "\n"
 
 
@@ -118,8 +118,8 @@ def _markdown(block: Block) -> str:
         case Items(texts):
             return "\n".join(f"* {_plain(text)}" for text in texts)
         case Table(rows):
-            head, *rest = (["| " + " | ".join(_cell(cell) for cell in row) + " |"] for row in rows)
-            return "\n".join([*head, "|" + " --- |" * len(rows[0]), *(line for row in rest for line in row)])
+            head, *rest = ("| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+            return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])
         case Picture(file, caption):
             return f"![{_plain(_first_sentence(caption))}]({file})\n\n{_plain(caption)}"
         case Code(lines):
@@ -131,11 +131,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text whose characters mean nothing to Markdown."""
+    """Text with Markdown's special characters escaped."""
     for character in "\\*_`[]<>":
         text = text.replace(character, f"\\{character}")
     return text
-
-
-def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|")

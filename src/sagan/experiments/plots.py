@@ -1,11 +1,11 @@
-"""The figures of a report. Arms differ in line, marker and shade, so that none needs its colour to be known."""
+"""The figures of a report. Arms differ in line style and marker too, so that they can be told apart without colour."""
 
 from __future__ import annotations
 
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# colours of Okabe and Ito, which differ for every kind of colour vision, from dark to light and back
+# the colours of Okabe and Ito, which people of every colour vision can tell apart
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666")
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (3, 1, 1, 1)))
-_FAR_BELOW = 4  # times lower than all scores, what real images score is said and not drawn
-_WIDE = 10  # times the lowest score: from there on an axis of scores is logarithmic
+_FAR_BELOW = 4  # the score of real images is not drawn where it is this many times lower than all others
+_WIDE = 10  # an axis of scores is logarithmic where the highest is more than this many times the lowest
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores of one arm: for each seed its points (x, score) in the order of the steps, and those of the mean."""
+    """Scores of one arm: the points (x, score) of each seed and of the mean, in order of steps."""
 
     label: str
     seeds: Mapping[int, Sequence[tuple[float, float]]]
@@ -40,11 +40,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Times:
-    """For each seed of an arm when it came to a threshold, or until when it had not."""
+    """When each seed of an arm reached a threshold, or the time up to which it had not (censored)."""
 
     label: str
-    reached: Mapping[int, float] = field(default_factory=dict)
-    censored: Mapping[int, float] = field(default_factory=dict)
+    reached: Mapping[int, float]
+    censored: Mapping[int, float]
 
 
 def draw_scores(
@@ -56,7 +56,7 @@ def draw_scores(
     threshold: float | None = None,
     published: Sequence[PublishedCurve] = (),
 ) -> Figure:
-    """Every seed as a thin line, the mean of an arm's seeds as a thick one with markers, all on one pair of axes."""
+    """Every seed as a thin line, the mean of each arm's seeds as a thick one with markers."""
     figure, axes = _figure(7.2, 4.4)
     for number, curve in enumerate(curves):
         style = _style(number)
@@ -76,7 +76,7 @@ def draw_scores(
 
 
 def draw_arms(curves: Sequence[Curve], baseline: str, x_label: str, y_label: str) -> Figure:
-    """A panel for each arm, with its seeds by line and marker and its mean, and the baseline's mean in grey."""
+    """A panel for each arm, with its seeds, and the baseline's mean in grey."""
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure, _ = _figure(3.1 * columns, 2.6 * rows + 0.3, axes=False)
@@ -105,7 +105,7 @@ def draw_arms(curves: Sequence[Curve], baseline: str, x_label: str, y_label: str
 def draw_differences(
     labels: Sequence[str], comparisons: Sequence[Comparison], pairs: Sequence[Sequence[float]], x_label: str
 ) -> Figure:
-    """Of each arm the difference from the baseline with its interval, and below it that of each pair as a dot."""
+    """The difference of each arm from the baseline, with its interval, above a dot for each pair."""
     figure, axes = _figure(7.2, 0.55 * len(labels) + 1.2)
     for row, (comparison, values) in enumerate(zip(comparisons, pairs, strict=True)):
         axes.plot(values, [row + 0.2] * len(values), "o", color="black", fillstyle="none", markersize=4)
@@ -122,7 +122,7 @@ def draw_differences(
 
 
 def draw_times(times: Sequence[Times], x_label: str) -> Figure:
-    """Of each arm when its seeds came to the threshold, filled; hollow with an arrow, until when they had not."""
+    """A filled marker where a seed of an arm reached the threshold; a hollow one up to where it had not."""
     figure, axes = _figure(7.2, 0.5 * len(times) + 1.2)
     for row, each in enumerate(times):
         seeds = sorted({*each.reached, *each.censored})
@@ -136,9 +136,8 @@ def draw_times(times: Sequence[Times], x_label: str) -> Figure:
                 axes.annotate("not by then", (each.censored[seed], height), fontsize=6, **beside)
     axes.set_yticks(range(len(times)), [each.label for each in times])
     axes.set_ylim(len(times) - 0.4, -0.6)
-    axes.set_xlim(
-        0, 1.05 * max((x for each in times for x in (*each.reached.values(), *each.censored.values())), default=1)
-    )
+    latest = max((x for each in times for x in (*each.reached.values(), *each.censored.values())), default=1)
+    axes.set_xlim(0, 1.05 * latest)
     axes.set_xlabel(x_label)
     _thousands(axes.xaxis)
     axes.grid(alpha=0.3, axis="x")
@@ -148,8 +147,8 @@ def draw_times(times: Sequence[Times], x_label: str) -> Figure:
 def stack_samples(grids: Sequence[Path], size: int, columns: int = 8, rows: int = 1) -> NDArray[np.uint8]:
     """The first rows of several grids of samples, one below the other: (height, width, 3) uint8.
 
-    The grids are as `sagan.system.images.grid` makes them, of images of ``size``, ``columns`` in a row, and of the same
-    z.
+    ``grids``: files made by `sagan.system.images.grid`, of images of ``size`` from the same latents, ``columns`` in a
+    row.
     """
     strips = []
     for path in grids:
@@ -163,10 +162,7 @@ def stack_samples(grids: Sequence[Path], size: int, columns: int = 8, rows: int 
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG and SVG beside each other; the same figure gives the same files.
-
-    ``path``: their name without an ending.
-    """
+    """Writes a figure as PNG and SVG; the same figure gives the same files. ``path``: their name without an ending."""
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "sagan"}):
@@ -179,14 +175,14 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def _figure(width: float, height: float, *, axes: bool = True) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure  # takes half a second, and only figures need it
+    from matplotlib.figure import Figure  # takes half a second
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots() if axes else None
 
 
 def _style(number: int) -> dict[str, Any]:
-    """How the line of an arm looks; after eight arms lines and markers meet anew."""
+    """The style of an arm's line; after eight arms, lines and markers are combined differently."""
     line = _LINES[(number + number // 8) % 8]
     return {"color": _COLOURS[number % 8], "marker": _MARKERS[number % 8], "linestyle": line}
 
@@ -199,7 +195,7 @@ def _lines_across(axes: Axes, floor: float | None, threshold: float | None) -> N
     if floor is not None and floor > 0:
         style: dict[str, Any] = {"linestyle": (0, (1, 1)), "color": "0.4", "linewidth": 1}
         drawn = [y for line in axes.lines for y in np.asarray(line.get_ydata(), dtype=float)]
-        if drawn and floor < min(drawn) / _FAR_BELOW:  # there, it would press the curves together
+        if drawn and floor < min(drawn) / _FAR_BELOW:  # which would flatten the curves
             axes.plot([], [], **style, label=f"half of the real images: {floor:.3g}, far below")
         else:
             axes.axhline(floor, **style, label="half of the real images")
@@ -208,7 +204,7 @@ def _lines_across(axes: Axes, floor: float | None, threshold: float | None) -> N
 
 
 def _scale(axes: Axes) -> None:
-    """Takes logarithms of scores where those drawn so far are far apart."""
+    """Makes the axis of scores logarithmic where those drawn so far are far apart."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines] or [np.zeros(0)])
     if len(values) and values.min() > 0 and values.max() > _WIDE * values.min():
         axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML page and the same as Markdown, with figures and tables as files beside them."""
+"""The report of a sweep: an HTML page and the same as Markdown, with figures and tables as files beside them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
@@ -47,15 +49,17 @@ from sagan.experiments.statistics import censored_median, first_reached, mean
 from sagan.published.tables import PublishedCurve, caveats, comparable_dataset, published_curves
 from sagan.run.build import describe_attention
 from sagan.run.card import commit, versions
-from sagan.run.records import ScoreRecord
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.images import save_png
 from sagan.system.typed import to_plain
 
-THRESHOLDS = {"frechet": 30.0}
-"""Scores of interest by the Inception of papers, by metric, where none is given."""
+FID_THRESHOLD = 30.0
+"""The default threshold of a sweep scored by FID."""
+
+Place = Callable[[RunResult, int], float | None]
+"""Where a step of a run is on an axis of steps or of time; None where that is not known."""
 
 _OWN = re.compile(
     r"(scores(-by-arm|-by-time)?|comparison(-\d+)?|threshold)\.(csv|png|svg)|samples-seed\d+\.png|events\.csv|"
@@ -63,12 +67,12 @@ _OWN = re.compile(
 )
 """The names of the files of a report."""
 
-_STRIP = 2  # rows of a grid of samples that are shown
+_STRIP = 2  # rows shown of a grid of samples
 
 
 @dataclass
 class Report:
-    """A report while it is written: what a section needs to know, and what sections have said."""
+    """A report while it is written: what its sections are made from, and the findings so far."""
 
     results: Results
     folder: Path
@@ -78,14 +82,16 @@ class Report:
     groups: list[Group] = field(default_factory=list)
     published: list[PublishedCurve] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
+    """Of the published figures."""
     left_out: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
-    """What must be known before a finding is believed."""
+    """What to know before believing a finding."""
     findings: list[str] = field(default_factory=list)
 
     @property
-    def lower(self) -> bool:
-        return BETTER.get(self.metric) != "higher"
+    def better(self) -> str | None:
+        """Which scores are better: "lower", "higher", or None where neither is."""
+        return BETTER.get(self.metric)
 
 
 def write_report(
@@ -98,21 +104,21 @@ def write_report(
     published: bool = False,
     warn: Say = lambda sentence: None,
 ) -> tuple[Path, list[str]]:
-    """Writes the report of the sweep in a folder into the folder ``out``; gives the page and its findings.
+    """Writes the report of a sweep's folder into the folder ``out``; returns the page and its findings.
 
-    ``step``: where arms are compared, by default the last one planned, or the last with most pairs while the sweep is
-    under way. ``published`` lays the published FIDs under the curves. The same files give the same report. Raises
+    ``step``: where arms are compared, by default the last one planned, or while the sweep is running the last with most
+    pairs. ``published`` draws the published FIDs behind the curves. The same files give the same report. Raises
     UserError where scores cannot be compared, and where nothing was scored at ``step``.
     """
     results = read_results(sweep)
     report = Report(results, out, metric, threshold, step)
-    report.groups = shared_groups(results, metric, lambda sentence: _note(sentence, report, warn))
-    _check(report, published)
+    report.groups = shared_groups(results, metric, report.left_out.append)
     report.cautions = list(_few_samples(report))
-    for sentence in report.cautions:
+    for sentence in report.left_out + report.cautions:
         warn(sentence)
-    if threshold is None and report.groups and report.groups[0].card.is_fid:
-        report.threshold = THRESHOLDS.get(metric)
+    _check(report, published)
+    if threshold is None and metric == "frechet" and report.groups and report.groups[0].card.is_fid:
+        report.threshold = FID_THRESHOLD
     out.mkdir(parents=True, exist_ok=True)
     _clear(out)
     sections = [*_scores(report), *_samples(report), *_events(report), *_attention(report), *_origin(report)]
@@ -133,29 +139,23 @@ def _few_samples(report: Report) -> Iterable[str]:
             yield f"{group.label}: {sentence}"
 
 
-def _note(sentence: str, report: Report, warn: Say) -> None:
-    report.left_out.append(sentence)
-    warn(sentence)
-
-
 def _check(report: Report, published: bool) -> None:
-    """Raises now what would otherwise be found out when half is written."""
-    if report.threshold is not None and BETTER.get(report.metric) is None:
-        raise UserError(f"of {report.metric} neither more nor less is better, so it has no --threshold to come to")
+    """Raises UserError for what is wrong before anything is written."""
+    if report.threshold is not None and report.better is None:
+        raise UserError(f"--threshold needs a metric of which more or less is better, got {report.metric}")
     if report.threshold is not None and not math.isfinite(report.threshold):
         raise UserError(f"threshold must be a number, got {report.threshold}")
-    if report.step is not None and not report.groups:
-        raise UserError(f"no run was scored, so none at step {report.step}")
-    if report.groups and report.step is not None and report.step not in report.groups[0].steps():
-        steps = ", ".join(map(str, report.groups[0].steps()))
-        raise UserError(f"no run was scored at step {report.step}, only at {steps}")
+    scored = report.groups[0].steps() if report.groups else []
+    if report.step is not None and report.step not in scored:
+        only = f"only at {', '.join(map(str, scored))}" if scored else "nor at any other"
+        raise UserError(f"no run was scored at step {report.step}, {only}")
     if not published:
         return
     if not report.groups:
-        raise UserError("no run has been scored: there is no axis to lay the published figures on")
+        raise UserError("--published needs scores, and no run has been scored")
     found = comparable_dataset(report.groups[0].card, report.metric, report.results.runs[0].config.data)
     report.published, report.caveats = published_curves(found), caveats(found)
-    first, last = min(curve.points[0].step for curve in report.published), max(report.groups[0].steps())
+    first, last = min(curve.points[0].step for curve in report.published), max(scored)
     if last < first:
         raise UserError(f"the published figures begin at step {first:,}, and the last score here is of step {last:,}")
 
@@ -171,17 +171,17 @@ def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Removes what an earlier report left there, and nothing else: this one may have fewer parts."""
+    """Removes the files of an earlier report, of which this one may have fewer, and nothing else."""
     for path in out.iterdir():
         if _OWN.fullmatch(path.name) and path.is_file():
             path.unlink()
 
 
-# ---- what it comes to
+# ---- the summary
 
 
 def _nothing_compared(report: Report) -> str:
-    """What is to be said where no arms are compared."""
+    """The finding where no arms are compared."""
     if not report.groups:
         return "Nothing has been scored yet, so nothing can be said."
     group, arm = report.groups[0], report.results.baseline
@@ -202,15 +202,13 @@ def _summary(report: Report) -> list[Block]:
     done = sum(run.step >= run.config.run.total_step for run in results.runs)
     arms = "; ".join(arm.label for arm in results.arms)
     seeds = ", ".join(map(str, results.seeds))
-    way = {"lower": " Lower is better.", "higher": " Higher is better."}.get(BETTER.get(report.metric, ""), "")
-    sign = f"Differences are an arm's score less that of {results.baseline.label}.{way}" if report.groups else ""
-    blocks: list[Block] = [
-        Paragraph(
-            f"{counted(len(results.runs), 'run')}, {done} of them trained to the last step. "
-            f"Arms: {arms}; of each, runs with the seeds {seeds}. {sign}".strip()
-        ),
-        Items([*report.findings, *report.cautions]),
-    ]
+    text = (
+        f"{counted(len(results.runs), 'run')}, {done} of them trained to the last step. Arms: {arms}. Seeds: {seeds}."
+    )
+    if report.groups:
+        text += f" Differences are an arm's score minus that of {results.baseline.label}."
+        text += f" {report.better.capitalize()} is better." if report.better else ""
+    blocks: list[Block] = [Paragraph(text), Items([*report.findings, *report.cautions])]
     lacking = missing(results, report.groups) + report.left_out
     if lacking:
         blocks += [Heading("What is missing"), Items(lacking)]
@@ -221,13 +219,11 @@ def _summary(report: Report) -> list[Block]:
 
 
 def _scores(report: Report) -> list[Block]:
-    """Everything that is made of scores; nothing where there are none."""
+    """The comparisons, curves and times; nothing where there are no scores."""
     if not report.groups:
         return []
     _write_csv(report.folder / "scores.csv", _score_rows(report))
-    blocks: list[Block] = []
-    for place, group in enumerate(report.groups):
-        blocks += _comparison(report, group, place)
+    blocks = [block for place, group in enumerate(report.groups) for block in _comparison(report, group, place)]
     return [*blocks, *_curves(report), *_times(report)]
 
 
@@ -237,15 +233,12 @@ def _score_rows(report: Report) -> Iterable[Sequence[object]]:
     for group in report.groups:
         for run in report.results.runs:
             for score in group.scores.get(run.name, []):
-                made = score.card
-                kind = (report.metric, group.label, made.extractor, made.samples, made.reference)
-                yield (*kind, *_score_row(run, score))
-
-
-def _score_row(run: RunResult, score: ScoreRecord) -> Sequence[object]:
-    seconds = run.seconds_at(score.step)
-    made = "" if seconds is None else round(seconds, 3)
-    return run.name, run.arm.label, run.seed, score.step, made, score.value, score.spread, score.error
+                made, seconds = score.card, run.seconds_at(score.step)
+                trained = "" if seconds is None else round(seconds, 3)
+                yield (
+                    *(report.metric, group.label, made.extractor, made.samples, made.reference),
+                    *(run.name, run.arm.label, run.seed, score.step, trained, score.value, score.spread, score.error),
+                )
 
 
 def _comparison(report: Report, group: Group, place: int) -> list[Block]:
@@ -257,17 +250,15 @@ def _comparison(report: Report, group: Group, place: int) -> list[Block]:
     name = "comparison" if place == 0 else f"comparison-{place + 1}"
     _write_csv(report.folder / f"{name}.csv", csv_rows(compared))
     title = f"{group.label} at step {compared.step:,}, {group.card.samples:,} samples a score"
-    blocks: list[Block] = [Heading(title), Table(table_rows(compared)), Paragraph(describe_method(compared, asked))]
-    if any(found.seeds for found in compared.comparisons):
+    method = describe_method(compared, asked=asked)
+    blocks: list[Block] = [Heading(title), Table(table_rows(compared)), Paragraph(method)]
+    if any(each.comparison.seeds for each in compared.arms):
         base = compared.baseline.label
-        better = {"lower": " (below 0 is better)", "higher": " (above 0 is better)"}.get(
-            BETTER.get(report.metric, ""), ""
-        )
-        labels = [arm.label for arm in compared.arms]
-        label = f"{group.label}, less that of {base}{better}"
-        figure = draw_differences(labels, compared.comparisons, compared.pairs(), label)
+        side = {"lower": " (below 0 is better)", "higher": " (above 0 is better)"}.get(report.better or "", "")
+        labels, comparisons = zip(*((each.arm.label, each.comparison) for each in compared.arms), strict=True)
+        figure = draw_differences(labels, comparisons, compared.pairs(), f"{group.label}, minus that of {base}{side}")
         save_figure(figure, report.folder / name)
-        caption = f"Differences from {base}: diamonds, their means, with intervals; hollow, each pair of runs."
+        caption = f"Differences from {base}: diamonds are means, with their intervals; hollow dots are pairs of runs."
         blocks.append(Picture(f"{name}.svg", caption))
     return blocks
 
@@ -276,46 +267,44 @@ def _comparison(report: Report, group: Group, place: int) -> list[Block]:
 
 
 def _curves(report: Report) -> list[Block]:
-    group, results = report.groups[0], report.results
-    by_step = [_curve(report, arm, lambda run, step: float(step)) for arm in results.arms]
-    scored = [curve for curve in by_step if curve.seeds]
-    floor = group.newest.floor
-    threshold = report.threshold
+    group, base = report.groups[0], report.results.baseline.label
+    floor, threshold = group.newest.floor, report.threshold
+    curves = _curves_over(report, _at_step)
     figure = draw_scores(
-        scored, "generator steps", group.label, floor=floor, threshold=threshold, published=report.published
+        curves, "generator steps", group.label, floor=floor, threshold=threshold, published=report.published
     )
     save_figure(figure, report.folder / "scores")
     caption = (
-        "Thin lines: one seed each. Thick lines: the mean, as far as every seed that has begun is scored, so that it "
-        "does not change its seeds on the way."
+        "Thin lines: one seed each. Thick lines: the mean, at the steps at which every seed that has begun is scored."
     )
     if floor is not None:
         half = group.newest.floor_samples
         caption += f" Dotted: half of the real images against the other half, {half:,} each."
-    caption = " ".join([caption, *report.caveats])
-    blocks: list[Block] = [Heading("Score over steps"), Picture("scores.svg", caption)]
-    if results.baseline.label in [curve.label for curve in scored]:
-        panels = draw_arms(scored, results.baseline.label, "generator steps", group.label)
+    blocks: list[Block] = [Heading("Score over steps"), Picture("scores.svg", " ".join([caption, *report.caveats]))]
+    if base in [curve.label for curve in curves]:
+        panels = draw_arms(curves, base, "generator steps", group.label)
         save_figure(panels, report.folder / "scores-by-arm")
-        blocks.append(
-            Picture("scores-by-arm.svg", f"Every seed of each arm; grey, the mean of {results.baseline.label}.")
-        )
-    unit, seconds = _clock(report)
-    by_time = [_curve(report, arm, lambda run, step: _in_units(run, step, seconds)) for arm in results.arms]
-    timed = [curve for curve in by_time if curve.seeds]
+        blocks.append(Picture("scores-by-arm.svg", f"Every seed of each arm; grey: the mean of {base}."))
+    unit, at_time = _clock(report)
+    timed = _curves_over(report, at_time)
     if timed:
         figure = draw_scores(timed, f"{unit} of training", group.label, floor=floor, threshold=threshold)
         save_figure(figure, report.folder / "scores-by-time")
         caption = (
-            "Time of training, with steps that were rolled back and without scoring; it is of the machine that each "
-            "run had, and of what else that did."
+            "Time of training, including steps that were rolled back and excluding scoring. It depends on the machine "
+            "of each run and on its other load."
         )
         blocks += [Heading("Score over time"), Picture("scores-by-time.svg", caption)]
     return blocks
 
 
-def _curve(report: Report, arm: Arm, place: Callable[[RunResult, int], float | None]) -> Curve:
-    """The scores of an arm, at the places on the axis that its steps have there."""
+def _curves_over(report: Report, place: Place) -> list[Curve]:
+    """The scores of each arm that has any on the axis."""
+    curves = [_curve(report, arm, place) for arm in report.results.arms]
+    return [curve for curve in curves if curve.seeds]
+
+
+def _curve(report: Report, arm: Arm, place: Place) -> Curve:
     group = report.groups[0]
     seeds: dict[int, list[tuple[float, float]]] = {}
     at: dict[int, list[tuple[float, float]]] = {}
@@ -330,185 +319,176 @@ def _curve(report: Report, arm: Arm, place: Callable[[RunResult, int], float | N
     return Curve(arm.label, seeds, [(mean([x for x, _ in each]), mean([y for _, y in each])) for each in whole])
 
 
-def _clock(report: Report) -> tuple[str, float]:
-    """The unit of the axes of time, and its seconds."""
+def _at_step(run: RunResult, step: int) -> float:
+    return float(step)
+
+
+def _clock(report: Report) -> tuple[str, Place]:
+    """The unit of the axes of time, and where a step is on them."""
     group = report.groups[0]
     longest = max((run.seconds_at(step) or 0 for run in report.results.runs for step in group.values(run)), default=0)
-    return ("hours", 3600.0) if longest >= 7200 else ("minutes", 60.0)
+    unit, seconds = ("hours", 3600) if longest >= 7200 else ("minutes", 60)
 
+    def place(run: RunResult, step: int) -> float | None:
+        found = run.seconds_at(step)
+        return None if found is None else found / seconds
 
-def _in_units(run: RunResult, step: int, seconds: float) -> float | None:
-    found = run.seconds_at(step)
-    return None if found is None else found / seconds
+    return unit, place
 
 
 # ---- times to a threshold
 
 
+class _Reach(NamedTuple):
+    """The step at which a run reached the threshold or, where it has not, the last at which it was scored."""
+
+    run: RunResult
+    step: int
+    reached: bool
+
+
 def _times(report: Report) -> list[Block]:
-    """When each run came to the threshold; nothing where none is asked for."""
+    """When each run reached the threshold; nothing where there is none."""
     threshold = report.threshold
-    if threshold is None or BETTER.get(report.metric) is None:
+    if threshold is None or report.better is None:
         return []
-    unit, seconds = _clock(report)
-    steps = [_times_of(report, arm, lambda run, step: float(step)) for arm in report.results.arms]
-    hours = [_times_of(report, arm, lambda run, step: _in_units(run, step, seconds)) for arm in report.results.arms]
-    save_figure(draw_times(steps, f"generator steps to {threshold:g}"), report.folder / "threshold")
+    reaches = []
+    for run in report.results.runs:
+        values = report.groups[0].values(run)
+        if values:
+            step = first_reached(values, threshold, lower=report.better == "lower")
+            reaches.append(_Reach(run, max(values) if step is None else step, step is not None))
+    head = "metric", "threshold", "arm", "seed", "reached", "step", "training_seconds"
+    scored = (
+        (report.metric, threshold, run.arm.label, run.seed, reached, step, run.seconds_at(step))
+        for run, step, reached in reaches
+    )
+    _write_csv(report.folder / "threshold.csv", [head, *scored])
+    unit, at_time = _clock(report)
     rows = [["arm", *(f"seed {seed}" for seed in report.results.seeds), "median steps", f"median {unit}"]]
-    for by_step, by_hour in zip(steps, hours, strict=True):
-        cells = [_time_cell(by_step, by_hour, seed, unit) for seed in report.results.seeds]
-        rows.append([by_step.label, *cells, _median_cell(by_step, ",.0f"), _median_cell(by_hour, ".3g")])
-    _write_csv(report.folder / "threshold.csv", _threshold_rows(report))
-    label = report.groups[0].label
-    way = "at most" if report.lower else "at least"
+    times = []
+    for arm in report.results.arms:
+        own = {each.run.seed: each for each in reaches if each.run.arm == arm}
+        cells = [_time_cell(own[seed], at_time, unit) if seed in own else "not scored" for seed in report.results.seeds]
+        medians = _median_cell(own.values(), _at_step, ",.0f"), _median_cell(own.values(), at_time, ".3g")
+        rows.append([arm.label, *cells, *medians])
+        reached, censored = (
+            {seed: float(each.step) for seed, each in own.items() if each.reached == kind} for kind in (True, False)
+        )
+        times.append(Times(arm.label, reached, censored))
+    save_figure(draw_times(times, f"generator steps to {threshold:g}"), report.folder / "threshold")
+    way = "at most" if report.better == "lower" else "at least"
     text = (
-        f"The first scored step at which a run's {label} is {way} {threshold:g}; '>' marks a run that had not come to "
-        "it by its last score. Medians count such runs as not yet there (Kaplan and Meier); '>' there means that they "
-        "leave it open. A curve that wavers crosses early by luck, and one that is scored seldom crosses late."
+        f"The first scored step at which a run's {report.groups[0].label} is {way} {threshold:g}; '>' marks a run that "
+        "had not reached it by its last score. Medians count such runs as censored (Kaplan and Meier); '>' before a "
+        "median means that too few runs have reached the threshold to tell. A noisy curve may cross it early by "
+        "chance, and one that is scored rarely crosses it late."
     )
     caption = (
-        f"Steps to {threshold:g}: filled markers, each a seed; hollow, the last score of a run that was not there yet."
+        f"Steps to {threshold:g}. Filled markers: a seed each; hollow: the last score of a run that had not reached it."
     )
     return [Heading(f"Time to {threshold:g}"), Table(rows), Picture("threshold.svg", caption), Paragraph(text)]
 
 
-def _threshold_rows(report: Report) -> Iterable[Sequence[object]]:
-    yield "metric", "threshold", "arm", "seed", "reached", "step", "training_seconds"
-    for run in report.results.runs:
-        values = report.groups[0].values(run)
-        if values:
-            step = _reached(report, values)
-            until = max(values) if step is None else step
-            yield (
-                report.metric,
-                report.threshold,
-                run.arm.label,
-                run.seed,
-                step is not None,
-                until,
-                run.seconds_at(until),
-            )
+def _time_cell(reach: _Reach, at_time: Place, unit: str) -> str:
+    time = at_time(reach.run, reach.step)
+    return ("" if reach.reached else "> ") + f"{reach.step:,}" + ("" if time is None else f" ({time:.3g} {unit})")
 
 
-def _reached(report: Report, values: dict[int, float]) -> int | None:
-    """The first step at which a run is at the threshold."""
-    assert report.threshold is not None
-    return first_reached(list(values), list(values.values()), report.threshold, lower=report.lower)
-
-
-def _times_of(report: Report, arm: Arm, clock: Callable[[RunResult, int], float | None]) -> Times:
-    times = Times(arm.label, {}, {})
-    for run in report.results.of(arm):
-        values = report.groups[0].values(run)
-        step = _reached(report, values)
-        time = clock(run, step if step is not None else max(values)) if values else None
-        if time is not None:
-            (times.censored if step is None else times.reached)[run.seed] = time  # type: ignore[index]
-    return times
-
-
-def _time_cell(steps: Times, hours: Times, seed: int, unit: str) -> str:
-    for mark, kind in (("", "reached"), ("> ", "censored")):
-        step, hour = getattr(steps, kind).get(seed), getattr(hours, kind).get(seed)
-        if step is not None:
-            return f"{mark}{step:,.0f}" + ("" if hour is None else f" ({hour:.3g} {unit})")
-    return "not scored"
-
-
-def _median_cell(times: Times, form: str) -> str:
-    every = [*times.reached.values(), *times.censored.values()]
-    if not every:
+def _median_cell(reaches: Iterable[_Reach], place: Place, form: str) -> str:
+    known = [(time, each.reached) for each in reaches if (time := place(each.run, each.step)) is not None]
+    if not known:
         return ""
-    median = censored_median(every, [True] * len(times.reached) + [False] * len(times.censored))
-    return f"> {max(every):{form}}" if median is None else f"{median:{form}}"
+    times, reached = zip(*known, strict=True)
+    median = censored_median(times, reached)
+    return f"> {max(times):{form}}" if median is None else f"{median:{form}}"
 
 
-# ---- what is not a score
+# ---- samples, collapse, attention, origin
 
 
 def _samples(report: Report) -> list[Block]:
-    """Samples of the same z side by side, a picture for each seed."""
+    """Samples of the same latents side by side, a picture for each seed."""
     blocks: list[Block] = []
     for seed in report.results.seeds:
         runs = [run for run in report.results.runs if run.seed == seed and run.run]
         step = _common_grid(runs)
         if step is None:
             continue
-        shown = [run for run in runs if run.sample_grid(step).is_file()]
+        shown = [run for run in runs if (run.samples / f"{step}_fake.png").is_file()]
         name = f"samples-seed{seed}.png"
         size = shown[0].config.model.imsize
-        picture = stack_samples([run.sample_grid(step) for run in shown], size, rows=_STRIP)
+        picture = stack_samples([run.samples / f"{step}_fake.png" for run in shown], size, rows=_STRIP)
         save_png(picture, report.folder / name)
         listed = "; ".join(run.arm.label for run in shown)
-        two = "two rows" if picture.shape[0] > len(shown) * (size + 8) else "one row"
-        caption = f"Seed {seed} at step {step:,}: in every column the same z; from the top, {two} each: {listed}."
-        lacking = [run.arm.label for run in runs if run not in shown]
-        blocks.append(
-            Picture(name, caption + (f" Without such samples: {'; '.join(lacking)}." if lacking else ""), True)
+        strips = "two rows" if picture.shape[0] > len(shown) * (size + 8) else "one row"
+        caption = (
+            f"Seed {seed} at step {step:,}. The images of a column are drawn from the same latent. "
+            f"From the top, {strips} each: {listed}."
         )
-    return [Heading("Samples of the same z"), *blocks] if blocks else []
+        lacking = [run.arm.label for run in runs if run not in shown]
+        caption += f" Without such samples: {'; '.join(lacking)}." if lacking else ""
+        blocks.append(Picture(name, caption, pixels=True))
+    return [Heading("Samples of the same latents"), *blocks] if blocks else []
 
 
 def _common_grid(runs: Sequence[RunResult]) -> int | None:
     """The latest step at which most of the runs have a grid of samples."""
-    steps: dict[int, int] = {}
-    for run in runs:
-        for path in run.sample_grid(0).parent.glob("*_fake.png"):
-            if (number := path.name.removesuffix("_fake.png")).isdecimal():
-                steps[int(number)] = steps.get(int(number), 0) + 1
+    names = (path.name.removesuffix("_fake.png") for run in runs for path in run.samples.glob("*_fake.png"))
+    steps = Counter(int(name) for name in names if name.isdecimal())
     return max(steps, key=lambda step: (steps[step], step), default=None)
 
 
 def _events(report: Report) -> list[Block]:
     runs = [run for run in report.results.runs if run.run]
     found = [event for run in runs for event in events(run)]
-    blocks: list[Block] = [Heading("Collapse, and what the guard saw")]
+    blocks: list[Block] = [Heading("Collapse, and what the guard found")]
     failed = [f"{run.name} failed: {run.reason}" for run in report.results.runs if run.state == "failed"]
     if failed:
         blocks.append(Items(failed))
-    unwatched = [run.name for run in runs if not run.looks]
-    if unwatched:
-        blocks.append(Paragraph(f"Never looked at: {', '.join(unwatched)}."))
+    unchecked = [run.name for run in runs if not run.checks]
+    if unchecked:
+        blocks.append(Paragraph(f"Never checked: {', '.join(unchecked)}."))
     if not found:
-        looks = sum(run.looks for run in runs)
-        watched = counted(len(runs) - len(unwatched), "run")
-        text = f"The guard looked {counted(looks, 'time')} at {watched} and found nothing wrong."
-        return [*blocks, Paragraph(text)] if looks else blocks
+        checks = counted(sum(run.checks for run in runs), "time")
+        checked = counted(len(runs) - len(unchecked), "run")
+        text = f"The guard checked {checked} {checks} in all and found nothing wrong."
+        return [*blocks, Paragraph(text)] if len(unchecked) < len(runs) else blocks
     rows = [["run", "steps", "verdict", "reason", "what was done"]]
     for event in found:
         steps = f"{event.first:,}" if event.first == event.last else f"{event.first:,} to {event.last:,}"
-        rows.append([event.run, steps, event.verdict, event.reason, event.remedy])
+        rows.append([event.run, steps, event.verdict, event.reason, event.action])
     _write_csv(report.folder / "events.csv", rows)
     return [*blocks, Table(rows)]
 
 
 def _attention(report: Report) -> list[Block]:
-    rows = [["arm", "layers, and what share of keys a query sees"]]
+    rows = [["arm", "layers, and the share of keys a query sees"]]
     for arm in report.results.arms:
         lines = describe_attention(report.results.of(arm)[0].config.model)
         rows += [[arm.label if number == 0 else "", line] for number, line in enumerate(lines)]
-    return [Heading("What attention may look at"), Table(rows)]
+    return [Heading("What attention sees"), Table(rows)]
 
 
 def _origin(report: Report) -> list[Block]:
-    """How the scores were made, and how to make all of it again."""
+    """How the scores were computed, and how to reproduce everything."""
     blocks: list[Block] = []
     if report.groups:
         own = ("samples", "seed", "repeats", "versions", "commit")
         card = to_plain(report.groups[0].card)
-        rows = [["what a score is of", ""], *([name, str(value)] for name, value in card.items() if name not in own)]
+        rows = [["card", ""], *([name, str(value)] for name, value in card.items() if name not in own)]
         rows.insert(2, ["samples", ", ".join(f"{group.card.samples:,}" for group in report.groups)])
         scores = [score for group in report.groups for found in group.scores.values() for score in found]
         for name in ("seed", "repeats", "commit"):
             rows.append([name, ", ".join(sorted({str(getattr(score.card, name)) for score in scores}))])
         rows.append(["versions", "; ".join(sorted({_versions(score.card.versions) for score in scores}))])
-        blocks += [Heading("The card: how scores were made"), Table(rows)]
+        blocks += [Heading("How scores were computed"), Table(rows)]
     runs = report.results.runs
     made = f"This report: {_versions(versions())}, commit {commit() or 'unknown'}."
     plan = report.results.sweep.plan.command
-    whole: list[Block] = [Paragraph("All of it, with another --sweep_dir:"), Code([plan])] if plan else []
-    each: list[Block] = [Paragraph("Or a run with its scores, each by itself:"), Code([run.command for run in runs])]
-    return [*blocks, Heading("To make it again"), *whole, *each, Paragraph(made)]
+    whole: list[Block] = [Paragraph("The whole sweep, with another --sweep_dir:"), Code([plan])] if plan else []
+    each: list[Block] = [Paragraph("Or run by run, with its scores:"), Code([run.command for run in runs])]
+    return [*blocks, Heading("How to reproduce this"), *whole, *each, Paragraph(made)]
 
 
 def _versions(found: object) -> str:

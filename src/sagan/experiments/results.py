@@ -1,10 +1,8 @@
-"""What a sweep has brought so far, read from its folder: the runs of its plan, and their scores."""
+"""The results of a sweep so far, read from its folder: the runs of its plan, and their scores."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import itertools
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,12 +28,12 @@ BETTER = {
     **dict.fromkeys(("inception_score", "precision", "recall", "density", "coverage"), "higher"),
     **dict.fromkeys(("eye_colour_agreement", "eye_colour_confident"), "higher"),
 }
-"""Which way a metric is better; of the others neither is."""
+"""Which scores of a metric are better; of other metrics, neither are."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What is compared: settings that runs of several seeds share, by axis."""
+    """The settings that runs of several seeds share, by axis."""
 
     settings: tuple[tuple[str, Any], ...]
 
@@ -47,17 +45,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One planned run, and what there is of it. ``run`` is None where it has not begun."""
+    """A planned run and its results. ``run`` is None where it has not begun."""
 
     name: str
     arm: Arm
     command: str
-    """What trains and scores it again, into another folder."""
+    """It repeats the run and its scores in another folder."""
     config: Config
     run: Run | None
     state: State
     reason: str
-    """Why it failed, where it did."""
+    """Why it failed, if it did."""
 
     @property
     def seed(self) -> int:
@@ -65,41 +63,41 @@ class RunResult:
 
     @functools.cached_property
     def records(self) -> list[Record]:
-        """The run's records; none where it has not begun."""
         return self.run.records() if self.run else []
 
     def rolled_back_before(self, step: int) -> bool:
-        """Whether the guard took the run back to before a step."""
+        """Whether the guard rolled the run back to before a step."""
         return any(isinstance(record, RollbackRecord) and record.step < step for record in self.records)
 
     @property
-    def looks(self) -> int:
-        """How often the guard looked at the run."""
+    def checks(self) -> int:
+        """How often the guard checked the run."""
         return sum(isinstance(record, LookRecord) for record in self.records)
 
     @property
     def step(self) -> int:
-        """The last step that is recorded."""
+        """The last recorded step."""
         return max((record.step for record in self.records if isinstance(record, TrainRecord)), default=0)
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more is to come of its training: it is at its last step, or failed."""
+        """Whether its training has ended: it is at its last step, or has failed."""
         return self.state == "failed" or self.step >= self.config.run.total_step
 
     def seconds_at(self, step: int) -> float | None:
-        """Seconds of training until a step, what was rolled back included; None for a step not recorded yet."""
+        """Seconds of training until a step, including what was rolled back; None for a step not recorded yet."""
         clock = [(each.step, each.seconds) for each in self.records if isinstance(each, TrainRecord)]
         if not clock or step > clock[-1][0]:
             return None
         steps, seconds = zip((0, 0.0), *clock, strict=True)
         return float(np.interp(step, steps, seconds))
 
-    def sample_grid(self, step: int) -> Path:
-        """Where the run's grid of samples of a step is, if it is anywhere."""
+    @property
+    def samples(self) -> Path:
+        """The folder of its grids of samples."""
         folder = self.config.run.sample_dir
         within = self.run.folder / "samples" if self.run else Path()
-        return (Path(folder) if folder else within) / f"{step}_fake.png"
+        return Path(folder) if folder else within
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class Results:
 
     @property
     def baseline(self) -> Arm:
-        """The arm that the others are compared with: the first one of span 0, or the first of all."""
+        """The arm that the others are compared with: the first one of span 0, else the first of all."""
         plain = [arm for arm in self.arms if dict(arm.settings).get("span") == 0]
         return (plain or self.arms)[0]
 
@@ -136,7 +134,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Group:
-    """Scores of several runs that may share an axis: of each run, by its name, the latest of each step, by step."""
+    """Comparable scores of several runs: by the run's name, the latest score of each step, in order of steps."""
 
     scores: dict[str, list[ScoreRecord]]
 
@@ -150,7 +148,7 @@ class Group:
 
     @property
     def label(self) -> str:
-        """What the score is called, such as FID."""
+        """The name of the score, such as FID."""
         return self.newest.label
 
     @property
@@ -158,7 +156,7 @@ class Group:
         return sum(map(len, self.scores.values()))
 
     def steps(self) -> list[int]:
-        """All steps at which any run was scored."""
+        """The steps at which any run was scored."""
         return sorted({score.step for scores in self.scores.values() for score in scores})
 
     def values(self, result: RunResult) -> dict[int, float]:
@@ -166,7 +164,7 @@ class Group:
         return {score.step: score.value for score in self.scores.get(result.name, [])}
 
     def at(self, results: Results, arm: Arm, step: int) -> dict[int, float]:
-        """An arm's scores of a step, by seed."""
+        """An arm's scores at a step, by seed."""
         found = {result.seed: self.values(result).get(step) for result in results.of(arm)}
         return {seed: value for seed, value in found.items() if value is not None}
 
@@ -175,9 +173,9 @@ class Group:
 
 
 def read_results(folder: Path) -> Results:
-    """What a sweep's folder holds.
+    """The results in a sweep's folder.
 
-    Raises UserError where it is none, where its plan is damaged, and for a run that is not the one planned.
+    Raises UserError for another folder, for a damaged plan, and for a run that is not the one planned.
     """
     sweep = Sweep.open(folder)
     axes = sweep.plan.axes
@@ -189,15 +187,15 @@ def _run_result(sweep: Sweep, planned: PlannedRun, varied: list[str]) -> RunResu
     config = sweep.config(planned)
     arm = Arm(tuple((axis, planned.overrides[axis]) for axis in varied))
     again = Path("again") / planned.name
-    words = train_words(override(config, {"run_dir": str(again)}), planned.overrides), evaluate_words(config, again)
-    command = " && ".join(shlex.join(["sagan", *each]) for each in words)
-    state = sweep.watch(planned).look()
+    repeat = train_words(override(config, {"run_dir": str(again)}), planned.overrides), evaluate_words(config, again)
+    command = " && ".join(shlex.join(["sagan", *words]) for words in repeat)
+    status = sweep.watch(planned).look()
     run = Run(sweep.run_folder(planned))
     if not run.config_file.is_file():
-        return RunResult(planned.name, arm, command, config, None, state.state, state.reason)
+        return RunResult(planned.name, arm, command, config, None, status.state, status.reason)
     own = run.config()
     _refuse_other(run, own, config)
-    return RunResult(planned.name, arm, command, own, run, state.state, state.reason)
+    return RunResult(planned.name, arm, command, own, run, status.state, status.reason)
 
 
 def _refuse_other(run: Run, own: Config, planned: Config) -> None:
@@ -213,68 +211,58 @@ def spelt(value: Any) -> str:
     return " ".join(spell(value))
 
 
-# ---- scores that may share an axis
+# ---- comparable scores
 
 
 def shared_groups(results: Results, metric: str, warn: Say = lambda sentence: None) -> list[Group]:
-    """The groups of like scores in which every scored run has a part, the largest first; none where no run is scored.
+    """The groups of like scores that every scored run has, the largest first; none where no run is scored.
 
-    ``warn`` gets a sentence about scores that are in none of them. Raises
-    UserError, naming what differs, where runs have been scored in unlike ways only, and where they have scores but
-    none of this metric.
+    ``warn`` gets a sentence for the scores in every other group. Raises UserError, naming what differs, where there is
+    no such group, and where runs have scores but none of this metric.
     """
     found = {result.name: read_scores(result.run, metric) for result in results.runs if result.run}
     scored = {name: like_groups(scores) for name, scores in found.items() if scores}
     if not scored:
         _refuse_unknown(results, metric)
         return []
-    groups: list[dict[str, list[ScoreRecord]]] = []
-    for name, group in _each(scored):
-        own = next((each for each in groups if not differences(_card(each), group[-1].card)), None)
-        if own is None:
-            groups.append({name: group})
-        else:
-            own[name] = group
-    shared = [Group(group) for group in groups if len(group) == len(scored)]
+    groups: list[Group] = []
+    for name, own in scored.items():
+        for scores in own:
+            like = next((group for group in groups if not differences(group.card, scores[-1].card)), None)
+            if like is None:
+                groups.append(Group({name: scores}))
+            else:
+                like.scores[name] = scores
+    shared = [group for group in groups if len(group.scores) == len(scored)]
     if not shared:
         refuse_unlike((name, own[0][-1].card) for name, own in scored.items())
     shared.sort(key=lambda group: group.count, reverse=True)
-    for other in groups:
-        if len(other) < len(scored):
-            warn(_left_out(other, shared[0]))
+    for group in groups:
+        if group not in shared:
+            warn(_left_out(group, shared[0]))
     return shared
 
 
-def _card(group: dict[str, list[ScoreRecord]]) -> Card:
-    return next(iter(group.values()))[-1].card
-
-
-def _left_out(group: dict[str, list[ScoreRecord]], shown: Group) -> str:
-    unlike = differences(_card(group), shown.card)
+def _left_out(group: Group, shown: Group) -> str:
+    unlike = differences(group.card, shown.card)
     listed = "; ".join(f"{field} {theirs}, not {ours}" for field, (theirs, ours) in unlike.items())
-    count = sum(map(len, group.values()))
-    scores = "1 score" if count == 1 else f"{count} scores"
+    scores = "1 score" if group.count == 1 else f"{group.count} scores"
     return f"left out, as not every scored run has such: {scores} ({listed})"
 
 
-def _each(scored: dict[str, list[list[ScoreRecord]]]) -> Iterator[tuple[str, list[ScoreRecord]]]:
-    return ((name, group) for name, groups in scored.items() for group in groups)
-
-
 def _refuse_unknown(results: Results, metric: str) -> None:
-    records = itertools.chain.from_iterable(result.records for result in results.runs)
-    have = {record.metric for record in records if isinstance(record, ScoreRecord)}
-    if have and metric not in have:
+    have = {record.metric for result in results.runs for record in result.records if isinstance(record, ScoreRecord)}
+    if have:
         raise UserError(
             f"no run in {results.sweep.folder} has a score {metric!r} (there are: {', '.join(sorted(have))})"
         )
 
 
 def comparison_step(results: Results, group: Group) -> int:
-    """The step at which arms are compared, chosen by what there is and not by what came out.
+    """The step at which arms are compared, chosen by which scores exist and not by their values.
 
-    The last planned one where no run is still to reach it; else, and where nothing can be compared there, the latest of
-    those at which most runs can be compared with the baseline of their seed.
+    The last planned one where no run is still to reach it. Otherwise, and where nothing can be compared there, the
+    latest of the steps at which most runs can be compared with the baseline of their seed.
     """
     pairs = {step: _pairs(results, group, step) for step in group.steps()}
     if all(result.settled for result in results.runs) and pairs.get(results.last_step):
@@ -283,55 +271,53 @@ def comparison_step(results: Results, group: Group) -> int:
 
 
 def _pairs(results: Results, group: Group, step: int) -> int:
-    """Runs that can be compared with a run of the baseline at a step."""
+    """The number of runs that can be compared with a run of the baseline at a step."""
     base = group.at(results, results.baseline, step)
     others = [arm for arm in results.arms if arm != results.baseline]
     return sum(len(base.keys() & group.at(results, arm, step).keys()) for arm in others)
 
 
-# ---- what happened, and what is missing
+# ---- events, and what is missing
 
 
 @dataclass(frozen=True)
 class Event:
-    """A stretch of a run that the guard did not find healthy, or a rollback."""
+    """Consecutive checks at which the guard found a run unhealthy, or a rollback, or a stop."""
 
     run: str
     first: int
     last: int
     verdict: str
     reason: str
-    remedy: str = ""
+    action: str
 
 
 def events(result: RunResult) -> list[Event]:
-    """What the guard noticed in a run, in the order of its records."""
+    """What the guard found in a run, in the order of its records."""
     found: list[Event] = []
-    healthy = True  # the look before
+    goes_on = False  # whether the check before was unhealthy
     for record in result.records:
+        if isinstance(record, LookRecord) and record.verdict == "healthy":
+            goes_on = False
+            continue
         if isinstance(record, RollbackRecord):
-            remedy = f"back to step {record.step:,}, on with {describe_remedy(record.remedy)}"
-            last = record.from_step
-            found.append(Event(result.name, last, last, record.verdict, record.reason, remedy))
-            healthy = True
+            step, action = record.from_step, f"back to step {record.step:,}, on with {describe_remedy(record.remedy)}"
         elif isinstance(record, StoppedRecord):
-            found.append(
-                Event(result.name, record.step, record.step, record.verdict, record.reason, "the run was stopped")
-            )
-            healthy = True
-        elif isinstance(record, LookRecord) and record.verdict == "healthy":
-            healthy = True
+            step, action = record.step, "the run was stopped"
         elif isinstance(record, LookRecord):
-            event = Event(result.name, record.step, record.step, record.verdict, record.reason)
-            if not healthy and found[-1].verdict == event.verdict:
-                event = dataclasses.replace(event, first=found.pop().first)
-            found.append(event)
-            healthy = False
+            step, action = record.step, ""
+        else:
+            continue
+        first = step
+        if goes_on and isinstance(record, LookRecord) and found[-1].verdict == record.verdict:
+            first = found.pop().first
+        found.append(Event(result.name, first, step, record.verdict, record.reason, action))
+        goes_on = isinstance(record, LookRecord)
     return found
 
 
 def missing(results: Results, groups: list[Group]) -> list[str]:
-    """A sentence for each thing that a finished, scored sweep would have and this one has not; none where it is so."""
+    """A sentence for each thing that a finished and scored sweep has and this one lacks."""
     return [sentence for result in results.runs for sentence in _missing(result, groups)]
 
 

@@ -1,8 +1,8 @@
-"""A sweep's folder, and carrying out its plan here: several runs at a time, each a process of its own.
+"""A sweep's folder, and carrying out its plan on this machine: several runs at a time, each in its own process.
 
-plan.json       which runs: the base config, the axes, each run's values and the command that repeats it
+plan.json       the runs: the base config, the axes, each run's values and the command that repeats it
 runs/NAME/      the runs
-logs/NAME.log   what a run's commands said; NAME.failed: why it failed, until it is tried again
+logs/NAME.log   the output of a run's commands; NAME.failed: why it failed, until it is retried
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from sagan.system.files import alone, is_held, write_whole
 
 Show = Callable[[Sequence[RunStatus]], object]
 
-PROGRAM = (sys.executable, "-P", "-m", "sagan")  # -P: not a sagan.py that happens to lie in the present folder
-_BETWEEN_LOOKS = 1.0  # seconds
-_HEEDED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_INTERRUPTED = {sign * number + base for number in _HEEDED for sign, base in ((1, 128), (-1, 0))}
+PROGRAM = (sys.executable, "-P", "-m", "sagan")  # -P: not a sagan.py in the current folder
+_INTERVAL = 1.0  # seconds between tables
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_INTERRUPTED = {sign * number + base for number in _SIGNALS for sign, base in ((1, 128), (-1, 0))}
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ class Sweep:
 
     @classmethod
     def open(cls, folder: Path) -> Sweep:
-        """A sweep that exists. Raises UserError where there is none."""
+        """The sweep in a folder. Raises UserError where there is none."""
         folder = folder.expanduser().resolve()
         if not (folder / "plan.json").is_file():
-            what = "has no plan.json, so it is no sweep" if folder.is_dir() else "does not exist"
+            what = "has no plan.json, so it is not a sweep" if folder.is_dir() else "does not exist"
             raise UserError(f"{folder} {what}; `sagan sweep` makes one")
         return cls(folder, read_plan(folder / "plan.json"))
 
     @classmethod
     def begin(cls, folder: Path, plan: Plan) -> Sweep:
-        """A new sweep, or one that goes on with its plan, to which values may have been added; writes nothing.
+        """A new sweep, or an existing one with its plan or an extension of it; writes nothing.
 
-        Raises UserError where the folder holds another sweep, or something else.
+        Raises UserError where the folder contains another sweep, or something else.
         """
         folder = folder.expanduser().resolve()
         if (folder / "plan.json").is_file():
@@ -85,20 +85,19 @@ class Sweep:
         return self.plan.config(run, self.run_folder(run))
 
     def watch(self, run: PlannedRun) -> Watched:
-        """The run, to be looked at."""
         total = self.config(run).run.total_step
         return Watched(self.run_folder(run), run.name, total, self.failure_file(run))
 
     def is_scored(self, run: PlannedRun, extractor: str) -> bool:
-        """Whether every snapshot of a run has a score of as many images as planned, by an extractor's name on cards."""
+        """Whether every snapshot of a run has its planned score. ``extractor``: the name on cards."""
         made, samples = Run(self.run_folder(run)), self.config(run).run.eval_num
         scored = scored_steps(made, lambda card: (card.samples, card.extractor) == (samples, extractor))
         return scored >= {int(path.stem) for path in made.snapshots()}
 
     def commands(self, run: PlannedRun, extractor: str | None) -> list[tuple[State, list[str]]]:
-        """What is left to do for a run: the words after ``sagan`` of each command, and the state that it is in then.
+        """The remaining commands of a run: the words after ``sagan`` of each, and the state that the run is in then.
 
-        ``extractor``: whose scores are wanted, by its name on cards; None for no scores.
+        ``extractor``: the one to score with, by its name on cards; None for no scores.
         """
         folder, config = self.run_folder(run), self.config(run)
         trained = self.watch(run).is_trained()
@@ -107,8 +106,7 @@ class Sweep:
             begun = (folder / "config.json").is_file()
             if not begun and folder.is_dir() and any(folder.iterdir()):
                 raise UserError(
-                    f"{folder} holds files but no config.json: put that back, or delete the folder, and the run is "
-                    "trained anew"
+                    f"{folder} has files but no config.json: put that back, or delete the folder to train the run anew"
                 )
             left.append(("running", ["resume", str(folder)] if begun else train_words(config, run.overrides)))
         if extractor is not None and not (trained and self.is_scored(run, extractor)):
@@ -116,8 +114,8 @@ class Sweep:
         return left
 
     def is_left(self, run: PlannedRun, extractor: str | None) -> bool:
-        """Whether there is something left to do for a run, or it is not known because its files are damaged: then it
-        fails by itself when it is played. What had failed and is done by now, has failed no longer."""
+        """Whether commands of a run remain. If its files are damaged it is True, and the run fails when it is executed.
+        The failure file of a run that is done by now is removed."""
         try:
             left = bool(self.commands(run, extractor))
         except UserError:
@@ -134,17 +132,16 @@ def plan_sweep(
     base: Config | None = None,
     command: str = "",
 ) -> Sweep:
-    """The sweep in a folder, as it is where nothing else is said of it; or with other values; or a new one.
+    """The sweep in a folder, extended by the given values, if any; or a new one.
 
-    ``given``, ``left_out`` and ``command`` as `make_plan` takes them; ``base``: the settings that runs begin with,
-    where they were named. Writes nothing. Raises UserError as `make_plan` and `Sweep.begin`, and where there is no
-    sweep and nothing is given.
+    ``given``, ``left_out`` and ``command``: as for `make_plan`; ``base``: the preset, where one was given. Writes
+    nothing. Raises UserError as `make_plan` and `Sweep.begin` do, and where there is no sweep and nothing is given.
     """
     is_begun = (folder / "plan.json").is_file()
     if not given and not left_out and base is None:
         if not is_begun:
             raise UserError(
-                f"{folder} holds no sweep to go on with: give the values of a new one, such as "
+                f"{folder} contains no sweep to continue: give the values of a new one, such as "
                 "--span 0 1 2 --seed 0 1 2"
             )
         return Sweep.open(folder)
@@ -157,25 +154,23 @@ def plan_sweep(
 
 
 def threads_each(jobs: int) -> int | None:
-    """Processor threads for each of so many processes that share the cores of this one; None for one, which decides by
-    itself."""
+    """Processor threads for each of ``jobs`` processes that share the cores; None for one process, which chooses."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // jobs) if jobs > 1 else None
 
 
 def evaluate_words(config: Config, folder: Path) -> list[str]:
     """The words after ``sagan`` that score a run as its sweep does."""
-    settings = config.run
-    chosen = ["--extractor", settings.extractor] if settings.extractor is not None else []
-    where = ["--device", settings.device, "--prepared", config.data.prepared]
-    return ["evaluate", str(folder), "--num", str(settings.eval_num), *chosen, *where]
+    chosen = ["--extractor", config.run.extractor] if config.run.extractor is not None else []
+    where = ["--device", config.run.device, "--prepared", config.data.prepared]
+    return ["evaluate", str(folder), "--num", str(config.run.eval_num), *chosen, *where]
 
 
-class Player:
-    """Plays runs of a sweep: the commands of each one after another, as processes, from where the run stands.
+class Runner:
+    """Executes runs of a sweep: the remaining commands of each one after another, as processes.
 
-    ``threads``: processor threads for each, unless the environment says another number. ``program``: what to call
-    instead of this package's command. ``deaf_to``: signals that reach the processes too, and shall not.
+    ``threads``: processor threads of each process, unless the environment says another number. ``program``: what to
+    call instead of this package's command. ``blocked_signals``: signals that must not reach the processes.
     """
 
     def __init__(
@@ -184,20 +179,20 @@ class Player:
         extractor: str | None,
         threads: int | None = None,
         program: Sequence[str] | None = None,
-        deaf_to: Collection[signal.Signals] = (),
+        blocked_signals: Collection[signal.Signals] = (),
     ):
         self.sweep, self.extractor, self.program = sweep, extractor, program or PROGRAM
         number = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         self.environment = number | dict(os.environ)
-        self.deaf_to = deaf_to
+        self.blocked_signals = blocked_signals
         self.stopping = False
-        self.playing: dict[str, State] = {}  # by the names of runs
+        self.states: dict[str, State] = {}  # of the runs that are executed now, by name
         self._processes: set[subprocess.Popen[bytes]] = set()
-        self._starting = threading.RLock()  # a signal's handler may interrupt the thread that is starting a process
+        self._starting = threading.RLock()  # re-entrant: a signal handler may interrupt the thread that starts one
 
-    def play(self, run: PlannedRun) -> None:
-        """Trains a run to its last step and scores it. What goes wrong is written into its failure file; a run that
-        another process trains is left to that."""
+    def execute(self, run: PlannedRun) -> None:
+        """Trains a run to its last step and scores it. An error is written into its failure file; a run that another
+        process trains is skipped."""
         if self.stopping or is_held(self.sweep.run_folder(run) / "running.lock"):
             return
         failure, log = self.sweep.failure_file(run), self.sweep.log_file(run)
@@ -205,29 +200,29 @@ class Player:
         failure.unlink(missing_ok=True)
         try:
             for state, words in self.sweep.commands(run, self.extractor):
-                self.playing[run.name] = state
-                said = log.stat().st_size if log.exists() else 0
+                self.states[run.name] = state
+                start = log.stat().st_size if log.exists() else 0
                 status = self._call(words, log)
                 if status and (self.stopping or status in _INTERRUPTED):
                     return
                 if status or (state == "running" and not self.sweep.watch(run).is_trained()):
-                    _write_sentence(failure, _last_words(log, said, status))
+                    _write_sentence(failure, _last_words(log, start, status))
                     return
-        except (UserError, OSError) as error:  # of this run's files; the others go on
+        except (UserError, OSError) as error:  # the other runs go on
             _write_sentence(failure, str(error))
         finally:
-            self.playing.pop(run.name, None)
+            self.states.pop(run.name, None)
 
     def interrupt(self, number: int) -> None:
-        """Passes a signal on to what is being played, which saves and ends by the first one; nothing more is begun."""
+        """Sends a signal to the processes, which save and end at the first one; no other process is started."""
         with self._starting:
             self.stopping = True
             for process in self._processes:
                 process.send_signal(number)
 
     def wait(self, seconds: float) -> None:
-        """Returns when every process has ended; what has not after so many seconds is killed. May be called where
-        `play` is interrupted by a signal (POSIX)."""
+        """Waits until every process has ended, and kills them after ``seconds``. May be called from a signal handler
+        that interrupts `execute` (POSIX)."""
         until = time.monotonic() + seconds
         for process in list(self._processes):
             while not self._has_ended(process):
@@ -237,25 +232,25 @@ class Player:
 
     @staticmethod
     def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-        with contextlib.suppress(ChildProcessError):  # somebody has waited for it
-            flags = os.WEXITED | os.WNOWAIT | os.WNOHANG  # it is not taken from who waits for it
+        with contextlib.suppress(ChildProcessError):  # its exit status has been read already
+            flags = os.WEXITED | os.WNOWAIT | os.WNOHANG  # leaves the exit status for `_call`
             return os.waitid(os.P_PID, process.pid, flags) is not None
         return True
 
     def _call(self, words: Sequence[str], log: Path) -> int:
-        """The exit status of a command, whose output is added to a log; a signal's, where it is too late to begin."""
+        """The exit status of a command, whose output is added to a log; that of SIGINT once the runner is stopping."""
         with log.open("ab") as file:
             with self._starting:
                 if self.stopping:
                     return -signal.SIGINT
-                with _blocked(self.deaf_to):
+                with _blocked(self.blocked_signals):
                     process = subprocess.Popen(
                         [*self.program, *words],
                         stdin=subprocess.DEVNULL,
                         stdout=file,
                         stderr=subprocess.STDOUT,
                         env=self.environment,
-                        start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+                        start_new_session=True,  # so that Ctrl-C reaches only this process, which passes it on once
                     )
                     self._processes.add(process)
             status = process.wait()
@@ -266,8 +261,8 @@ class Player:
 
 @contextlib.contextmanager
 def _blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
-    """Processes that are started within are never reached by these signals."""
-    if not signals:
+    """Processes started inside never receive these signals."""
+    if not signals:  # Windows has no signal masks
         yield
         return
     former = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -282,67 +277,55 @@ def _write_sentence(path: Path, sentence: str) -> None:
 
 
 def _last_words(log: Path, start: int, status: int) -> str:
-    """Why a command failed: the error it named, from ``start`` on in the log, or the last thing it said."""
+    """Why a command failed: its error in the log from ``start`` on, or the last line there."""
     if status < 0:
-        return f"killed by {signal.Signals(-status).name}" + (
-            ", which the system does when memory runs out" if -status == signal.SIGKILL else ""
-        )
+        why = ", as the system does when memory runs out" if -status == signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-status).name}{why}"
     lines = [line for line in log.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    said = (errors or lines or [f"it ended with status {status} and said nothing"])[-1].strip()
-    return said if status else f"it ended as if all were well, without its last snapshot; the last it said: {said}"
+    said = (errors or lines or [f"it ended with status {status} and no output"])[-1].strip()
+    return said if status else f"it ended without an error and without its last snapshot; its last line: {said}"
 
 
-def carry_out(player: Player, runs: Sequence[PlannedRun], jobs: int, show: Show) -> int | None:
-    """Plays runs, ``jobs`` of them at a time, and shows how all of the sweep stand about once a second.
+def carry_out(runner: Runner, runs: Sequence[PlannedRun], jobs: int, show: Show) -> int | None:
+    """Executes runs, ``jobs`` at a time, and shows the state of the whole sweep about once a second.
 
-    A signal is passed on to the runs, which save and end. Gives the first that came, or None where all was played.
-    Raises UserError where another process is at it.
+    A signal is passed on to the runs, which save and end. Returns the first signal, or None where there was none.
+    Raises UserError where another process carries out the sweep.
     """
-    sweep = player.sweep
+    sweep = runner.sweep
     watched = [sweep.watch(run) for run in sweep.plan.runs()]
-
-    def look() -> list[RunStatus]:
-        return [each.look(player.playing.get(each.name)) for each in watched]
+    caught: list[int] = []
 
     def refuse() -> None:
         raise UserError(
-            f"another process carries out the sweep in {sweep.folder}: `sagan status {sweep.folder}` shows how far"
+            f"another process carries out the sweep in {sweep.folder}: `sagan status {sweep.folder}` shows its state"
         )
 
-    with alone(sweep.folder / "sweeping.lock", refuse), _signals() as caught:
+    def catch(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    with alone(sweep.folder / "sweeping.lock", refuse), heeding(_SIGNALS, catch):
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(player.play, run) for run in runs]
+            futures = [pool.submit(runner.execute, run) for run in runs]
             passed_on = 0
             try:
                 while not all(future.done() for future in futures):
                     for number in caught[passed_on:]:
-                        player.interrupt(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+                        runner.interrupt(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
                         passed_on += 1
-                    show(look())
-                    wait(futures, timeout=_BETWEEN_LOOKS)
+                    show([each.look(runner.states.get(each.name)) for each in watched])
+                    wait(futures, timeout=_INTERVAL)
             except BaseException:
-                player.interrupt(signal.SIGTERM)
+                runner.interrupt(signal.SIGTERM)
                 raise
         for future in futures:
-            future.result()  # raises what went wrong here, such as a full disk
+            future.result()  # raises this process's own errors, such as a full disk
         return caught[0] if caught else None
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects the signals that ask to stop, instead of being stopped by them."""
-    caught: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-
-    with heeding(_HEEDED, note):
-        yield caught
-
-
 def find_watched(place: Path) -> list[Watched]:
-    """The runs that a person means by a sweep's folder, a run's, or a folder with those in it.
+    """The runs in a folder: that of a sweep, of a run, or one that contains such folders.
 
     Raises UserError where there is none.
     """
@@ -350,21 +333,16 @@ def find_watched(place: Path) -> list[Watched]:
         sweep = Sweep.open(place)
         return [sweep.watch(run) for run in sweep.plan.runs()]
     if (place / "config.json").is_file():
-        return [_watch_run(place)]
+        folder = place.resolve()  # a run of a sweep may have failed there
+        return [Watched(folder, failure=folder.parents[1] / "logs" / f"{folder.name}.failed")]
     within = sorted(path.parent for name in ("config.json", "plan.json") for path in place.glob(f"*/{name}"))
     if not within:
-        what = "holds no run and no sweep" if place.is_dir() else "does not exist"
-        raise UserError(f"{place} {what}: give the folder of a sweep or of a run, or one with those in it")
+        what = "contains no run and no sweep" if place.is_dir() else "does not exist"
+        raise UserError(f"{place} {what}: give the folder of a sweep or of a run, or one that contains such folders")
     found = []
     for folder in within:
         for watched in find_watched(folder):
-            if watched.run.folder.name != folder.name:  # of a sweep, whose runs may be named as another's
+            if watched.run.folder.name != folder.name:  # it is of a sweep, and another may have a run of that name
                 watched.name = f"{folder.name}/{watched.name}"
             found.append(watched)
     return found
-
-
-def _watch_run(folder: Path) -> Watched:
-    """A run by itself; one of a sweep may have failed there."""
-    folder = folder.resolve()
-    return Watched(folder, failure=folder.parents[1] / "logs" / f"{folder.name}.failed")

@@ -1,235 +1,215 @@
-"""The published SAGAN_PyTorch program's command line and checkpoints, kept working.
+"""The published SAGAN_PyTorch program's command line, kept working.
 
-The same flags, defaults, folders and file names, with its bugs gone: what is trained is what `sagan train` trains.
-Its default folders ended in _3 whatever the span, so that two spans overwrote each other; here they end in the span.
+It has the same flags, defaults, folders and file names, without that program's bugs. What it trains is what `sagan
+train` trains.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import datetime
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Literal
 
-from sagan.cli.flags import Group, convert, did_you_mean, group
-from sagan.core.attention import Masking
-from sagan.core.networks.interface import Discriminator, Generator
-from sagan.published.imports import SPAN_0, import_pair, load_published_discriminator, load_published_generator
-from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, Span, override, settings
+from sagan.cli.flags import Group, group, read, show_help
+from sagan.core.networks.interface import Generator
+from sagan.published.imports import SPAN_0, import_pair, load_published_generator
+from sagan.run.config import Config, Span, override, settings
 from sagan.run.folder import Run
 from sagan.run.records import TrainRecord
 from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.console import Console, Described, run_safely
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
+from sagan.system.typed import fill
 from sagan.training.start import resume_run, start_run
 from sagan.viewing.samples import write_samples
 
-_FOLDERS = {"model_save": "models", "sample": "samples", "log": "logs", "attn": "attn"}
+_COMMAND = "python main.py"
 
 
-# ---- its checkpoints
+@dataclass(frozen=True)
+class AddedFlags:
+    """Flags that the published program did not have. They cannot be abbreviated."""
+
+    masking: Literal["after", "before"] | None = None
+    """after: as that program's description says; before: as its code does.
+    By default after; with one of its checkpoints, before."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is faster."""
+    seed: int = 0
+    """Decides everything that is random."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    num: int | None = None
+    """Images to draw with --train False. By default 1000 batches."""
 
 
-def load_generator(path: str | Path, *, span: Span, masking: Masking = "before") -> Generator:
-    """The generator of a published ``{step}_G.pth``, in eval mode on the CPU.
+@dataclass(frozen=True)
+class PublishedFlags:
+    """The command line of the published SAGAN_PyTorch program, with its flags, defaults, folders and file names.
+    What it trains is what `sagan train` trains. Flags may be abbreviated.
+    The default folders of that program ended in _3 for every span, so that spans overwrote each other; here they end
+    in the span."""
 
-    The file does not tell what it was trained with: ``span`` 0 is no mask at all, ``"self"`` what that program's own
-    ``--span 0`` did (it masks the pixel itself), 1, 2 ... as there. Its code masks ``"before"`` the softmax. That
-    program sampled in training mode; for its very images call ``.train()`` on the result and give batches of 64.
-    Raises UserError for a file of another kind.
-    """
-    return load_published_generator(Path(path), span, masking)[0]
+    model: Literal["sagan", "qgan"] = "sagan"
+    """Only sagan exists."""
+    adv_loss: Literal["wgan-gp", "hinge"] = "wgan-gp"
+    """The adversarial loss."""
+    imsize: int = 32
+    """Height and width of the images: a power of two, 16 or more."""
+    g_num: int | None = None
+    """Never had an effect."""
+    z_dim: int = 128
+    """Length of the latent vector z."""
+    g_conv_dim: int = 64
+    """Channels of the generator's largest map."""
+    d_conv_dim: int = 64
+    """Channels of the discriminator's largest map."""
+    lambda_gp: float = 10.0
+    """Weight of the gradient penalty of wgan-gp."""
+    version: str = "sagan_1"
+    """The subfolder of each output path."""
+    total_step: int = 100_000
+    """The last generator step."""
+    d_iters: int = 1
+    """Discriminator steps for each generator step."""
+    batch_size: int = 64
+    """Real images, and fakes, in a step."""
+    num_workers: int | None = None
+    """Not needed: images are decoded once, before training."""
+    g_lr: float = 1e-4
+    """Learning rate of the generator."""
+    d_lr: float = 4e-4
+    """Learning rate of the discriminator."""
+    lr_decay: float | None = None
+    """Multiply both learning rates by this after every epoch; no decay by default."""
+    beta1: float = 0.0
+    """Adam's first beta."""
+    beta2: float = 0.9
+    """Adam's second beta."""
+    pretrained_model: int | None = None
+    """The step to go on from, or to draw images from."""
+    train: bool = True
+    """False: draw images into ./generated_dataset{step}."""
+    parallel: bool = False
+    """Without effect: training runs on one device."""
+    use_tensorboard: bool = False
+    """Also write the losses for TensorBoard."""
+    dataset: Literal["celeb", "lsun"] | None = None
+    """The images; required for training."""
+    image_path: str = "./data"
+    """The folder that contains CelebA or LSUN."""
+    log_step: int = 10
+    """Steps between lines of the log."""
+    sample_step: int = 1000
+    """Steps between grids of samples."""
+    model_save_step: int = 10_000
+    """Steps between {step}_G.pth and {step}_D.pth."""
+    span: Span | None = None
+    """A pixel may not attend to the (2*span+1) x (2*span+1) square around it. By default 0, full attention."""
+    model_save_path: str | None = None
+    """Folder of the checkpoints. By default ./sparse_models_SPAN."""
+    sample_path: str | None = None
+    """Folder of the grids of samples. By default ./sparse_samples_SPAN."""
+    log_path: str | None = None
+    """Folder of the log. By default ./sparse_logs_SPAN."""
+    attn_path: str | None = None
+    """Nothing is written there."""
+    added: AddedFlags = field(default_factory=AddedFlags)
+
+    def models(self) -> Path:
+        """The folder of the checkpoints."""
+        return self._output(self.model_save_path, "models")
+
+    def samples(self) -> Path:
+        """The folder of the grids of samples."""
+        return self._output(self.sample_path, "samples")
+
+    def log(self) -> Path:
+        """The log file."""
+        return self._output(self.log_path, "logs") / "log.txt"
+
+    def _output(self, given: str | None, kind: str) -> Path:
+        return Path(given or f"./sparse_{kind}_{self.span or 0}", self.version)
 
 
-def load_discriminator(path: str | Path, *, span: Span, masking: Masking = "before") -> Discriminator:
-    """The discriminator of a published ``{step}_D.pth``, in eval mode on the CPU; see `load_generator`.
-
-    Where a span leaves a query no key, that program spread its attention evenly over the keys it meant to exclude; here
-    such a query attends to nothing. With span 3 that is the whole 4x4 map.
-    """
-    return load_published_discriminator(Path(path), span, masking)
-
-
-# ---- its command line
+_ADDED = {each.name for each in dataclasses.fields(AddedFlags)}
+_PUBLISHED = {each.name for each in dataclasses.fields(PublishedFlags)} - {"added"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs ``main.py``: trains, or with ``--train False`` writes images. Gives the exit status."""
+    """Runs ``main.py``: trains, or with ``--train False`` writes images. Returns the exit status."""
     console = Console()
     return run_safely(lambda: _run(list(sys.argv[1:] if arguments is None else arguments), console), console)
 
 
 def _run(arguments: list[str], console: Console) -> int:
     if "-h" in arguments or "--help" in arguments:
-        parser().print_help()
+        show_help(PublishedFlags, _COMMAND)
         return 0
     flags = parse(arguments)
     return _train(flags, console) if flags.train else _sample(flags, console)
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The published flags' values. Published flags may be abbreviated, as there; unknown ones are UserErrors."""
-    reader = parser()
-    ours = {action.dest for action in reader._actions} - _PUBLISHED
-    words: list[str] = []
+def parse(arguments: Sequence[str]) -> PublishedFlags:
+    """The flags' values. As in the published program, published flags may be abbreviated, and the last of several
+    values of a flag counts. Raises UserError for anything else."""
+    words: dict[str, list[str]] = {}
     for each in group(arguments):
-        if each.flag.startswith("--"):
-            each = dataclasses.replace(each, flag=_whole_flag(each, _PUBLISHED, ours))
-        words += each.words
-    return reader.parse_args(words)
+        whole = dataclasses.replace(each, flag=_whole_flag(each))
+        words[whole.flag] = whole.words
+    return fill(PublishedFlags, read(PublishedFlags, [word for each in words.values() for word in each], _COMMAND))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the published flags, and of a few of ours; its errors are UserErrors of one sentence."""
-    p = _Parser("main.py", allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("--model", choices=["sagan", "qgan"], default="sagan", help="there is only sagan (sagan)")
-    p.add_argument("--adv_loss", choices=["wgan-gp", "hinge"], default="wgan-gp", help="the adversarial loss (wgan-gp)")
-    for name, kind, default, text in _VALUES:
-        shown = text if default is None else f"{text} ({default})"
-        p.add_argument(f"--{name}", type=_reader(kind), default=default, help=shown, metavar=_METAVARS[kind])
-    p.add_argument("--dataset", choices=["lsun", "celeb"], help="the images, which must be given to train")
-    for what, folder in _FOLDERS.items():
-        p.add_argument(f"--{what}_path", metavar="DIR", help=f"{_KEPT[what]} (./sparse_{folder}_SPAN)")
-    ours = p.add_argument_group("not in the published program")
-    ours.add_argument(
-        "--masking", choices=["after", "before"], help="as its description says: after, or as its code does: before"
-    )
-    ours.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster (fp32)")
-    ours.add_argument("--seed", type=_reader(int), default=0, metavar="N", help="decides everything that is random (0)")
-    ours.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps (auto)")
-    ours.add_argument("--num", type=_reader(int), metavar="N", help="images to draw with --train False (1000 batches)")
-    return p
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message.removeprefix("argument "))
-
-
-def _reader(hint: Any) -> Callable[[str], Any]:
-    """A type for argparse: reads as `sagan` does, with its sentences."""
-
-    def read(text: str) -> Any:
-        try:
-            return convert([text], hint)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
-
-
-_METAVARS: dict[Any, str] = {int: "N", float: "X", str: "NAME", bool: "BOOL", Span: "N"}
-_VALUES: list[tuple[str, Any, Any, str]] = [
-    ("imsize", int, 32, "height and width of the images: a power of two, 16 or more"),
-    ("g_num", int, None, "never had a meaning"),
-    ("z_dim", int, 128, "length of the latent vector z"),
-    ("g_conv_dim", int, 64, "channels of the generator's largest map"),
-    ("d_conv_dim", int, 64, "channels of the discriminator's largest map"),
-    ("lambda_gp", float, 10.0, "weight of the gradient penalty of wgan-gp"),
-    ("version", str, "sagan_1", "the sub-folder under each output path"),
-    ("total_step", int, 100_000, "the last generator step"),
-    ("d_iters", int, 1, "discriminator steps for each generator step"),
-    ("batch_size", int, 64, "real images, and fakes, in a step"),
-    ("num_workers", int, None, "not needed: images are decoded once, before training"),
-    ("g_lr", float, 1e-4, "learning rate of the generator"),
-    ("d_lr", float, 4e-4, "learning rate of the discriminator"),
-    ("lr_decay", float, None, "factor on both learning rates after every pass over the images (none)"),
-    ("beta1", float, 0.0, "Adam's first beta"),
-    ("beta2", float, 0.9, "Adam's second beta"),
-    ("pretrained_model", int, None, "the step to go on from, or to draw images from"),
-    ("train", bool, True, "False: draw images into ./generated_dataset{step}"),
-    ("parallel", bool, False, "training runs on one device"),
-    ("use_tensorboard", bool, False, "also write the losses for TensorBoard"),
-    ("image_path", str, "./data", "the folder that holds CelebA or LSUN"),
-    ("log_step", int, 10, "steps between lines of the log"),
-    ("sample_step", int, 1000, "steps between grids of samples"),
-    ("model_save_step", int, 10_000, "steps between {step}_G.pth and {step}_D.pth"),
-    ("span", Span, None, "radius of the square a pixel may not attend to, 0 is full attention (0)"),
-]
-_KEPT = {
-    "model_save": "checkpoints",
-    "sample": "grids of samples",
-    "log": "the log",
-    "attn": "nothing is written there",
-}
-_PUBLISHED = {name for name, *_ in _VALUES} | {f"{what}_path" for what in _FOLDERS} | {"model", "adv_loss", "dataset"}
-
-
-def _whole_flag(given: Group, published: set[str], ours: set[str]) -> str:
-    """The flag that is meant: any beginning that only one published flag has is enough. Ours cannot be abbreviated, so
-    that they make no published abbreviation ambiguous."""
+def _whole_flag(given: Group) -> str:
+    """The flag that an abbreviation means: the only published one that begins so."""
     name = given.name
-    meant = [name] if name in published | ours else sorted(p for p in published if p.startswith(name))
-    if not meant:
-        near = did_you_mean(name, sorted(published | ours))
-        raise UserError(f"there is no flag {given.flag}{near or '.'} `python main.py --help` shows them all")
+    if name in _PUBLISHED | _ADDED or not given.flag.startswith("--"):
+        return given.flag
+    meant = sorted(each for each in _PUBLISHED if each.startswith(name))
     if len(meant) > 1:
-        raise UserError(f"{given.flag} could mean {' or '.join(f'--{m}' for m in meant)}")
-    return f"--{meant[0]}"
+        raise UserError(f"{given.flag} could mean {' or '.join(f'--{each}' for each in meant)}")
+    return f"--{meant[0]}" if meant else given.flag
 
 
-def config_of(flags: argparse.Namespace) -> Config:
-    """The config that published flags mean: the published networks, with grids and checkpoints where it put them."""
-    folders = {what: str(_folder(flags, what)) for what in ("model_save", "sample")}
-    return Config(
-        data=DataConfig(dataset=flags.dataset, image_path=flags.image_path),
-        model=ModelConfig(
-            imsize=flags.imsize,
-            z_dim=flags.z_dim,
-            g_conv_dim=flags.g_conv_dim,
-            d_conv_dim=flags.d_conv_dim,
-            span=flags.span or 0,
-            masking=flags.masking or "after",
-            norm_axis="input",
-        ),
-        game=GameConfig(
-            adv_loss=flags.adv_loss,
-            lambda_gp=flags.lambda_gp,
-            batch_size=flags.batch_size,
-            n_critic=flags.d_iters,
-            g_lr=flags.g_lr,
-            d_lr=flags.d_lr,
-            beta1=flags.beta1,
-            beta2=flags.beta2,
-            lr_decay=flags.lr_decay,
-        ),
-        run=RunConfig(
-            run_dir=folders["model_save"],
-            sample_dir=folders["sample"],
-            seed=flags.seed,
-            total_step=flags.total_step,
-            log_step=flags.log_step,
-            sample_step=flags.sample_step,
-            checkpoint_every=min(1000, flags.model_save_step),
-            snapshot_every=flags.model_save_step,
-            sample_count=flags.batch_size,
-            precision=flags.precision,
-            device=flags.device,
-            tensorboard=flags.use_tensorboard,
-            published_checkpoints=flags.imsize == 64,
-        ),
-    )
+def config_of(flags: PublishedFlags) -> Config:
+    """The config that the flags mean: the published networks, with their files where that program put them."""
+    given = vars(flags) | vars(flags.added)
+    renamed = {
+        "span": flags.span or 0,
+        "masking": flags.added.masking or "after",
+        "norm_axis": "input",
+        "n_critic": flags.d_iters,
+        "run_dir": str(flags.models()),
+        "sample_dir": str(flags.samples()),
+        "checkpoint_every": min(1000, flags.model_save_step),
+        "snapshot_every": flags.model_save_step,
+        "sample_count": flags.batch_size,
+        "tensorboard": flags.use_tensorboard,
+        "published_checkpoints": flags.imsize == 64,
+    }
+    same = {name: given[name] for name in settings(Config()) if name in given}
+    return override(Config(), same | renamed)
 
 
 # ---- training
 
 
-def _train(flags: argparse.Namespace, console: Console) -> int:
+def _train(flags: PublishedFlags, console: Console) -> int:
     if flags.model == "qgan":
-        raise UserError("--model qgan was never part of the published program; --model sagan is what there is")
+        raise UserError("--model qgan was never part of the published program; use --model sagan")
     if flags.dataset is None:
-        raise UserError("--dataset must be celeb or lsun; for images of your own: sagan train --data FOLDER")
-    if flags.num is not None:
+        raise UserError("--dataset must be celeb or lsun; for your own images use sagan train --data FOLDER")
+    if flags.added.num is not None:
         raise UserError("--num counts the images that --train False draws; give both, or neither")
-    config, step = config_of(flags), flags.pretrained_model
-    _answer_plainly(flags, console)
-    log = PublishedLog(_folder(flags, "log") / "log.txt", flags.total_step)
-    folder = Path(config.run.run_dir or "")
+    config, step, folder = config_of(flags), flags.pretrained_model, flags.models()
+    _explain_idle(flags, console)
+    log = PublishedLog(flags.log(), flags.total_step)
     if not (folder / "config.json").exists():
         _keep_published(folder, step)
     if step is None:
@@ -243,25 +223,25 @@ def _train(flags: argparse.Namespace, console: Console) -> int:
 
 
 def _keep_published(folder: Path, step: int | None) -> None:
-    """Raises UserError where training on from a step would write over later checkpoints of the published program."""
+    """Raises UserError where training from a step would overwrite later checkpoints of the published program."""
     steps = sorted(int(p.stem[:-2]) for p in folder.glob("*_G.pth") if p.stem[:-2].isdecimal())
     later = [number for number in steps if number > (-1 if step is None else step)]
     if later:
         raise UserError(
-            f"{folder} holds a published checkpoint of step {later[-1]}, which training would write over: go on from "
+            f"{folder} holds a published checkpoint of step {later[-1]}, which training would overwrite: go on from "
             f"it with --pretrained_model {later[-1]}, or give another --version or --model_save_path"
         )
 
 
-def _go_on(folder: Path, step: int, config: Config, flags: argparse.Namespace, log: PublishedLog) -> int:
-    """Trains on from a step: of our run, or of a published pair, which becomes one."""
+def _go_on(folder: Path, step: int, config: Config, flags: PublishedFlags, log: PublishedLog) -> int:
+    """Goes on from a step of a run, or from a published pair, which becomes a run."""
     changes = settings(config)
-    if flags.masking is None:
+    if flags.added.masking is None:
         changes.pop("masking")  # the run's own
     if not (folder / "config.json").exists():
         if not (folder / f"{step}_G.pth").exists():
             raise UserError(f"there is no {step}_G.pth in {folder} to go on from; {_steps_in([folder])}")
-        if flags.masking is None:
+        if flags.added.masking is None:
             config = override(config, {"masking": "before"})
         import_pair(folder / f"{step}_G.pth", config, log)
     elif (reached := load_checkpoint(Run.open(folder).checkpoint_file).step) != step:
@@ -271,38 +251,41 @@ def _go_on(folder: Path, step: int, config: Config, flags: argparse.Namespace, l
     return resume_run(folder, changes, log)
 
 
-def _answer_plainly(flags: argparse.Namespace, console: Console) -> None:
-    """Says of every flag that was given and has nothing to do why that is."""
-    if flags.parallel:
-        console.say("--parallel: training runs on one device; --parallel True changes nothing")
-    if flags.num_workers is not None:
-        console.say("--num_workers: images are decoded once, before training; there are no loader workers to count")
-    if flags.g_num is not None:
-        console.say("--g_num: had no meaning in the published program, and has none here")
-    if flags.attn_path is not None:
-        console.say("--attn_path: training draws no attention maps, so nothing is written there")
+_IDLE = {
+    "parallel": "training runs on one device; --parallel True changes nothing",
+    "num_workers": "images are decoded once, before training; no workers are needed",
+    "g_num": "had no effect in the published program, and has none here",
+    "attn_path": "training draws no attention maps, so nothing is written there",
+}
+
+
+def _explain_idle(flags: PublishedFlags, console: Console) -> None:
+    """Says why each flag that was given without effect has none."""
+    for name, why in _IDLE.items():
+        if getattr(flags, name) != getattr(PublishedFlags, name):  # its default
+            console.say(f"--{name}: {why}")
     if flags.imsize != 64:
-        console.say("--imsize: only its 64x64 networks fit a published checkpoint; snapshots are written instead")
+        console.say("--imsize: a published checkpoint holds 64x64 networks only; snapshots are written instead")
 
 
 # ---- drawing images
 
 
-def _sample(flags: argparse.Namespace, console: Console) -> int:
+def _sample(flags: PublishedFlags, console: Console) -> int:
     step = flags.pretrained_model
     if step is None:
         raise UserError("--train False draws images from a checkpoint: give its step, --pretrained_model N")
     generator = _trained_generator(flags, step, console)
     out = Path(f"generated_dataset{step}")
-    count = 1000 * flags.batch_size if flags.num is None else flags.num
+    count = 1000 * flags.batch_size if flags.added.num is None else flags.added.num
     with console.progress("drawing images") as progress:
         write_samples(
             generator,
             out,
             count,
-            seed=flags.seed,
+            seed=flags.added.seed,
             batch_size=flags.batch_size,
-            device=choose_device(flags.device),
+            device=choose_device(flags.added.device),
             name=lambda number: f"{number + 1}_fake.png",
             progress=progress,
         )
@@ -310,8 +293,8 @@ def _sample(flags: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _trained_generator(flags: argparse.Namespace, step: int, console: Console) -> Generator:
-    """The generator of a step: from the snapshot of our run, or from a file of the published program."""
+def _trained_generator(flags: PublishedFlags, step: int, console: Console) -> Generator:
+    """The generator of a step: from a snapshot of a run, or from a file of the published program."""
     folders = _folders_to_look_in(flags)
     ours = [path for folder in folders if (path := Run(folder).snapshot_file(step)).exists()]
     theirs = [path for folder in folders if (path := folder / f"{step}_G.pth").exists()]
@@ -325,14 +308,14 @@ def _trained_generator(flags: argparse.Namespace, step: int, console: Console) -
         return load_snapshot(found[0]).generator
     if not flags.span:
         console.warn(f"{found[0].name} does not tell the span it was trained with; {SPAN_0}")
-    return load_generator(found[0], span=flags.span or 0, masking=flags.masking or "before")
+    return load_published_generator(found[0], flags.span or 0, flags.added.masking or "before")[0]
 
 
-def _folders_to_look_in(flags: argparse.Namespace) -> list[Path]:
-    """The folder of the span; of every span where none is named, as in the published test command."""
+def _folders_to_look_in(flags: PublishedFlags) -> list[Path]:
+    """The folder of the span, or of every span where none is given, as in the published test command."""
     if flags.model_save_path is None and flags.span is None:
-        return sorted(Path().glob(f"sparse_models_*/{flags.version}")) or [_folder(flags, "model_save")]
-    return [_folder(flags, "model_save")]
+        return sorted(Path().glob(f"sparse_models_*/{flags.version}")) or [flags.models()]
+    return [flags.models()]
 
 
 def _steps_in(folders: Sequence[Path]) -> str:
@@ -345,18 +328,13 @@ def _listed(items: Sequence[object]) -> str:
     return ", ".join(map(str, items))
 
 
-def _folder(flags: argparse.Namespace, what: str) -> Path:
-    given: str | None = getattr(flags, f"{what}_path")
-    return Path(given or f"./sparse_{_FOLDERS[what]}_{flags.span or 0}", flags.version)
-
-
 # ---- its log
 
 
 class PublishedLog(Console):
     """Prints the published program's log line at every record, and keeps it in a file.
 
-    ``d_out_real`` is, as there, the real half of the discriminator's loss.
+    As there, ``d_out_real`` is the real half of the discriminator's loss.
     """
 
     def __init__(self, path: Path, total: int):

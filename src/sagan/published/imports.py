@@ -1,4 +1,4 @@
-"""Checkpoints of the published program as a snapshot or a run of ours."""
+"""Checkpoints of the published program as a snapshot or a run."""
 
 from __future__ import annotations
 
@@ -22,24 +22,34 @@ from sagan.system.errors import UserError
 from sagan.training.trainer import Trainer
 
 SPAN_0 = (
-    "span 0 here is full attention, no mask at all; the published program's own --span 0 masked the pixel itself: for "
-    "a checkpoint trained so, give --span self"
+    "span 0 here is full attention, without any mask; the published program's own --span 0 masked the pixel itself: "
+    "for a checkpoint trained so, give --span self"
 )
 
 
-def load_published_generator(path: Path, span: Span, masking: Masking) -> tuple[Generator, ModelConfig]:
-    """The generator of ``{step}_G.pth`` in eval mode on the CPU, and its settings; errors as `read_published`."""
+def load_published_generator(path: Path, span: Span, masking: Masking = "before") -> tuple[Generator, ModelConfig]:
+    """The generator of a published ``{step}_G.pth`` in eval mode on the CPU, and its settings.
+
+    The file does not say how it was trained. ``span``: 0 for no mask at all, "self" for that program's own ``--span
+    0``, which masks the pixel itself, else as there. Its code masks ``"before"`` the softmax. It sampled in training
+    mode; to draw the very same images, call ``.train()`` on the generator and use batches of 64. Errors as
+    `read_published`.
+    """
     state = read_published(path, "generator")
     z_dim, width = state["stages.4.0.weight"].shape[0], state["last.weight"].shape[0]
     model = ModelConfig(z_dim=z_dim, g_conv_dim=width, d_conv_dim=width, span=span, masking=masking, norm_axis="input")
     generator = build_generator(model)
     _load(generator, state, path)
-    power_iterate(generator)  # that program does, in every forward pass
+    power_iterate(generator)  # as that program does in every forward pass
     return generator.eval().requires_grad_(False), model
 
 
-def load_published_discriminator(path: Path, span: Span, masking: Masking) -> Discriminator:
-    """The discriminator of ``{step}_D.pth`` in eval mode on the CPU; errors as `read_published`."""
+def load_published_discriminator(path: Path, span: Span, masking: Masking = "before") -> Discriminator:
+    """The discriminator of a published ``{step}_D.pth`` in eval mode on the CPU; see `load_published_generator`.
+
+    Where a span leaves a query no key, as span 3 does in the whole 4x4 map, that program spread the attention evenly
+    over the excluded keys; here such a query attends to nothing.
+    """
     state = read_published(path, "discriminator")
     width = state["stages.32.0.weight"].shape[0]
     discriminator = build_discriminator(ModelConfig(d_conv_dim=width, span=span, masking=masking))
@@ -56,12 +66,13 @@ def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> Non
 
 
 def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
-    """Makes a run from ``{step}_G.pth`` and, to train on, the ``{step}_D.pth`` beside it; says what it made.
+    """Makes a run from ``{step}_G.pth`` and the ``{step}_D.pth`` beside it, and says what it made.
 
-    ``config`` gives the folder, the images, the game, and the span and masking the files were trained with; what else
-    makes the networks is read from the files. Batch-norm statistics are kept as they are; optimiser moments are not in
-    such files and start anew. Without a discriminator, or without images named, there is a snapshot to sample from and
-    no run to resume. Returns the snapshot's path. Raises UserError for files of another kind and for a taken folder.
+    ``config`` has the folder, the data, the game, and the span and masking that the files were trained with; the other
+    settings of the networks are read from the files. Batch norm's statistics are kept; the files hold no state of the
+    optimizers, which start anew. Without a discriminator or without data there is only a snapshot to sample from, and
+    no run to resume. Returns the snapshot's path. Raises UserError for files of another kind and for a folder that is
+    in use.
     """
     step, folder = _step_of(generator_file), Path(config.run.run_dir or "")
     check_free(folder)
@@ -73,11 +84,11 @@ def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
     if config.model.span == 0:
         console.say(SPAN_0)
     if missing:
-        console.say(f"to sample from only: {missing}")
+        console.say(f"for sampling only: {missing}")
     else:
         _save_run(folder, config, generator, discriminator_file, step)
         more = " --total_step N" if config.run.total_step == step else ""
-        console.say(f"to train on (Adam's moments start anew): sagan resume {folder}{more}")
+        console.say(f"to go on training (Adam's moments start anew): sagan resume {folder}{more}")
     snapshot = Run(folder).snapshot_file(step)
     save_snapshot(snapshot, Snapshot(generator, config, step))
     console.say(f"imported step {step:,}; images: sagan sample {folder} --num 64 --out DIR")
@@ -85,16 +96,15 @@ def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
 
 
 def _missing_to_train(discriminator_file: Path, data: DataConfig) -> str:
-    """Why the import cannot be trained on, or nothing. Raises UserError for images that are named and not there."""
-    if data.data is not None or data.dataset is not None:
-        choose_source(data, 64)
-    else:
-        return "no images were named (--data or --dataset)"
+    """Why training cannot go on from the import, or "". Raises UserError for a data set that does not exist."""
+    if data.data is None and data.dataset is None:
+        return "no images were given (--data or --dataset)"
+    choose_source(data, 64)
     return "" if discriminator_file.exists() else f"there is no {discriminator_file}"
 
 
 def _save_run(folder: Path, config: Config, generator: Generator, discriminator_file: Path, step: int) -> None:
-    """A run that stands at a step, as if it had been trained here up to there."""
+    """Writes a run at a step, as if it had been trained here up to there."""
     model = config.model
     discriminator = load_published_discriminator(discriminator_file, model.span, model.masking)
     width = discriminator.state_dict()["stages.32.0.weight"].shape[0]
@@ -104,7 +114,7 @@ def _save_run(folder: Path, config: Config, generator: Generator, discriminator_
     training.discriminator.load_state_dict(discriminator.state_dict())
     training.average.module.load_state_dict(generator.state_dict())
     training.step = step
-    # the config last: a folder without one is no run, and nothing in it will be taken for trained
+    # the config last: without it the folder is not a run, so a half-written one is never resumed
     save_checkpoint(Run(folder).checkpoint_file, training.state())
     Run(folder).write_config(config)
 

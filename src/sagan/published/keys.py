@@ -1,7 +1,7 @@
 """Checkpoints of the published program: `{step}_G.pth` and `{step}_D.pth`, state dicts of its 64x64 networks.
 
-The weights are the same as ours under other names (its spectral norm keeps the raw weight as ``weight_bar``, its
-attention is 1x1 convolutions). Nothing in such a file tells the span it was trained with. Its generators take the input
+They hold the same weights as our networks under other names: its spectral norm keeps the raw weight as ``weight_bar``,
+and its attention consists of 1x1 convolutions. The files do not contain the span. Its generators take the input
 channels as the rows of a transposed convolution's spectral norm, so ours must be built with ``norm_axis="input"``.
 """
 
@@ -29,7 +29,7 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tra
 
 
 def key_pairs(network: Network) -> dict[str, str]:
-    """Every key of a published file to the key of our state dict, in the published order."""
+    """Maps each key of a published file to the key of our state dict, in the published order."""
     pairs: dict[str, str] = {}
     for part in _ORDER:
         if part in _STAGES[network]:
@@ -48,7 +48,7 @@ def key_pairs(network: Network) -> dict[str, str]:
 
 
 def to_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict under the published keys and shapes. Raises UserError for networks that program does not have."""
+    """Our state dict under the published keys and shapes. Raises UserError for networks which that program lacks."""
     pairs = key_pairs(network)
     if set(pairs.values()) != set(state):
         raise UserError(
@@ -59,26 +59,26 @@ def to_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def from_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict under our keys and shapes; the ``module.`` of a DataParallel file is taken off.
+    """A published state dict under our keys and shapes; the ``module.`` of a DataParallel file is removed.
 
     Raises UserError, naming keys, for anything else.
     """
     if state and all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
     pairs = key_pairs(network)
-    odd = sorted(set(state) ^ set(pairs))
-    if odd:
+    wrong = sorted(set(state) ^ set(pairs))
+    if wrong:
         raise UserError(
-            f"this is not a published 64x64 {network}: {len(odd)} keys are missing or unknown, such as {odd[0]}"
+            f"this is not a published 64x64 {network}: {len(wrong)} keys are missing or unknown, such as {wrong[0]}"
         )
     try:
         return {ours: _reshape_in(theirs, state[theirs]) for theirs, ours in pairs.items()}
     except RuntimeError:
-        raise UserError("a gamma in this file is not one number, as in the published networks it is") from None
+        raise UserError("a gamma in this file is not a single number, as it is in the published networks") from None
 
 
 def read_published(path: Path, network: Network) -> dict[str, Tensor]:
-    """The state dict of a published file under our keys, on the CPU; executes nothing from the file."""
+    """The state dict of a published file under our keys, on the CPU; runs no code from the file."""
     state = read_torch_file(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} is not a state dict of the published program")
@@ -89,7 +89,7 @@ def read_published(path: Path, network: Network) -> dict[str, Tensor]:
 
 
 def save_published_pair(folder: Path, step: int, generator: nn.Module, discriminator: nn.Module) -> None:
-    """Writes ``{step}_G.pth`` and ``{step}_D.pth`` into a folder: the weights as training has them, not averaged."""
+    """Writes ``{step}_G.pth`` and ``{step}_D.pth`` into a folder; ``generator`` is the one in training, not its EMA."""
     states = {
         "G": to_published("generator", generator.state_dict()),
         "D": to_published("discriminator", discriminator.state_dict()),

@@ -1,6 +1,6 @@
-"""The FIDs that the published notebooks print, as data, with what must be said beside them.
+"""The FIDs printed in the published notebooks, and their caveats.
 
-Facts of one training run a row, evaluated once: no seeds, no error bars.
+Each curve is of one training run, evaluated once: there are no seeds and no error bars.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from sagan.system.errors import UserError
 Dataset = Literal["celeb", "lsun"]
 
 SAMPLES = 64_000
-LEAST_SAMPLES = 50_000  # from there on, as papers have it, the number of samples moves a FID by less than a tenth
-IMAGES = {"celeb": 202_599, "lsun": 126_227}  # in their reference, which is all that they trained on
+LEAST_SAMPLES = 50_000  # papers use as many; from there on, more samples change a FID by less than a tenth
+IMAGES = {"celeb": 202_599, "lsun": 126_227}  # in their reference: all images they trained on
 SPANS = (0, 1, 2, 3, 4)
 
 
 class Point(NamedTuple):
-    """One row of a table: the FID of a step, and of how many samples."""
+    """A row of a table: the FID at a step, of a number of samples."""
 
     step: int
     fid: float
@@ -30,7 +30,7 @@ class Point(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it is of as many samples as the others; what is not cannot be compared with them."""
+        """Whether it is of enough samples to be compared with the others."""
         return self.samples >= SAMPLES
 
 
@@ -62,11 +62,11 @@ _FIDS: dict[tuple[Dataset, int], tuple[float, ...]] = {
     ("lsun", 3): (159.7471, 108.9292, 112.8228, 189.0231, 202.4096, 137.9129, 178.1085, 168.6271, 193.9691, 178.9166),
     ("lsun", 4): (195.7688, 237.9643, 198.6772, 153.5463, 394.9457, 293.9015, 356.7293, 273.6003, 304.2884, 359.9275),
 }
-_INTERRUPTED = {("celeb", 4, 80_000): 3_619}  # samples, where the drawing of samples was cut off
+_INTERRUPTED = {("celeb", 4, 80_000): 3_619}  # samples, where drawing was interrupted
 
 
 def published_curves(dataset: Dataset) -> list[PublishedCurve]:
-    """The published curves of a data set, spans 0 to 4, on the steps at which they were really measured."""
+    """The published curves of a data set, spans 0 to 4, at the steps at which they were measured."""
     return [PublishedCurve(dataset, span, _points(dataset, span)) for span in SPANS]
 
 
@@ -81,17 +81,17 @@ def _points(dataset: Dataset, span: int) -> tuple[Point, ...]:
 
 
 _CAVEATS = (
-    "Published curves: one training run each and one evaluation, no seed, no error bar; neighbouring checkpoints alone "
+    "Published curves: one training run each and one evaluation, no seed, no error bar; even neighbouring checkpoints "
     "differ by 2 to 3.",
-    "They are of 64,000 samples, drawn with batch norm in training mode and without averaged weights.",
+    "They are of 64,000 samples, drawn with batch norm in training mode and without EMA.",
     "Every published span above 0 was trained with the square masked before the softmax.",
 )
 _OF_DATASET: dict[Dataset, tuple[str, ...]] = {
     "celeb": (
         "Their reference on CelebA was saved as JPEG of quality 75 and the samples as PNG: even perfect samples would "
-        "not score 0, and no score against lossless images is on quite the same scale.",
-        "Their span 0 was made by other, earlier code without any mask, and measured at other steps than the rest.",
-        "Span 4 at step 80,000 is left out: only 3,619 of 64,000 samples were drawn for it.",
+        "not score 0, and scores against lossless images are on a slightly different scale.",
+        "Their span 0 comes from earlier code without any mask, and was measured at other steps than the rest.",
+        "Span 4 at step 80,000 is omitted: only 3,619 of 64,000 samples were drawn for it.",
     ),
     "lsun": (
         "Their spans 1 to 4 on LSUN were sampled with span 0, whatever they were trained with: they say nothing about "
@@ -102,22 +102,22 @@ _OF_DATASET: dict[Dataset, tuple[str, ...]] = {
 
 
 def caveats(dataset: Dataset) -> list[str]:
-    """What a caption must say of the published curves of a data set, a sentence each."""
+    """Sentences that a caption of the published curves of a data set must include."""
     return [*_CAVEATS, *_OF_DATASET[dataset]]
 
 
 def comparable_dataset(card: Card, metric: str, data: DataConfig) -> Dataset:
-    """The published data set whose curves may be drawn over scores of this card, of runs on such images.
+    """The published data set whose curves are comparable with scores of this card, of runs on ``data``.
 
-    Raises UserError, with the reason, where none may: another metric or extractor than the FID of papers, another
-    size, other images or another crop, another reference than all of the images, or too few samples.
+    Raises UserError, with the reason, where none is: for another metric or extractor than FID's, another size, other
+    images, crop or filter, a reference other than all of the images, or too few samples.
     """
     if metric != "frechet":
-        raise UserError(f"the published figures are FIDs: they cannot be laid over the metric {metric!r}")
+        raise UserError(f"the published figures are FIDs and cannot be compared with the metric {metric!r}")
     if not (card.is_fid and "TF1" in card.resize):
         raise UserError(
-            f"the published figures are FIDs by Inception, and these scores are by {card.extractor}: they cannot share "
-            "an axis; score the sweep's runs with `sagan evaluate RUN --extractor inception` first"
+            f"the published figures are FIDs by Inception, and these scores are by {card.extractor}, which cannot "
+            "share an axis; score the sweep's runs with `sagan evaluate RUN --extractor inception` first"
         )
     if card.image_size != "64x64":
         raise UserError(f"the published figures are of images of 64x64, and these scores are of {card.image_size}")
@@ -139,7 +139,7 @@ def comparable_dataset(card: Card, metric: str, data: DataConfig) -> Dataset:
         )
     if card.samples < LEAST_SAMPLES:
         raise UserError(
-            f"the published figures are of {SAMPLES:,} samples, and these scores of {card.samples:,}: fewer make a "
-            f"larger FID; give `sagan evaluate RUN --num {LEAST_SAMPLES}` or more first"
+            f"the published figures are of {SAMPLES:,} samples, and these scores of {card.samples:,}, which makes a "
+            f"FID larger: run `sagan evaluate RUN --num {LEAST_SAMPLES}` or more first"
         )
     return data.dataset
