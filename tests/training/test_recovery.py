@@ -12,7 +12,7 @@ from sagan.run.records import LookRecord, RecordReader, RollbackRecord, StoppedR
 from sagan.run.status import Watched
 from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.console import Console
-from sagan.training.guard import Diverged, Verdict, judge
+from sagan.training.guard import Diverged, Verdict, examine, judge
 from sagan.training.loop import train
 from sagan.training.recovery import REMEDIES, describe_remedy
 from sagan.training.trainer import Trainer
@@ -37,7 +37,15 @@ def spoil(monkeypatch, when):
 
 @pytest.fixture(autouse=True)
 def every_look_is_healthy(monkeypatch):
-    """Networks this small never get into the game: what the guard makes of looks is tested elsewhere."""
+    """Networks this small never get into the game: what the guard sees and makes of it is tested elsewhere. They are
+    examined once, as looking at every step takes most of a test's time."""
+    seen = []
+
+    def examine_once(*networks, paired=False):
+        seen[:] = seen or [examine(*networks, paired=paired)]
+        return seen[0]
+
+    monkeypatch.setattr("sagan.training.trainer.examine", examine_once)
     monkeypatch.setattr("sagan.training.guard.judge", lambda looks, critic=False: Verdict("healthy"))
 
 
@@ -361,6 +369,7 @@ def test_a_guard_that_seldom_looks_does_not_make_states_old(workshop, monkeypatc
 
 def test_a_generator_that_comes_to_ignore_its_z_is_noticed_and_taken_back(workshop, monkeypatch):
     """From the networks to the new state, with the guard's own judgement."""
+    monkeypatch.setattr("sagan.training.trainer.examine", examine)
     monkeypatch.setattr("sagan.training.guard.judge", judge)
     advance = Trainer.advance
 
