@@ -134,9 +134,13 @@ class Trainer:
         """Discards captured steps, in which the weights of the penalties are constants."""
         self._play = self._player()
 
-    def advance(self, batches: Batches) -> dict[str, Tensor]:
-        """Takes one generator step, after its discriminator steps. Returns detached scalars, left on the device."""
+    def advance(self, batches: Batches, step: int | None = None) -> dict[str, Tensor]:
+        """Takes one generator step, after its discriminator steps. Returns detached scalars, left on the device.
+
+        ``step``: takes the step of this number instead of the next one, to measure what a step of its kind costs.
+        """
         game = self.config.game
+        self.step = self.step if step is None else step
         self._set_rates(self.step * game.n_critic // batches.batches_per_epoch)
         numbers = range(self.step * game.n_critic, (self.step + 1) * game.n_critic)
         turns = [self._discriminator_turn(batches, number) for number in numbers]
