@@ -30,9 +30,9 @@ import torch
 
 from sagan.bench.cost import binary, count_cost, count_memory
 from sagan.bench.machine import available_memory, describe_machine, machine_card
+from sagan.bench.memory import peak_memory
 from sagan.bench.pace import batches_of, noise
 from sagan.bench.step import tensors_of
-from sagan.bench.tally import peak_memory
 from sagan.bench.timing import Timing
 from sagan.core.attention import ExcludeLocal, attend
 from sagan.core.attention.dispatch import BACKENDS

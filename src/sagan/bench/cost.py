@@ -16,8 +16,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
-from sagan.bench.tally import Saved, Tally
+from sagan.bench.memory import HeldBytes, SavedBytes
 from sagan.core.attention import Full, Pattern
 from sagan.core.attention.dispatch import choose_backend
 from sagan.core.attention.reference import attention_backward, product_dtype, softmax_dtype
@@ -25,7 +27,7 @@ from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.data.batches import ALL, Batches
 from sagan.run.build import build_discriminator, build_generator, describe_attention
 from sagan.run.config import Config, override
-from sagan.training.trainer import Trainer, steps_by_kind
+from sagan.training.trainer import Trainer, build_networks, steps_by_kind
 
 _BYTES = 4  # weights, gradients and averages are float32 in every precision
 
@@ -159,71 +161,43 @@ def _networks(config: Config) -> tuple[nn.Module, nn.Module]:
 @dataclass(frozen=True)
 class _Count:
     weights: int  # bytes of both networks and of the average
-    operations: int  # on average over the kinds of steps, as ``saved``
+    operations: int  # averaged over the kinds of steps, as is ``saved``
     saved: int  # bytes, for the backward passes
-    peak: int  # bytes; the first time without Adam's moments
+    peak: int  # bytes; Adam makes its moments in the first step, so the first count lacks them
 
 
 @contextlib.contextmanager
 def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
-    """Gives a function that takes a step of each kind, with attention carried out by another function, and counts."""
-    with torch.device("meta"):
-        training = Trainer(override(config, {"compile": False, "cuda_graphs": False}), torch.device("meta"))
-    with FakeTensorMode(), _BlindTally() as tally:
-        _make_fake(training)
-        tally.hold(_tensors(training))
-        weights, layers = tally.held, _stand_ins(training)
+    """Gives a function that takes a step of each kind, with attention computed by the function it is given, and counts.
+
+    The networks are built on the meta device and become fake tensors of the CPU, since a step needs a real device.
+    """
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    with meta:
+        networks = generator, discriminator, average = build_networks(config, meta)
+    with FakeTensorMode(allow_non_fake_inputs=True), _HeldByFakes() as held:
+        for network in (generator, discriminator, average.module):
+            network.to_empty(device=cpu)
+        weights = held.now
+        training = Trainer(override(config, {"compile": False, "cuda_graphs": False}), cpu, networks=networks)
         batches = cast(Batches, _FakeBatches(config))
         kinds = list(steps_by_kind(config.game).values())
         period = sum(map(len, kinds))
 
         def take(attend: Attend) -> _Count:
-            for layer in layers:
-                layer.attend = attend
-            tally.peak = tally.held
+            for layer in (*generator.attention.values(), *discriminator.attention.values()):
+                cast(SelfAttention2d, layer).attend = attend
+            held.peak = held.now
             operations = saved_bytes = 0
             for steps in kinds:
-                training.step, tally.operations = steps[0], 0
-                saved = Saved(without=_tensors(training))
-                with saved:
-                    training.advance(batches)
-                operations += len(steps) * tally.operations
-                saved_bytes += len(steps) * saved.bytes
-            return _Count(weights, round(operations / period), round(saved_bytes / period), tally.peak)
+                saved = SavedBytes(without=_tensors(training))
+                with _Operations() as counter, saved:
+                    training.advance(batches, steps[0])
+                operations += len(steps) * counter.get_total_flops()
+                saved_bytes += len(steps) * saved.total
+            return _Count(weights, round(operations / period), round(saved_bytes / period), held.peak)
 
         yield take
-
-
-def _stand_ins(training: Trainer) -> list[_StandIn]:
-    """Puts a stand-in in the place of every attention layer."""
-    found = []
-    for network in (training.generator, training.discriminator):
-        for size, layer in list(network.attention.items()):
-            found.append(_StandIn(cast(SelfAttention2d, layer)))
-            network.attention[size] = found[-1]
-    return found
-
-
-def _make_fake(training: Trainer) -> None:
-    """Gives a training on the meta device, inside a fake mode, fake tensors of the CPU, where a step can be taken."""
-    new: dict[int, Tensor] = {}
-    for network in training.networks().values():
-        for module in network.modules():
-            for kind in cast(tuple[dict[str, Tensor | None], ...], (module._parameters, module._buffers)):
-                for name, old in kind.items():
-                    if old is not None:
-                        kind[name] = new[id(old)] = _fake(old)
-    for optimizer in (training.g_optimizer, training.d_optimizer):
-        for group in optimizer.param_groups:
-            group["params"] = [new[id(old)] for old in group["params"]]
-    if training.anchors is not None:
-        training.anchors = _fake(training.anchors)
-    training.device = torch.device("cpu")
-
-
-def _fake(tensor: Tensor) -> Tensor:
-    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-    return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
 
 
 def _tensors(training: Trainer) -> Iterator[Tensor]:
@@ -232,8 +206,8 @@ def _tensors(training: Trainer) -> Iterator[Tensor]:
         yield from network.buffers()
 
 
-class _BlindTally(Tally):
-    """Fake tensors hold no numbers: who looks at one, to check it, sees a 0."""
+class _HeldByFakes(HeldBytes):
+    """Fake tensors have no values: a check that reads one gets 0."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
@@ -241,35 +215,36 @@ class _BlindTally(Tally):
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
+class _Operations(FlopCounterMode):
+    """torch's counter of operations, which by itself splits them by module: its hooks forbid the penalties'
+    `torch.autograd.grad`."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        self.mod_tracker = _NoHooks()
+
+
+class _NoHooks(ModuleTracker):
+    def __enter__(self) -> _NoHooks:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
 class _FakeBatches:
-    """Stands in for the batches of a store, inside a fake mode."""
+    """Replaces the batches of a store inside a fake mode."""
 
     batches_per_epoch = 1_000_000
 
     def __init__(self, config: Config):
-        shape = config.model.shape
-        self.shape = config.game.batch_size, shape.channels, shape.height, shape.width
+        self.shape = config.game.batch_size, *config.model.shape.chw
 
     def batch(self, index: int, part: slice = ALL) -> Tensor:
-        return torch.empty(self.shape).contiguous(memory_format=torch.channels_last)
+        return torch.empty(self.shape, memory_format=torch.channels_last)
 
     def labels(self, index: int, part: slice = ALL) -> Tensor:
         return torch.empty(self.shape[0], dtype=torch.int64)
-
-
-class _StandIn(nn.Module):
-    """An attention layer whose attention is carried out otherwise: fake tensors have no content to choose by."""
-
-    attend: Attend
-
-    def __init__(self, layer: SelfAttention2d):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.layer.project(x)
-        out = self.layer.attended_channels(self.attend(q, k, v, self.layer.pattern))  # (batch, 1, pixels, channels)
-        return x + self.layer.gamma * out.squeeze(1).transpose(1, 2).reshape(x.shape)
 
 
 def _thin(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
