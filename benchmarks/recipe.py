@@ -88,7 +88,9 @@ def sweep(name: str, flags: argparse.Namespace) -> Path:
     words += ["--span", *flags.spans, "--seed", *map(str, flags.seeds), "--jobs", str(flags.jobs)]
     command = [sys.executable, "-m", "sagan", "sweep", "--preset", preset, *words, "--sweep_dir", str(folder)]
     print(f"{name}:", flush=True)
-    subprocess.run(command, check=False)  # a run that fails has no score, and the others go on
+    status = subprocess.run(command, check=False).returncode
+    if status > 1:  # refused or interrupted; 1 says that a run failed, which then has no score
+        sys.exit(status)
     return folder
 
 

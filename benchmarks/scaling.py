@@ -1,4 +1,4 @@
-"""Time and memory of a training step as the images grow: dense attention against blocks, all keys against pooled ones.
+"""Time and memory of a training step as images grow: dense attention beside blocked, all keys beside pooled ones.
 
     python -m benchmarks.scaling [--device cuda] [--batch 2] [--threads 1] [--json FILE] [--figure docs/images/scaling]
     python -m benchmarks.scaling --draw FILE ... --figure docs/images/scaling
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from sagan.bench.memory import peak_memory
 from sagan.bench.pace import batches_of, noise
 from sagan.bench.step import tensors_of
 from sagan.bench.timing import time_in_turns
-from sagan.core.attention import attend
+from sagan.core.attention import ExcludeLocal, attend
 from sagan.core.attention.dispatch import BACKENDS
 from sagan.run.config import Config, override
 from sagan.training.loop import exact_convolutions
@@ -50,8 +50,8 @@ class Way:
     def config(self, imsize: int, batch: int) -> Config:
         attention = (imsize // 2,) if self.backend else ()
         changes = {"imsize": imsize, "batch_size": batch, "span": self.span, "pool": self.pool}
-        plainly = {"compile": False, "cuda_graphs": False}
-        return override(Config(), {**changes, **plainly, "g_attention": attention, "d_attention": ()})
+        eager = {"compile": False, "cuda_graphs": False}
+        return override(Config(), {**changes, **eager, "g_attention": attention, "d_attention": ()})
 
 
 def ways(device: torch.device) -> list[Way]:
@@ -68,13 +68,19 @@ def ways(device: torch.device) -> list[Way]:
 
 
 def measure(imsize: int, batch: int, rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """A row for each way: seconds, bytes, operations. What does not fit into memory has neither seconds nor bytes."""
+    """A row for each way: seconds, bytes and operations; no seconds or bytes where it does not fit into memory."""
     table = ways(device)
     fitting = [way for way in table if fits(way, imsize, batch, device)]
-    memory = {way.label: step_memory(way.config(imsize, batch), way, device) for way in fitting}
-    steps = {way.label: trained(way.config(imsize, batch), way, device)[1] for way in fitting}
+    memory: dict[str, int] = {}
+    for attends in (False, True):
+        steps = Steps(imsize, batch, attends, device)
+        memory |= {way.label: steps.memory(way) for way in fitting if bool(way.backend) == attends}
+        del steps
+        gc.collect()  # a trainer is part of a reference cycle
+    steps_of = {attends: Steps(imsize, batch, attends, device) for attends in (False, True)}
+    calls = {way.label: partial(steps_of[bool(way.backend)].take, way) for way in fitting}
     one_thread = device.type == "cpu" and torch.get_num_threads() == 1
-    timings = time_in_turns(steps, device, rounds, cpu_time=one_thread)
+    timings = time_in_turns(calls, device, rounds, cpu_time=one_thread)
     return [
         {
             "imsize": imsize,
@@ -87,21 +93,24 @@ def measure(imsize: int, batch: int, rounds: int, device: torch.device) -> list[
     ]
 
 
-def trained(config: Config, way: Way, device: torch.device) -> tuple[Trainer, Callable[[], object]]:
-    """A trainer after its first step, in which Adam makes its moments, and what takes the next."""
-    training = Trainer(config, device)
-    for layer in training.generator.attention.values():
-        layer.attend = partial(attend, backend=way.backend)
-    batches = batches_of(noise(config), config, device)
-    training.advance(batches)
-    return training, lambda: training.advance(batches)
+class Steps:
+    """A trainer with an attention layer or without one, whose steps compute attention in any way."""
 
+    def __init__(self, imsize: int, batch: int, attends: bool, device: torch.device):
+        config = Way("", "reference" if attends else None).config(imsize, batch)
+        self.size, self.training = imsize // 2, Trainer(config, device)
+        self.batches = batches_of(noise(config), config, device)
+        self.training.advance(self.batches)  # makes Adam's moments, which every later step has too
 
-def step_memory(config: Config, way: Way, device: torch.device) -> int:
-    """The most bytes of tensors in a step."""
-    gc.collect()  # the trainer of the way before is part of a reference cycle
-    training, step = trained(config, way, device)
-    return peak_memory(step, device, tensors_of(training))
+    def take(self, way: Way) -> None:
+        for layer in self.training.generator.attention.values():
+            layer.pattern = ExcludeLocal(self.size, self.size, way.span, pool=way.pool)
+            layer.attend = partial(attend, backend=way.backend)
+        self.training.advance(self.batches)
+
+    def memory(self, way: Way) -> int:
+        """The most bytes of tensors in a step."""
+        return peak_memory(partial(self.take, way), self.training.device, tensors_of(self.training))
 
 
 def fits(way: Way, imsize: int, batch: int, device: torch.device) -> bool:

@@ -38,7 +38,7 @@ def batches_of(images: npt.NDArray[np.uint8], config: Config, device: torch.devi
         return torch.arange(len(images))
 
     classes = config.model.num_classes
-    assert classes != "auto", "the images decide it, before networks are built"
+    assert classes != "auto", "it is replaced by a number before networks are built"
     labels = np.arange(len(images)) % classes if classes else None
     resident = config.run.resident
     return Batches(images, config.game.batch_size, in_order, device, resident, channels_last=True, labels=labels)
@@ -100,7 +100,7 @@ def warm_up(training: Trainer, batches: Batches) -> None:
 
 
 def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> int:
-    """The largest batch that fits, up to ``limit`` (such as the number of images): 1, 2, 4 or a multiple of 8.
+    """The largest batch that fits, at most ``limit`` (such as the number of images): 1, 2, 4 or a multiple of 8.
 
     On CUDA real steps are tried, doubling and then halving the interval, with a tenth of the memory kept free;
     elsewhere the memory of a step is counted and compared with what is available, so that memory is never filled. A
