@@ -97,7 +97,7 @@ def measure(case: Case, inputs: Inputs, rounds: int) -> tuple[list[dict[str, obj
             ways["flex"] = flex(pattern, device)
         ways["sdpa full"] = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=1.0)
     for name, way in list(ways.items()):
-        if reason := failure(lambda: prepared(partial(inputs.both, way), device)):  # noqa: B023
+        if reason := failure(partial(prepared, partial(inputs.both, way), device)):
             failures.append(f"{name}, N = {pattern.queries}, {pattern.label}: {reason}")
             del ways[name]
     one_thread = device.type == "cpu" and torch.get_num_threads() == 1
