@@ -115,7 +115,7 @@ def judge_again(folders: Sequence[Path]) -> None:
         first = next((f"step {look.step} {look.verdict}: {look.reason}" for look in judged if look.collapsed), None)
         looked += len(looks)
         alarms += first is not None
-        print(f"{run.folder.name:40} {len(looks):4} looks  {first or 'no alarm'}")
+        print(f"{run.folder!s:40} {len(looks):4} looks  {first or 'no alarm'}")
     print(f"{alarms} of {len(runs)} runs, {looked} looks")
 
 
