@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from benchmarks.plain import PlainStep
 from sagan.bench.pace import batches_of, noise, warm_up
 from sagan.bench.timing import time_in_turns
-from sagan.core.game.step import discriminator_gradient, generator_gradient
+from sagan.core.game.step import discriminator_step, generator_step
 from sagan.core.losses import LOSSES
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig
 from sagan.training.trainer import Trainer
@@ -68,12 +68,18 @@ def compare_speed(names: list[str], rounds: int, batch: int, span: int, device: 
 
 
 def gradients(training: Trainer, real: Tensor, z: Tensor, precision: str) -> dict[str, Tensor]:
-    """The gradients of a step of each network, computed on a copy."""
-    generator, discriminator = copy.deepcopy((training.generator, training.discriminator))
-    discriminator_gradient(generator, discriminator, real, z, loss=LOSSES["hinge"], precision=precision)
-    generator_gradient(generator, discriminator, z, loss=LOSSES["hinge"], precision=precision)
-    networks = {"D": discriminator, "G": generator}
-    return {name: torch.cat([p.grad.flatten().double() for p in net.parameters()]) for name, net in networks.items()}
+    """The gradients of a step of each network, on a copy, with optimisers that do not move the weights."""
+    generator, discriminator = networks = copy.deepcopy((training.generator, training.discriminator))
+    g_still, d_still = (torch.optim.SGD(network.parameters(), lr=0.0) for network in networks)
+    game = {"loss": LOSSES["hinge"], "precision": precision}
+    discriminator_step(generator, discriminator, d_still, real, z, **game)
+    found = {"D": gradient_of(discriminator)}
+    generator_step(generator, discriminator, g_still, z, **game)
+    return found | {"G": gradient_of(generator)}
+
+
+def gradient_of(network: nn.Module) -> Tensor:
+    return torch.cat([parameter.grad.flatten().double() for parameter in network.parameters()])
 
 
 def compare_errors(names: list[str], batch: int, span: int) -> None:
