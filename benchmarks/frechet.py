@@ -2,25 +2,23 @@
 
     python -m benchmarks.frechet [--threads 1] [--dims 2048] [--quick]
 
-Every cell is measured in a process of its own, so that its peak of memory can be read: the resident set at its highest,
-less what it was before the distance began (two covariances are there by then). Seconds are the process's CPU time, and
-wall time beside it. Features are made up: as many as said, with a spectrum that decays over four orders of magnitude.
+Every cell is measured in a process of its own, so that its peak of memory can be read: the highest resident set, less
+what it was before the distance began (two covariances exist by then). Seconds are the process's CPU time, with wall
+time beside it. The features are artificial, with a spectrum that decays over four orders of magnitude.
 
 * ours: `sagan.evaluation.metrics.frechet`; two symmetric eigenvalue problems. "factor kept": a further distance to the
   same reference, as in extrapolation.
 * sqrtm: ``scipy.linalg.sqrtm`` of the product of the covariances, the way of most programs before 2023.
-* eigvals: the eigenvalues of that product, unsymmetric, the way of torchmetrics and torch-fidelity.
+* eigvals: the eigenvalues of that unsymmetric product, the way of torchmetrics and torch-fidelity.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,54 +53,26 @@ def by_eigvals(a: Moments, b: Moments) -> float:
     return assembled(a, b, torch.linalg.eigvals(a.covariance @ b.covariance).sqrt().real.sum().item())
 
 
-def way(name: str, a: Moments, b: Moments) -> Callable[[], float]:
-    if name == "ours, factor kept":
-        factor = covariance_factor(b)
-        return lambda: frechet_distance(a, b, factor=factor)
-    return {
-        "ours": lambda: frechet_distance(a, b),
-        "sqrtm": lambda: by_sqrtm(a, b),
-        "eigvals": lambda: by_eigvals(a, b),
-    }[name]
+WAYS = {"ours": frechet_distance, "ours, factor kept": frechet_distance, "eigvals": by_eigvals, "sqrtm": by_sqrtm}
 
 
-def resident(peak: bool = False) -> float:
-    """Megabytes resident now, or at most since the peak was forgotten (Linux)."""
-    key = "VmHWM:" if peak else "VmRSS:"
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(key)) / 1000
+def resident(field: str) -> float:
+    """Megabytes resident now ("VmRSS") or at most since the peak was reset ("VmHWM"); Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1000
 
 
-def forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def measure(name: str, count: int, dim: int, threads: int) -> dict[str, float]:
+def measure(name: str, count: int, dim: int, threads: int) -> str:
+    """The cells of one way."""
     torch.set_num_threads(threads)
-    run = way(name, moments_of(count, dim, 1), moments_of(count, dim, 2))
-    way(name, moments_of(500, 64, 1), moments_of(500, 64, 2))()  # whatever is loaded at the first use
-    forget_peak()
-    before, wall, cpu = resident(), time.perf_counter(), time.process_time()
-    value = run()
+    a, b = (moments_of(count, dim, seed) for seed in (1, 2))
+    run = partial(WAYS[name], factor=covariance_factor(b)) if name.endswith("factor kept") else WAYS[name]
+    WAYS[name](*(moments_of(500, 64, seed) for seed in (1, 2)))  # loads what the first use loads
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before, wall, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
+    value = run(a, b)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"value": value, "cpu": cpu, "wall": wall, "megabytes": resident(peak=True) - before}
-
-
-def measured_apart(name: str, count: int, dim: int, threads: int) -> dict[str, float]:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.frechet",
-        "--one",
-        name,
-        str(count),
-        str(dim),
-        "--threads",
-        str(threads),
-    ]
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))  # scipy's too
-    answer = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **limits}).stdout
-    found: dict[str, float] = json.loads(answer)
-    return found
+    return f"{cpu:7.2f} {wall:7.2f} {resident('VmHWM') - before:6.0f}  {value:.10f}"
 
 
 def main() -> None:
@@ -110,18 +80,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dims", type=int, nargs="*", default=[1280, 2048])
     parser.add_argument("--quick", action="store_true", help="small dims, to see that it runs")
-    parser.add_argument("--one", nargs=3, metavar=("WAY", "COUNT", "DIM"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.one:
-        name, count, dim = args.one
-        print(json.dumps(measure(name, int(count), int(dim), args.threads)))
-        return
+    libraries = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"  # scipy's threads too
+    os.environ.update(dict.fromkeys(libraries, str(args.threads)))
     print(f"{'images':>7} {'dim':>5}  {'way':<18} {'cpu s':>7} {'wall s':>7} {'MB':>6}  distance")
     for dim in [128] if args.quick else args.dims:
         for count in (5 * dim, dim // 2):  # the second has no full rank
-            for name in ("ours", "ours, factor kept", "eigvals", "sqrtm"):
-                found = measured_apart(name, count, dim, args.threads)
-                cells = f"{found['cpu']:7.2f} {found['wall']:7.2f} {found['megabytes']:6.0f}  {found['value']:.10f}"
+            for name in WAYS:
+                with multiprocessing.get_context("spawn").Pool(1) as fresh:
+                    cells = fresh.apply(measure, (name, count, dim, args.threads))
                 print(f"{count:7,} {dim:5}  {name:<18} {cells}", flush=True)
 
 

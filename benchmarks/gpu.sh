@@ -19,10 +19,10 @@ part() { # name, seconds it may take, command
 part environment 60 "$PYTHON" -c "import torch, triton; print(torch.__version__, triton.__version__, torch.cuda.get_device_name())"
 part tests 480 "$PYTHON" -m pytest -q -m gpu
 part step 180 "$PYTHON" -m benchmarks.step --device cuda --rounds 50 --variants plain,eager-fp32,eager-bf16,fp32,bf16
-part attention 240 "$PYTHON" -m benchmarks.fused_attention
+part attention 240 "$PYTHON" -m benchmarks.attention --device cuda
 part bench 240 "$PYTHON" -m sagan bench --device cuda --precision bf16 --json "$RESULTS/bench.json"
 part scaling 200 "$PYTHON" -m benchmarks.scaling --device cuda --batch 16 --json "$RESULTS/scaling.json" --figure "$RESULTS/scaling"
-part tune 360 "$PYTHON" -m benchmarks.fused_attention --tune --sizes 32 64
+part tune 360 "$PYTHON" -m benchmarks.attention --device cuda --tune --sizes 32 64
 if [ -n "${ZIP:-}" ]; then
     part train 420 "$PYTHON" -m sagan train --data "$ZIP" --imsize 64 --span 3 --precision bf16 --total_step 20000 \
         --sample_step 5000 --run_dir "$RESULTS/run"

@@ -1,19 +1,19 @@
-"""What the guard notices: failures brought about on purpose, and false alarms on runs left alone.
+"""What the guard notices: failures caused on purpose, and false alarms on healthy runs.
 
     python -m benchmarks.guard [--healthy 20] [--steps 700] [--out guard.jsonl]
-    python -m benchmarks.guard --judge runs/spans/runs/* runs/recipe/best-*
+    python -m benchmarks.guard --judge runs/spans/runs/* runs/recipe/best/runs/*
 
-Small networks on drawn faces at 32x32, batch 32, a look every 20 steps. Each failure happens at step 400 of a run that
-was going well, three seeds each: the discriminator's or the generator's learning rate x 20, a gradient that is NaN, the
-generator set back to fresh weights, a generator that knows one image, or three. The table says at which step after it
-the guard would have gone back, and what it saw; for healthy runs, how many it would have disturbed. Looks go to
-``--out``, to judge the same runs by other rules. ``--judge`` judges the looks in the records of runs that were trained
-before, by the rules of today.
+Small networks on drawn faces at 32x32, batch 32, a look every 20 steps. Each failure happens at step 400 of a healthy
+run, three seeds each: the discriminator's or the generator's learning rate x 20, a NaN gradient, the generator set back
+to fresh weights, a generator that draws only one image, or three. The table shows at which step after it the guard
+would have gone back, and why; for healthy runs, how many it would have disturbed. The looks are written to ``--out``.
+``--judge`` applies the present rules to the looks in the records of runs that were trained before.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import tempfile
@@ -28,6 +28,7 @@ from sagan.data.batches import Batches
 from sagan.run.build import build_generator
 from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, override
 from sagan.run.folder import Run
+from sagan.run.records import LookRecord
 from sagan.run.store import Store
 from sagan.system.console import Console
 from sagan.training.guard import Diverged, FiniteWatch, Guard
@@ -50,34 +51,34 @@ def raise_rate(training: Trainer, name: str) -> None:
     training.config = override(training.config, {name: 20 * getattr(training.config.game, name)})
 
 
-def spoil_gradient(training: Trainer) -> None:
+def break_gradient(training: Trainer) -> None:
     weight = training.discriminator.last.weight
     weight.register_hook(lambda gradient: gradient * math.nan)
 
 
-def forget(training: Trainer) -> None:
+def reset_generator(training: Trainer) -> None:
     training.generator.load_state_dict(build_generator(training.config.model, seed=1000).state_dict())
 
 
-def know_few_images(training: Trainer, count: int) -> None:
+def draw_few_images(training: Trainer, count: int) -> None:
     forward = training.generator.forward
-    training.generator.forward = lambda z: forward(  # type: ignore[method-assign]
-        z[torch.arange(len(z)) % count] + 0.02 * z
+    training.generator.forward = lambda z, labels=None: forward(  # type: ignore[method-assign]
+        z[torch.arange(len(z)) % count] + 0.02 * z, labels
     )
 
 
 FAILURES: dict[str, Callable[[Trainer], None]] = {
     "d_lr x 20": partial(raise_rate, name="d_lr"),
     "g_lr x 20": partial(raise_rate, name="g_lr"),
-    "NaN in a gradient": spoil_gradient,
-    "generator reset": forget,
-    "one image": partial(know_few_images, count=1),
-    "three images": partial(know_few_images, count=3),
+    "NaN in a gradient": break_gradient,
+    "generator reset": reset_generator,
+    "one image": partial(draw_few_images, count=1),
+    "three images": partial(draw_few_images, count=3),
 }
 
 
 def watched_run(store: Store, seed: int, span: int, steps: int, failure: str | None) -> dict[str, object]:
-    """Trains, and says when and why the guard would have gone back."""
+    """Trains, and gives when and why the guard would have gone back."""
     config = settings(seed, span)
     training = Trainer(config, torch.device("cpu"))
     batches = Batches(store.images, config.game.batch_size, partial(data_order, seed, store.count), channels_last=True)
@@ -90,30 +91,32 @@ def watched_run(store: Store, seed: int, span: int, steps: int, failure: str | N
             try:
                 watch.check()
                 guard.add(training.look(batches))
-            except Diverged as trouble:
-                alarm = {"step": training.step, "state": trouble.verdict.state, "reason": trouble.verdict.reason}
+            except Diverged as diverged:
+                alarm = {"step": training.step, "state": diverged.verdict.state, "reason": diverged.verdict.reason}
             if guard.verdict.collapsed:
                 alarm = {"step": training.step, "state": guard.verdict.state, "reason": guard.verdict.reason}
-    return {"failure": failure, "seed": seed, "span": span, "alarm": alarm, "looks": guard.looks}
+    return {
+        "failure": failure,
+        "seed": seed,
+        "span": span,
+        "alarm": alarm,
+        "looks": list(map(dataclasses.asdict, guard.looks)),
+    }
 
 
 def judge_again(folders: Sequence[Path]) -> None:
-    """Says of runs that were trained before how often and when the guard would have gone back."""
+    """Prints of runs that were trained before when the guard would first have gone back."""
     alarms = looked = 0
-    folders = [folder for folder in folders if (folder / "config.json").is_file()]
-    for folder in folders:
-        run = Run(folder)
-        looks = [record for record in run.records() if record.get("kind") == "guard"]
-        guard = Guard(critic=bool(looks) and run.config()["game"]["adv_loss"] == "wgan-gp")
-        first = None
-        for look in looks:
-            guard.add({name: value for name, value in look.items() if name not in ("verdict", "reason", "collapsed")})
-            if guard.verdict.collapsed and first is None:
-                first = f"step {look['step']} {guard.verdict.state}: {guard.verdict.reason}"
+    runs = [Run(folder) for folder in folders if (folder / "config.json").is_file()]
+    for run in runs:
+        looks = run.records_of(LookRecord)
+        guard = Guard(critic=run.config().game.adv_loss == "wgan-gp")
+        judged = [guard.add(look) for look in looks]
+        first = next((f"step {look.step} {look.verdict}: {look.reason}" for look in judged if look.collapsed), None)
         looked += len(looks)
         alarms += first is not None
-        print(f"{folder.name:40} {len(looks):4} looks  {first or 'no alarm'}")
-    print(f"{alarms} of {len(folders)} runs, {looked} looks")
+        print(f"{run.folder!s:40} {len(looks):4} looks  {first or 'no alarm'}")
+    print(f"{alarms} of {len(runs)} runs, {looked} looks")
 
 
 def main() -> None:
@@ -135,8 +138,8 @@ def main() -> None:
         for failure, seed, span in plan:
             found = watched_run(store, seed, span, flags.steps, failure)
             alarm = found["alarm"]
-            said = f"step {alarm['step'] - BEGINS:+} {alarm['state']}: {alarm['reason']}" if alarm else "no alarm"
-            print(f"{failure or 'healthy':18} seed {seed:3} span {span}  {said}", flush=True)
+            outcome = f"step {alarm['step'] - BEGINS:+} {alarm['state']}: {alarm['reason']}" if alarm else "no alarm"
+            print(f"{failure or 'healthy':18} seed {seed:3} span {span}  {outcome}", flush=True)
             if flags.out:
                 with flags.out.open("a") as file:
                     file.write(json.dumps(found) + "\n")

@@ -1,9 +1,9 @@
 """The published program's networks and step, written plainly from its description: the baseline of the benchmarks.
 
-Everything is done the way that program does it: the attention mask is built in Python in every forward pass and added
-to the scores as -1e9, weights are N x N tensors that every forward returns, spectral norm iterates in every forward
-pass, the discriminator sees real and fake images in two passes, fakes are not detached, the optimiser is Adam as it
-comes. The state dict has that program's keys, so this is also the independent reading that imports are tested against.
+Everything is done as that program does it: the attention mask is built in Python in every forward pass and added to
+the scores as -1e9, every forward pass returns the N x N weights, spectral norm iterates in every forward pass, the
+discriminator sees real and fake images in two passes, fakes are not detached, and the optimiser is Adam with its
+defaults. The state dict has that program's keys, so the tests of imports use this as an independent reading.
 """
 
 from __future__ import annotations

@@ -3,31 +3,28 @@
     python -m benchmarks.recipe --out runs/recipe --steps 3000 --seeds 0 1 2 [--variants published best]
         [--data celeb64.zip] [--num 2000] [--width 32] [--imsize 32] [--jobs 2]
 
-Every variant is a preset with changes (the table below). All have the same images, steps, batch and seeds; the runs of
-a seed see the same images in the same order. ``--width`` is the published networks'; the residual ones have half of it,
-as in the presets, and so about as many weights. What is done is not done again: a call that was cut goes on, and with
-more ``--steps`` the same runs are trained further, but for those whose rates end with their last step. Prints the mean
-Fréchet and kernel distance of the snapshots of that step, how often the guard noticed collapse and went back, seconds
-of training, and each seed's Fréchet distance, nan where the guard gave a run up; records, samples and logs stay in
-``--out``.
+Every variant is a preset with changes (the table below), and a `sagan sweep` over spans and seeds in a folder of
+``--out``: a call that was interrupted is continued by the same words, and a folder that was made by another recipe is
+refused. All have the same images, steps, batch and seeds; the runs of a seed see the same images in the same order.
+``--width`` is the published networks'; the residual ones have half of it, as in the presets, and so about as many
+weights. Prints the mean Fréchet and kernel distance of the last snapshots, how often the guard noticed collapse and
+went back, seconds of training, and each seed's Fréchet distance, nan where a run failed or was given up.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sagan.cli.flags import read
-from sagan.run.config import Config, from_dict
 from sagan.run.folder import Run
+from sagan.run.plan import spell
 from sagan.run.presets import PRESETS
-from sagan.system.typed import fill
+from sagan.run.records import LookRecord, RollbackRecord, TrainRecord
+from sagan.run.scores import read_scores
 
 RESIDUAL = {"network": "resnet", "pool": 2}
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is changed in it
@@ -42,7 +39,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is c
     # and best with one thing otherwise
     "best, dcgan": ("best", {"network": "dcgan", "pool": 1}),
     "best, not averaged": ("best", {"ema_halflife": 0}),
-    "best, no attention": ("best", {"g_attention": "none", "d_attention": "none"}),
+    "best, no attention": ("best", {"g_attention": (), "d_attention": ()}),
     "best, keys not pooled": ("best", {"pool": 1}),
     "best, rates / 2": ("best", {"g_lr": 4e-4, "d_lr": 4e-4}),
     "best, g_lr x 2": ("best", {"g_lr": 1.6e-3}),
@@ -62,101 +59,56 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {  # a preset and what is c
     "best, lecam": ("best", {"lecam": 0.1}),
     "best, flip": ("best", {"flip": True}),
     "best, translation": ("best", {"augment": "translation"}),
-    "best, augment": ("best", {"augment": "color translation cutout"}),
+    "best, augment": ("best", {"augment": ("color", "translation", "cutout")}),
     "best, two critics": ("best", {"n_critic": 2}),
 }
 
 
-def train(flags: argparse.Namespace, name: str, span: str, seed: int) -> Path:
-    """One run from start to score, in a process of its own; gives its folder. One that is given up has no score."""
+def sweep(name: str, flags: argparse.Namespace) -> Path:
+    """Trains and scores a variant at every span and seed; gives the folder of the sweep."""
     preset, changes = VARIANTS[name]
-    ends = f"-{flags.steps}" if "lr_schedule" in changes else ""
-    folder = Path(flags.out) / f"{name.replace(', ', '+').replace(' ', '')}-span{span}-seed{seed}{ends}"
-    network = changes.get("network", PRESETS[preset].model.network)
-    residual = network == "resnet"
+    folder = Path(flags.out) / name.replace(", ", "+").replace(" ", "")
+    residual = changes.get("network", PRESETS[preset].model.network) == "resnet"
     width = flags.width // 2 if residual else flags.width
     settings = {
         "imsize": flags.imsize,
         "g_conv_dim": width,
         "d_conv_dim": width,
-        "span": span,
         "total_step": flags.steps,
+        "snapshot_every": flags.steps,
         "batch_size": flags.batch,
-        "g_attention": flags.imsize // 2 if residual else f"{flags.imsize // 4} {flags.imsize // 2}",
-        "seed": seed,
+        "g_attention": (flags.imsize // 2,) if residual else (flags.imsize // 4, flags.imsize // 2),
         "data": flags.data,
         "prepared": flags.prepared,
         "device": flags.device,
-        "snapshot_every": flags.steps,
-        "run_dir": str(folder),
+        "eval_num": flags.num,
         **changes,
     }
-    words, log = as_words(settings), Path(flags.out) / f"{folder.name}.log"
-    check_recipe(folder, fill(Config, read(Config, words, "recipe"), PRESETS[preset]))
-    if not Run(folder).snapshot_file(flags.steps).exists():
-        further = ["resume", folder, "--total_step", flags.steps, "--snapshot_every", flags.steps]
-        try:
-            call(further if (folder / "config.json").exists() else ["train", "--preset", preset, *words], log)
-        except subprocess.CalledProcessError:
-            if count(folder, "stopped") == 0:
-                raise
-            return folder
-    if score(folder, "frechet", flags) is None:
-        step = ["--step", flags.steps, "--num", flags.num]
-        call(["evaluate", folder, *step, "--prepared", flags.prepared, "--device", flags.device], log)
+    words = [word for setting, value in settings.items() for word in (f"--{setting}", *spell(value))]
+    words += ["--span", *flags.spans, "--seed", *map(str, flags.seeds), "--jobs", str(flags.jobs)]
+    command = [sys.executable, "-m", "sagan", "sweep", "--preset", preset, *words, "--sweep_dir", str(folder)]
+    print(f"{name}:", flush=True)
+    status = subprocess.run(command, check=False).returncode
+    if status > 1:  # refused or interrupted; 1 says that a run failed, which then has no score
+        sys.exit(status)
     return folder
 
 
-def check_recipe(folder: Path, config: Config) -> None:
-    """Raises ValueError where the folder holds a run of another recipe, as after a preset was changed."""
-    if (folder / "config.json").exists():
-        former = from_dict(Run(folder).config())
-        if (former.model, former.game) != (config.model, config.game):
-            raise ValueError(f"{folder} was trained by another recipe than this name means now: give another --out")
-
-
-def as_words(settings: dict[str, object]) -> list[str]:
-    return [word for name, value in settings.items() for word in (f"--{name}", *str(value).split())]
-
-
-def call(words: Sequence[object], log: Path) -> None:
-    with log.open("a") as file:
-        subprocess.run(
-            [sys.executable, "-m", "sagan", *map(str, words)],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-
-
-def score(folder: Path, metric: str, flags: argparse.Namespace) -> float | None:
-    """The newest score of the last step's snapshot by as many samples, if there is one."""
-    wanted = metric, flags.steps, flags.num
-    for record in reversed(Run(folder).records()):
-        if record["kind"] == "score" and (record["metric"], record["step"], record["card"]["samples"]) == wanted:
-            return float(record["value"])
-    return None
-
-
-def count(folder: Path, kind: str) -> int:
-    return sum(record["kind"] == kind for record in Run(folder).records()) if folder.is_dir() else 0
-
-
-def describe(name: str, folders: Sequence[Path], flags: argparse.Namespace) -> str:
+def describe(name: str, runs: Sequence[Run], step: int) -> str:
     """A row of the table: means, looks that noticed collapse, rollbacks, seconds, and each seed."""
-    values, kernels = (
-        [score(folder, metric, flags) or float("nan") for folder in folders] for metric in ("frechet", "kernel")
-    )
-    parts = [part for folder in folders for part in (folder, *folder.glob("attempt-*"))]  # with what was taken back
-    records = [record for part in parts for record in Run(part).records()]
-    collapsed = sum(record["kind"] == "guard" and record["collapsed"] for record in records)
-    rollbacks = sum(count(folder, "rollback") for folder in folders)
-    seconds = [max(r["seconds"] for r in Run(folder).records() if r.get("kind") == "train") for folder in folders]
+    values, kernels = ([last_score(run, metric, step) for run in runs] for metric in ("frechet", "kernel"))
+    attempts = [Run(folder) for run in runs for folder in (run.folder, *run.folder.glob("attempt-*"))]
+    collapsed = sum(look.collapsed for run in attempts for look in run.records_of(LookRecord))
+    rollbacks = sum(len(run.records_of(RollbackRecord)) for run in runs)
+    seconds = [max((record.seconds for record in run.records_of(TrainRecord)), default=0.0) for run in runs]
     return (
         f"{name:32} {statistics.mean(values):8.2f} {statistics.mean(kernels):8.4f} {collapsed:9} {rollbacks:9} "
         f"{statistics.mean(seconds):8.0f}  {' '.join(f'{value:.2f}' for value in values)}"
     )
+
+
+def last_score(run: Run, metric: str, step: int) -> float:
+    return next((score.value for score in reversed(read_scores(run, metric)) if score.step == step), float("nan"))
 
 
 def main() -> None:
@@ -164,7 +116,7 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="VARIANT")
     parser.add_argument("--data", default="faces")
     parser.add_argument("--prepared", default="prepared")
     parser.add_argument("--num", type=int, default=2000)
@@ -175,13 +127,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, default=1)
     flags = parser.parse_args()
-    Path(flags.out).mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(flags.jobs) as pool:
-        every = [(name, span) for span in flags.spans for name in flags.variants]
-        runs = {each: [pool.submit(train, flags, *each, seed) for seed in flags.seeds] for each in every}
-        print(f"{'variant':32} {'Fréchet':>8} {'kernel':>8} {'collapsed':>9} {'rollbacks':>9} {'seconds':>8}  seeds")
-        for (name, span), futures in runs.items():
-            print(describe(f"{name}, span {span}", [future.result() for future in futures], flags), flush=True)
+    folders = {name: sweep(name, flags) for name in flags.variants}
+    print(f"{'variant':32} {'Fréchet':>8} {'kernel':>8} {'collapsed':>9} {'rollbacks':>9} {'seconds':>8}  seeds")
+    for span in flags.spans:
+        for name, folder in folders.items():
+            runs = [Run(folder / "runs" / f"span{span}-seed{seed}") for seed in flags.seeds]
+            print(describe(f"{name}, span {span}", runs, flags.steps), flush=True)
 
 
 if __name__ == "__main__":

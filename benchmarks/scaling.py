@@ -1,42 +1,35 @@
-"""Time and memory of a training step as the images grow: dense attention against blocks, all keys against pooled ones.
+"""Time and memory of a training step as images grow: dense attention beside blocked, all keys beside pooled ones.
 
     python -m benchmarks.scaling [--device cuda] [--batch 2] [--threads 1] [--json FILE] [--figure docs/images/scaling]
     python -m benchmarks.scaling --draw FILE ... --figure docs/images/scaling
 
 At 64, 128 and 256 pixels the generator attends on its largest hidden map, of 32x32, 64x64 and 128x128 pixels, and
 nowhere else. "no attention" is the step without that layer; span 0 is full attention; dense is the reference backend,
-which stores the whole matrix of weights. The ways are run in turns, round after round. With one thread on a CPU the
-time is the CPU time of the process, which other programs disturb less; with more it is the wall's, on CUDA the
-device's own. Memory is the most that tensors take in a step.
-
-Excluding the square saves nothing: at span 3 it is 5 % of the keys of a 32x32 map and 0.3 % of those of a 128x128 one,
-and their scores are computed all the same. Pooling saves: by p x p cells attention is a p * p-th of the work.
+which stores the whole matrix of weights. The ways take turns, round by round. With one thread on a CPU the time is the
+CPU time of the process. Memory is the most that tensors take in a step.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import gc
 import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
 from sagan.bench.cost import binary, count_cost, count_memory
 from sagan.bench.machine import available_memory, describe_machine, machine_card
+from sagan.bench.memory import peak_memory
 from sagan.bench.pace import batches_of, noise
 from sagan.bench.step import tensors_of
-from sagan.bench.tally import peak_memory
-from sagan.bench.timing import Timing
+from sagan.bench.timing import time_in_turns
 from sagan.core.attention import ExcludeLocal, attend
 from sagan.core.attention.dispatch import BACKENDS
-from sagan.core.layers import self_attention
 from sagan.run.config import Config, override
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Trainer
@@ -57,8 +50,8 @@ class Way:
     def config(self, imsize: int, batch: int) -> Config:
         attention = (imsize // 2,) if self.backend else ()
         changes = {"imsize": imsize, "batch_size": batch, "span": self.span, "pool": self.pool}
-        plainly = {"compile": False, "cuda_graphs": False}
-        return override(Config(), {**changes, **plainly, "g_attention": attention, "d_attention": ()})
+        eager = {"compile": False, "cuda_graphs": False}
+        return override(Config(), {**changes, **eager, "g_attention": attention, "d_attention": ()})
 
 
 def ways(device: torch.device) -> list[Way]:
@@ -74,72 +67,54 @@ def ways(device: torch.device) -> list[Way]:
     ]
 
 
-class Workshop:
-    """One training of a size, which takes its steps in any way: the weights are the same in all of them."""
-
-    def __init__(self, imsize: int, batch: int, device: torch.device):
-        self.imsize, self.device = imsize, device
-        config = Way("", "reference").config(imsize, batch)
-        self.training = Trainer(config, device)
-        self.batches = batches_of(noise(config), config, device)
-        self.layers = [network.attention for network in (self.training.generator, self.training.average.module)]
-        self.training.advance(self.batches)  # makes Adam's moments, which every later step has beside it
-
-    @contextlib.contextmanager
-    def made(self, way: Way) -> Iterator[None]:
-        """In here the attention layers are of this way, or not there."""
-        size = str(self.imsize // 2)
-        held = [layers[size] for layers in self.layers]
-        for layers, layer in zip(self.layers, held, strict=True):
-            layer.pattern = ExcludeLocal(int(size), int(size), way.span, pool=way.pool)
-            if way.backend is None:
-                del layers[size]
-        try:
-            with mock.patch.object(self_attention, "attend", partial(attend, backend=way.backend or "auto")):
-                yield
-        finally:
-            for layers, layer in zip(self.layers, held, strict=True):
-                layers[size] = layer
-
-    def seconds(self, way: Way) -> float:
-        """Seconds of one step."""
-        alone = self.device.type == "cpu" and torch.get_num_threads() == 1
-        clock = time.process_time if alone else time.perf_counter
-        with self.made(way):
-            start = clock()
-            self.training.advance(self.batches)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            return clock() - start
-
-    def memory(self, way: Way) -> int:
-        """The most bytes of tensors in one step."""
-        with self.made(way):
-            return peak_memory(lambda: self.training.advance(self.batches), self.device, tensors_of(self.training))
-
-
 def measure(imsize: int, batch: int, rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """A row for each way: seconds, bytes, operations. What does not fit into memory has neither seconds nor bytes."""
-    workshop, table = Workshop(imsize, batch, device), ways(device)
+    """A row for each way: seconds, bytes and operations; no seconds or bytes where it does not fit into memory."""
+    table = ways(device)
     fitting = [way for way in table if fits(way, imsize, batch, device)]
-    memory = {way: workshop.memory(way) for way in fitting}  # which also warms up
-    seconds = {way: [0.0] * rounds for way in fitting}
-    for number in range(rounds):
-        for way in fitting:
-            seconds[way][number] = workshop.seconds(way)
+    memory: dict[str, int] = {}
+    for attends in (False, True):
+        steps = Steps(imsize, batch, attends, device)
+        memory |= {way.label: steps.memory(way) for way in fitting if bool(way.backend) == attends}
+        del steps
+        gc.collect()  # a trainer is part of a reference cycle
+    steps_of = {attends: Steps(imsize, batch, attends, device) for attends in (False, True)}
+    calls = {way.label: partial(steps_of[bool(way.backend)].take, way) for way in fitting}
+    one_thread = device.type == "cpu" and torch.get_num_threads() == 1
+    timings = time_in_turns(calls, device, rounds, cpu_time=one_thread)
     return [
         {
             "imsize": imsize,
             "way": way.label,
-            "seconds": Timing(tuple(seconds[way])).to_dict() if way in seconds else None,
-            "memory": memory.get(way),
+            "seconds": timings[way.label].to_dict() if way.label in timings else None,
+            "memory": memory.get(way.label),
             "operations": count_cost(way.config(imsize, batch), device).operations,
         }
         for way in table
     ]
 
 
+class Steps:
+    """A trainer with an attention layer or without one, whose steps compute attention in any way."""
+
+    def __init__(self, imsize: int, batch: int, attends: bool, device: torch.device):
+        config = Way("", "reference" if attends else None).config(imsize, batch)
+        self.size, self.training = imsize // 2, Trainer(config, device)
+        self.batches = batches_of(noise(config), config, device)
+        self.training.advance(self.batches)  # makes Adam's moments, which every later step has too
+
+    def take(self, way: Way) -> None:
+        for layer in self.training.generator.attention.values():
+            layer.pattern = ExcludeLocal(self.size, self.size, way.span, pool=way.pool)
+            layer.attend = partial(attend, backend=way.backend)
+        self.training.advance(self.batches)
+
+    def memory(self, way: Way) -> int:
+        """The most bytes of tensors in a step."""
+        return peak_memory(partial(self.take, way), self.training.device, tensors_of(self.training))
+
+
 def fits(way: Way, imsize: int, batch: int, device: torch.device) -> bool:
+    """Whether a step fits into memory, as far as can be counted."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
     config = way.config(imsize, batch)
     layers = (imsize // 2) ** 4 // way.pool**2 * batch * 4 if way.backend == "reference" else 0
@@ -161,16 +136,16 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_files(sources: Sequence[Path], path: Path) -> None:
-    """The figure of rows that were measured one after the other; ValueError where they cannot be compared."""
+    """The figure of rows from several files; ValueError where they cannot be compared."""
     files = [json.loads(source.read_text()) for source in sources]
     if len({(file["batch"], file["machine"]) for file in files}) > 1:
-        raise ValueError("these rows are of unlike batches or machines: they cannot be put on one axis")
+        raise ValueError("these rows have different batches or machines: they cannot share an axis")
     rows = sorted((row for file in files for row in file["rows"]), key=lambda row: int(row["imsize"]))
     draw_figure(rows, files[0]["batch"], files[0]["machine"], path)
 
 
 def draw_figure(rows: Sequence[dict[str, Any]], batch: int, machine: str, path: Path) -> None:
-    """PNG and SVG: seconds and memory of a step over the size of the images; told apart by marks, not by colour."""
+    """PNG and SVG: seconds and memory of a step over the size of the images, with markers instead of colours."""
     import matplotlib
 
     matplotlib.use("Agg")

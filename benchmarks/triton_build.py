@@ -1,11 +1,11 @@
-"""Compiles the Triton attention kernels for a GPU, with or without one at hand, and prints what they would take of it.
+"""Compiles the Triton attention kernels for a GPU, which need not be present, and prints the resources they take.
 
     python -m benchmarks.triton_build [--capability 90] [--dtypes bfloat16 float32] [--dims 8/64 16/128 32/256]
 
 For every kernel: registers of a thread, bytes that did not fit in them and were spilled to a stack (0 is the aim),
-shared memory of a program, and instructions of the tensor cores in the PTX. What the interpreter cannot find is found
-here: a dtype that a product does not take, a type that changes in a loop, a block that does not fit. It needs
-TRITON_INTERPRET unset.
+shared memory of a program, and instructions of the tensor cores in the PTX. It finds errors that the interpreter
+cannot: a dtype that a product does not take, a type that changes in a loop, a block that does not fit. TRITON_INTERPRET
+must not be set.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Build:
 def build(
     kernel: triton_kernel.Kernel, pattern: Pattern, dim: int, value_dim: int, dtype: torch.dtype, capability: int = 90
 ) -> Build:
-    """The kernel as it is launched for tensors whose pointers and strides are multiples of 16, as a network's are."""
+    """The kernel as launched for tensors whose pointers and strides are multiples of 16, like those of a network."""
     q, v = (torch.empty(1, 1, 1, size, dtype=dtype, device="meta") for size in (dim, value_dim))
     plan, options = triton_kernel.make_plan(kernel, q, v, triton_kernel._as_numbers(pattern))
     function = KERNELS[kernel]
@@ -77,7 +77,7 @@ def _type(argument: str, dtype: torch.dtype) -> str:
 
 
 def _resources(binary: bytes) -> tuple[int, int]:
-    """Registers of a thread, and bytes of its stack: what did not fit in them."""
+    """Registers of a thread, and bytes of its stack, to which the rest is spilled."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")

@@ -64,7 +64,7 @@ def test_the_sizes_from_which_backends_win_are_said_beside_what_attend_takes():
         1024: {"reference": 4, "blocked": 2},
     }
     notes = attention._judge(rows_of(times, {64: "reference", 256: "blocked", 1024: "blocked"}))
-    assert notes[0] == "fastest, forwards and backwards: reference from N = 64, blocked from N = 1,024"
+    assert notes[0] == "fastest, forward and backward: reference from N = 64, blocked from N = 1,024"
     assert notes[1] == "attend() takes: reference from N = 64, blocked from N = 256"
     assert "not the fastest at N = 256: blocked takes 2.00 times as long as reference" in notes[2]
     assert len(notes) == 3

@@ -18,7 +18,7 @@ TINY = Config(
 def test_a_pace_tells_how_long_the_run_takes():
     pace = Pace(Timing((0.5, 0.4, 0.6, 0.5, 0.5)), batch_size=8, total_step=7200)
     assert pace.images_per_second == 16
-    assert pace.seconds_to_go == 3600
+    assert pace.total_seconds == 3600
     assert "1:00:00" in pace.describe()
 
 
@@ -26,7 +26,7 @@ def test_real_steps_are_taken_and_timed():
     measured = measured_pace(TINY, CPU)
     assert len(measured.timing.rounds) >= 5
     assert 0 < measured.seconds_per_step < 10
-    assert measured.seconds_to_go == 1000 * measured.seconds_per_step
+    assert measured.total_seconds == 1000 * measured.seconds_per_step
 
 
 def test_a_step_with_a_penalty_counts_as_often_as_it_comes(monkeypatch):

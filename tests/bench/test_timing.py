@@ -36,3 +36,12 @@ def test_what_is_short_is_repeated_and_its_time_is_that_of_one_call():
     timing = time_in_turns({"short": lambda: calls.append(time.sleep(0.001))}, CPU)["short"]
     assert len(calls) > ROUNDS + 2
     assert 0.001 <= timing.least < 0.01
+
+
+def test_a_ratio_compares_what_was_measured_in_the_same_round():
+    assert Timing((1.0, 10.0, 1.0)).ratio(Timing((2.0, 20.0, 3.0))) == 2.0
+
+
+def test_cpu_time_leaves_out_waiting():
+    timing = time_in_turns({"waits": lambda: time.sleep(0.05)}, CPU, rounds=2, cpu_time=True)["waits"]
+    assert timing.median < 0.04

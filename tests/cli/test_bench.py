@@ -67,7 +67,7 @@ def test_torch_has_its_threads_back_afterwards():
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("speed", "there is nothing called 'speed' to measure: there are attention, step, data, evaluation"),
+        ("speed", "a section must be one of attention, step, data, evaluation, got 'speed'"),
         ("step --threads 0", "threads must be 1 or more, got 0"),
         ("step --batch_size 0", "batch_size must be more than 0, got 0"),
         ("step --imsize 50", "imsize must be a power of two"),

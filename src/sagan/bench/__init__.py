@@ -1,1 +1,1 @@
-"""What things cost on this machine: counted beforehand, and measured."""
+"""What runs cost on this machine: counted in advance, and measured."""

@@ -1,41 +1,43 @@
-"""The attention backends on this machine: time, memory, error, and from which size on each is the fastest."""
+"""The attention backends on this machine: time, memory, error, and which is the fastest at each size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sagan.bench.cost import binary
 from sagan.bench.machine import available_memory
+from sagan.bench.memory import peak_memory
 from sagan.bench.settings import BenchSettings, Result, Rows
-from sagan.bench.tally import peak_memory
-from sagan.bench.timing import time_in_turns
-from sagan.core.attention import ExcludeLocal, Pattern, attend
+from sagan.bench.timing import ROUNDS, time_in_turns
+from sagan.core.attention import ExcludeLocal, attend
 from sagan.core.attention.dispatch import BACKENDS, choose_backend, reasons_against
 from sagan.core.attention.reference import attend_reference
 from sagan.run.build import attention_patterns
 from sagan.system.callbacks import Progress
 
-_SLOWER = 1.1  # a choice this many times slower than the fastest is worth a sentence
-_DENSE_MATRICES = 6  # scores, weights and gradients of the reference, forwards and backwards, held at a time
+_SLOWER = 1.1  # a choice this many times slower than the fastest is reported
+_DENSE_MATRICES = 6  # scores, weights and gradients of the reference, forward and backward, held at a time
 
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor]  # q, k, v and the gradient of the output
+Way = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k and v to the output
+Call = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """An attention to measure: on a map of size x size, with the dims of one query and of one value."""
+    """An attention to measure: on a map of size x size, with the dims of queries and of values."""
 
     pattern: ExcludeLocal
     batch: int
     dim: int
     value_dim: int
-    sweep: bool
-    """Whether it belongs to the row of growing maps by which the choice of a backend is judged."""
+    sweep: bool = False
+    """Whether it belongs to the series of growing maps by which the choice of a backend is judged."""
 
     def inputs(self, device: torch.device, dtype: torch.dtype) -> Inputs:
         rows = self.pattern.queries, self.pattern.keys, self.pattern.keys, self.pattern.queries
@@ -44,7 +46,34 @@ class Case:
         q, k, v, grad = (
             torch.randn(self.batch, 1, n, d, generator=draw).to(device, dtype) for n, d in zip(rows, dims, strict=True)
         )
-        return q.requires_grad_(), k.requires_grad_(), v.requires_grad_(), grad
+        return Inputs(q.requires_grad_(), k.requires_grad_(), v.requires_grad_(), grad)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of an attention, and the gradient of its output."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    grad: Tensor
+
+    def forward(self, way: Way) -> Tensor:
+        return way(self.q, self.k, self.v)
+
+    def both(self, way: Way) -> list[Tensor]:
+        """The output and the gradients of q, k and v."""
+        out = self.forward(way)
+        return [out.detach(), *torch.autograd.grad(out, (self.q, self.k, self.v), self.grad)]
+
+    def exact(self, pattern: ExcludeLocal) -> list[Tensor]:
+        """What `both` would be in float64."""
+        q, k, v, grad = (x.detach().double() for x in self.tensors())
+        wide = Inputs(q.requires_grad_(), k.requires_grad_(), v.requires_grad_(), grad)
+        return wide.both(partial(attend_reference, pattern=pattern))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.q, self.k, self.v, self.grad
 
 
 def cases(settings: BenchSettings) -> list[Case]:
@@ -69,79 +98,80 @@ def _own_layers(settings: BenchSettings) -> list[Case]:
         for size, pattern in attention_patterns(model, network).items():  # type: ignore[arg-type]
             channels = width * model.imsize // (2 * size)
             assert isinstance(pattern, ExcludeLocal)
-            found.append(Case(pattern, settings.batch_size, max(1, channels // 8), channels, sweep=False))
+            found.append(Case(pattern, settings.batch_size, max(1, channels // 8), channels))
     return found
 
 
 def measure_attention(settings: BenchSettings, progress: Progress) -> Result:
-    """Rows by case and backend: seconds forwards, and forwards and backwards, peak bytes over the inputs, and error."""
+    """Rows by case and backend: seconds forward, and forward and backward, peak bytes beyond the inputs, and error."""
     rows, notes = [], []
     chosen = cases(settings)
     for number, case in enumerate(chosen):
-        measured, refused = _measure(case, settings)
-        rows += measured
+        inputs = case.inputs(settings.device, settings.dtype)
+        ways, refused = usable_backends(case, inputs)
+        rows += measure_case(case, inputs, ways)
         notes += [note for note in refused if note not in notes]
         progress(number + 1, len(chosen))
     return {"rows": rows, "fastest": _fastest(rows), "notes": notes + _judge(rows)}
 
 
-def _measure(case: Case, settings: BenchSettings) -> tuple[list[Result], list[str]]:
-    inputs = case.inputs(settings.device, settings.dtype)
-    q, k, v, _ = inputs
-    taken = choose_backend(q, k, v, case.pattern)
-    backends, notes = [], []
+def usable_backends(case: Case, inputs: Inputs) -> tuple[dict[str, Way], list[str]]:
+    """The backends that can compute a case, by name, and why the others cannot."""
+    ways: dict[str, Way] = {}
+    notes = []
     for name in BACKENDS:
-        reasons = reasons_against(name, q, k, v, case.pattern)
-        if name == "reference" and not _dense_fits(case, settings.device):
+        reasons = reasons_against(name, inputs.q, inputs.k, inputs.v, case.pattern)
+        if name == "reference" and not _dense_fits(case, inputs.q.device):
             reasons = [f"its matrices at N = {case.pattern.queries:,} do not fit into memory"]
         if reasons:
-            notes.append(f"{name} was not measured on {settings.device}: {'; '.join(reasons)}")
+            notes.append(f"{name} was not measured on {inputs.q.device}: {'; '.join(reasons)}")
         else:
-            backends.append(name)
-    ways: dict[str, Callable[[], object]] = {}
-    for name in backends:
-        ways[f"{name} forward"] = partial(_forward, name, inputs, case.pattern)
-        ways[f"{name} both"] = partial(_forward_and_backward, name, inputs, case.pattern)
-    timings = time_in_turns(ways, settings.device)
-    exact = _exact(inputs, case.pattern) if "reference" in backends else None
-    rows = []
-    for name in backends:
-        both = partial(_forward_and_backward, name, inputs, case.pattern)
-        rows.append(
-            {
-                "backend": name,
-                "chosen": name == taken,
-                "sweep": case.sweep,
-                "queries": case.pattern.queries,
-                "keys": case.pattern.keys,
-                "batch": case.batch,
-                "dims": [case.dim, case.value_dim],
-                "pattern": case.pattern.label,
-                "forward": timings[f"{name} forward"].to_dict(),
-                "both": timings[f"{name} both"].to_dict(),
-                "memory": peak_memory(both, settings.device, inputs) - _held(inputs, settings.device),
-                "error": _error(both(), exact) if exact is not None else None,
-            }
-        )
-    return rows, notes
+            ways[name] = partial(attend, pattern=case.pattern, backend=name)
+    return ways, notes
 
 
-def _forward(backend: str, inputs: Inputs, pattern: Pattern) -> Tensor:
-    q, k, v, _ = inputs
-    return attend(q, k, v, pattern, backend=backend)
+def measure_case(
+    case: Case,
+    inputs: Inputs,
+    ways: Mapping[str, Way],
+    rounds: int = ROUNDS,
+    prepare: Callable[[Call], Call] = lambda call: call,
+    *,
+    cpu_time: bool = False,
+) -> list[Result]:
+    """A row for each way, all of them timed in turns; ``prepare`` makes of each call the one that is timed."""
+    device = inputs.q.device
+    calls: dict[str, Call] = {}
+    for name, way in ways.items():
+        calls[f"{name} forward"] = prepare(partial(inputs.forward, way))
+        calls[f"{name} both"] = prepare(partial(inputs.both, way))
+    timings = time_in_turns(calls, device, rounds, cpu_time=cpu_time)
+    exact = inputs.exact(case.pattern) if _dense_fits(case, device) else None
+    taken = choose_backend(inputs.q, inputs.k, inputs.v, case.pattern)
+    return [
+        {
+            "backend": name,
+            "chosen": name == taken,
+            "sweep": case.sweep,
+            "queries": case.pattern.queries,
+            "keys": case.pattern.keys,
+            "batch": case.batch,
+            "dims": [case.dim, case.value_dim],
+            "pattern": case.pattern.label,
+            "forward": timings[f"{name} forward"].to_dict(),
+            "both": timings[f"{name} both"].to_dict(),
+            "memory": memory_beyond_inputs(partial(inputs.both, way), inputs),
+            "error": None if exact is None else _error(inputs.both(way), exact),
+        }
+        for name, way in ways.items()
+    ]
 
 
-def _forward_and_backward(backend: str, inputs: Inputs, pattern: Pattern) -> list[Tensor]:
-    q, k, v, grad = inputs
-    out = attend(q, k, v, pattern, backend=backend)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), grad)]
-
-
-def _exact(inputs: Inputs, pattern: Pattern) -> list[Tensor]:
-    """Output and gradients in float64, on the same rounded inputs."""
-    q, k, v, grad = (x.detach().double() for x in inputs)
-    out = attend_reference(q.requires_grad_(), k.requires_grad_(), v.requires_grad_(), pattern)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), grad)]
+def memory_beyond_inputs(call: Call, inputs: Inputs) -> int:
+    device = inputs.q.device
+    on_gpu = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if on_gpu else sum(x.nbytes for x in inputs.tensors())
+    return peak_memory(call, device, inputs.tensors()) - before
 
 
 def _error(found: list[Tensor], exact: list[Tensor]) -> float:
@@ -152,19 +182,15 @@ def _error(found: list[Tensor], exact: list[Tensor]) -> float:
     )
 
 
-def _held(inputs: Inputs, device: torch.device) -> int:
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else sum(x.nbytes for x in inputs)
-
-
 def _dense_fits(case: Case, device: torch.device) -> bool:
-    """Whether the reference in float64, by which errors are measured, fits into half of the free memory."""
+    """Whether the reference in float64, which errors are measured against, fits into half of the free memory."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
     matrix = case.batch * case.pattern.queries * case.pattern.keys * 8
     return free is None or _DENSE_MATRICES * matrix < free / 2
 
 
 def _fastest(rows: list[Result]) -> list[Result]:
-    """For each size of the sweep the fastest backend and the one that `attend` takes, forwards and backwards."""
+    """For each size of the sweep the fastest backend, forward and backward, and the one that `attend` takes."""
     found = []
     for queries in dict.fromkeys(row["queries"] for row in rows if row["sweep"]):
         some = {row["backend"]: row for row in rows if row["sweep"] and row["queries"] == queries}
@@ -176,12 +202,12 @@ def _fastest(rows: list[Result]) -> list[Result]:
 
 
 def _judge(rows: list[Result]) -> list[str]:
-    """Which backend wins from which size on, what `attend` takes, and where the two disagree."""
+    """Which backend is the fastest from which size on, what `attend` takes, and where the two disagree."""
     found = _fastest(rows)
     if not found:
         return []
     notes = [
-        f"fastest, forwards and backwards: {_by_size(found, 'fastest')}",
+        f"fastest, forward and backward: {_by_size(found, 'fastest')}",
         f"attend() takes: {_by_size(found, 'taken')}",
     ]
     for row in found:

@@ -1,9 +1,8 @@
-"""What a run costs, counted before it is begun: nothing here takes the time or the memory that it counts.
+"""What a run costs, counted before it starts, without the time or the memory that it will take.
 
-A step is carried out on fake tensors, which have shapes and no content; torch's own formulas say how many
-operations each product and convolution is. Attention is counted as its definition has it, scores and weighted sum:
-other ways to the same result do more, to hold less. Hiding the square takes nothing away from this count; pooled keys
-divide it by pool * pool.
+A step is taken on fake tensors, which have shapes and no values, and torch counts the operations of its products and
+convolutions. Attention is counted as it is defined, scores and weighted sum: other ways to compute it do more
+operations to hold less memory. Excluding the square does not change the count; pooled keys divide it by pool * pool.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
-from sagan.bench.tally import Saved, Tally
+from sagan.bench.memory import HeldBytes, SavedBytes
 from sagan.core.attention import Full, Pattern
 from sagan.core.attention.dispatch import choose_backend
 from sagan.core.attention.reference import attention_backward, product_dtype, softmax_dtype
@@ -25,7 +26,7 @@ from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.data.batches import ALL, Batches
 from sagan.run.build import build_discriminator, build_generator, describe_attention
 from sagan.run.config import Config, override
-from sagan.training.trainer import Trainer, steps_by_kind
+from sagan.training.trainer import Trainer, build_networks, steps_by_kind
 
 _BYTES = 4  # weights, gradients and averages are float32 in every precision
 
@@ -34,9 +35,9 @@ Attend = Callable[[Tensor, Tensor, Tensor, Pattern], Tensor]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a generator step with its discriminator steps takes; bytes and numbers of operations.
+    """What a generator step with its discriminator steps takes, in operations and bytes.
 
-    Where gradient penalties are taken in some steps only, operations and ``fewest_bytes`` are an average, and
+    Where only some steps have a gradient penalty, operations and ``fewest_bytes`` are averages over all of them, and
     activations those of a step with one.
     """
 
@@ -45,19 +46,19 @@ class Cost:
     operations: int
     """Of products and convolutions, two for a multiply and add."""
     attention_operations: int
-    """Those of them that are attention's scores and weighted sums."""
+    """The part of attention: its scores and weighted sums."""
     fewest_bytes: int
-    """That must be read and written at the least: what the backward pass needs, once each way, and the weights."""
+    """The fewest that must be read and written: what the backward pass needs, once each, and the weights."""
     weights: int
     """Bytes of both networks with their buffers, and of the averaged generator."""
     gradients: int
     optimizer: int
     activations: int
-    """The most that everything else takes at a time, without the workspaces of the kernels."""
+    """The peak of everything else, without the workspaces of the kernels."""
 
     @property
     def memory(self) -> int:
-        """Bytes that tensors take at most."""
+        """The most bytes that tensors hold."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
@@ -73,7 +74,7 @@ def count_cost(config: Config, device: torch.device | str = "cpu") -> Cost:
         discriminator_parameters=discriminator,
         operations=dense.operations,
         attention_operations=dense.operations - thin.operations,
-        # a parameter is read forwards, backwards and by Adam, its gradient and two moments are written and read
+        # a parameter is read forward, backward and by Adam; its gradient and two moments are written and read
         fewest_bytes=2 * thin.saved + 10 * _BYTES * moves,
         weights=as_run.weights,
         gradients=gradients,
@@ -83,14 +84,14 @@ def count_cost(config: Config, device: torch.device | str = "cpu") -> Cost:
 
 
 def count_memory(config: Config, device: torch.device | str = "cpu") -> int:
-    """`Cost.memory` alone, which is counted sooner."""
+    """Only `Cost.memory`, which takes less time to count."""
     with _fake_steps(config) as take:
         take(_thin)  # makes Adam's moments
         return take(_as_on(device)).peak
 
 
 def describe_cost(config: Config, device: torch.device | str = "cpu") -> list[str]:
-    """What a run takes, as lines for a person: parameters, operations, memory, visible keys, disk."""
+    """The cost of a run as lines of text: parameters, operations, memory, visible keys, disk."""
     cost = count_cost(config, device)
     steps = "a step" if config.game.n_critic == 1 else f"a step ({config.game.n_critic} of the discriminator)"
     steps += " on average" if len(steps_by_kind(config.game)) > 1 else ""
@@ -101,7 +102,7 @@ def describe_cost(config: Config, device: torch.device | str = "cpu") -> list[st
         f"{share:.0%} of it attention",
         f"memory: {binary(cost.memory)} of tensors (weights and average {binary(cost.weights)}, gradients "
         f"{binary(cost.gradients)}, Adam {binary(cost.optimizer)}, activations {binary(cost.activations)}); "
-        "kernels' workspaces and the libraries come on top",
+        "the kernels' workspaces and the libraries need some more",
         *describe_attention(config.model),
         f"disk: {binary(snapshot_bytes(config))} a snapshot, {binary(checkpoint_bytes(config))} the checkpoint, "
         f"{binary(run_bytes(config))} the whole run, and {binary(image_bytes(config))} for each 1,000 prepared images",
@@ -123,8 +124,8 @@ def checkpoint_bytes(config: Config) -> int:
 
 
 def run_bytes(config: Config) -> int:
-    """Bytes of a run's folder at its end, but for its sample grids and records; while a checkpoint is written there
-    are two of them for a moment, and two more where a run may go back. (Every rollback keeps another.)"""
+    """The most bytes of a run's folder, without sample grids and records: all snapshots, two checkpoints while one is
+    being written, and two more where a run may roll back. (Every rollback keeps another.)"""
     snapshots = -(-config.run.total_step // config.run.snapshot_every)
     pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
     checkpoints = 4 if config.run.guard == "recover" else 2
@@ -148,7 +149,7 @@ def _parameter_counts(config: Config) -> tuple[int, int]:
 
 
 def _networks(config: Config) -> tuple[nn.Module, nn.Module]:
-    """Both networks, without content."""
+    """Both networks on the meta device, without values."""
     with torch.device("meta"):
         return build_generator(config.model), build_discriminator(config.model)
 
@@ -159,71 +160,43 @@ def _networks(config: Config) -> tuple[nn.Module, nn.Module]:
 @dataclass(frozen=True)
 class _Count:
     weights: int  # bytes of both networks and of the average
-    operations: int  # on average over the kinds of steps, as ``saved``
+    operations: int  # averaged over the kinds of steps, as is ``saved``
     saved: int  # bytes, for the backward passes
-    peak: int  # bytes; the first time without Adam's moments
+    peak: int  # bytes; Adam makes its moments in the first step, so the first count lacks them
 
 
 @contextlib.contextmanager
 def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
-    """Gives a function that takes a step of each kind, with attention carried out by another function, and counts."""
-    with torch.device("meta"):
-        training = Trainer(override(config, {"compile": False, "cuda_graphs": False}), torch.device("meta"))
-    with FakeTensorMode(), _BlindTally() as tally:
-        _make_fake(training)
-        tally.hold(_tensors(training))
-        weights, layers = tally.held, _stand_ins(training)
+    """Gives a function that takes a step of each kind, with attention computed by the function it is given, and counts.
+
+    The networks are built on the meta device and become fake tensors of the CPU, since a step needs a real device.
+    """
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    with meta:
+        networks = generator, discriminator, average = build_networks(config, meta)
+    with FakeTensorMode(allow_non_fake_inputs=True), _HeldByFakes() as held:
+        for network in (generator, discriminator, average.module):
+            network.to_empty(device=cpu)
+        weights = held.now
+        training = Trainer(override(config, {"compile": False, "cuda_graphs": False}), cpu, networks=networks)
         batches = cast(Batches, _FakeBatches(config))
         kinds = list(steps_by_kind(config.game).values())
         period = sum(map(len, kinds))
 
         def take(attend: Attend) -> _Count:
-            for layer in layers:
-                layer.attend = attend
-            tally.peak = tally.held
+            for layer in (*generator.attention.values(), *discriminator.attention.values()):
+                cast(SelfAttention2d, layer).attend = attend
+            held.peak = held.now
             operations = saved_bytes = 0
             for steps in kinds:
-                training.step, tally.operations = steps[0], 0
-                saved = Saved(without=_tensors(training))
-                with saved:
-                    training.advance(batches)
-                operations += len(steps) * tally.operations
-                saved_bytes += len(steps) * saved.bytes
-            return _Count(weights, round(operations / period), round(saved_bytes / period), tally.peak)
+                saved = SavedBytes(without=_tensors(training))
+                with _Operations() as counter, saved:
+                    training.advance(batches, steps[0])
+                operations += len(steps) * counter.get_total_flops()
+                saved_bytes += len(steps) * saved.total
+            return _Count(weights, round(operations / period), round(saved_bytes / period), held.peak)
 
         yield take
-
-
-def _stand_ins(training: Trainer) -> list[_StandIn]:
-    """Puts a stand-in in the place of every attention layer."""
-    found = []
-    for network in (training.generator, training.discriminator):
-        for size, layer in list(network.attention.items()):
-            found.append(_StandIn(cast(SelfAttention2d, layer)))
-            network.attention[size] = found[-1]
-    return found
-
-
-def _make_fake(training: Trainer) -> None:
-    """Gives a training on the meta device, inside a fake mode, fake tensors of the CPU, where a step can be taken."""
-    new: dict[int, Tensor] = {}
-    for network in training.networks().values():
-        for module in network.modules():
-            for kind in cast(tuple[dict[str, Tensor | None], ...], (module._parameters, module._buffers)):
-                for name, old in kind.items():
-                    if old is not None:
-                        kind[name] = new[id(old)] = _fake(old)
-    for optimizer in (training.g_optimizer, training.d_optimizer):
-        for group in optimizer.param_groups:
-            group["params"] = [new[id(old)] for old in group["params"]]
-    if training.anchors is not None:
-        training.anchors = _fake(training.anchors)
-    training.device = torch.device("cpu")
-
-
-def _fake(tensor: Tensor) -> Tensor:
-    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-    return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
 
 
 def _tensors(training: Trainer) -> Iterator[Tensor]:
@@ -232,8 +205,8 @@ def _tensors(training: Trainer) -> Iterator[Tensor]:
         yield from network.buffers()
 
 
-class _BlindTally(Tally):
-    """Fake tensors hold no numbers: who looks at one, to check it, sees a 0."""
+class _HeldByFakes(HeldBytes):
+    """Fake tensors have no values: a check that reads one gets 0."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
@@ -241,44 +214,45 @@ class _BlindTally(Tally):
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
+class _Operations(FlopCounterMode):
+    """torch's counter of operations, which by itself splits them by module: its hooks forbid the penalties'
+    `torch.autograd.grad`."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        self.mod_tracker = _NoHooks()
+
+
+class _NoHooks(ModuleTracker):
+    def __enter__(self) -> _NoHooks:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
 class _FakeBatches:
-    """Stands in for the batches of a store, inside a fake mode."""
+    """Replaces the batches of a store inside a fake mode."""
 
     batches_per_epoch = 1_000_000
 
     def __init__(self, config: Config):
-        shape = config.model.shape
-        self.shape = config.game.batch_size, shape.channels, shape.height, shape.width
+        self.shape = config.game.batch_size, *config.model.shape.chw
 
     def batch(self, index: int, part: slice = ALL) -> Tensor:
-        return torch.empty(self.shape).contiguous(memory_format=torch.channels_last)
+        return torch.empty(self.shape, memory_format=torch.channels_last)
 
     def labels(self, index: int, part: slice = ALL) -> Tensor:
         return torch.empty(self.shape[0], dtype=torch.int64)
 
 
-class _StandIn(nn.Module):
-    """An attention layer whose attention is carried out otherwise: fake tensors have no content to choose by."""
-
-    attend: Attend
-
-    def __init__(self, layer: SelfAttention2d):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.layer.project(x)
-        out = self.layer.attended_channels(self.attend(q, k, v, self.layer.pattern))  # (batch, 1, pixels, channels)
-        return x + self.layer.gamma * out.squeeze(1).transpose(1, 2).reshape(x.shape)
-
-
 def _thin(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
-    """Something of attention's shape that depends on q, k and v and costs next to nothing."""
+    """An output of attention's shape that depends on q, k and v and costs next to nothing."""
     return v.mean(2, keepdim=True) + q.mean(3, keepdim=True) + k.mean()
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
-    """Attention with the products and the matrices of the reference; which keys are hidden does not matter here."""
+    """Attention with the products and matrices of the reference, and a mask without values."""
     with unset_fake_temporarily():
         hidden_after = pattern.masking == "after" and pattern.visible_share() < 1
     with torch.autocast(q.device.type, enabled=False):
@@ -291,12 +265,12 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
 
 
 class _InTiles(torch.autograd.Function):
-    """Attention that holds no matrix of weights, until it is to be differentiated twice."""
+    """Attention that holds no matrix of weights, except in a second derivative."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
         ctx.save_for_backward(q, k, v)
-        ctx.pattern = Full(pattern.height, pattern.width, pattern.pool)  # masks that are shared do not matter here
+        ctx.pattern = Full(pattern.height, pattern.width, pattern.pool)  # masks are shared, so they are not counted
         return v.new_empty(*q.shape[:3], v.shape[3])
 
     @staticmethod
@@ -308,9 +282,9 @@ class _InTiles(torch.autograd.Function):
 
 
 def _as_on(device: torch.device | str) -> Attend:
-    """What `attend` would hold on a device."""
+    """Attention that holds what `attend` would hold on a device."""
 
-    def carry_out(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
+    def compute(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
         with unset_fake_temporarily():
             q_like, k_like, v_like = (torch.empty(1, dtype=x.dtype, device=device).expand(x.shape) for x in (q, k, v))
             backend = choose_backend(q_like, k_like, v_like, pattern)
@@ -319,14 +293,14 @@ def _as_on(device: torch.device | str) -> Attend:
         out: Tensor = _InTiles.apply(q, k, v, pattern)  # type: ignore[no-untyped-call]
         return out
 
-    return carry_out
+    return compute
 
 
 # ---- words
 
 
 def amount(number: float, unit: str) -> str:
-    """A number with the prefix of thousands that suits it: 221 GFLOP."""
+    """A number with the prefix that suits its size: 221 GFLOP."""
     prefixes = iter("kMGTP")
     prefix = ""
     while number >= 999.5:
@@ -335,7 +309,7 @@ def amount(number: float, unit: str) -> str:
 
 
 def binary(number: float) -> str:
-    """Bytes as KiB, MiB or GiB."""
+    """Bytes in KiB, MiB or GiB."""
     for unit in ("KiB", "MiB"):
         number /= 1024
         if number < 1024:

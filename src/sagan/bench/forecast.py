@@ -1,4 +1,4 @@
-"""What runs will cost and how long they will take, said before the first step: counted, and by a few steps on noise."""
+"""What runs will cost and how long they will take: counted, and measured by a few steps on noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sagan.training.start import settle
 
 @dataclass(frozen=True)
 class PlannedCost:
-    """A run whose cost is asked for: its name, its settings, and the steps that are left of it."""
+    """A run whose cost is wanted: its name, its settings, and how many steps are left."""
 
     name: str
     config: Config
@@ -27,21 +27,19 @@ class PlannedCost:
 
 
 def check_classes(model: ModelConfig) -> None:
-    """Raises UserError where the number of classes would follow from images, of which none are opened."""
+    """Raises UserError where the number of classes depends on the images, since none are opened."""
     if model.num_classes == "auto":
-        raise UserError(
-            "--num_classes must be a number here: how many the images have is found out when they are opened"
-        )
+        raise UserError("--num_classes must be a number here: auto counts the classes when the images are opened")
 
 
 def describe_run(config: Config, device: torch.device) -> list[str]:
-    """What a run takes and how long, as lines for a person."""
+    """The cost of a run and its pace, as lines of text."""
     return [*describe_cost(config, device), measured_pace(config, device).describe()]
 
 
 def describe_runs(runs: Sequence[PlannedCost], jobs: int = 1) -> Iterator[str]:
-    """What several runs take and how long, ``jobs`` of them at a time, as lines for a person: once for those of one
-    cost. Raises UserError for classes that are still to be found out."""
+    """The cost of several runs, ``jobs`` of them at a time, as lines of text; runs of equal cost are described once.
+    Raises UserError where a number of classes is not known yet."""
     configs = [_settled(run.config) for run in runs]
     alike: dict[tuple[Cost, int], list[int]] = {}  # numbers of runs of one cost and batch
     counted: dict[Config, tuple[Cost, int]] = {}
@@ -57,7 +55,7 @@ def describe_runs(runs: Sequence[PlannedCost], jobs: int = 1) -> Iterator[str]:
         yield f"{runs[numbers[0]].name}{others}:"
         device = choose_device(config.run.device)
         for line in describe_cost(config, device):
-            if line not in describe_attention(config.model):  # which runs of one cost need not share
+            if line not in describe_attention(config.model):  # runs of equal cost may differ in it
                 yield f"  {line}"
         pace = measured_pace(config, device)
         yield f"  {pace.describe()}"
@@ -66,10 +64,10 @@ def describe_runs(runs: Sequence[PlannedCost], jobs: int = 1) -> Iterator[str]:
     yield from dict.fromkeys("\n".join(describe_attention(config.model)) for config in configs)
     yield f"all: about {duration(sum(seconds))} one run at a time, without samples, checkpoints and scores"
     if jobs > 1:
-        yield f"with --jobs {jobs}: {duration(max(sum(seconds) / jobs, *seconds))} at the very best"
+        yield f"with --jobs {jobs}: {duration(max(sum(seconds) / jobs, *seconds))} at best"
     yield f"disk: {binary(sum(map(run_bytes, configs)))} for all runs"
 
 
 def _settled(config: Config) -> Config:
-    """What decides the cost of a run."""
+    """The settings that decide the cost of a run."""
     return override(settle(config, choose_device(config.run.device)), {"seed": 0, "run_dir": None})

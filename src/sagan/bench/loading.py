@@ -1,4 +1,4 @@
-"""How fast images are decoded when a data set is prepared, and fetched when it is trained on."""
+"""How fast images are decoded when a data set is prepared, and loaded during training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PHOTO = 178, 218  # width and height, as CelebA's
 
 
 def measure_loading(settings: BenchSettings, progress: Progress) -> Result:
-    """Images a second: decoded from JPEG, cropped and resized by `prepare`, and brought to the device in batches."""
+    """Images a second: decoded from JPEG, cropped and resized by `prepare`, and sent to the device in batches."""
     count = max(64 if settings.quick else 512, settings.batch_size)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -46,7 +46,7 @@ def measure_loading(settings: BenchSettings, progress: Progress) -> Result:
 
 
 def _write_photos(folder: Path, count: int) -> None:
-    """Smooth noise, which takes a JPEG about as many bytes as a photograph of a face."""
+    """Smooth noise, whose JPEG files are about as large as those of photographs of faces."""
     folder.mkdir()
     coarse = np.random.default_rng(0).integers(0, 256, (count, 28, 23, 3), np.uint8)
     for number, pixels in enumerate(coarse):

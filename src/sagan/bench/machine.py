@@ -1,4 +1,4 @@
-"""What machine this is: without it a time means nothing."""
+"""Which machine this is: a time means nothing without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("torch", "triton", "numpy", "pillow")
 
 
 def machine_card(device: torch.device) -> dict[str, Any]:
-    """The processors, their memory in bytes, threads and versions: JSON-ready."""
+    """Processors, memory in bytes, threads and versions: JSON-ready."""
     versions = {name: version for name in _PACKAGES if (version := _version(name))}
     card: dict[str, Any] = {
         "device": str(device),
@@ -43,7 +43,7 @@ def describe_machine(card: dict[str, Any]) -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name as Linux tells it, elsewhere as Python does."""
+    """The processor's name, from Linux or else from Python."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():
@@ -53,14 +53,14 @@ def cpu_name() -> str:
 
 
 def total_memory() -> int | None:
-    """Bytes of memory of this machine, or None where the system does not tell."""
+    """Bytes of memory of this machine, or None where the system does not report it."""
     return _system_bytes("SC_PHYS_PAGES")
 
 
 def available_memory() -> int | None:
-    """Bytes that a program may still take without anyone being swapped out; None where the system does not tell.
+    """Bytes that can be allocated without swapping; None where the system does not report it.
 
-    On Linux MemAvailable, or what is left of the limit of this control group (a container's) where that is less.
+    On Linux this is MemAvailable, or what is left of the limit of this control group (a container) where that is less.
     """
     free = _system_bytes("SC_AVPHYS_PAGES")
     info = Path("/proc/meminfo")

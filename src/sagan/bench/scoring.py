@@ -1,4 +1,4 @@
-"""How fast images are scored: features a second, and the time of a Fréchet distance of their length."""
+"""How fast images are scored: features a second, and the time of a Fréchet distance."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sagan.system.errors import UserError
 
 
 def measure_scoring(settings: BenchSettings, progress: Progress) -> Result:
-    """Images a second through the extractor, and seconds of a Fréchet distance to a reference that is known."""
+    """Images a second through the extractor, and seconds of a Fréchet distance to a prepared reference."""
     notes, name = [], settings.extractor
     if name is None:
         try:
             name = default_extractor()
         except UserError as error:
             name = "random-conv"
-            notes.append(f"the small random-conv was measured, for {error}")
+            notes.append(f"random-conv, a small network, was measured because {error}")
     extractor = load_extractor(name, device=settings.device)
     count = 8 if settings.quick else extractor.batch_size * (8 if settings.on_gpu else 1)
     draw = torch.Generator().manual_seed(0)
     shape = count, *settings.config().model.shape.chw
     images = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8).to(settings.device)
-    # as many vectors as dims: the matrices have full size and the sets take a moment to make
+    # one more vector than dims: full covariance matrices from small sets
     known, other = (Moments.of(torch.randn(extractor.dim + 1, extractor.dim, generator=draw)) for _ in range(2))
     factor = covariance_factor(known)
     ways = {"extractor": lambda: extractor(images), "frechet": lambda: frechet_distance(other, known, factor=factor)}

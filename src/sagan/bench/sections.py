@@ -1,4 +1,4 @@
-"""The sections of a benchmark, measured one after the other and shown."""
+"""The sections of `sagan bench`, measured one after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sagan.system.console import Console
 
 
 class Section(NamedTuple):
-    """What is measured, and the result as a table."""
+    """A measurement, and its result as a table."""
 
     title: str
     measure: Callable[[BenchSettings, Progress], Result]
@@ -32,7 +32,7 @@ SECTIONS = {
 
 
 def run_bench(names: Sequence[str], settings: BenchSettings, console: Console) -> Result:
-    """Measures the sections with these names and shows each when it is done; gives all of it, JSON-ready."""
+    """Measures the sections with these names and prints each when it is done; returns all results, JSON-ready."""
     card = machine_card(settings.device)
     console.say(describe_machine(card))
     report: Result = {"card": card, "settings": _plain(settings)}

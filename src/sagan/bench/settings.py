@@ -1,4 +1,4 @@
-"""What is to be measured, as plain values."""
+"""What to measure, as plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from sagan.run.config import Config, Span, override
 
 Result = dict[str, Any]  # JSON-ready; "notes" are sentences
-Rows = list[list[str]]  # of a table, the first its headings
+Rows = list[list[str]]  # of a table; the first row holds its headings
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Times of things that are done in turns, so that a change in the machine's load favours none of them."""
+"""Times of several calls made in turns, so that a change in the machine's load favours none of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sagan.system.callbacks import Progress
 
 ROUNDS = 5
 
-_LEAST_SECONDS = 0.01  # what is shorter is repeated until it takes as long
+_LEAST_SECONDS = 0.01  # a shorter call is repeated until it takes this long
 _MOST_REPEATS = 1000
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one thing, one number for each round."""
+    """Seconds of one call, a number for each round."""
 
     rounds: tuple[float, ...]
 
@@ -33,8 +33,12 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """How far the slowest round is from the quickest, as a share of the median."""
+        """The difference between the slowest and the fastest round, as a share of the median."""
         return (max(self.rounds) - self.least) / self.median
+
+    def ratio(self, other: Timing) -> float:
+        """How many times as long the other call takes: the median over the rounds, each compared within itself."""
+        return statistics.median(b / a for a, b in zip(self.rounds, other.rounds, strict=True))
 
     def to_dict(self) -> dict[str, float]:
         return {"median": self.median, "least": self.least, "spread": self.spread}
@@ -45,31 +49,38 @@ def time_in_turns(
     device: torch.device,
     rounds: int = ROUNDS,
     on_round: Progress | None = None,
+    *,
+    cpu_time: bool = False,
 ) -> dict[str, Timing]:
-    """Seconds of each way, done in turns for several rounds after it has been warmed up.
+    """Seconds of each way, called in turns for several rounds after a warm-up.
 
-    On CUDA the device's own clock, elsewhere the wall's. ``on_round`` is called with (rounds done, rounds in all).
+    Measured by the device's own clock on CUDA and by the wall clock elsewhere; with ``cpu_time`` by the CPU time of the
+    process, which other programs disturb less (on a CPU, with one thread). ``on_round`` is called with (rounds done,
+    rounds in all).
     """
+    clock = time.process_time if cpu_time and device.type == "cpu" else time.perf_counter
     repeats = {name: _warm_up(way, device) for name, way in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name, way in ways.items():
-            seconds[name].append(_seconds(way, device, repeats[name]))
+            seconds[name].append(_seconds(way, device, repeats[name], clock))
         if on_round:
             on_round(number + 1, rounds)
     return {name: Timing(tuple(taken)) for name, taken in seconds.items()}
 
 
 def _warm_up(way: Callable[[], object], device: torch.device) -> int:
-    """How often the way is to be repeated in a round, after a first call that may compile or allocate."""
+    """The number of calls in a round, found after a first call that may compile or allocate."""
     seconds = _seconds(way, device, 1)
     if device.type != "cpu" or seconds < 5 * _LEAST_SECONDS:
         seconds = _seconds(way, device, 1)
     return max(1, min(_MOST_REPEATS, int(_LEAST_SECONDS / max(seconds, 1e-9))))
 
 
-def _seconds(way: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds of one call, on average over the repeats."""
+def _seconds(
+    way: Callable[[], object], device: torch.device, repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Seconds of one call, the mean over the repeats."""
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         stream = torch.cuda.current_stream(device)
@@ -79,9 +90,9 @@ def _seconds(way: Callable[[], object], device: torch.device, repeats: int) -> f
         end.record(stream)
         end.synchronize()
         return float(start.elapsed_time(end)) / 1000 / repeats
-    began = time.perf_counter()
+    began = clock()
     for _ in range(repeats):
         way()
     if device.type == "mps":
         torch.mps.synchronize()
-    return (time.perf_counter() - began) / repeats
+    return (clock() - began) / repeats

@@ -24,22 +24,22 @@ _BATCH, _QUICK_BATCH = 64, 8
 @dataclass(frozen=True)
 class BenchFlags:
     """Measure this machine: the attention backends, a training step, the loading of images, the scoring.
-    Every figure is the median of five rounds in which all that is compared is done in turns."""
+    Every figure is the median of five rounds, in which whatever is compared takes turns."""
 
     sections: Annotated[tuple[str, ...], Positional] = ()
-    """Some of attention, step, data and evaluation; by default all."""
+    """Any of attention, step, data and evaluation; all by default."""
     json: str | None = None
-    """Also write everything into this file; '-' prints it, and nothing else."""
+    """Also write all results to this file; '-' prints only those."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     threads: int | None = None
-    """Processor threads for torch; by default as many as it takes by itself."""
+    """Processor threads for torch; its own choice by default."""
     imsize: int = 64
     """Size of the images."""
     batch_size: int | None = None
     """Images in a step. By default 64, or 8 with --quick."""
     span: Span = 3
-    """The square that attention leaves out; excluding it saves no time."""
+    """The square that attention excludes; excluding it saves no time."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: products in bfloat16."""
     extractor: str | None = None
@@ -49,14 +49,14 @@ class BenchFlags:
 
     def __post_init__(self) -> None:
         check_device(self.device)
-        ModelConfig(imsize=self.imsize, span=self.span)  # which say what is wrong with a size or a span
+        ModelConfig(imsize=self.imsize, span=self.span)  # checks the size and the span
         GameConfig(batch_size=_BATCH if self.batch_size is None else self.batch_size)
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads must be 1 or more, got {self.threads}")
 
 
 def bench(words: Sequence[str], console: Console) -> int:
-    """Measure how fast this machine attends, trains, loads and scores."""
+    """Measure how fast attention, training, loading and scoring are on this machine."""
     flags = parse(BenchFlags, words, "sagan bench")
     from sagan.bench.sections import SECTIONS, run_bench
     from sagan.bench.settings import BenchSettings
@@ -64,7 +64,7 @@ def bench(words: Sequence[str], console: Console) -> int:
 
     for name in flags.sections:
         if name not in SECTIONS:
-            raise UserError(f"there is nothing called {name!r} to measure: there are {', '.join(SECTIONS)}")
+            raise UserError(f"a section must be one of {', '.join(SECTIONS)}, got {name!r}")
     names = list(dict.fromkeys(flags.sections)) or list(SECTIONS)
     _check_before_measuring(flags, names)
     settings = BenchSettings(
@@ -83,12 +83,12 @@ def bench(words: Sequence[str], console: Console) -> int:
 
 
 def _check_before_measuring(flags: BenchFlags, names: list[str]) -> None:
-    """Raises now what would otherwise be found out minutes later."""
+    """Raises at once the errors that would otherwise come minutes later."""
     if flags.json is not None and Path(flags.json).is_dir():
         raise UserError(f"--json must be a file to write or '-', got the folder {flags.json}")
     if flags.json not in (None, "-"):
         Path(str(flags.json)).parent.mkdir(parents=True, exist_ok=True)
-        with Path(str(flags.json)).open("ab"):  # an OSError now
+        with Path(str(flags.json)).open("ab"):  # raises OSError where it cannot be written
             pass
     if flags.extractor is not None and "evaluation" in names:
         from sagan.evaluation.extractors.table import load_extractor
@@ -107,7 +107,7 @@ def _write(report: dict[str, object], where: str | None, console: Console) -> No
 
 @contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """torch works with so many threads in here."""
+    """Sets torch's number of threads within the context."""
     import torch
 
     former = torch.get_num_threads()

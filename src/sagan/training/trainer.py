@@ -15,7 +15,7 @@ from sagan.core.game.augment import augment, draw
 from sagan.core.game.average import AveragedGenerator
 from sagan.core.game.step import Augment, Penalty, discriminator_step, generator_step
 from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, zero_centred_penalty
-from sagan.core.networks.interface import Generator
+from sagan.core.networks.interface import Discriminator, Generator
 from sagan.core.sampling import classes_in_turn
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator
@@ -60,22 +60,34 @@ def steps_by_kind(game: GameConfig) -> dict[Kind, list[int]]:
     return steps
 
 
+Networks = tuple[Generator, Discriminator, AveragedGenerator]
+
+
+def build_networks(config: Config, device: torch.device) -> Networks:
+    """What a new run starts with: a generator, a discriminator, and the average of the generator."""
+    generator = build_generator(config.model, config.run.seed).to(device)
+    discriminator = build_discriminator(config.model, config.run.seed).to(device)
+    return generator, discriminator, AveragedGenerator(generator, config.game.ema_halflife)
+
+
 class Trainer:
     """Networks, optimisers, EMA, and the step they have reached.
 
     A step has two halves. Its inputs (images, latents, every random number) are drawn on the CPU and sent to the
     device, as one `Turn` for each update of a network; then the turns are computed there, without the CPU reading a
     value back, so that on a GPU they can be captured in a CUDA graph and replayed.
+
+    ``networks``: on the device; new ones by default.
     """
 
-    def __init__(self, config: Config, device: torch.device, world: World = SINGLE_PROCESS):
+    def __init__(
+        self, config: Config, device: torch.device, world: World = SINGLE_PROCESS, networks: Networks | None = None
+    ) -> None:
         self.config, self.device, self.world = config, device, world
         self.part = world.part(config.game.batch_size)  # of every batch, of z and of all random numbers
         game, run = config.game, config.run
         self.loss = LOSSES[game.adv_loss]
-        self.generator = build_generator(config.model, run.seed).to(device)
-        self.discriminator = build_discriminator(config.model, run.seed).to(device)
-        self.average = AveragedGenerator(self.generator, game.ema_halflife)
+        self.generator, self.discriminator, self.average = networks or build_networks(config, device)
         self.anchors = (
             torch.zeros(2, dtype=torch.float32, device=device) if game.lecam else None
         )  # of the LeCam penalty
@@ -134,9 +146,13 @@ class Trainer:
         """Discards captured steps, in which the weights of the penalties are constants."""
         self._play = self._player()
 
-    def advance(self, batches: Batches) -> dict[str, Tensor]:
-        """Takes one generator step, after its discriminator steps. Returns detached scalars, left on the device."""
+    def advance(self, batches: Batches, step: int | None = None) -> dict[str, Tensor]:
+        """Takes one generator step, after its discriminator steps. Returns detached scalars, left on the device.
+
+        ``step``: takes the step of this number instead of the next one, to measure what a step of its kind costs.
+        """
         game = self.config.game
+        self.step = self.step if step is None else step
         self._set_rates(self.step * game.n_critic // batches.batches_per_epoch)
         numbers = range(self.step * game.n_critic, (self.step + 1) * game.n_critic)
         turns = [self._discriminator_turn(batches, number) for number in numbers]

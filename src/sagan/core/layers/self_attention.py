@@ -25,7 +25,12 @@ class SelfAttention2d(nn.Module):
         channels: of the feature map.
         pattern: which keys a query may see, on a map of exactly ``pattern.height`` x ``pattern.width``.
         qk_ratio: by how much queries and keys are narrower than the map.
+
+    Attributes:
+        attend: computes the attention of q, k, v and the pattern; another function may be set.
     """
+
+    attend: Callable[[Tensor, Tensor, Tensor, Pattern], Tensor] = staticmethod(attend)
 
     def __init__(self, channels: int, pattern: Pattern, *, qk_ratio: int = 8):
         super().__init__()
@@ -39,7 +44,7 @@ class SelfAttention2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (batch, channels, height, width) to the same shape."""
         q, k, v = self.project(x)
-        out = self.attended_channels(attend(q, k, v, self.pattern))  # (batch, 1, pixels, channels)
+        out = self.attended_channels(self.attend(q, k, v, self.pattern))  # (batch, 1, pixels, channels)
         return x + self.gamma * _as_map(out, x.shape[-2:])
 
     @property

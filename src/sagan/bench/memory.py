@@ -1,4 +1,4 @@
-"""Counting what torch does while it does it: operations, bytes held, bytes saved for the backward pass."""
+"""The bytes that tensors hold and that autograd saves, counted while torch runs."""
 
 from __future__ import annotations
 
@@ -11,34 +11,29 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 
-class Tally(TorchDispatchMode):
-    """Counts inside ``with Tally() as tally``; works on real tensors and on fake ones, which hold no memory.
+class HeldBytes(TorchDispatchMode):
+    """Counts bytes inside ``with HeldBytes() as held``; works on real tensors and on fake ones, which take no memory.
 
-    ``operations``: of matrix products and convolutions, forward and backward, two for a multiply and add, by torch's
-    own formulas. ``held`` and ``peak``: bytes in the storages of the tensors made inside, now and at most. What a
-    kernel takes and gives back while it works is not a tensor and is not seen.
+    ``now`` and ``peak``: bytes in the storages of the tensors made inside, at present and at most. The workspaces of
+    kernels are not tensors and are not seen.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: int = 0
-        self.held: int = 0
-        self.peak: int = 0
+        self.now = 0
+        self.peak = 0
         self._storages: dict[int, tuple[weakref.ref[Any], int]] = {}
 
-    def hold(self, tensors: Iterable[Tensor]) -> None:
-        """Counts tensors that were there before."""
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Counts tensors that were made before."""
         for tensor in tensors:
             self._see(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func._overloadpacket):
-            self.operations += count(*args, **(kwargs or {}), out_val=out)
-        self.hold(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+        self.add(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
         return out
 
     def _see(self, tensor: Tensor) -> None:
@@ -49,19 +44,19 @@ class Tally(TorchDispatchMode):
         reference, counted = self._storages[key]
         if storage.nbytes() != counted:  # new, or resized
             self._storages[key] = reference, storage.nbytes()
-            self.held += storage.nbytes() - counted
-            self.peak = max(self.peak, self.held)
+            self.now += storage.nbytes() - counted
+            self.peak = max(self.peak, self.now)
 
     def _forget(self, key: int, reference: weakref.ref[Any]) -> None:
-        self.held -= self._storages.pop(key)[1]
+        self.now -= self._storages.pop(key)[1]
 
 
-class Saved(torch.autograd.graph.saved_tensors_hooks):
-    """Counts, in ``bytes``, what is saved for backward passes inside; one storage once, ``without`` some tensors."""
+class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
+    """Counts in ``total`` the bytes saved for backward passes inside: each storage once, those of ``without`` not."""
 
     def __init__(self, without: Iterable[Tensor]) -> None:
         super().__init__(self._pack, lambda tensor: tensor)
-        self.bytes = 0
+        self.total = 0
         self._without = {id(tensor.untyped_storage()) for tensor in without}
         self._alive: dict[int, weakref.ref[Any]] = {}
 
@@ -70,14 +65,14 @@ class Saved(torch.autograd.graph.saved_tensors_hooks):
         key = id(storage)
         if key not in self._without and key not in self._alive:
             self._alive[key] = weakref.ref(storage, lambda _: self._alive.pop(key))
-            self.bytes += storage.nbytes()
+            self.total += storage.nbytes()
         return tensor
 
 
-def peak_memory(action: Callable[[], object], device: torch.device, held: Iterable[Tensor] = ()) -> int:
-    """The most bytes that tensors take while the action runs, those ``held`` before among them.
+def peak_memory(action: Callable[[], object], device: torch.device, existing: Iterable[Tensor] = ()) -> int:
+    """The most bytes that tensors hold while the action runs, including the ``existing`` ones.
 
-    On CUDA the allocator says it, everything on the device included; elsewhere `Tally` counts, which slows the action.
+    On CUDA the allocator reports it, for the whole device; elsewhere `HeldBytes` counts, which slows the action.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -86,8 +81,8 @@ def peak_memory(action: Callable[[], object], device: torch.device, held: Iterab
         torch.cuda.synchronize(device)
         allocated: int = torch.cuda.max_memory_allocated(device)
         return allocated
-    tally = Tally()
-    with tally:
-        tally.hold(held)
+    held = HeldBytes()
+    with held:
+        held.add(existing)
         action()
-    return tally.peak
+    return held.peak
