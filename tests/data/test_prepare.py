@@ -178,7 +178,7 @@ def test_the_classes_do_not_change_the_pixels_or_their_hash(tmp_path):
     assert without.meta.classes is None
     assert (without.classes, without.labels) == ((), None)
     assert without.hash == with_classes.hash
-    with pytest.raises(ValueError, match="^no classes are known of 30 pictures: they are all of a kind$"):
+    with pytest.raises(ValueError, match="^the classes of 30 pictures are unknown: they are all of a kind$"):
         without.needed_labels()
     assert with_classes.needed_labels() is with_classes.labels
 

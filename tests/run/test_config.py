@@ -46,7 +46,7 @@ def test_a_config_comes_back_from_json(config):
         (GameConfig, {"batch_size": True}, "batch_size must be a whole number"),
         (GameConfig, {"g_lr": float("nan")}, "g_lr must be a number, got nan"),
         (GameConfig, {"beta1": 1.0}, "beta1 must be from 0 to below 1"),
-        (GameConfig, {"lr_decay": 1.5}, "lr_decay must be above 0 and at most 1"),
+        (GameConfig, {"lr_decay": 1.5}, "lr_decay must be at most 1, got 1.5"),
         (GameConfig, {"adv_loss": "hing"}, "adv_loss must be hinge or wgan-gp"),
         (RunConfig, {"total_step": 0}, "total_step must be more than 0"),
         (RunConfig, {"device": "gpu"}, "device must be auto, cpu, cuda"),

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sagan.data.recipe import Prepared
-from sagan.run.store import HEADER_BYTES, StoreMeta, array_header, image_bytes, meta_file
+from sagan.run.store import HEADER_BYTES, StoreMeta, image_bytes, images_header, meta_file
 from sagan.system.callbacks import Say
 
 CHUNK_IMAGES = 256  # journalled together: the most that an interruption can cost
@@ -54,7 +54,7 @@ class Partial:
         self.journal.seek(0)
         write_all(self.journal, first)
         cut(self.journal, len(first) + vouched)
-        header = array_header(0, size)
+        header = images_header(0, size)
         self.pixels.seek(0)
         write_all(self.pixels, header)
         cut(self.pixels, len(header) + self.count * image_bytes(size))
@@ -123,7 +123,7 @@ class Partial:
         """Fill in the count, write the labels (if any) and ``meta.json``, and give the folder its name: from here on it
         is a store."""
         self.pixels.seek(0)
-        write_all(self.pixels, array_header(self.count, self.size))
+        write_all(self.pixels, images_header(self.count, self.size))
         os.fsync(self.pixels.fileno())
         self.close()
         if labels is not None:

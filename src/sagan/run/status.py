@@ -136,7 +136,7 @@ class Watched:
         """Takes in the records that were added; all of them where the file was written anew, as after a rollback."""
         damaged: list[UserError] = []
         added = self.reader.read(damaged.append)
-        if self.reader.anew:
+        if self.reader.restarted:
             self._forget()
         for record in added:
             self._take(record)
