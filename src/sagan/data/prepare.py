@@ -34,7 +34,7 @@ from sagan.data.sources import Source
 from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
-from sagan.system.files import alone
+from sagan.system.files import exclusive_lock
 
 LOGGER = logging.getLogger(__name__)
 SKIPS_REPORTED = 10  # one by one; meta.json names them all
@@ -93,7 +93,7 @@ def prepare(
     warn = warn or LOGGER.warning
     folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = functools.partial(warn, f"another process is preparing {folder}: waiting until it is done")
-    with disk_full_explained(folder), alone(folder.with_name(f".{folder.name}.lock"), waiting):
+    with disk_full_explained(folder), exclusive_lock(folder.with_name(f".{folder.name}.lock"), waiting):
         if not taken(folder):  # it may have been made while we waited
             make(source, recipe, folder, strict, workers or cores(), progress, warn)
     return ready(source, recipe, folder, strict)

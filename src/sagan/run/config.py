@@ -181,7 +181,7 @@ class ModelConfig:
     """The networks."""
 
     network: Literal["dcgan", "resnet"] = setting("dcgan", "computed")
-    """dcgan: the networks of the published program; resnet: the residual networks of the paper's own code."""
+    """dcgan: the published program's; resnet: the residual networks of the paper's own code."""
     num_classes: int | Literal["auto"] = setting(0, "computed", must_be="0 or more", most=1_000_000)
     """Number of classes: 0 for an unconditional model, 'auto' for one class per folder of images."""
     imsize: int = setting(64, "computed", most=8192)
@@ -325,7 +325,7 @@ class RunConfig:
     sample_dir: str | None = setting(None, "place")
     """The folder for grids of samples, instead of RUN/samples."""
     eval_every: int | None = setting(None, "free", must_be="more than 0")
-    """Steps between scores: a snapshot is written and scored. By default none; `sagan evaluate RUN` scores afterwards."""
+    """Steps between scores: a snapshot is written and scored. By default `sagan evaluate RUN` does so afterwards."""
     eval_num: int = setting(2000, "free", idle=_no_scoring, must_be="more than 0")
     """Images drawn for each of these scores; the last step is also scored with 5 times as many."""
     extractor: str | None = setting(None, "free", idle=_no_scoring)
@@ -363,7 +363,7 @@ class Config:
         own = model.network, model.imsize, model.num_classes, model.g_attention, model.d_attention
         _require(
             own == ("dcgan", 64, 0, None, None) or not self.run.published_checkpoints,
-            "published_checkpoints needs the published networks: imsize 64, no classes, and attention on the usual maps",
+            "published_checkpoints needs the published networks: imsize 64, no classes, and attention by default",
         )
 
 

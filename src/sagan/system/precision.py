@@ -1,4 +1,4 @@
-"""One way of rounding: what is measured must not depend on the switches that a training run turned on."""
+"""Full precision for measurements, which must not depend on the switches that training sets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from sagan.system.shared import WhileAny
 
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Plain float32 in here: no TF32, no bfloat16 kernels, no autocast, no choice of kernels by their speed.
+    """Plain float32 inside this context: no TF32, no bfloat16 kernels, no autocast, no kernels chosen by their speed.
 
-    The switches belong to the process, so another thread that computes meanwhile has them too. They are put back when
-    the last thread leaves.
+    The switches affect every thread of the process. They are restored when the last thread leaves the context.
     """
     with _SWITCHES, torch.autocast(device.type, enabled=False):
         yield
