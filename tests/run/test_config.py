@@ -50,7 +50,11 @@ def test_a_config_comes_back_from_json(config):
         (GameConfig, {"adv_loss": "hing"}, "adv_loss must be hinge or wgan-gp"),
         (RunConfig, {"total_step": 0}, "total_step must be more than 0"),
         (RunConfig, {"device": "gpu"}, "device must be auto, cpu, cuda"),
-        (DataConfig, {"crop": "0"}, "crop must be auto, square, squash or a number of pixels"),
+        (DataConfig, {"crop": "0"}, "crop must be auto, square, squash or a number of pixels, got '0'"),
+        (DataConfig, {"crop": "-5"}, "got '-5'"),
+        (DataConfig, {"crop": "0160"}, "got '0160'"),
+        (DataConfig, {"crop": "circle"}, "got 'circle'"),
+        (DataConfig, {"filter": "nearest"}, "filter must be bilinear or bicubic or lanczos or box, got 'nearest'"),
         (DataConfig, {"data": "x", "dataset": "celeb"}, "give either data or dataset"),
     ],
 )

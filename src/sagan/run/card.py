@@ -74,7 +74,7 @@ def refuse_unlike(cards: Iterable[tuple[str, Card]]) -> None:
         if unlike:
             listed = "; ".join(f"{name}: {mine} and {theirs}" for name, (mine, theirs) in unlike.items())
             raise UserError(
-                f"the scores of {named[0][0]} and {owner} cannot be compared: their cards differ in {listed}"
+                f"the scores of {named[0][0]} and {owner} cannot be compared, their cards differ in {listed}"
             )
 
 

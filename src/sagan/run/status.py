@@ -62,6 +62,8 @@ class Watched:
     ``total``: its last step, for a run without a config. ``failure``: the file with the reason for a failure, if any.
     """
 
+    damage: str  # what is wrong with its files
+
     def __init__(self, folder: Path, name: str = "", total: int | None = None, failure: Path | None = None):
         self.run, self.name, self.failure = Run(folder), name or folder.name, failure
         self.planned = total
@@ -119,7 +121,7 @@ class Watched:
         self.score: ScoreRecord | None = None  # the last Fréchet distance
         self.marks: deque[tuple[int, float]] = deque(maxlen=_PACE)  # (step, seconds)
         self.verdict = ""
-        self.damage: str = ""  # what is wrong with its files
+        self.damage = ""
         self.stopped = ""  # why the guard stopped it
         self.rollbacks = 0
 

@@ -32,7 +32,7 @@ class Described(Protocol):
 
 
 class Console:
-    """Prints sentences and progress on standard output, with ``quiet`` nothing; warnings always go to standard error."""
+    """Prints sentences and progress, unless ``quiet``, on standard output; warnings always go to standard error."""
 
     def __init__(self, *, quiet: bool = False):
         self.quiet = quiet
@@ -128,8 +128,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def handling_signals(numbers: Iterable[int], handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Sends signals, except ignored ones, to ``handle`` inside this context. Does nothing outside the main thread, where
-    Python allows no handlers."""
+    """Sends signals, except ignored ones, to ``handle`` inside this context. Does nothing outside the main thread, in
+    which Python allows no handlers."""
     former = {}
     if threading.current_thread() is threading.main_thread():
         handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
