@@ -9,7 +9,7 @@ import pytest
 import sagan.data.partial as module
 from sagan.data.prepare import prepare
 from sagan.data.recipe import Recipe
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from tests.data.made import ANIMALS, Pictures, content, menagerie, pairs, quiet, reference
 
 

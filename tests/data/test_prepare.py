@@ -17,7 +17,7 @@ import sagan.data.partial
 import sagan.data.prepare as module
 from sagan.data.prepare import open_or_prepare, prepare, store_folder
 from sagan.data.recipe import Recipe
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from sagan.run.store import Store
 from tests.data.made import ANIMALS, DAMAGED, KINDS, Pictures, content, menagerie, pairs, quiet, reference
 
@@ -185,7 +185,7 @@ def test_why_there_are_no_classes_is_said(tmp_path):
     for _ in ("prepared", "opened"):
         store = prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store")
         with pytest.raises(
-            ValueError, match=r"of 3 PNG files under .*: stray\.png lies beside folders of images; move it"
+            ValueError, match=r"of 3 PNG files under .*: stray\.png is beside folders of images; move it"
         ):
             store.needed_labels()
 
@@ -261,7 +261,7 @@ import os, pathlib, signal, sys
 import sagan.data.partial
 from sagan.data.prepare import prepare
 from sagan.data.recipe import Recipe
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 sagan.data.partial.CHUNK_IMAGES = 4
 def kill(done, total):
     if done == 19:

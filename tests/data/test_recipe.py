@@ -8,7 +8,7 @@ from PIL import Image
 
 from sagan.data.prepare import prepare
 from sagan.data.recipe import Recipe, cut_centre
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from sagan.run.store import Store
 from tests.data.made import SHARED, First, Pictures, quiet
 

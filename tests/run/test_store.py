@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sagan.data.prepare import Recipe, prepare
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from sagan.run.store import HEADER_BYTES, Store, images_header
 
 COUNT, SIZE = 5, 8

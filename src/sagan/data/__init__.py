@@ -1,10 +1,12 @@
-"""Images in, batches out: sources, the prepared store, and batches by number."""
+"""Images in, batches out: sources, the prepared store, and batches by index."""
 
 from sagan.data.batches import Batches
 from sagan.data.choice import choose_recipe, choose_source, prepared_store
 from sagan.data.prepare import open_or_prepare, store_folder
 from sagan.data.recipe import Recipe
-from sagan.data.sources import Source, find_dataset, open_source
+from sagan.data.sources.open import open_source
+from sagan.data.sources.places import find_dataset
+from sagan.data.sources.source import Source
 from sagan.run.store import Store
 
 __all__ = [

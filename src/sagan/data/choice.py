@@ -7,8 +7,9 @@ from pathlib import Path
 from sagan.data.faces import FacesSource
 from sagan.data.prepare import open_or_prepare
 from sagan.data.recipe import Recipe
-from sagan.data.sources import Source, find_dataset, open_source
-from sagan.data.sources.places import PUBLISHED_CROPS
+from sagan.data.sources.open import open_source
+from sagan.data.sources.places import PUBLISHED_CROPS, find_dataset
+from sagan.data.sources.source import Source
 from sagan.run.config import DataConfig
 from sagan.run.store import Store
 from sagan.system.console import Console

@@ -30,7 +30,7 @@ import PIL
 from sagan.core.shapes import CHANNELS
 from sagan.data.partial import Partial
 from sagan.data.recipe import Prepared, Recipe, prepare_image
-from sagan.data.sources import Source
+from sagan.data.sources.source import Source
 from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from sagan.data.sources import Source
+from sagan.data.sources.source import Source
 from sagan.system.errors import UserError
 
 

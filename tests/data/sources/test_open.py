@@ -4,9 +4,8 @@ import zipfile
 
 import pytest
 
-from sagan.data.sources import open_source
 from sagan.data.sources.names import PACKED
-from sagan.data.sources.open import OPENERS
+from sagan.data.sources.open import OPENERS, open_source
 from tests.data.sources.made import picture, put
 
 
@@ -26,7 +25,7 @@ def test_files_that_are_no_source(tmp_path):
     with pytest.raises(ValueError, match="not a folder of images, a zip"):
         open_source(tmp_path / "notes.txt")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(ValueError, match="not a whole zip"):
+    with pytest.raises(ValueError, match="not a complete zip"):
         open_source(tmp_path / "cut.zip")
     with zipfile.ZipFile(tmp_path / "lsun.zip", "w") as archive:
         archive.writestr("church_outdoor_train_lmdb/data.mdb", b"x")

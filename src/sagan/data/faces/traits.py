@@ -1,6 +1,6 @@
-"""What a face is: all its traits, drawn from the raw Philox stream by (index, seed) alone.
+"""The traits of a face, drawn from the raw Philox stream of (index, seed).
 
-The colour of the irises, one for both, is drawn first, uniformly and independently of everything else.
+The colour of both irises is drawn first, uniformly and independently of everything else.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ BEARDS = ("none", "moustache", "full")
 
 @dataclass(frozen=True)
 class FaceTraits:
-    """All that is drawn of one face. Lengths are in the head's coordinates, colours are red, green, blue in 0..1."""
+    """Everything that varies between faces. Lengths are in the head's coordinates, colours are RGB in 0..1."""
 
     eye_colour: int  # index into EYE_COLOURS
     skin: Colour
@@ -80,7 +80,7 @@ class FaceTraits:
 
 
 class Draws:
-    """A stream of uniform numbers: the raw words of Philox, which numpy promises never to change."""
+    """A stream of uniform numbers: the raw words of Philox, which numpy guarantees never to change."""
 
     def __init__(self, index: int, seed: int) -> None:
         words = np.random.Philox(np.random.SeedSequence([seed, index])).random_raw(96)
@@ -91,7 +91,7 @@ class Draws:
         return low + (high - low) * float(next(self.numbers))
 
     def bell(self, spread: float) -> float:
-        """In -spread..spread, the middle more often than the ends."""
+        """In -spread..spread, more often near the middle."""
         return spread * (float(next(self.numbers)) - float(next(self.numbers)))
 
     def happens(self, probability: float) -> bool:
@@ -99,7 +99,7 @@ class Draws:
         return bool(next(self.numbers) < probability)
 
     def choice(self, options: Sequence[T]) -> T:
-        """One of the options, all alike."""
+        """One of the options, all equally likely."""
         return options[int(next(self.numbers) * len(options))]
 
     def colour(self, options: Sequence[Colour], jitter: float = 0.03) -> Colour:
@@ -113,7 +113,7 @@ def face_traits(index: int, seed: int = 0) -> FaceTraits:
     if index < 0 or seed < 0:
         raise UserError(f"index and seed of a face must be 0 or more, got index {index} and seed {seed}")
     draws = Draws(index, seed)
-    eye_colour = draws.choice(range(len(EYE_COLOURS)))  # first, and nothing below looks at it
+    eye_colour = draws.choice(range(len(EYE_COLOURS)))  # first, and nothing below depends on it
     tone = draws.between(0.0, len(SKIN_TONES) - 1.001)
     skin = mixed(SKIN_TONES[int(tone)], SKIN_TONES[int(tone) + 1], tone - int(tone))
     hair_style = draws.choice(HAIR_STYLES[:2] + HAIR_STYLES[2:] * 3)

@@ -1,4 +1,4 @@
-"""From a path to the source that reads it."""
+"""The source that reads a path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sagan.system.errors import UserError
 def open_source(path: str | os.PathLike[str]) -> Source:
     """The source at ``path``: a folder of images, a folder holding ``data.mdb``, a zip, a ``.mdb`` or a ``.npy``.
 
-    Raises UserError, with what was found and what to do, for a path that is missing, empty or something else.
+    Raises UserError, with what was found and what to do, for a path that is missing, empty or anything else.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -43,7 +43,7 @@ OPENERS: dict[str, Callable[[Path], Source]] = {
 
 
 def missing(path: Path) -> str:
-    """The sentence for a path that does not exist, with the nearest name where the path breaks off."""
+    """The sentence for a path that does not exist, with the nearest existing name in its last existing folder."""
     folder, name = path.parent, path.name
     while not folder.exists() and folder != folder.parent:
         folder, name = folder.parent, folder.name
