@@ -206,12 +206,12 @@ def disk_full_explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        told = OSError(
+        full = OSError(
             f"the disk is full: {folder} could not be finished; make room and run the same again, which resumes from "
             f"{folder.name}.partial, or delete that folder to give up"
         )
-        told.errno = error.errno
-        raise told from error
+        full.errno = error.errno
+        raise full from error
 
 
 def warn_of_little_space(partial: Partial, total: int, warn: Say) -> None:

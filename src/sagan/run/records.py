@@ -106,7 +106,7 @@ class ScoreRecord:
     spread: float | None = None
     """The standard deviation over draws; None for one draw."""
     error: float | None = None
-    """The metric's own standard error, where it has one and there is one draw."""
+    """The metric's own standard error, if it has one and there is one draw."""
     floor: float | None = None
     """The score of ``floor_samples`` real images against as many others."""
     floor_samples: Count | None = None
@@ -218,6 +218,6 @@ class RecordReader:
         except FileNotFoundError:
             self.restarted, self._inode, self._offset, self._lines = True, 0, 0, 0
             return []
-        whole = added[: added.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [line + b"\n" for line in whole.split(b"\n")[:-1]]
+        complete = added[: added.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [line + b"\n" for line in complete.split(b"\n")[:-1]]

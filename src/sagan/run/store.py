@@ -76,7 +76,7 @@ class Store:
 
     ``hash`` is the SHA-256 of the pixel bytes, so stores with equal hashes hold equal images (their classes may
     differ). ``labels`` is the class of each image, int64 of shape (count,), an index into ``classes``; None if the
-    images have no classes, and ``no_classes`` says why.
+    images have no classes, and ``no_classes`` gives the reason.
     """
 
     folder: Path
