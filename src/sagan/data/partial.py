@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sagan.data.recipe import Prepared
-from sagan.run.store import HEADER_BYTES, StoreMeta, image_bytes, images_header, meta_file
+from sagan.run.store import HEADER_BYTES, Skipped, StoreMeta, image_bytes, images_header, meta_file
 from sagan.system.callbacks import Say
 from sagan.system.files import write_whole
 
@@ -36,7 +37,7 @@ class Partial:
     def __init__(self, folder: Path, key: dict[str, Any], size: int, warn: Say) -> None:
         self.folder, self.size = folder, size
         self.read = self.count = self.enlarged = 0
-        self.skipped: list[dict[str, str]] = []
+        self.skipped: list[Skipped] = []
         self.unused: list[int] = []  # the indices of the skipped images in the source
         self.hash = hashlib.sha256()
         self.chunk: list[Prepared] = []
@@ -71,7 +72,7 @@ class Partial:
                 break
             self.hash = digest
             self.read, self.count, self.enlarged = entry["read"], entry["count"], entry["enlarged"]
-            self.skipped += entry["skipped"]
+            self.skipped += [Skipped(**each) for each in entry["skipped"]]
             self.unused += entry["unused"]
             good += len(line)
         return good
@@ -84,7 +85,7 @@ class Partial:
     def add(self, image: Prepared) -> None:
         self.chunk.append(image)
         if image.pixels is None:
-            self.skipped.append({"name": image.name, "reason": image.reason})
+            self.skipped.append(Skipped(image.name, image.reason))
         if len(self.chunk) >= self.chunk_images:
             self.flush()
 
@@ -106,7 +107,7 @@ class Partial:
             "read": self.read,
             "count": self.count,
             "enlarged": self.enlarged,
-            "skipped": self.skipped[len(self.skipped) - len(unused) :],
+            "skipped": [asdict(each) for each in self.skipped[len(self.skipped) - len(unused) :]],
             "unused": unused,
             "sha256": self.hash.hexdigest(),
         }

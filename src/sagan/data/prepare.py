@@ -114,7 +114,7 @@ def make(
         for done, image in enumerate(prepared_images(source, recipe, partial.read, workers), partial.read + 1):
             if image.pixels is None and strict:
                 partial.flush()
-                raise UserError(refusal({"name": image.name, "reason": image.reason}))
+                raise UserError(refusal(Skipped(image.name, image.reason)))
             if image.pixels is None and len(partial.skipped) < SKIPS_REPORTED:
                 warn(f"skipped {image.name}: {image.reason}")
             partial.add(image)
@@ -138,7 +138,7 @@ def make(
             channels=CHANNELS,
             pixels=PIXELS,
             enlarged=partial.enlarged,
-            skipped=tuple(Skipped(**each) for each in partial.skipped),
+            skipped=tuple(partial.skipped),
             decoder=f"Pillow {PIL.__version__}",
             sha256=partial.hash.hexdigest(),
             classes=classes,
@@ -173,7 +173,7 @@ def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
             f"name another folder, or {AGAIN}"
         )
     if strict and store.skipped:
-        raise UserError(refusal(asdict(store.skipped[0])) + f"; the store {folder} was prepared without --strict")
+        raise UserError(f"{refusal(store.skipped[0])}; the store {folder} was prepared without --strict")
     return store if store.labels is not None else with_classes(store, source)
 
 
@@ -228,10 +228,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def refusal(skipped: dict[str, str]) -> str:
-    return f"{skipped['name']} {skipped['reason']} (refused by --strict; without it such images are skipped and named)"
+def refusal(skipped: Skipped) -> str:
+    return f"{skipped.name} {skipped.reason} (refused by --strict; without it such images are skipped and reported)"
 
 
-def nothing_left(source: Source, recipe: Recipe, skipped: list[dict[str, str]]) -> str:
-    first = f"{skipped[0]['name']}: {skipped[0]['reason']}" if skipped else "the source is empty"
+def nothing_left(source: Source, recipe: Recipe, skipped: list[Skipped]) -> str:
+    first = f"{skipped[0].name}: {skipped[0].reason}" if skipped else "the source is empty"
     return f"no image of {source.description} could be used ({crop_label(recipe.crop)}); the first: {first}"

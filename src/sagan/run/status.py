@@ -37,10 +37,8 @@ class RunStatus:
     state: State
     step: int
     total: int | None
-    score: float | None = None
+    score: ScoreRecord | None = None
     """The latest Fréchet distance."""
-    score_label: str = ""
-    score_step: int = 0
     verdict: str = ""
     """The guard's, as of the last record."""
     rollbacks: int = 0
@@ -75,15 +73,12 @@ class Watched:
         self._read_records()
         begun = self.run.config_file.is_file()
         total = self._total() if begun else self.planned
-        score = self.score
         return RunStatus(
             self.name,
             state or self._state(begun),
             self.marks[-1][0] if self.marks else 0,
             total,
-            score=score.value if score else None,
-            score_label=score.label if score else "",
-            score_step=score.step if score else 0,
+            score=self.score,
             verdict=self.verdict,
             rollbacks=self.rollbacks,
             seconds_per_step=self._pace(),
@@ -150,8 +145,8 @@ class Watched:
         """Seconds per step, by the last records."""
         if not self.marks:
             return None
-        (first, began), (last, now) = self.marks[0], self.marks[-1]
-        return (now - began) / (last - first) if last > first else now / max(last, 1)
+        (first, earlier), (last, later) = self.marks[0], self.marks[-1]
+        return (later - earlier) / (last - first) if last > first else later / max(last, 1)
 
 
 # ---- words
@@ -159,14 +154,16 @@ class Watched:
 
 def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
     """Rows for a terminal: headings, then one for each run."""
-    labels = {status.score_label for status in statuses if status.score is not None}
+    labels = {status.score.label for status in statuses if status.score}
     label = labels.pop() if len(labels) == 1 else "score"
     heading = label.partition(" (")[0]  # without the extractor: a terminal is narrow
     rows = [["run", "state", "step", heading, "verdict", "rollbacks", "left"]]
     for status in statuses:
         total = "" if status.total is None else f"/{status.total:,}"
-        named = "" if label != "score" or not status.score_label else f" {status.score_label}"
-        score = "" if status.score is None else f"{status.score:.3f}{named} at {status.score_step:,}"
+        score = ""
+        if status.score:
+            named = f" {status.score.label}" if label == "score" else ""
+            score = f"{status.score.value:.3f}{named} at {status.score.step:,}"
         left = status.seconds_left if status.state in ("running", "cut") else None
         rows.append(
             [

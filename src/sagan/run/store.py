@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -172,36 +174,33 @@ def meta_file(meta: StoreMeta) -> bytes:
 
 
 def _map_images(folder: Path, meta: StoreMeta) -> npt.NDArray[np.uint8]:
-    """``images.npy`` as a read-only memory map, its header and size checked against ``meta``."""
-    count, size = meta.count, meta.size
-    header = images_header(count, size)
-    path = _check_array(folder / "images.npy", header, count * image_bytes(size), f"{count:,} images of {size}x{size}")
-    return np.memmap(path, dtype=np.uint8, mode="r", offset=len(header), shape=(count, *ImageShape.square(size).hwc))
+    shape = (meta.count, *ImageShape.square(meta.size).hwc)
+    return _map_array(folder / "images.npy", "|u1", shape, f"{meta.count:,} images of {meta.size}x{meta.size}")
 
 
 def _map_labels(folder: Path, meta: StoreMeta) -> npt.NDArray[np.int64] | None:
-    """``labels.npy`` as a read-only memory map, checked against ``meta``; None for a store without classes."""
+    """None for a store without classes."""
     if meta.classes is None:
         return None
-    header, classes = _array_header("<i8", (meta.count,)), len(meta.classes)
-    path = _check_array(folder / "labels.npy", header, meta.count * 8, f"{meta.count:,} labels")
-    labels = np.memmap(path, dtype=np.int64, mode="r", offset=len(header), shape=(meta.count,))
-    if not 0 <= labels.min() <= labels.max() < classes:
-        raise UserError(f"{path} is damaged (a label is not one of the {classes:,} classes): {AGAIN}")
+    labels, classes = _map_array(folder / "labels.npy", "<i8", (meta.count,), f"{meta.count:,} labels"), meta.classes
+    if not 0 <= labels.min() <= labels.max() < len(classes):
+        path = folder / "labels.npy"
+        raise UserError(f"{path} is damaged (a label is not one of the {len(classes):,} classes): {AGAIN}")
     return labels
 
 
-def _check_array(path: Path, header: bytes, size: int, what: str) -> Path:
-    """The path. Raises UserError unless the file there consists of this header and ``size`` more bytes."""
+def _map_array(path: Path, kind: str, shape: tuple[int, ...], what: str) -> npt.NDArray[Any]:
+    """A ``.npy`` file as a read-only memory map. Raises UserError unless it has exactly this type, shape and size."""
     if not path.is_file():
         raise UserError(f"{path.parent} is damaged (it has no {path.name}): {AGAIN}")
-    found, expected = path.stat().st_size, len(header) + size
+    header = _array_header(kind, shape)
+    found, expected = path.stat().st_size, len(header) + math.prod(shape) * np.dtype(kind).itemsize
     with path.open("rb") as file:
         if file.read(len(header)) != header:
             raise UserError(f"{path} is damaged (it is not {what}): {AGAIN}")
     if found != expected:
         raise UserError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
-    return path
+    return np.memmap(path, dtype=kind, mode="r", offset=len(header), shape=shape)
 
 
 def image_bytes(size: int) -> int:

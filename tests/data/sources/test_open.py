@@ -19,7 +19,7 @@ def test_a_missing_path_suggests_the_nearest_name(tmp_path):
 
 def test_files_that_are_no_source(tmp_path):
     put(tmp_path / "one.png", picture(0))
-    with pytest.raises(ValueError, match="one image: name the folder"):
+    with pytest.raises(ValueError, match="one image: give the folder"):
         open_source(tmp_path / "one.png")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="not a folder of images, a zip"):

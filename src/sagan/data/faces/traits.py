@@ -9,19 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from sagan.data.faces.palette import (
-    BACKGROUND_COLOURS,
-    BLACK,
-    CLOTH_COLOURS,
-    EARRING_COLOURS,
-    EYE_COLOURS,
-    GLASSES_COLOURS,
-    HAIR_COLOURS,
-    SKIN_TONES,
-    WHITE,
-    Colour,
-    mixed,
-)
+from sagan.data.faces import palette
+from sagan.data.faces.palette import Colour, mixed
 from sagan.system.errors import UserError
 
 T = TypeVar("T")
@@ -105,7 +94,7 @@ class Draws:
     def colour(self, options: Sequence[Colour], jitter: float = 0.03) -> Colour:
         """One of the options, a little lighter or darker."""
         chosen = self.choice(options)
-        return mixed(chosen, WHITE if self.happens(0.5) else BLACK, self.between(0.0, jitter))
+        return mixed(chosen, palette.WHITE if self.happens(0.5) else palette.BLACK, self.between(0.0, jitter))
 
 
 def face_traits(index: int, seed: int = 0) -> FaceTraits:
@@ -113,31 +102,31 @@ def face_traits(index: int, seed: int = 0) -> FaceTraits:
     if index < 0 or seed < 0:
         raise UserError(f"index and seed of a face must be 0 or more, got index {index} and seed {seed}")
     draws = Draws(index, seed)
-    eye_colour = draws.choice(range(len(EYE_COLOURS)))  # first, and nothing below depends on it
-    tone = draws.between(0.0, len(SKIN_TONES) - 1.001)
-    skin = mixed(SKIN_TONES[int(tone)], SKIN_TONES[int(tone) + 1], tone - int(tone))
+    eye_colour = draws.choice(range(len(palette.EYE_COLOURS)))  # first, and nothing below depends on it
+    tone = draws.between(0.0, len(palette.SKIN_TONES) - 1.001)
+    skin = mixed(palette.SKIN_TONES[int(tone)], palette.SKIN_TONES[int(tone) + 1], tone - int(tone))
     hair_style = draws.choice(HAIR_STYLES[:2] + HAIR_STYLES[2:] * 3)
     takes_hat = hair_style in ("bald", "buzz", "short", "bob", "long", "curly", "pigtails")
     hat = draws.choice(("none",) * 9 + HATS)
     earrings = draws.choice(("none", "none", "none", "stud", "hoop"))
-    hair_names = tuple(HAIR_COLOURS)
+    hair_names = tuple(palette.HAIR_COLOURS)
     return FaceTraits(
         eye_colour=eye_colour,
         skin=skin,
-        hair_colour=draws.colour([HAIR_COLOURS[name] for name in hair_names[:-2] * 2 + hair_names[-2:]], 0.08),
+        hair_colour=draws.colour([palette.HAIR_COLOURS[name] for name in hair_names[:-2] * 2 + hair_names[-2:]], 0.08),
         hair_style=hair_style,
         hairline=draws.choice(HAIRLINES),
         mouth=draws.choice(("smile", "smile", *MOUTHS)),
         hat=hat if takes_hat else "none",
-        hat_colour=draws.colour(CLOTH_COLOURS),
+        hat_colour=draws.colour(palette.CLOTH_COLOURS),
         beard=draws.choice(("none",) * 8 + BEARDS),
         glasses=draws.choice(("none",) * 5 + ("round", "square")),
-        glasses_colour=draws.choice(GLASSES_COLOURS),
+        glasses_colour=draws.choice(palette.GLASSES_COLOURS),
         earrings=earrings,
-        earring_colour=draws.choice(EARRING_COLOURS),
+        earring_colour=draws.choice(palette.EARRING_COLOURS),
         top=draws.choice(TOPS),
-        top_colours=(draws.colour(CLOTH_COLOURS), draws.colour(CLOTH_COLOURS)),
-        background=(draws.colour(BACKGROUND_COLOURS, 0.1), draws.colour(BACKGROUND_COLOURS, 0.1)),
+        top_colours=(draws.colour(palette.CLOTH_COLOURS), draws.colour(palette.CLOTH_COLOURS)),
+        background=(draws.colour(palette.BACKGROUND_COLOURS, 0.1), draws.colour(palette.BACKGROUND_COLOURS, 0.1)),
         background_slant=draws.between(-1.0, 1.0),
         bokeh=tuple(
             (draws.between(-1.0, 1.0), draws.between(-1.0, 0.6), draws.between(0.1, 0.3))

@@ -30,7 +30,9 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         return LmdbSource(path.parent)
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
-        raise UserError(not_a_source(path))
+        if is_image(path.name):
+            raise UserError(f"{path} is one image: give the folder of your images")
+        raise UserError(f"{path} is not a folder of images, a zip, an LMDB (data.mdb) or a .npy array")
     return opener(path)
 
 
@@ -52,9 +54,3 @@ def missing(path: Path) -> str:
     near = difflib.get_close_matches(name.lower(), lowered, n=1)
     hint = f": did you mean {folder / lowered[near[0]]}?" if near else f": {folder} has no {name!r}"
     return f"{path} does not exist{hint}"
-
-
-def not_a_source(path: Path) -> str:
-    if is_image(path.name):
-        return f"{path} is one image: name the folder that holds your images"
-    return f"{path} is not a folder of images, a zip, an LMDB (data.mdb) or a .npy array"
