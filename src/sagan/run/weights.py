@@ -7,10 +7,11 @@ shapes and dtypes of the networks that the file's own config describes. Nothing 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +22,6 @@ from sagan.core.networks.interface import Generator
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict
 from sagan.run.records import RollbackRecord
-from sagan.run.torch_files import read_torch_file, write_torch_file
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.typed import Count, Seconds, check_format, from_plain, newer, parse_json, shorten, to_plain
@@ -239,3 +239,43 @@ def _check_optimizer(found: Any, network: nn.Module, where: str) -> None:
         like = parameter.detach()
         moments = {"step": torch.empty((), device="meta"), "exp_avg": like, "exp_avg_sq": like}
         _check_tensors(state[number], moments, f"{where} parameter {number},")
+
+
+# ---- torch's file format, read without running code from the file
+
+
+def write_torch_file(path: Path, content: dict[str, Any]) -> None:
+    """Writes tensors, numbers, strings and containers of them. The old file stays until the new one is complete on the
+    disk. Raises OSError if it cannot be written."""
+    try:
+        write_whole(path, lambda file: torch.save(content, file))
+    except RuntimeError as error:  # torch wraps the error of the file system
+        cause = error.__context__ if isinstance(error.__context__, OSError) else None
+        raise cause or OSError(f"{path} cannot be written; is the disk full?") from error
+
+
+def read_torch_file(path: Path) -> Any:
+    """The content of a torch file, on the CPU; only the types above are read (``weights_only``).
+
+    Raises UserError for a torn or damaged file and for one of another kind.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a checkpoint file")
+    with path.open("rb") as file:
+        try:
+            _check_archive(file)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch does not document what it raises for other files
+            raise UserError(f"{path} is not a whole checkpoint file") from error
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Raises an error unless every member of torch's zip is uncompressed and matches its checksum: torch checks
+    neither, and a compressed member may unpack to any size."""
+    if zipfile.is_zipfile(file):
+        archive = zipfile.ZipFile(file)
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise UserError("a member is compressed")
+        if archive.testzip() is not None:
+            raise UserError("a checksum is wrong")
