@@ -1,14 +1,39 @@
-"""Full precision for measurements, which must not depend on the switches that training sets."""
+"""Switches of the process: full precision for measurements, whatever training sets, and torch's default dtype."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
-from sagan.system.shared import WhileAny
+
+class WhileAny(AbstractContextManager[None]):
+    """Keeps a context open while at least one thread is inside: the first to enter opens it, the last closes it.
+
+    Threads that each saved and restored a switch of the process would restore each other's values.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._context = self._make()
+                self._context.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._context.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
@@ -53,4 +78,4 @@ def _float32_default() -> Iterator[None]:
 
 
 plain_default_dtype = WhileAny(_float32_default)
-"""In here torch's default dtype is float32, as it is unless somebody set another."""
+"""Inside this context torch's default dtype is float32, whatever it was set to."""
