@@ -16,24 +16,12 @@ if TYPE_CHECKING:
     from sagan.run.weights import Snapshot, load_snapshot
 
 _HOMES = {
-    "Config": "sagan.run.config",
-    "Discriminator": "sagan.core.networks.interface",
-    "ExcludeLocal": "sagan.core.attention",
-    "Full": "sagan.core.attention",
-    "Generator": "sagan.core.networks.interface",
-    "Images": "sagan.api",
-    "LoadedGenerator": "sagan.api",
-    "Local": "sagan.core.attention",
-    "OpenedRun": "sagan.api",
-    "SelfAttention2d": "sagan.core.layers.self_attention",
-    "Snapshot": "sagan.run.weights",
-    "attend": "sagan.core.attention",
-    "evaluate": "sagan.api",
-    "load": "sagan.api",
-    "load_snapshot": "sagan.run.weights",
-    "open_run": "sagan.api",
-    "resume": "sagan.api",
-    "train": "sagan.api",
+    "sagan.api": ("Images", "LoadedGenerator", "OpenedRun", "evaluate", "load", "open_run", "resume", "train"),
+    "sagan.core.attention": ("ExcludeLocal", "Full", "Local", "attend"),
+    "sagan.core.layers.self_attention": ("SelfAttention2d",),
+    "sagan.core.networks.interface": ("Discriminator", "Generator"),
+    "sagan.run.config": ("Config",),
+    "sagan.run.weights": ("Snapshot", "load_snapshot"),
 }
 
 __all__ = [
@@ -65,8 +53,9 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("sagan")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
     raise AttributeError(f"module 'sagan' has no attribute {name!r}")
 
 

@@ -1,8 +1,8 @@
-"""What the package offers in Python, in a few functions: train, resume, open and load.
+"""The public functions: train, resume, evaluate, open and load.
 
     run = sagan.train("quick", data="photos", imsize=32, span=3)
 
-gives the run that it made, and one that is there is opened and drawn from:
+trains and returns a run. An existing run is opened, and its generator loaded, like this:
 
     >>> import sagan
     >>> run = sagan.open_run("runs/faces")
@@ -51,7 +51,7 @@ Row = dict[str, object]
 
 
 class Images(Sequence[Image.Image]):
-    """A batch of images as PIL images; a notebook shows it as a grid."""
+    """A batch of images as PIL images, which a notebook shows as a grid."""
 
     def __init__(self, pixels: npt.NDArray[np.uint8]):
         self.pixels = pixels
@@ -69,7 +69,7 @@ class Images(Sequence[Image.Image]):
         return map(Image.fromarray, self.pixels)
 
     def grid(self, columns: int = 8) -> Image.Image:
-        """All images in one picture, ``columns`` in a row."""
+        """All images in one picture, with ``columns`` in each row."""
         return Image.fromarray(grid(torch.from_numpy(self.pixels).permute(0, 3, 1, 2), columns=columns))
 
     def _repr_html_(self) -> str:
@@ -77,7 +77,7 @@ class Images(Sequence[Image.Image]):
 
 
 def _embed(picture: Image.Image) -> str:
-    """A picture as HTML that needs nothing beside it; pixels of small pictures stay sharp when enlarged."""
+    """A picture as self-contained HTML; small pictures keep sharp pixels when they are enlarged."""
     data = io.BytesIO()
     picture.save(data, format="PNG")
     source = base64.b64encode(data.getvalue()).decode()
@@ -89,10 +89,10 @@ def _embed(picture: Image.Image) -> str:
 
 @dataclass(frozen=True, eq=False)
 class LoadedGenerator:
-    """A trained generator, ready to draw from.
+    """A trained generator, ready to sample from.
 
-    ``module`` is the network itself, in eval mode on ``device``: it takes z (n, z_dim) float32 and, where there are
-    classes, labels (n,) int64, and gives images (n, channels, height, width) in [-1, 1].
+    ``module`` is the network, in eval mode on ``device``: it takes z (n, z_dim) float32 and, if it is conditional,
+    labels (n,) int64, and returns images (n, channels, height, width) in [-1, 1].
     """
 
     module: Generator
@@ -102,14 +102,14 @@ class LoadedGenerator:
 
     @property
     def num_classes(self) -> int:
-        """How many classes it knows; 0 for an unconditional generator."""
+        """The number of classes; 0 for an unconditional generator."""
         return self.module.num_classes
 
     def sample(self, n: int, *, seed: int = 0, label: int | None = None) -> npt.NDArray[np.uint8]:
         """Images 0 to n - 1 of a seed, uint8 (n, height, width, channels): the same as ``sagan sample`` writes.
 
-        Image i depends on the seed and i alone. Classes come in turn, or all are of the class ``label``. Raises
-        UserError for fewer than 1 image and for a class that there is not.
+        Image i depends only on the seed and i. Classes take turns, or all images are of the class ``label``. Raises
+        UserError if ``n`` is less than 1 or there is no such class.
         """
         if n < 1:
             raise UserError(f"n must be 1 or more, got {n}")
@@ -122,14 +122,14 @@ class LoadedGenerator:
 
 
 def load(path: str | Path, step: int | None = None, device: str | torch.device | None = None) -> LoadedGenerator:
-    """The averaged generator in a run's folder or a snapshot file.
+    """The averaged generator of a run's folder or a snapshot file.
 
     Args:
-        path: a run's folder, or a file ``*.safetensors`` out of its ``snapshots``.
+        path: a run's folder, or a file ``*.safetensors`` from its ``snapshots``.
         step: the step of the run's snapshot; by default the newest.
-        device: where to draw; by default a GPU where there is one, else the CPU.
+        device: where to sample; by default a GPU if there is one, else the CPU.
 
-    Raises UserError where there is no such snapshot, and for one that is damaged.
+    Raises UserError if there is no such snapshot or it is damaged.
     """
     snapshot = load_snapshot(find_snapshot(Path(path).expanduser(), step))
     place = choose_device("auto" if device is None else str(device))
@@ -141,18 +141,18 @@ def load(path: str | Path, step: int | None = None, device: str | torch.device |
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run's folder: its settings, records and scores as plain rows, and its pictures."""
+    """A run's folder: its settings, its records and scores as plain rows, and its samples."""
 
     folder: Path
 
     @property
     def config(self) -> Config:
-        """The settings it is trained with."""
+        """The settings of the run."""
         return self._run.config()
 
     @property
     def step(self) -> int:
-        """The last step that is recorded; 0 before the first record."""
+        """The last recorded step; 0 before the first record."""
         return max((record.step for record in self._run.records_of(TrainRecord)), default=0)
 
     def records(self) -> list[Row]:
@@ -160,7 +160,7 @@ class OpenedRun:
         return [{"kind": record.kind, **to_plain(record)} for record in self._run.records()]
 
     def scores(self) -> list[Row]:
-        """Every score as a flat row, its card's fields among the others, for a table or a ``DataFrame``."""
+        """Every score as a flat row, including the fields of its card, for a table or a ``DataFrame``."""
         return [_flat(score) for score in self._run.records_of(ScoreRecord)]
 
     def newest_grid(self) -> Path | None:
@@ -193,21 +193,21 @@ def _flat(score: ScoreRecord) -> Row:
 
 
 def open_run(path: str | Path) -> OpenedRun:
-    """A run that `sagan train` made. Raises UserError where there is none."""
+    """A run that `sagan train` made. Raises UserError if there is none."""
     return OpenedRun(Run.open(Path(path).expanduser()).folder)
 
 
 def train(config: Config | str = "best", *, quiet: bool = False, **settings: object) -> OpenedRun:
-    """Trains a run from its first step to its last, as ``sagan train`` does, and gives it.
+    """Trains a run from its first step to its last, as ``sagan train`` does, and returns it.
 
     Args:
         config: all settings, or the name of a preset.
-        quiet: print nothing but warnings.
+        quiet: print only warnings.
         settings: settings to change, by the names of the command's flags: ``data="photos", imsize=64, span=3``.
-            With ``eval_every`` the run is scored while it is trained.
+            With ``eval_every`` the run is scored during training.
 
-    Ctrl-C saves and ends early: ``step`` then is less than ``config.run.total_step``. Raises UserError for settings
-    that are wrong and for a run that has collapsed.
+    Ctrl-C saves and stops early, so that ``step`` is less than ``config.run.total_step``. Raises UserError for wrong
+    settings and for a run that has collapsed.
     """
     from sagan.evaluation.while_training import score_while_training
     from sagan.training.start import train_new
@@ -232,21 +232,21 @@ def evaluate(
     device: str | torch.device | None = None,
     quiet: bool = False,
 ) -> list[Row]:
-    """Scores a snapshot of a run against real images, as ``sagan evaluate`` does, and gives its scores as flat rows.
+    """Scores a snapshot of a run against real images, as ``sagan evaluate`` does, and returns flat rows.
 
     Args:
-        path: the run's folder. The scores go into its records, too.
-        reference: the real images, a folder, a zip, a store ...; by default those the run was trained on.
-        extractor: the network whose features are compared, as for the command; by default the best at hand.
+        path: the run's folder. The scores are also added to its records.
+        reference: the real images, a folder, a zip, a store ...; by default those that the run was trained on.
+        extractor: the network whose features are compared, as for the command; by default the best available.
         weights: the extractor's weights file.
-        num: images drawn from the snapshot.
-        repeats: draws of that many images; several give a mean and a spread.
-        step: of the snapshot; by default the newest.
-        seed: of the first draw; the next draws have the next seeds.
-        device: where to draw and score; by default a GPU where there is one, else the CPU.
-        quiet: print nothing but warnings.
+        num: the number of images in each draw from the snapshot.
+        repeats: the number of draws; several give a mean and a spread.
+        step: the step of the snapshot; by default the newest.
+        seed: the seed of the first draw; later draws have the next seeds.
+        device: where to sample and score; by default a GPU if there is one, else the CPU.
+        quiet: print only warnings.
 
-    Raises UserError where there is no such snapshot, too few images, or no extractor.
+    Raises UserError if there is no such snapshot, no extractor, or too few images.
     """
     from sagan.evaluation.snapshots import run_scorer
 
@@ -271,10 +271,10 @@ def evaluate(
 
 
 def resume(path: str | Path, *, quiet: bool = False, **settings: object) -> OpenedRun:
-    """Goes on with a run from its last checkpoint, as ``sagan resume`` does, and gives it.
+    """Resumes a run from its last checkpoint, as ``sagan resume`` does, and returns it.
 
-    ``settings``: how long and how often may change, such as ``total_step=20_000``. Raises UserError for settings that
-    may not.
+    ``settings``: lengths and intervals that may change, such as ``total_step=20_000``. Raises UserError for settings
+    that may not.
     """
     from sagan.evaluation.while_training import score_while_training
     from sagan.training.start import train_on

@@ -4,12 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from sagan.data import Store
-from sagan.data.faces import draw_faces
+from sagan.data.faces import FacesSource
 from sagan.run.weights import load_snapshot, save_snapshot
 from tests.cli.made import command, scores, train_on_faces
 
@@ -53,8 +52,9 @@ def test_a_run_is_not_scored_against_other_images_than_it_was_trained_on(capsys)
 def test_images_are_scored_without_a_model(tmp_path, capsys):
     for name, seed in (("real", 0), ("fake", 1)):
         (tmp_path / name).mkdir()
-        for number, image in enumerate(draw_faces(25, 16, seed)):
-            Image.fromarray(np.moveaxis(image, 0, -1)).save(tmp_path / name / f"{number}.png")
+        source = FacesSource(25, 16, seed)
+        for number in range(25):
+            source.read(number).save(tmp_path / name / f"{number}.png")
     assert command("evaluate fake --reference real --extractor random-conv") == 0
     printed = capsys.readouterr().out
     assert "25 images against 25 real ones" in printed

@@ -186,7 +186,7 @@ def test_an_interrupted_preparation_says_that_it_goes_on(home, capsys, monkeypat
 
     monkeypatch.setattr("sagan.data.choice.open_or_prepare", interrupted)
     assert main(tiny(data="photos.npy", run_dir="run")) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command resumes from there" in capsys.readouterr().err
     assert not (home / "run").exists()
 
 

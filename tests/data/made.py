@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sagan.data import Source, open_source
+from sagan.data.faces.drawing import draw_face
 from sagan.data.prepare import prepare
 from sagan.data.recipe import Recipe
-from sagan.data.sources import Source, open_source
 from sagan.system.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -113,3 +114,8 @@ ANIMALS = [(name, name[:3]) for name in WHOLE]
 
 def reference(tmp_path, **options):
     return content(prepare(Pictures(bad=[2, 11], **options), Recipe(8), tmp_path / "straight", **quiet).folder)
+
+
+def draw_faces(count, size):
+    """The first faces of seed 0 as a batch for the measures, (count, 3, size, size) uint8."""
+    return np.stack([draw_face(index, size).transpose(2, 0, 1) for index in range(count)])

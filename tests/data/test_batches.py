@@ -52,7 +52,6 @@ def test_a_batch_is_a_pure_function_of_its_number(resident):
 def test_every_image_comes_at_most_once_an_epoch_and_the_rest_is_dropped():
     batches = Batches(IMAGES, 5, shuffled)
     assert batches.batches_per_epoch == 4
-    assert [batches.epoch_of(i) for i in (0, 3, 4, 8)] == [0, 0, 1, 2]
     for epoch in range(3):
         seen = [number for i in range(4) for number in numbers(batches.batch(4 * epoch + i))]
         assert len(set(seen)) == len(seen) == 20

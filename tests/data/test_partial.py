@@ -9,7 +9,7 @@ import pytest
 import sagan.data.partial as module
 from sagan.data.prepare import prepare
 from sagan.data.recipe import Recipe
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from tests.data.made import ANIMALS, Pictures, content, menagerie, pairs, quiet, reference
 
 
@@ -25,7 +25,7 @@ def test_an_interrupted_preparation_goes_on_and_ends_in_the_same_bytes(stop_at, 
     prepare(source, Recipe(8), tmp_path / "store", warn=said.append)
     assert content(tmp_path / "store") == reference(tmp_path)
     assert source.reads == 30 - stop_at // 4 * 4  # whole chunks are not read again
-    assert any("going on with an interrupted preparation" in sentence for sentence in said) == (stop_at >= 4)
+    assert any("resuming an interrupted preparation" in sentence for sentence in said) == (stop_at >= 4)
     assert not (tmp_path / "store.partial").exists()
 
 
@@ -52,7 +52,7 @@ def test_labels_are_right_after_an_interruption_and_a_move(chunks, tmp_path):
     moved = (tmp_path / "zoo").rename(tmp_path / "else" / "zoo")
     said = []
     store = prepare(open_source(moved), Recipe(8), tmp_path / "store", warn=said.append)
-    assert said[0] == "going on with an interrupted preparation: 8 of 11 images are done"
+    assert said[0] == "resuming an interrupted preparation: 8 of 11 images are done"
     assert pairs(store) == ANIMALS
 
 
@@ -80,12 +80,12 @@ def test_labels_of_a_partial_do_not_stay_for_another_source(tmp_path, monkeypatc
     assert store.labels is None
 
 
-@pytest.mark.parametrize("step", ["write_all", "rename", "fsync"])
+@pytest.mark.parametrize("step", ["write_all", "rename", "replace", "fsync"])
 @pytest.mark.parametrize("after", range(0, 20, 3))
 def test_a_stop_at_any_write_loses_nothing(step, after, chunks, tmp_path, monkeypatch):
     """The power fails at the n-th write, flush or rename; a write may also have reached the disk by half."""
-    owner, name = {"write_all": (module, "write_all"), "rename": (Path, "rename"), "fsync": (os, "fsync")}[step]
-    real, calls = getattr(owner, name), []
+    owner = {"write_all": module, "rename": Path, "replace": Path, "fsync": os}[step]
+    real, calls = getattr(owner, step), []
 
     def failing(*arguments):
         calls.append(None)
@@ -96,7 +96,7 @@ def test_a_stop_at_any_write_loses_nothing(step, after, chunks, tmp_path, monkey
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, failing)
+        patch.setattr(owner, step, failing)
         try:
             prepare(Pictures(bad=[2, 11]), Recipe(8), tmp_path / "store", **quiet)
         except KeyboardInterrupt:

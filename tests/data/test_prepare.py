@@ -17,7 +17,7 @@ import sagan.data.partial
 import sagan.data.prepare as module
 from sagan.data.prepare import open_or_prepare, prepare, store_folder
 from sagan.data.recipe import Recipe
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from sagan.run.store import Store
 from tests.data.made import ANIMALS, DAMAGED, KINDS, Pictures, content, menagerie, pairs, quiet, reference
 
@@ -75,7 +75,7 @@ def test_strict_refuses_the_first_bad_image(chunks, tmp_path):
     with pytest.raises(ValueError, match=r"picture 9 cannot be read: it is bad \(refused by --strict"):
         prepare(Pictures(bad=[9, 20]), Recipe(8), tmp_path / "store", strict=True, **quiet)
     assert not (tmp_path / "store").exists()
-    store = prepare(Pictures(bad=[9, 20]), Recipe(8), tmp_path / "store", **quiet)  # goes on from there
+    store = prepare(Pictures(bad=[9, 20]), Recipe(8), tmp_path / "store", **quiet)  # resumes from there
     assert store.count == 28
     with pytest.raises(ValueError, match=r"picture 9 .* was prepared without --strict"):
         prepare(Pictures(bad=[9, 20]), Recipe(8), tmp_path / "store", strict=True)
@@ -98,11 +98,6 @@ def test_no_usable_image_is_an_error(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_the_number_of_workers_must_be_positive(tmp_path):
-    with pytest.raises(ValueError, match="workers must be 1 or more, got 0"):
-        prepare(Pictures(3), Recipe(8), tmp_path / "store", workers=0)
-
-
 def test_what_is_at_the_folder_already_is_kept(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
@@ -111,9 +106,9 @@ def test_what_is_at_the_folder_already_is_kept(tmp_path):
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
     (tmp_path / "empty").mkdir()
     assert prepare(Pictures(3), Recipe(8), tmp_path / "empty").count == 3
-    with pytest.raises(ValueError, match=r"holds another store, 3 images of 8x8 .* unlike in identity"):
+    with pytest.raises(ValueError, match=r"holds another store, 3 images of 8x8 .* differs in identity"):
         prepare(Pictures(3, identity="pictures:2"), Recipe(8), tmp_path / "empty")
-    with pytest.raises(ValueError, match="unlike in size, crop"):
+    with pytest.raises(ValueError, match="differs in size, crop"):
         prepare(Pictures(3), Recipe(4, "squash"), tmp_path / "empty")
 
 
@@ -135,7 +130,7 @@ def test_a_store_is_found_again_by_source_and_recipe(tmp_path):
 
 def test_a_prepared_store_is_used_without_writing_beside_it(tmp_path, monkeypatch):
     open_or_prepare(Pictures(3), Recipe(8), tmp_path / "root")
-    monkeypatch.setattr(module, "alone", lambda *_: pytest.fail("took a lock, which a read-only disk refuses"))
+    monkeypatch.setattr(module, "exclusive_lock", lambda *_: pytest.fail("took a lock, which a read-only disk refuses"))
     assert open_or_prepare(Pictures(3), Recipe(8), tmp_path / "root").count == 3
 
 
@@ -178,7 +173,7 @@ def test_the_classes_do_not_change_the_pixels_or_their_hash(tmp_path):
     assert without.meta.classes is None
     assert (without.classes, without.labels) == ((), None)
     assert without.hash == with_classes.hash
-    with pytest.raises(ValueError, match="^no classes are known of 30 pictures: they are all of a kind$"):
+    with pytest.raises(ValueError, match="^the classes of 30 pictures are unknown: they are all of a kind$"):
         without.needed_labels()
     assert with_classes.needed_labels() is with_classes.labels
 
@@ -190,7 +185,7 @@ def test_why_there_are_no_classes_is_said(tmp_path):
     for _ in ("prepared", "opened"):
         store = prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store")
         with pytest.raises(
-            ValueError, match=r"of 3 PNG files under .*: stray\.png lies beside folders of images; move it"
+            ValueError, match=r"of 3 PNG files under .*: stray\.png is beside folders of images; move it"
         ):
             store.needed_labels()
 
@@ -228,7 +223,8 @@ def test_a_store_without_labels_whose_source_has_moved_tells_no_wrong_ones(tmp_p
     store = prepare(open_source(moved), Recipe(8), tmp_path / "store")
     assert (store.classes, store.labels, store.hash) == ((), None, made.hash)
     with pytest.raises(
-        ValueError, match=r"names of skipped images .* any more; delete the folder and prepare it again"
+        ValueError,
+        match=r"names of skipped images .* are no longer those of the source; delete the folder and prepare it again",
     ):
         store.needed_labels()
 
@@ -261,16 +257,16 @@ def test_too_little_room_is_said_at_the_start(tmp_path, monkeypatch):
 
 
 KILLED = """
-import os, signal, sys
+import os, pathlib, signal, sys
 import sagan.data.partial
 from sagan.data.prepare import prepare
 from sagan.data.recipe import Recipe
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 sagan.data.partial.CHUNK_IMAGES = 4
 def kill(done, total):
     if done == 19:
         os.kill(os.getpid(), signal.SIGKILL)
-prepare(open_source(sys.argv[1]), Recipe(8), sys.argv[2], progress=kill)
+prepare(open_source(sys.argv[1]), Recipe(8), pathlib.Path(sys.argv[2]), progress=kill)
 """
 
 
@@ -286,7 +282,7 @@ def test_a_killed_process_leaves_work_to_go_on_with_and_no_lock(chunks, tmp_path
     said = []
     prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store", warn=said.append)
     straight = prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "straight")
-    assert said == ["going on with an interrupted preparation: 16 of 30 images are done"]
+    assert said == ["resuming an interrupted preparation: 16 of 30 images are done"]
     assert content(tmp_path / "store") == content(straight.folder)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sagan.data.prepare import prepare
 from sagan.data.recipe import Recipe, cut_centre
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from sagan.run.store import Store
 from tests.data.made import SHARED, First, Pictures, quiet
 
@@ -62,20 +62,9 @@ def test_enlarged_images_are_counted_and_said(tmp_path):
     assert any("3 images were smaller than 32x32" in sentence for sentence in said)
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"size": 0}, "size must be 1 pixel or more, got 0"),
-        ({"size": 8, "crop": "circle"}, "crop must be square, squash or a number of pixels such as 160, got 'circle'"),
-        ({"size": 8, "crop": "0"}, "got '0'"),
-        ({"size": 8, "crop": "-5"}, "got '-5'"),
-        ({"size": 8, "crop": "0160"}, "got '0160'"),
-        ({"size": 8, "filter": "nearest"}, "filter must be one of bilinear, lanczos, bicubic, box, got 'nearest'"),
-    ],
-)
-def test_recipes_that_make_no_sense(values, message):
-    with pytest.raises(ValueError, match=message):
-        Recipe(**values)
+def test_a_size_is_one_pixel_or_more():
+    with pytest.raises(ValueError, match="size must be 1 pixel or more, got 0"):
+        Recipe(0)
 
 
 @pytest.mark.skipif(not (SHARED / "CelebA").is_dir(), reason="no CelebA photographs beside the repository")

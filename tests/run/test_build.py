@@ -42,7 +42,7 @@ def test_attention_can_be_anywhere_there_is_a_map():
     assert list(attention_patterns(chosen, "generator")) == [4, 8]
     assert list(attention_patterns(chosen, "discriminator")) == [32]
     assert attention_patterns(ModelConfig(g_attention=()), "generator") == {}
-    with pytest.raises(ValueError, match="the generator has no 64x64 map to attend on; it has 4, 8, 16, 32"):
+    with pytest.raises(ValueError, match="the generator has no 64x64 map to attend to; it has 4, 8, 16, 32"):
         attention_patterns(ModelConfig(g_attention=(64,)), "generator")
 
 

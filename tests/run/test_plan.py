@@ -77,7 +77,7 @@ def test_combinations_can_be_left_out():
         ({"run_dir": ["x"]}, [], "--run_dir is for one run"),
         ({"data": ["a/x.zip", "b/x.zip"]}, [], "two values of an axis would both name a run data_x-span0-seed0"),
         ({"imsize": [64, 128], "published_checkpoints": [True]}, [], "published_checkpoints needs the published"),
-        ({"span": [0, 1]}, [{"masking": "before"}], "masking is no axis, but span and seed are"),
+        ({"span": [0, 1]}, [{"masking": "before"}], "masking is not an axis; the axes are span and seed"),
         ({"span": [0, 1]}, [{"span": 2}], "--leave_out span=2: --span has only 0 and 1"),
         ({"span": [0, 1]}, [{"seed": 0}], "--leave_out leaves out every run"),
     ],

@@ -142,9 +142,9 @@ def test_a_reader_follows_a_file_that_grows(path):
         add(path, to_line(record))
         seen += reader.read()
         assert seen == ALL[:count] == RecordReader(path).read()
-        assert reader.anew == (count == 1)
+        assert reader.restarted == (count == 1)
         assert reader.read() == []
-        assert not reader.anew
+        assert not reader.restarted
 
 
 def test_a_torn_last_line_is_read_when_it_is_whole(path):
@@ -153,11 +153,11 @@ def test_a_torn_last_line_is_read_when_it_is_whole(path):
         path.unlink(missing_ok=True)
         add(path, to_line(ALL[0]), line[:cut])
         assert reader.read() == [ALL[0]]
-        assert reader.anew
+        assert reader.restarted
         assert reader.read() == []
         add(path, line[cut:])
         assert reader.read() == [ALL[1]]
-        assert not reader.anew
+        assert not reader.restarted
 
 
 @pytest.mark.parametrize("kept", [0, 2, len(ALL)])
@@ -170,7 +170,7 @@ def test_a_file_that_is_written_anew_is_read_from_its_start(path, kept):
     add(other, *map(to_line, ALL[:kept]), to_line(records.train(50)))
     other.replace(path)
     assert reader.read() == [*ALL[:kept], records.train(50)]
-    assert reader.anew
+    assert reader.restarted
 
 
 def test_a_file_that_is_written_anew_while_it_is_read(path, monkeypatch):
@@ -197,10 +197,10 @@ def test_a_file_that_was_cut_or_taken_away_is_read_from_its_start(path):
     reader.read()
     path.write_bytes(to_line(ALL[2]))
     assert reader.read() == [ALL[2]]
-    assert reader.anew
+    assert reader.restarted
     path.unlink()
     assert reader.read() == []
-    assert reader.anew
+    assert reader.restarted
     add(path, to_line(ALL[0]))
     assert reader.read() == [ALL[0]]
 

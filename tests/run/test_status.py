@@ -97,7 +97,7 @@ def test_the_records_say_how_far_how_good_and_how_long(tmp_path):
     run.append(records.score(20, 25.5), records.score(20, 0.5, "kernel"))
     status = Watched(run.folder).look()
     assert (status.step, status.total, status.verdict, status.rollbacks) == (20, 100, "D winning", 1)
-    assert (status.score, status.score_step, status.score_label) == (25.5, 20, "FID")
+    assert status.score == records.score(20, 25.5)
     assert status.seconds_per_step == pytest.approx(0.2)  # of the last records, not from the start
     assert status.seconds_left == pytest.approx(16.0)
     run.append(records.look(20, verdict="diverged"))
@@ -149,7 +149,7 @@ def test_a_damaged_record_is_named_and_the_others_count(tmp_path):
 
 
 def test_the_table_shows_a_row_for_each_run():
-    one = RunStatus("a", "running", 1500, 3000, 12.3456, "FID", 1000, "healthy", 2, 2.0)
+    one = RunStatus("a", "running", 1500, 3000, records.score(1000, 12.3456), "healthy", 2, 2.0)
     other = RunStatus("b", "waiting", 0, 3000)
     assert status_table([one, other]) == [
         ["run", "state", "step", "FID", "verdict", "rollbacks", "left"],
@@ -159,7 +159,7 @@ def test_the_table_shows_a_row_for_each_run():
 
 
 def test_unlike_scores_are_each_named():
-    runs = [RunStatus(name, "done", 1, 1, 2.0, name, 1) for name in ("FID", "FLD")]
+    runs = [RunStatus(name, "done", 1, 1, records.score(1, 2.0, label=name)) for name in ("FID", "FLD")]
     rows = status_table(runs)
     assert [row[3] for row in rows] == ["score", "2.000 FID at 1", "2.000 FLD at 1"]
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from sagan.data.prepare import Recipe, prepare
-from sagan.data.sources import open_source
-from sagan.run.store import HEADER_BYTES, Store, array_header
+from sagan.data.sources.open import open_source
+from sagan.run.store import HEADER_BYTES, Store, images_header
 
 COUNT, SIZE = 5, 8
 
@@ -32,7 +32,7 @@ def test_a_store_holds_the_images_as_a_read_only_memory_map(folder):
 
 @pytest.mark.parametrize(("count", "size"), [(0, 1), (1, 64), (202_599, 64), (10**15, 65536)])
 def test_the_header_is_valid_and_of_one_length(count, size, tmp_path):
-    header = array_header(count, size)
+    header = images_header(count, size)
     assert len(header) == HEADER_BYTES
     with (tmp_path / "x.npy").open("w+b") as file:
         file.write(header)
@@ -115,7 +115,7 @@ def truncate(folder):
 
 def half_done(folder):
     data = (folder / "images.npy").read_bytes()
-    (folder / "images.npy").write_bytes(array_header(0, SIZE) + data[HEADER_BYTES:])
+    (folder / "images.npy").write_bytes(images_header(0, SIZE) + data[HEADER_BYTES:])
 
 
 @pytest.mark.parametrize(

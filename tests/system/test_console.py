@@ -46,13 +46,13 @@ def test_notes_are_said_behind_an_error(capsys):
 
 
 @pytest.mark.parametrize("error", [ValueError("zip() argument 2 is longer"), KeyError("step"), ImportError("torch")])
-def test_any_other_error_is_a_fault_of_ours_and_keeps_its_traceback(error, capsys):
+def test_any_other_error_is_a_bug_of_ours_and_keeps_its_traceback(error, capsys):
     with pytest.raises(type(error)) as raised:
         run_safely(failing(error), Console())
     assert raised.value is error
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "fault of sagan" in said
+    assert "bug in sagan" in said
     assert "sagan --version" in said
 
 

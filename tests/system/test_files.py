@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sagan.system.files import alone, is_held, write_whole
+from sagan.system.files import exclusive_lock, is_held, write_whole
 
 
 class Busy(Exception):
@@ -42,17 +42,17 @@ def test_after_an_error_the_old_file_stays_and_nothing_else(tmp_path):
 
 def test_a_lock_is_held_by_one_and_given_back(tmp_path):
     path = tmp_path / "lock"
-    with alone(path, refuse), pytest.raises(Busy), alone(path, refuse):
+    with exclusive_lock(path, refuse), pytest.raises(Busy), exclusive_lock(path, refuse):
         pass
-    with alone(path, refuse):
+    with exclusive_lock(path, refuse):
         pass
     assert not path.exists()
 
 
 def test_a_lock_is_given_back_after_an_error(tmp_path):
-    with pytest.raises(KeyError), alone(tmp_path / "lock", refuse):
+    with pytest.raises(KeyError), exclusive_lock(tmp_path / "lock", refuse):
         raise KeyError
-    with alone(tmp_path / "lock", refuse):
+    with exclusive_lock(tmp_path / "lock", refuse):
         pass
 
 
@@ -61,17 +61,17 @@ def test_the_next_holder_of_a_lock_holds_the_file_that_others_will_see(tmp_path)
     path, held, told = tmp_path / "lock", threading.Event(), threading.Event()
 
     def first():
-        with alone(path, refuse):
+        with exclusive_lock(path, refuse):
             held.set()
             assert told.wait(30)
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(first)
         assert held.wait(30)
-        with alone(path, told.set):
+        with exclusive_lock(path, told.set):
             done.result()
             assert is_held(path)
-            with pytest.raises(Busy), alone(path, refuse):
+            with pytest.raises(Busy), exclusive_lock(path, refuse):
                 pass
     assert not path.exists()
 
@@ -80,24 +80,24 @@ def test_the_next_holder_of_a_lock_holds_the_file_that_others_will_see(tmp_path)
 def test_the_lock_of_a_killed_process_does_not_hold(tmp_path):
     path = tmp_path / "lock"
     holder = (
-        "import sys, time; from pathlib import Path; from sagan.system.files import alone\n"
-        "with alone(Path(sys.argv[1]), sys.exit): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from sagan.system.files import exclusive_lock\n"
+        "with exclusive_lock(Path(sys.argv[1]), sys.exit): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", holder, str(path)], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(Busy), alone(path, refuse):
+        with pytest.raises(Busy), exclusive_lock(path, refuse):
             pass
     finally:
         process.kill()
         process.communicate()
     assert path.exists()
-    with alone(path, refuse):
+    with exclusive_lock(path, refuse):
         pass
 
 
 def test_a_lock_in_a_folder_that_is_gone_makes_no_folder(tmp_path):
-    with pytest.raises(FileNotFoundError), alone(tmp_path / "gone" / "lock", refuse):
+    with pytest.raises(FileNotFoundError), exclusive_lock(tmp_path / "gone" / "lock", refuse):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -108,7 +108,7 @@ def test_of_many_at_once_one_holds_the_lock(tmp_path):
 
     def hold(number):
         for _ in range(20):
-            with alone(tmp_path / "lock", lambda: None):
+            with exclusive_lock(tmp_path / "lock", lambda: None):
                 inside.append(number)
                 together.append(len(inside))
                 inside.remove(number)

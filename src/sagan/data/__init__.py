@@ -1,14 +1,14 @@
-"""Images in, batches out: sources, the prepared store, and batches by number."""
+"""From images to batches: sources, the prepared store, and batches by index."""
 
-from sagan.data.batches import Batches
 from sagan.data.choice import choose_recipe, choose_source, prepared_store
-from sagan.data.prepare import open_or_prepare, store_folder
+from sagan.data.prepare import open_or_prepare
 from sagan.data.recipe import Recipe
-from sagan.data.sources import Source, find_dataset, open_source
+from sagan.data.sources.open import open_source
+from sagan.data.sources.places import find_dataset
+from sagan.data.sources.source import Source
 from sagan.run.store import Store
 
 __all__ = [
-    "Batches",
     "Recipe",
     "Source",
     "Store",
@@ -18,5 +18,4 @@ __all__ = [
     "open_or_prepare",
     "open_source",
     "prepared_store",
-    "store_folder",
 ]

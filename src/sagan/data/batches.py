@@ -1,4 +1,4 @@
-"""Batches of a store's images as tensors: each a pure function of its number, on any device."""
+"""Batches of a store's images as tensors, each a pure function of its index, on any device."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ALL = slice(None)
 
 
 class Batches:
-    """Batches numbered 0, 1, 2, ... without end: ``batch(i)`` depends on ``i`` and the arguments here alone.
+    """Batches 0, 1, 2, ... without end: ``batch(i)`` depends only on ``i`` and the arguments here.
 
-    An epoch is ``batches_per_epoch`` batches, in which no image comes twice; what is left of the images after the last
-    whole batch is dropped, other ones each epoch.
+    An epoch is ``batches_per_epoch`` batches, in which no image is repeated; the images left after its last full batch
+    are dropped, different ones in each epoch.
 
     images: uint8, shape (count, height, width, 3), an array or a memory map.
     batch_size: images in a batch, over all processes together.
-    permutation: the order of the images in one epoch, int64 of shape (count,), from the number of the epoch alone.
-    resident: keep all images on ``device`` as uint8; None: on CUDA, when they take less than half of its free memory.
-    channels_last: the memory format of the batches, for convolutions that prefer it; the values are the same.
-    labels: the class of each image, whole numbers from 0 of shape (count,), an array or a memory map; None: no classes.
+    permutation: returns the order of the images in an epoch, int64 of shape (count,), from the epoch's index.
+    resident: keep all images on ``device`` as uint8; None: on CUDA, if they take less than half of its free memory.
+    channels_last: the memory format of the batches; the values are the same.
+    labels: the class of each image, integers from 0 of shape (count,), an array or a memory map; None: no classes.
     """
 
     def __init__(
@@ -54,15 +54,11 @@ class Batches:
         self.batches_per_epoch = len(images) // batch_size
         self.resident = fits(images.nbytes, self.device) if resident is None else resident
         self._on_device = copy_to(images, self.device) if self.resident else None
-        self._order: tuple[int, Tensor] | None = None  # of the last epoch asked for
+        self._order: tuple[int, Tensor] | None = None  # of the last epoch requested
 
     def reorder(self, permutation: Callable[[int], Tensor]) -> None:
-        """From now on the images come in another order; those on the device stay there."""
+        """Changes the order of the images from now on; resident images stay on the device."""
         self.permutation, self._order = permutation, None
-
-    def epoch_of(self, index: int) -> int:
-        """The epoch, from 0, that batch ``index`` belongs to."""
-        return index // self.batches_per_epoch
 
     def batch(self, index: int, part: slice = ALL) -> Tensor:
         """Batch ``index``, or a part of it: float32 in [-1, 1], shape (n, 3, h, w)."""
@@ -72,20 +68,20 @@ class Batches:
         else:
             pixels = send(torch.from_numpy(self.images[chosen.numpy()]), self.device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        pixels = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # while a pixel is a byte, not four
+        pixels = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # while a value is one byte
         return pixels.float().div_(127.5).sub_(1)
 
     def labels(self, index: int, part: slice = ALL) -> Tensor:
         """The class of each image of ``batch(index, part)``: int64, shape (n,), on the device.
 
-        Raises UserError when these batches were made without labels.
+        Raises UserError if these batches have no labels.
         """
         if self._labels is None:
             raise UserError("these batches have no labels: give Batches the labels of its images")
         return send(torch.from_numpy(self._labels[self.chosen(index)[part].numpy()]).long(), self.device)
 
     def chosen(self, index: int) -> Tensor:
-        """The numbers of the images in batch ``index``, int64, on the CPU."""
+        """The indices of the images in batch ``index``, int64, on the CPU."""
         if index < 0:
             raise UserError(f"batches are numbered from 0, got {index}")
         epoch, place = divmod(index, self.batches_per_epoch)
@@ -93,7 +89,7 @@ class Batches:
         return self.order(epoch)[start : start + self.batch_size]
 
     def order(self, epoch: int) -> Tensor:
-        """The order of all images in ``epoch``, checked to hold each once."""
+        """The order of all images in ``epoch``, checked to be a permutation."""
         if self._order is None or self._order[0] != epoch:
             order = self.permutation(epoch).cpu()
             if not torch.equal(order.sort().values, torch.arange(len(self.images))):
@@ -127,7 +123,7 @@ def check_labels(labels: npt.NDArray[np.integer[Any]], count: int) -> None:
 
 
 def fits(nbytes: int, device: torch.device) -> bool:
-    """Whether the images should live on the device: on CUDA, if half of the free memory is left for the training.
+    """Whether the images should be kept on the device: on CUDA, if half of the free memory is left for training.
 
     Never on the CPU, where a memory map is as fast once the system has cached it.
     """
@@ -138,9 +134,9 @@ def fits(nbytes: int, device: torch.device) -> bool:
 
 
 def copy_to(images: npt.NDArray[np.uint8], device: torch.device, chunk: int = 4096) -> Tensor:
-    """All images as one uint8 tensor on the device, copied piece by piece so that the host never holds them all."""
-    held = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    """All images as one uint8 tensor on the device, copied in chunks so that the host never holds them all."""
+    copy = torch.empty(images.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(images), chunk):
-        piece = np.array(images[start : start + chunk])  # a writable copy: from_numpy wants no read-only memory
-        held[start : start + chunk] = torch.from_numpy(piece)
-    return held
+        piece = np.array(images[start : start + chunk])  # a copy, as from_numpy needs writable memory
+        copy[start : start + chunk] = torch.from_numpy(piece)
+    return copy

@@ -1,4 +1,4 @@
-"""Which images the settings mean, and how they are brought to the size of a run: decided here, for all who ask."""
+"""The source and the recipe that settings specify, in one place for all callers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from sagan.data.faces import FacesSource
 from sagan.data.prepare import open_or_prepare
 from sagan.data.recipe import Recipe
-from sagan.data.sources import Source, find_dataset, open_source
-from sagan.data.sources.places import PUBLISHED_CROPS
+from sagan.data.sources.open import open_source
+from sagan.data.sources.places import PUBLISHED_CROPS, find_dataset
+from sagan.data.sources.source import Source
 from sagan.run.config import DataConfig
 from sagan.run.store import Store
 from sagan.system.console import Console
@@ -17,7 +18,7 @@ FACES = 10_000
 
 
 def choose_source(data: DataConfig, size: int) -> Source:
-    """The images that the settings mean: a data set's place, a path, or the drawn faces."""
+    """The images that the settings specify: a data set, a path, or the drawn faces."""
     if data.dataset is not None:
         return open_source(find_dataset(data.dataset, Path(data.image_path)))
     if data.data in (None, "faces"):
@@ -26,15 +27,15 @@ def choose_source(data: DataConfig, size: int) -> Source:
 
 
 def choose_recipe(data: DataConfig, size: int) -> Recipe:
-    """How the settings bring an image to ``size`` x ``size`` pixels: a published data set is cropped as published."""
+    """How images become ``size`` x ``size`` pixels; by default a published data set is cropped as published."""
     crop = PUBLISHED_CROPS.get(data.dataset or "", "square") if data.crop == "auto" else data.crop
     return Recipe(size, crop, data.filter)
 
 
 def prepared_store(data: DataConfig, size: int, console: Console, source: Source | None = None) -> Store:
-    """The images of a data set, decoded now or earlier, at one size. Says what they are and what was left out.
+    """The prepared images that the settings specify. Prints a description and what was skipped.
 
-    ``source``: what `choose_source` gave of these settings, where it was asked before.
+    ``source``: the result of `choose_source`, if it was called before.
     """
     source = choose_source(data, size) if source is None else source
     recipe, root = choose_recipe(data, size), Path(data.prepared)
@@ -42,7 +43,7 @@ def prepared_store(data: DataConfig, size: int, console: Console, source: Source
         with console.progress("preparing images") as progress:
             store = open_or_prepare(source, recipe, root, strict=data.strict, progress=progress, warn=console.warn)
     except KeyboardInterrupt as interruption:
-        interruption.add_note("what is prepared is kept, and the same command goes on from there")
+        interruption.add_note("what is prepared is kept, and the same command resumes from there")
         raise
     except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
         error.add_note(f"prepared images cannot be kept in {root}: name another folder with --prepared")

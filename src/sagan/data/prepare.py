@@ -1,9 +1,9 @@
-"""Decode, crop and resize every image of a source once, into a store; an interrupted preparation goes on where it was.
+"""Decodes, crops and resizes every image of a source once, into a store; an interrupted preparation is resumed.
 
-The store grows in ``FOLDER.partial`` and is renamed at the end, so a folder without that ending is always whole.
+The store grows in ``FOLDER.partial`` and is renamed at the end, so a folder without that ending is always complete.
 
-The classes of the images follow from the source's names alone. They are numbered at the end, over the images that were
-kept; a store made before there were classes is given them, in memory, when it is opened with its source.
+The classes of the images depend only on the source's names. They are numbered at the end, over the images that were
+kept; a store of a version without classes gets them, in memory, when it is opened with its source.
 """
 
 from __future__ import annotations
@@ -30,35 +30,33 @@ import PIL
 from sagan.core.shapes import CHANNELS
 from sagan.data.partial import Partial
 from sagan.data.recipe import Prepared, Recipe, prepare_image
-from sagan.data.sources import Source
+from sagan.data.sources.source import Source
 from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
-from sagan.system.files import alone
+from sagan.system.files import exclusive_lock
 
 LOGGER = logging.getLogger(__name__)
-SKIPS_REPORTED = 10  # one by one; meta.json names them all
+SKIPS_REPORTED = 10  # individually; meta.json names them all
 
 
 def open_or_prepare(
     source: Source,
     recipe: Recipe,
-    root: str | os.PathLike[str],
+    root: Path,
     *,
     strict: bool = False,
-    workers: int | None = None,
     progress: Progress | None = None,
-    warn: Say | None = None,
+    warn: Say = LOGGER.warning,
 ) -> Store:
-    """The store of this source and recipe under ``root``, prepared now unless it is there. Arguments as ``prepare``."""
-    folder = store_folder(root, source, recipe)
-    return prepare(source, recipe, folder, strict=strict, workers=workers, progress=progress, warn=warn)
+    """The store of this source and recipe under ``root``, prepared now unless it exists. Arguments as of `prepare`."""
+    return prepare(source, recipe, store_folder(root, source, recipe), strict=strict, progress=progress, warn=warn)
 
 
-def store_folder(root: str | os.PathLike[str], source: Source, recipe: Recipe) -> Path:
-    """Where the store of this source and recipe belongs: ``root/NAME-SIZE-KEY``, KEY ten hex digits of both."""
+def store_folder(root: Path, source: Source, recipe: Recipe) -> Path:
+    """The folder of the store of this source and recipe: ``root/NAME-SIZE-KEY``, KEY ten hex digits of both."""
     key = hashlib.sha256(json.dumps(key_of(source, recipe)).encode()).hexdigest()[:10]
-    return Path(root) / f"{source.identity.split(':')[0]}-{recipe.size}-{key}"
+    return root / f"{source.identity.split(':')[0]}-{recipe.size}-{key}"
 
 
 def key_of(source: Source, recipe: Recipe) -> dict[str, Any]:
@@ -68,51 +66,46 @@ def key_of(source: Source, recipe: Recipe) -> dict[str, Any]:
 def prepare(
     source: Source,
     recipe: Recipe,
-    folder: str | os.PathLike[str],
+    folder: Path,
     *,
     strict: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
-    warn: Say | None = None,
+    warn: Say = LOGGER.warning,
 ) -> Store:
-    """Make the store of ``source`` at ``folder``, or open it if it is there already, and return it.
+    """The store of ``source`` at ``folder``, prepared now unless it exists.
 
-    The result depends on source and recipe alone, not on ``workers`` (threads; by default the processor's cores) or on
-    interruptions. Images that cannot be used are skipped, named to ``warn`` and in ``meta.json``; with ``strict`` the
-    first one is a UserError. Of several processes preparing one folder, one works and the others wait for it.
+    The result depends only on source and recipe, not on interruptions or ``workers`` (threads; by default one a core).
+    Images that cannot be used are skipped and named to ``warn`` and in ``meta.json``; with ``strict`` the first one is
+    a UserError. Of several processes that prepare the same folder, one works and the others wait for it.
 
-    ``progress(done, total)`` is called after every image, ``warn(sentence)`` for what a person should know (default:
-    the log). Raises UserError when no image can be used or ``folder`` holds something else; OSError when the disk is
-    full, after which the same call goes on where it was.
+    ``progress(done, total)`` is called after every image, ``warn(sentence)`` for warnings. Raises UserError if no image
+    can be used or ``folder`` holds anything else; OSError if the disk is full, after which the same call resumes.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"workers must be 1 or more, got {workers}")
-    folder = Path(folder)
-    if taken(folder):  # no lock: a store appears whole, and it may lie on a read-only disk
+    if taken(folder):  # needs no lock: a store appears complete, and may be on a read-only disk
         return ready(source, recipe, folder, strict)
-    warn = warn or LOGGER.warning
     folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = functools.partial(warn, f"another process is preparing {folder}: waiting until it is done")
-    with disk_full_explained(folder), alone(folder.with_name(f".{folder.name}.lock"), waiting):
-        if not taken(folder):  # it may have been made while we waited
+    with disk_full_explained(folder), exclusive_lock(folder.with_name(f".{folder.name}.lock"), waiting):
+        if not taken(folder):  # another process may have made it meanwhile
             make(source, recipe, folder, strict, workers or cores(), progress, warn)
     return ready(source, recipe, folder, strict)
 
 
 def taken(folder: Path) -> bool:
-    """Whether something is at ``folder``, an empty folder being nothing."""
+    """Whether there is anything at ``folder`` except an empty folder."""
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 
 def make(
     source: Source, recipe: Recipe, folder: Path, strict: bool, workers: int, progress: Progress | None, warn: Say
 ) -> None:
-    """Write the store: everything of ``prepare`` after the lock is held and the folder known to be missing."""
+    """Prepares a store that does not exist, while the lock is held."""
     partial = Partial(folder.with_name(f"{folder.name}.partial"), key_of(source, recipe), recipe.size, warn)
     with contextlib.closing(partial):
         total = len(source)
         if partial.read:
-            warn(f"going on with an interrupted preparation: {partial.read:,} of {total:,} images are done")
+            warn(f"resuming an interrupted preparation: {partial.read:,} of {total:,} images are done")
         if strict and partial.skipped:
             raise UserError(refusal(partial.skipped[0]))
         warn_of_little_space(partial, total, warn)
@@ -121,7 +114,7 @@ def make(
         for done, image in enumerate(prepared_images(source, recipe, partial.read, workers), partial.read + 1):
             if image.pixels is None and strict:
                 partial.flush()
-                raise UserError(refusal({"name": image.name, "reason": image.reason}))
+                raise UserError(refusal(Skipped(image.name, image.reason)))
             if image.pixels is None and len(partial.skipped) < SKIPS_REPORTED:
                 warn(f"skipped {image.name}: {image.reason}")
             partial.add(image)
@@ -134,16 +127,27 @@ def make(
             raise UserError(nothing_left(source, recipe, partial.skipped))
         if partial.enlarged:
             warn(f"{partial.enlarged:,} images were smaller than {recipe.size}x{recipe.size} pixels and were enlarged")
-        meta = meta_of(source, recipe, partial)
-        labels = None
-        if not source.no_classes:
-            classes, labels = number_classes(source, partial.kept())
-            meta = replace(meta, classes=tuple(classes))
+        classes, labels = (None, None) if source.no_classes else number_classes(source, partial.kept())
+        meta = StoreMeta(
+            identity=source.identity,
+            **asdict(recipe),
+            source=source.description,
+            source_count=total,
+            drawn_faces=source.drawn_faces,
+            count=partial.count,
+            channels=CHANNELS,
+            pixels=PIXELS,
+            enlarged=partial.enlarged,
+            skipped=tuple(partial.skipped),
+            decoder=f"Pillow {PIL.__version__}",
+            sha256=partial.hash.hexdigest(),
+            classes=classes,
+        )
         partial.finish(folder, meta, labels)
 
 
 def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) -> Iterator[Prepared]:
-    """The source's images from ``start`` on, in order, made by ``workers`` threads (decoders let go of the GIL)."""
+    """The source's images from ``start`` on, in order, by ``workers`` threads (decoders release the GIL)."""
     ahead: deque[Future[Prepared]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
         try:
@@ -158,63 +162,41 @@ def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) ->
                 future.cancel()
 
 
-def meta_of(source: Source, recipe: Recipe, partial: Partial) -> StoreMeta:
-    return StoreMeta(
-        identity=source.identity,
-        **asdict(recipe),
-        source=source.description,
-        source_count=len(source),
-        drawn_faces=source.drawn_faces,
-        count=partial.count,
-        channels=CHANNELS,
-        pixels=PIXELS,
-        enlarged=partial.enlarged,
-        skipped=tuple(Skipped(**each) for each in partial.skipped),
-        decoder=f"Pillow {PIL.__version__}",
-        sha256=partial.hash.hexdigest(),
-    )
-
-
 def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
-    """The store at ``folder``, checked to be of this source and recipe and, if ``strict``, to lack no image."""
+    """The store at ``folder``, checked to be of this source and recipe and, if ``strict``, to have no skipped image."""
     store = Store.open(folder)
     wanted = {"identity": source.identity, **asdict(recipe)}
     unlike = [name for name, value in wanted.items() if getattr(store.meta, name) != value]
     if unlike:
         raise UserError(
-            f"{folder} holds another store, {store.describe()}, unlike in {', '.join(unlike)}: "
+            f"{folder} holds another store, {store.describe()}, which differs in {', '.join(unlike)}: "
             f"name another folder, or {AGAIN}"
         )
     if strict and store.skipped:
-        raise UserError(refusal(asdict(store.skipped[0])) + f"; the store {folder} was prepared without --strict")
+        raise UserError(f"{refusal(store.skipped[0])}; the store {folder} was prepared without --strict")
     return store if store.labels is not None else with_classes(store, source)
 
 
-def number_classes(source: Source, kept: list[int]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """The sorted names of the classes of the images ``kept``, and the number of each image's class among them.
-
-    A class none of whose images was kept is no class.
-    """
-    names = [source.class_of(index) for index in kept]
-    assert None not in names, "a source with classes has one for every image"
-    classes = sorted(set(map(str, names)))
+def number_classes(source: Source, kept: list[int]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The sorted names of the classes of the images ``kept``, and the index of each image's class among them."""
+    names = [str(source.class_of(index)) for index in kept]
+    classes = tuple(sorted(set(names)))
     number = {name: i for i, name in enumerate(classes)}
-    return classes, np.array([number[str(name)] for name in names], dtype=np.int64)
+    return classes, np.array([number[name] for name in names], dtype=np.int64)
 
 
 def with_classes(store: Store, source: Source) -> Store:
-    """A store without labels, with the classes of its source; nothing is written. They cannot be told when images were
-    skipped whose names are not those of the source any more, because its folder has moved since.
-    """
+    """A store without labels, with the classes of its source; nothing is written. The classes are unknown if skipped
+    images no longer have the names that the store recorded, because the source's folder was moved."""
     if source.no_classes:
         return replace(store, no_classes=source.no_classes)
     skipped = {entry.name for entry in store.skipped}
     kept = [index for index in range(len(source)) if source.name(index) not in skipped]
     if len(kept) != store.count:
-        moved = f"the names of skipped images in {store.folder} are not those of the source any more"
+        moved = f"the names of skipped images in {store.folder} are no longer those of the source"
         return replace(store, no_classes=f"{moved}; {AGAIN}")
     classes, labels = number_classes(source, kept)
-    return replace(store, meta=replace(store.meta, classes=tuple(classes)), labels=labels, no_classes="")
+    return replace(store, meta=replace(store.meta, classes=classes), labels=labels, no_classes="")
 
 
 @contextlib.contextmanager
@@ -224,12 +206,12 @@ def disk_full_explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        told = OSError(
-            f"the disk is full: {folder} could not be finished; make room and run the same again, and it goes on from "
+        full = OSError(
+            f"the disk is full: {folder} could not be finished; make room and run the same again, which resumes from "
             f"{folder.name}.partial, or delete that folder to give up"
         )
-        told.errno = error.errno
-        raise told from error
+        full.errno = error.errno
+        raise full from error
 
 
 def warn_of_little_space(partial: Partial, total: int, warn: Say) -> None:
@@ -240,16 +222,16 @@ def warn_of_little_space(partial: Partial, total: int, warn: Say) -> None:
 
 
 def cores() -> int:
-    """The processor cores this process may use."""
+    """The number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def refusal(skipped: dict[str, str]) -> str:
-    return f"{skipped['name']} {skipped['reason']} (refused by --strict; without it such images are skipped and named)"
+def refusal(skipped: Skipped) -> str:
+    return f"{skipped.name} {skipped.reason} (refused by --strict; without it such images are skipped and reported)"
 
 
-def nothing_left(source: Source, recipe: Recipe, skipped: list[dict[str, str]]) -> str:
-    first = f"{skipped[0]['name']}: {skipped[0]['reason']}" if skipped else "the source is empty"
+def nothing_left(source: Source, recipe: Recipe, skipped: list[Skipped]) -> str:
+    first = f"{skipped[0].name}: {skipped[0].reason}" if skipped else "the source is empty"
     return f"no image of {source.description} could be used ({crop_label(recipe.crop)}); the first: {first}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
 
-from sagan.data.sources import Source
+from sagan.data.sources.source import Source
 from sagan.system.errors import UserError
 
 
@@ -15,8 +14,8 @@ from sagan.system.errors import UserError
 class Recipe:
     """How an image becomes ``size`` x ``size`` pixels.
 
-    ``crop``: "square", the largest centred square; "squash", the whole image pressed into a square (what the published
-    program did to LSUN); or a number of pixels such as "160", the centred square of that side (what it did to CelebA).
+    ``crop``: "square", the largest centred square; "squash", the whole image, stretched (the published program's for
+    LSUN); or a number of pixels such as "160", the centred square of that side (the published program's for CelebA).
     ``filter``: the antialiased resampling, "bilinear" as published, or "lanczos", "bicubic", "box".
     """
 
@@ -27,14 +26,17 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise UserError(f"size must be 1 pixel or more, got {self.size}")
-        if self.crop not in CROPS and not is_pixels(self.crop):
-            raise UserError(f"crop must be {', '.join(CROPS)} or a number of pixels such as 160, got {self.crop!r}")
-        if self.filter not in FILTERS:
-            raise UserError(f"filter must be one of {', '.join(FILTERS)}, got {self.filter!r}")
 
-
-def is_pixels(crop: str) -> bool:
-    return crop.isascii() and crop.isdecimal() and not crop.startswith("0")
+    def cut(self, image: Image.Image) -> Image.Image:
+        """The part of an image that is resized. Raises UserError if it is smaller than the pixels to cut out."""
+        if self.crop == "squash":
+            return image
+        if self.crop == "square":
+            return cut_centre(image, min(image.size))
+        side = int(self.crop)
+        if min(image.size) < side:
+            raise UserError(f"it is {image.width}x{image.height}, smaller than the {side}x{side} pixels to cut out")
+        return cut_centre(image, side)
 
 
 def cut_centre(image: Image.Image, side: int) -> Image.Image:
@@ -43,28 +45,9 @@ def cut_centre(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def cut_pixels(image: Image.Image, side: int) -> Image.Image:
-    """As ``cut_centre``, but UserError when the image is smaller: it is not padded."""
-    if min(image.size) < side:
-        raise UserError(f"it is {image.width}x{image.height}, smaller than the {side}x{side} pixels to cut out")
-    return cut_centre(image, side)
-
-
-CROPS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "square": lambda image: cut_centre(image, min(image.size)),
-    "squash": lambda image: image,
-}
-FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "lanczos": Image.Resampling.LANCZOS,
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
-}
-
-
 @dataclass(frozen=True)
 class Prepared:
-    """One image of the source: its pixel bytes (size, size, 3), or the reason why there are none."""
+    """One image of the source: the bytes of its pixels (size, size, 3), or the reason why it has none."""
 
     name: str
     pixels: bytes | None
@@ -75,9 +58,9 @@ class Prepared:
 def prepare_image(source: Source, index: int, recipe: Recipe) -> Prepared:
     name = source.name(index)
     try:
-        image = source.read(index)
-        cut = cut_pixels(image, int(recipe.crop)) if is_pixels(recipe.crop) else CROPS[recipe.crop](image)
+        cut = recipe.cut(source.read(index))
     except (UserError, OSError) as error:
         return Prepared(name, None, reason=str(error).removeprefix(name).lstrip(" :"))
     enlarged = min(cut.size) < recipe.size
-    return Prepared(name, cut.resize((recipe.size, recipe.size), FILTERS[recipe.filter]).tobytes(), enlarged)
+    resized = cut.resize((recipe.size, recipe.size), Image.Resampling[recipe.filter.upper()])
+    return Prepared(name, resized.tobytes(), enlarged)

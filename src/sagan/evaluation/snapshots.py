@@ -27,7 +27,7 @@ from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.callbacks import Say
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import alone, file_sha256
+from sagan.system.files import exclusive_lock, file_sha256
 from sagan.system.images import grid, save_png
 
 
@@ -102,7 +102,7 @@ class Scorer:
         seconds = round(time.monotonic() - began, 2)
         folder = run.folder / "evaluation"
         folder.mkdir(exist_ok=True)
-        with alone(folder / "writing.lock", lambda: None):  # another process may score another snapshot
+        with exclusive_lock(folder / "writing.lock", lambda: None):  # another process may score another snapshot
             run.append(*score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds))
             extractor = re.sub(r"[^\w.-]+", "-", self.extractor.name)
             save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{extractor}.png")

@@ -27,9 +27,9 @@ from sagan.run.plan import Plan, PlannedRun, extend, make_plan, read_plan, train
 from sagan.run.presets import PRESETS
 from sagan.run.scores import scored_steps
 from sagan.run.status import RunStatus, State, Watched
-from sagan.system.console import heeding
+from sagan.system.console import handling_signals
 from sagan.system.errors import UserError
-from sagan.system.files import alone, is_held, write_whole
+from sagan.system.files import exclusive_lock, is_held, write_whole
 
 Show = Callable[[Sequence[RunStatus]], object]
 
@@ -305,7 +305,7 @@ def carry_out(runner: Runner, runs: Sequence[PlannedRun], jobs: int, show: Show)
     def catch(number: int, frame: FrameType | None) -> None:
         caught.append(number)
 
-    with alone(sweep.folder / "sweeping.lock", refuse), heeding(_SIGNALS, catch):
+    with exclusive_lock(sweep.folder / "sweeping.lock", refuse), handling_signals(_SIGNALS, catch):
         with ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(runner.execute, run) for run in runs]
             passed_on = 0

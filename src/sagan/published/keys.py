@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sagan.run.torch_files import read_torch_file, write_torch_file
+from sagan.run.weights import read_torch_file, write_torch_file
 from sagan.system.errors import UserError
 
 Network = Literal["generator", "discriminator"]

@@ -1,4 +1,4 @@
-"""From settings to networks."""
+"""Networks from settings."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _MAP_SIZES = {"dcgan": dcgan.map_sizes, "resnet": resnet.map_sizes}
 
 
 def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Pattern]:
-    """The pattern of each attention layer of one network, by the size of its map, in the order data meets them.
+    """The pattern of each attention layer of one network, by the size of its map, in forward order.
 
-    Raises UserError for a map that the network does not have, and for spans that are not as many as the layers.
+    Raises UserError for a map that the network does not have, and for a number of spans other than that of the layers.
     """
     sizes = map_sizes(model, network)
     chosen = model.g_attention if network == "generator" else model.d_attention
@@ -35,7 +35,7 @@ def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Patter
         chosen = tuple(size for size in usual if size in sizes)
     for size in chosen:
         if size not in sizes:
-            raise UserError(f"the {network} has no {size}x{size} map to attend on; it has {', '.join(map(str, sizes))}")
+            raise UserError(f"the {network} has no {size}x{size} map to attend to; it has {', '.join(map(str, sizes))}")
     layers = [size for size in sizes if size in chosen]
     own = spans(model.g_span if network == "generator" else model.d_span) or (model.span,)
     if len(own) not in (1, len(layers)):
@@ -52,12 +52,12 @@ def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Patter
 
 
 def map_sizes(model: ModelConfig, network: Network) -> tuple[int, ...]:
-    """The sizes of a network's hidden maps, in the order data meets them."""
+    """The sizes of a network's hidden maps, in forward order."""
     return _MAP_SIZES[model.network](model.imsize, network)
 
 
 def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
-    """A fresh generator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
+    """A new generator on the CPU; its weights depend only on ``seed``."""
     patterns = attention_patterns(model, "generator")
     with _weights_of(seed, "generator weights"):
         classes = _known_classes(model)
@@ -67,7 +67,7 @@ def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
 
 
 def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
-    """A fresh discriminator on the CPU; its weights are decided by ``seed``, whatever was drawn before."""
+    """A new discriminator on the CPU; its weights depend only on ``seed``."""
     patterns = attention_patterns(model, "discriminator")
     with _weights_of(seed, "discriminator weights"):
         kind: type[dcgan.Discriminator | resnet.Discriminator] = (
@@ -77,11 +77,10 @@ def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
 
 
 def check_networks(model: ModelConfig) -> None:
-    """Raises UserError for networks that cannot be built; those too large for this machine are found out when they are
-    made."""
-    if model.num_classes == "auto":  # how many the images have is found out later
+    """Raises UserError for networks that cannot be built, except those too large for this machine."""
+    if model.num_classes == "auto":  # counted later, from the images
         model = dataclasses.replace(model, num_classes=1)
-    with torch.device("meta"):  # shapes alone
+    with torch.device("meta"):  # only the shapes
         build_generator(model)
         build_discriminator(model)
 
@@ -95,12 +94,12 @@ def _weights_of(seed: int, purpose: str) -> Iterator[None]:
 
 
 def _known_classes(model: ModelConfig) -> int:
-    assert model.num_classes != "auto", "the images decide it, before networks are built"
+    assert model.num_classes != "auto", "classes are counted before networks are built"
     return model.num_classes
 
 
 def describe_attention(model: ModelConfig) -> list[str]:
-    """One line for each attention layer: what share of keys its queries see, and how many see none at all."""
+    """One line for each attention layer: the share of keys that its queries see, and how many queries see none."""
     lines = []
     networks: tuple[Network, ...] = ("generator", "discriminator")
     for network in networks:

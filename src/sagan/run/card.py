@@ -1,4 +1,4 @@
-"""How a score was made. Without its card, a Fréchet distance cannot be compared with any other."""
+"""How a score was computed. Without its card, a Fréchet distance cannot be compared with any other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from sagan.evaluation.extractors import NVIDIA_INCEPTION_SHA256
 from sagan.system.errors import UserError
 
-# which images were drawn and by which build, not what is measured; the last two follow from the extractor
+# they say which images were drawn and by which build, not what is measured; the last two follow from the extractor
 _MAY_DIFFER = {"seed", "repeats", "versions", "commit", "is_fid", "dim"}
 
 
@@ -21,7 +21,7 @@ class Card:
     """Everything that a score depends on besides the images themselves."""
 
     extractor: str
-    """Its name: other weights or another resize is another name."""
+    """Its name, which differs for other weights or another resize."""
     weights_sha256: str | None
     resize: str
     samples: int
@@ -43,14 +43,14 @@ class Card:
     versions: Mapping[str, str]
     commit: str | None
     is_fid: bool
-    """Whether a Fréchet distance by this extractor is called FID: the Inception of 2015, and nothing else."""
+    """Whether a Fréchet distance by this extractor is called FID: only with the Inception network of 2015."""
     dim: int | None
-    """Numbers in a feature vector; None where an earlier version did not say."""
+    """Length of a feature vector; None if an earlier version did not record it."""
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a card, completed with those that earlier versions did not write, which follow from the names
-        that extractors had then."""
+        """The values of a card, with those that earlier versions did not write: they follow from the names that
+        extractors had then."""
         name = str(values.get("extractor"))
         known = {"inception": 2048, "efficientnet-lite0": 1280, "random-conv": 64}
         derived = {
@@ -61,13 +61,13 @@ class Card:
 
 
 def differences(one: Card, other: Card) -> dict[str, tuple[Any, Any]]:
-    """The fields that keep two scores from being compared, with both values; empty when they may share an axis."""
+    """The fields that make two scores incomparable, with both values; empty if the scores may share an axis."""
     pairs = {f.name: (getattr(one, f.name), getattr(other, f.name)) for f in fields(Card) if f.name not in _MAY_DIFFER}
     return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
 def refuse_unlike(cards: Iterable[tuple[str, Card]]) -> None:
-    """Raises UserError, naming the fields, unless all the cards, each with its owner's name, may share an axis."""
+    """Raises UserError, naming the fields, unless all cards, each with its owner's name, may share an axis."""
     named = list(cards)
     for owner, card in named[1:]:
         unlike = differences(named[0][1], card)
@@ -79,15 +79,13 @@ def refuse_unlike(cards: Iterable[tuple[str, Card]]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what computes a score."""
+    """The versions of the packages that compute a score."""
     return {name: version(name) for name in ("sagan", "torch", "numpy", "pillow")}
 
 
 def commit(file: Path = Path(__file__)) -> str | None:
-    """The commit of the source tree this package runs from, with ``+`` if it was changed since; None outside of one.
-
-    A repository around an installed package does not count: the package's files must be tracked in it.
-    """
+    """The commit of the source tree that this package runs from, with ``+`` if files have changed since; None for an
+    installed package, even inside another repository."""
     try:
         _git(file.parent, "ls-files", "--error-unmatch", file.name)
         return _git(file.parent, "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*")

@@ -1,9 +1,9 @@
-"""The settings of a run: frozen dataclasses of plain values, checked when made, written whole into the run's folder.
+"""The settings of a run: frozen dataclasses of plain values, checked when they are made and saved with the run.
 
 Fields that the published program had keep its names (``imsize``, ``g_conv_dim``, ``total_step`` ...). The docstring
-under a field is its help text on the command line, where each of its lines begins a new one. What a setting may do (may
-it change when a run is resumed, must it be equal for two runs to be paired, when is it idle) is said at the field, by
-`setting`; what resumes, sweeps, scores and reports need to know of it follows from there.
+under a field is its help text on the command line, with the same line breaks. `setting` declares, at the field, what
+values are allowed, whether a resumed run may change it, whether paired runs may differ in it, and when it has no
+effect. Resuming, sweeps, scores and reports all follow these declarations.
 """
 
 from __future__ import annotations
@@ -26,48 +26,24 @@ T = TypeVar("T")
 Span = int | Literal["self"]
 
 
-def _require(holds: bool, sentence: str) -> None:
-    if not holds:
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
         raise UserError(sentence)
 
 
 def spans(value: Span | tuple[Span, ...] | None) -> tuple[Span, ...]:
-    """One span or several as several; none as no span."""
+    """One span or several as a tuple; empty for None."""
     if value is None:
         return ()
     return value if isinstance(value, tuple) else (value,)
 
 
 def check_device(name: str) -> None:
-    """Raises UserError for a name that is no device's; whether this machine has it is found out when it is used."""
+    """Raises UserError unless this is the name of a device; whether the machine has one is checked when it is used."""
     _require(
         re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is not None,
         f"device must be auto, cpu, cuda, cuda:1 (or another number) or mps, got {name!r}",
     )
-
-
-_LARGEST = {  # what a setting of a size may be; other whole numbers may be a billion
-    "imsize": 8192, "z_dim": 65_536, "g_conv_dim": 16_384, "d_conv_dim": 16_384, "num_classes": 1_000_000,
-    "batch_size": 10_000_000, "pool": 8192, "span": 8192, "g_span": 8192, "d_span": 8192, "sample_count": 100_000,
-}  # fmt: skip
-
-
-def _require_types(settings: Any) -> None:
-    """Raises UserError for a value of another type, and for one that is not finite or far beyond any use."""
-    for name, hint in get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        _require(suits(value, hint), f"{name} must be {wording(hint)}, got {shorten(value)}")
-        largest = _LARGEST.get(name, 10**9)
-        for each in value if isinstance(value, tuple) else (value,):
-            if isinstance(each, (int, float)) and not isinstance(each, bool):
-                _require(each == each, f"{name} must be a number, got nan")
-                _require(abs(each) <= largest, f"{name} must be at most {largest:,}, got {shorten(each)}")
-
-
-def _require_positive(settings: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        _require(value > 0, f"{name} must be more than 0, got {value}")
 
 
 Effect = Literal["computed", "kept", "free", "place"]
@@ -75,37 +51,66 @@ Effect = Literal["computed", "kept", "free", "place"]
 
 @dataclass(frozen=True)
 class Role:
-    """What a setting may do.
+    """How a setting may be used.
 
-    effect: "computed": it decides what is computed. A run keeps it to its end, and it is compared where something is
-        said to belong to a run: its snapshots, its place in a sweep. "kept": it decides no weight, but stays as it is
-        for the whole run. "free": how long, how often, how fast; it may change when the run is resumed. "place": where
-        things are on this machine; it may also differ when a sweep goes on.
+    effect: "computed": it affects what is computed. It is fixed for the whole run, and compared wherever something must
+        belong to the same run: its snapshots, its place in a sweep. "kept": it does not affect the weights, but is
+        fixed for the whole run. "free": how long, how often, how fast; it may change when the run is resumed. "place":
+        where things are on this machine; it may also differ when a sweep is continued.
     pairs: whether two runs of one seed that differ in it share their first weights, z and order of images.
-    idle: why it has no effect in a config, or "" where it has one.
+    idle: returns why it has no effect in a config, or "" if it has one.
+    must_be, most: the numbers allowed; by default any up to 10^9.
     """
 
     effect: Effect
     pairs: bool
     idle: Callable[[Config], str]
+    must_be: Literal["any", "0 or more", "more than 0"]
+    most: float
 
 
 def setting(
-    default: T, effect: Effect, *, pairs: bool | None = None, idle: Callable[[Config], str] = lambda config: ""
+    default: T,
+    effect: Effect,
+    *,
+    pairs: bool | None = None,
+    idle: Callable[[Config], str] = lambda config: "",
+    must_be: Literal["any", "0 or more", "more than 0"] = "any",
+    most: float = 10**9,
 ) -> T:
-    """A field with a default and a `Role`. By default runs that differ in it can be paired unless it is computed."""
-    role = Role(effect, effect != "computed" if pairs is None else pairs, idle)
+    """A field with a default and a `Role`. By default runs that differ in it are pairs unless it is computed."""
+    role = Role(effect, effect != "computed" if pairs is None else pairs, idle, must_be, most)
     made: T = field(default=default, metadata={"role": role})
     return made
 
 
+def _check_fields(section: Any) -> None:
+    """Raises UserError for a value of another type, and for a number that is not allowed."""
+    hints = get_type_hints(type(section))
+    for each in dataclasses.fields(section):
+        value = getattr(section, each.name)
+        _require(
+            suits(value, hints[each.name]), f"{each.name} must be {wording(hints[each.name])}, got {shorten(value)}"
+        )
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                _check_number(each.name, number, each.metadata["role"])
+
+
+def _check_number(name: str, number: float, role: Role) -> None:
+    _require(number == number, f"{name} must be a number, got nan")
+    _require(abs(number) <= role.most, f"{name} must be at most {role.most:,}, got {shorten(number)}")
+    allowed = {"any": True, "0 or more": number >= 0, "more than 0": number > 0}[role.must_be]
+    _require(allowed, f"{name} must be {role.must_be}, got {number}")
+
+
 def roles() -> dict[str, Role]:
-    """The role of every setting, by its bare name."""
+    """The role of every setting, by name."""
     return {each.name: each.metadata["role"] for section in _SECTIONS.values() for each in dataclasses.fields(section)}
 
 
 def names_of(*effects: Effect) -> frozenset[str]:
-    """The settings with one of these effects."""
+    """The names of the settings with one of these effects."""
     return frozenset(name for name, role in roles().items() if role.effect in effects)
 
 
@@ -114,78 +119,59 @@ def idle_settings(config: Config) -> dict[str, str]:
     return {name: why for name, role in roles().items() if (why := role.idle(config))}
 
 
-def _no_scoring(config: Config) -> str:
-    return "" if config.run.eval_every is not None else "nothing is scored during training without --eval_every"
+def _when(condition: Callable[[Config], bool], reason: str) -> Callable[[Config], str]:
+    """The ``idle`` of a setting that has no effect when ``condition`` is true."""
+    return lambda config: reason if condition(config) else ""
 
 
-def _hides_nothing(config: Config) -> str:
+def _all_spans_are_0(config: Config) -> bool:
     model = config.model
     own = [model.span if each is None else each for each in (model.g_span, model.d_span)]
-    hidden = any(span != 0 for each in own for span in spans(each))
-    return "" if hidden else "at span 0 nothing is excluded"
+    return all(span == 0 for each in own for span in spans(each))
 
 
-def _spans_given_for_both(config: Config) -> str:
-    given = None not in (config.model.g_span, config.model.d_span)
-    return "both networks have their own, --g_span and --d_span" if given else ""
-
-
-def _no_penalty(config: Config) -> str:
-    return "" if config.game.penalized else "no gradient penalty is asked for"
-
-
-def _not_wgan_gp(config: Config) -> str:
-    loss = config.game.adv_loss
-    return "" if loss == "wgan-gp" else f"the {loss} loss has no such penalty"
-
-
-def _no_transposed_convolution(config: Config) -> str:
-    return "the residual networks have no transposed convolution" if config.model.network == "resnet" else ""
-
-
-def _no_rollback(config: Config) -> str:
-    guard = config.run.guard
-    return "" if guard == "recover" else f"with --guard {guard} a run does not go back"
-
-
-def _no_guard(config: Config) -> str:
-    return "the guard is off" if config.run.guard == "off" else ""
-
-
-def _no_dataset(config: Config) -> str:
-    return "" if config.data.dataset is not None else "it says where a --dataset is"
+_no_dataset = _when(lambda c: c.data.dataset is None, "it says where a --dataset is")
+_nothing_hidden = _when(_all_spans_are_0, "at span 0 nothing is excluded")
+_two_spans_given = _when(
+    lambda c: None not in (c.model.g_span, c.model.d_span), "both networks have their own, --g_span and --d_span"
+)
+_no_transposed = _when(lambda c: c.model.network == "resnet", "the residual networks have no transposed convolution")
+_no_wgan_gp = _when(lambda c: c.game.adv_loss != "wgan-gp", "only the wgan-gp loss has this penalty")
+_no_penalty = _when(lambda c: not c.game.penalized, "there is no gradient penalty")
+_no_scoring = _when(lambda c: c.run.eval_every is None, "nothing is scored during training without --eval_every")
+_no_guard = _when(lambda c: c.run.guard == "off", "the guard is off")
+_no_rollback = _when(lambda c: c.run.guard != "recover", "a run goes back only with --guard recover")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to learn from."""
+    """The images to train on."""
 
     data: str | None = setting(None, "free", pairs=False)
     """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces': drawn faces, nothing to download.
     Without --data and --dataset it is 'faces'."""
     dataset: Literal["celeb", "lsun"] | None = setting(None, "free", pairs=False)
-    """CelebA or LSUN church, looked for under --image_path where their Kaggle downloads unpack."""
+    """CelebA or LSUN church, found under --image_path where their Kaggle downloads unpack."""
     image_path: str = setting("./data", "place", pairs=False, idle=_no_dataset)
-    """Where --dataset looks."""
+    """Where --dataset is looked for."""
     crop: str = setting("auto", "computed")
     """'square': the largest centre square; 'squash': the whole image, stretched; a number: that many centre pixels.
     'auto': 160 for celeb and squash for lsun, as published, and square for anything else."""
     filter: Literal["bilinear", "bicubic", "lanczos", "box"] = setting("bilinear", "computed")
     """How images are resized; all filters are antialiased."""
     prepared: str = setting("./prepared", "place")
-    """Folder for decoded images, so that the next run starts at once."""
+    """The folder where decoded images are kept for later runs."""
     strict: bool = setting(False, "free")
-    """Refuse a data set that has an unreadable image, instead of naming and skipping it."""
+    """Refuse a data set with an unreadable image, instead of reporting and skipping the image."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
+        _check_fields(self)
         _require(
             self.data is None or self.dataset is None,
             f"give either data or dataset, got data {self.data!r} and dataset {self.dataset!r}",
         )
-        number = self.crop.isdecimal() and int(self.crop) > 0
         _require(
-            number or self.crop in ("auto", "square", "squash"),
+            re.fullmatch(r"auto|square|squash|[1-9][0-9]*", self.crop) is not None,
             f"crop must be auto, square, squash or a number of pixels, got {self.crop!r}",
         )
 
@@ -195,27 +181,27 @@ class ModelConfig:
     """The networks."""
 
     network: Literal["dcgan", "resnet"] = setting("dcgan", "computed")
-    """dcgan: the published program's; resnet: the residual ones of the paper's own code."""
-    num_classes: int | Literal["auto"] = setting(0, "computed")
-    """Number of classes: 0 for an unconditional model, 'auto' for one class for each folder of images."""
-    imsize: int = setting(64, "computed")
+    """dcgan: the published program's; resnet: the residual networks of the paper's own code."""
+    num_classes: int | Literal["auto"] = setting(0, "computed", must_be="0 or more", most=1_000_000)
+    """Number of classes: 0 for an unconditional model, 'auto' for one class per folder of images."""
+    imsize: int = setting(64, "computed", most=8192)
     """Height and width of the images: a power of two, 16 or more."""
-    z_dim: int = setting(128, "computed")
+    z_dim: int = setting(128, "computed", must_be="more than 0", most=65_536)
     """Length of the latent vector z."""
-    g_conv_dim: int = setting(64, "computed")
+    g_conv_dim: int = setting(64, "computed", must_be="more than 0", most=16_384)
     """Channels of the generator's largest map."""
-    d_conv_dim: int = setting(64, "computed")
+    d_conv_dim: int = setting(64, "computed", must_be="more than 0", most=16_384)
     """Channels of the discriminator's largest map."""
-    span: Span = setting(0, "computed", pairs=True, idle=_spans_given_for_both)
+    span: Span = setting(0, "computed", pairs=True, idle=_two_spans_given, most=8192)
     """A pixel may not attend to the (2*span+1) x (2*span+1) square around it; 0 is full attention, the original SAGAN.
     'self' hides only the pixel itself."""
-    g_span: Span | tuple[Span, ...] | None = setting(None, "computed", pairs=True)
-    """Another span for the generator, or one for each of its attention layers in turn; by default --span."""
-    d_span: Span | tuple[Span, ...] | None = setting(None, "computed", pairs=True)
+    g_span: Span | tuple[Span, ...] | None = setting(None, "computed", pairs=True, most=8192)
+    """The span of the generator, or one for each of its attention layers in order; by default --span."""
+    d_span: Span | tuple[Span, ...] | None = setting(None, "computed", pairs=True, most=8192)
     """The same for the discriminator."""
-    masking: Literal["after", "before"] = setting("after", "computed", pairs=True, idle=_hides_nothing)
+    masking: Literal["after", "before"] = setting("after", "computed", pairs=True, idle=_nothing_hidden)
     """'after': weights in the square are set to 0 after the softmax; 'before': its keys are left out of the softmax."""
-    pool: int = setting(1, "computed", pairs=True)
+    pool: int = setting(1, "computed", pairs=True, must_be="more than 0", most=8192)
     """Keys and values are max-pooled this much before attention; the paper's own code uses 2."""
     g_attention: tuple[int, ...] | None = setting(None, "computed")
     """Sizes of the generator's maps that attention follows, such as 16 32, or none.
@@ -223,13 +209,12 @@ class ModelConfig:
     d_attention: tuple[int, ...] | None = setting(None, "computed")
     """Sizes of the discriminator's maps that attention follows, or none.
     By default as published: dcgan 8 and 4, resnet 32 or half of a smaller image."""
-    norm_axis: Literal["output", "input"] = setting("output", "computed", idle=_no_transposed_convolution)
+    norm_axis: Literal["output", "input"] = setting("output", "computed", idle=_no_transposed)
     """Which channels the spectral norm of a transposed convolution takes as rows.
     'input' is what the published program does, and what its checkpoints need."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require_positive(self, "z_dim", "g_conv_dim", "d_conv_dim", "pool")
+        _check_fields(self)
         _require(
             self.imsize >= 16 and self.imsize & (self.imsize - 1) == 0,
             f"imsize must be a power of two, 16 or more, got {self.imsize}",
@@ -237,10 +222,6 @@ class ModelConfig:
         for name in ("span", "g_span", "d_span"):
             for value in spans(getattr(self, name)):
                 _require(value == "self" or value >= 0, f"{name} must be 0 or more, got {value} (0 is full attention)")
-        _require(
-            self.num_classes == "auto" or self.num_classes >= 0,
-            f"num_classes must be 0 or more, got {self.num_classes}",
-        )
 
     @property
     def shape(self) -> ImageShape:
@@ -256,63 +237,51 @@ class GameConfig:
         "hinge", "computed", pairs=True
     )
     """The adversarial loss; rpgan compares each fake with a real image (relativistic pairing)."""
-    lambda_gp: float = setting(10.0, "computed", pairs=True, idle=_not_wgan_gp)
+    lambda_gp: float = setting(10.0, "computed", pairs=True, idle=_no_wgan_gp, must_be="0 or more")
     """Weight of the gradient penalty; wgan-gp only."""
-    r1: float | Literal["auto"] = setting(0.0, "computed", pairs=True)
+    r1: float | Literal["auto"] = setting(0.0, "computed", pairs=True, must_be="0 or more")
     """Weight of R1, the zero-centred gradient penalty at real images; 'auto': 0.0002 * imsize^2 / batch_size."""
-    r2: float | Literal["auto"] = setting(0.0, "computed", pairs=True)
-    """Weight of R2, the same at generated images."""
-    penalty_every: int = setting(1, "computed", pairs=True, idle=_no_penalty)
-    """Take gradient penalties only in every Nth discriminator step, with N times their weight.
+    r2: float | Literal["auto"] = setting(0.0, "computed", pairs=True, must_be="0 or more")
+    """Weight of R2, the same penalty at generated images."""
+    penalty_every: int = setting(1, "computed", pairs=True, idle=_no_penalty, must_be="more than 0")
+    """Apply gradient penalties only in every Nth discriminator step, with N times their weight.
     Adam with beta2 0.9 forgets in about ten steps: with N above 4 use --beta2 0.99, or the penalty is weaker."""
-    lecam: float = setting(0.0, "computed", pairs=True)
+    lecam: float = setting(0.0, "computed", pairs=True, must_be="0 or more")
     """Weight of the LeCam penalty, which keeps logits near past ones; for little data, around 0.1 to 0.3."""
     augment: tuple[Literal["color", "translation", "cutout", "flip"], ...] = setting((), "computed", pairs=True)
     """DiffAugment: random changes to all images before the discriminator sees them, such as
     color translation cutout, or flip; for little data."""
     flip: bool = setting(False, "computed", pairs=True)
     """Mirror half of the real images."""
-    batch_size: int = setting(64, "computed")
-    """Real images, and fakes, in a step; on the command line also 'auto': the largest batch that fits."""
-    n_critic: int = setting(1, "computed")
-    """Discriminator steps for each generator step."""
-    g_lr: float = setting(1e-4, "computed", pairs=True)
+    batch_size: int = setting(64, "computed", must_be="more than 0", most=10_000_000)
+    """Real images, and fakes, in each step; on the command line also 'auto': the largest batch that fits."""
+    n_critic: int = setting(1, "computed", must_be="more than 0")
+    """Discriminator steps per generator step."""
+    g_lr: float = setting(1e-4, "computed", pairs=True, must_be="more than 0")
     """Learning rate of the generator."""
-    d_lr: float = setting(4e-4, "computed", pairs=True)
+    d_lr: float = setting(4e-4, "computed", pairs=True, must_be="more than 0")
     """Learning rate of the discriminator."""
     beta1: float = setting(0.0, "computed", pairs=True)
     """Adam's first beta."""
     beta2: float = setting(0.9, "computed", pairs=True)
     """Adam's second beta."""
-    lr_decay: float | None = setting(None, "computed", pairs=True)
+    lr_decay: float | None = setting(None, "computed", pairs=True, must_be="more than 0", most=1)
     """Multiply both learning rates by this after every epoch; no decay by default."""
     lr_schedule: Literal["constant", "linear", "cosine"] = setting("constant", "computed", pairs=True)
     """How both learning rates fall over the run; linear and cosine reach 0 at its last step."""
-    max_grad_norm: float | None = setting(None, "computed", pairs=True)
-    """Limit the norm of each gradient to this; no limit by default."""
+    max_grad_norm: float | None = setting(None, "computed", pairs=True, must_be="more than 0")
+    """Clip the norm of each network's gradient to this; no limit by default."""
     ema_halflife: int = setting(44_000, "computed", pairs=True)
-    """Half-life, in images, of the exponential moving average (EMA) of the generator's weights, which samples are drawn
-    from. 0: no EMA."""
+    """Half-life, in images, of the exponential moving average (EMA) of the generator's weights, from which samples are
+    drawn. 0: no EMA."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require_positive(self, "batch_size", "n_critic", "g_lr", "d_lr", "penalty_every")
+        _check_fields(self)
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be from 0 to below 1, got {value}")
-        for name in ("lambda_gp", "r1", "r2", "lecam"):
-            value = getattr(self, name)
-            _require(value == "auto" or value >= 0, f"{name} must be 0 or more, got {value}")
         _require(self.ema_halflife >= 0, f"ema_halflife must be 0 or more, got {self.ema_halflife} (0: no averaging)")
-        _require(
-            self.lr_decay is None or 0 < self.lr_decay <= 1,
-            f"lr_decay must be above 0 and at most 1, got {self.lr_decay}",
-        )
         _require(len(set(self.augment)) == len(self.augment), f"augment must name each once, got {self.augment}")
-        _require(
-            self.max_grad_norm is None or self.max_grad_norm > 0,
-            f"max_grad_norm must be more than 0, got {self.max_grad_norm}",
-        )
 
     @property
     def penalized(self) -> bool:
@@ -322,76 +291,61 @@ class GameConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How long, how often, where."""
+    """The length, the intervals and the places of a run."""
 
     run_dir: str | None = setting(None, "place")
-    """The folder of the run. By default runs/DATA-SIZEpx-spanS, with a number behind it if that is taken."""
+    """The folder of the run. By default runs/DATA-SIZEpx-spanS, with a number appended if that exists."""
     seed: int = setting(0, "computed")
     """Decides the weights, the order of the images and every z: the same seed gives the same run."""
-    total_step: int = setting(100_000, "free")
+    total_step: int = setting(100_000, "free", must_be="more than 0")
     """Generator steps."""
-    log_step: int = setting(10, "free")
+    log_step: int = setting(10, "free", must_be="more than 0")
     """Steps between lines of records.jsonl."""
-    sample_step: int = setting(1000, "free")
+    sample_step: int = setting(1000, "free", must_be="more than 0")
     """Steps between grids of samples."""
-    checkpoint_every: int = setting(1000, "free")
+    checkpoint_every: int = setting(1000, "free", must_be="more than 0")
     """Steps between checkpoints, from which the run can be resumed."""
-    snapshot_every: int = setting(10_000, "free")
-    """Steps between snapshots: the averaged generator, kept for use."""
-    sample_count: int = setting(64, "kept")
+    snapshot_every: int = setting(10_000, "free", must_be="more than 0")
+    """Steps between snapshots of the averaged generator, which are all kept."""
+    sample_count: int = setting(64, "kept", must_be="more than 0", most=100_000)
     """Images in a grid, 8 in a row."""
     precision: Literal["auto", "fp32", "bf16"] = setting("fp32", "computed", pairs=True)
     """bf16: products in bfloat16; weights, losses and softmax statistics stay float32.
-    auto: bf16 on a GPU that has it, else fp32."""
+    auto: bf16 on a GPU that supports it, else fp32."""
     compile: bool | None = setting(None, "free")
-    """Fuse the networks' kernels by torch.compile, which takes a minute at the start. By default on a GPU."""
+    """Compile the networks with torch.compile, which takes a minute at the start. By default on a GPU."""
     cuda_graphs: bool | None = setting(None, "free")
-    """Play each training step as one CUDA graph. By default on a GPU, and only there."""
+    """Run each training step as one CUDA graph. By default on a GPU, and only there."""
     resident: bool | None = setting(None, "free")
-    """Keep all images on the GPU. By default where they take less than half of its free memory."""
+    """Keep all images on the GPU. By default when they take less than half of its free memory."""
     device: str = setting("auto", "place")
     """auto, cpu, cuda, cuda:1 or mps."""
     tensorboard: bool = setting(False, "free")
     """Also write the records for TensorBoard, into RUN/tensorboard."""
     sample_dir: str | None = setting(None, "place")
-    """Where the grids go instead of RUN/samples."""
-    eval_every: int | None = setting(None, "free")
-    """Steps between scorings: a snapshot is written and scored. By default `sagan evaluate RUN` does it afterwards."""
-    eval_num: int = setting(2000, "free", idle=_no_scoring)
-    """Images drawn for each of these scores; the last step is scored with 5 times as many too."""
+    """The folder for grids of samples, instead of RUN/samples."""
+    eval_every: int | None = setting(None, "free", must_be="more than 0")
+    """Steps between scores: a snapshot is written and scored. By default `sagan evaluate RUN` does so afterwards."""
+    eval_num: int = setting(2000, "free", idle=_no_scoring, must_be="more than 0")
+    """Images drawn for each of these scores; the last step is also scored with 5 times as many."""
     extractor: str | None = setting(None, "free", idle=_no_scoring)
-    """The network whose features scores are made of, as for `sagan evaluate`.
-    By default inception where its weights are found, else efficientnet-lite0."""
+    """The network whose features are compared, as for `sagan evaluate`.
+    By default inception if its weights are found, else efficientnet-lite0."""
     guard: Literal["off", "watch", "recover"] = setting("watch", "free")
     """What to do about collapse.
     off: nothing. watch: report and record it.
-    recover: also roll back to the last healthy checkpoint and go on with other z and images, lower learning rates and,
-    if there are gradient penalties, stronger ones.
+    recover: also roll back to the last healthy checkpoint and continue with other z and images, lower learning rates
+    and, if there are gradient penalties, stronger ones.
     A non-finite loss always ends a run that cannot roll back."""
-    guard_every: int = setting(50, "kept", idle=_no_guard)
+    guard_every: int = setting(50, "kept", idle=_no_guard, must_be="more than 0")
     """Steps between the guard's checks."""
-    max_rollbacks: int = setting(3, "free", idle=_no_rollback)
-    """The most rollbacks before a run is stopped."""
+    max_rollbacks: int = setting(3, "free", idle=_no_rollback, must_be="0 or more")
+    """Rollbacks allowed before a run is stopped."""
     published_checkpoints: bool = setting(False, "free")
     """With every snapshot also write {step}_G.pth and {step}_D.pth as the published program did (64x64 nets only)."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        _require_positive(
-            self,
-            "total_step",
-            "log_step",
-            "sample_step",
-            "checkpoint_every",
-            "snapshot_every",
-            "sample_count",
-            "eval_num",
-            "guard_every",
-        )
-        _require(self.max_rollbacks >= 0, f"max_rollbacks must be 0 or more, got {self.max_rollbacks}")
-        _require(
-            self.eval_every is None or self.eval_every > 0, f"eval_every must be more than 0, got {self.eval_every}"
-        )
+        _check_fields(self)
         check_device(self.device)
 
 
@@ -409,7 +363,7 @@ class Config:
         own = model.network, model.imsize, model.num_classes, model.g_attention, model.d_attention
         _require(
             own == ("dcgan", 64, 0, None, None) or not self.run.published_checkpoints,
-            "published_checkpoints needs the published networks: imsize 64, no classes, and attention where it was",
+            "published_checkpoints needs the published networks: imsize 64, no classes, and attention by default",
         )
 
 
@@ -417,15 +371,15 @@ _SECTIONS: dict[str, type[Any]] = {"data": DataConfig, "model": ModelConfig, "ga
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The config as JSON-ready nested dictionaries, with its format number."""
+    """The config as nested dictionaries for JSON, with its format number."""
     return {"format": FORMAT} | dataclasses.asdict(config)
 
 
 def from_dict(values: object, where: str = "this config") -> Config:
-    """The inverse of `to_dict`; ``where`` names the file in errors. A setting that is missing is newer than the file,
-    and has its default, which is what the version that wrote the file did.
+    """The inverse of `to_dict`; ``where`` names the file in errors. A setting that is missing is newer than the file
+    and takes its default, which is how the version that wrote the file behaved.
 
-    Raises UserError for anything that `to_dict` did not make, and for a config of a newer version.
+    Raises UserError for values that `to_dict` did not make, and for a config of a newer version.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where} is damaged: it holds no settings, but {shorten(values)}")
@@ -437,27 +391,23 @@ def from_dict(values: object, where: str = "this config") -> Config:
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-    """The settings in which two configs differ: name to (value in one, value in other)."""
+    """The settings in which two configs differ, by name: (value in ``one``, value in ``other``)."""
     mine, theirs = settings(one), settings(other)
     return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """All settings by their bare names, as `override` takes them."""
-    return {f.name: getattr(section, f.name) for section in _sections(config) for f in dataclasses.fields(section)}
-
-
-def _sections(config: Config) -> list[Any]:
-    return [getattr(config, name) for name in _SECTIONS]
+    """All settings by name, as `override` takes them."""
+    return {name: value for section in _SECTIONS for name, value in vars(getattr(config, section)).items()}
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:
-    """The config with some settings changed, by their bare names (they are unique over the sections)."""
+    """The config with some settings changed, by name (names are unique over the sections)."""
     return fill(Config, changes, config)
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The config with paths that still mean the same when the run goes on from another working directory."""
+    """The config with absolute paths, so that the run can be resumed from another working directory."""
     given = {
         "image_path": config.data.image_path,
         "prepared": config.data.prepared,

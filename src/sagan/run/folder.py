@@ -1,12 +1,12 @@
-"""A run's folder: what lies where, and its records.
+"""A run's folder: its files, and its records.
 
-config.json      every setting; enough, with the images, to repeat the run
-records.jsonl    one JSON object a line, in the order of the steps
-samples/         {step}_fake.png: grids from the same z all along
-snapshots/       {step}.safetensors: the averaged generator with its config inside, to use
-checkpoints/     last.pt: everything, to resume; healthy.pt: an older one that the run may be rolled back to, and
-                 pending.pt: one that may become it
-attempt-N/       records, snapshots and the last checkpoint of steps that a rollback took back
+config.json      every setting; with the images, enough to repeat the run
+records.jsonl    one JSON object per line, in the order of the steps
+samples/         {step}_fake.png: grids of samples, all from the same z
+snapshots/       {step}.safetensors: the averaged generator and its config, to use
+checkpoints/     last.pt: everything needed to resume; healthy.pt: an older one that the run may be rolled back to;
+                 pending.pt: one that may become healthy.pt
+attempt-N/       records, snapshots and the last checkpoint of the steps undone by a rollback
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from sagan.run.config import Config, from_dict, to_dict
 from sagan.run.records import LookRecord, Record, RecordReader, RollbackRecord, TrainRecord, to_line
 from sagan.system.errors import UserError
-from sagan.system.files import alone, write_whole
+from sagan.system.files import exclusive_lock, write_whole
 from sagan.system.typed import read_json
 
 R = TypeVar("R", bound=Record)
@@ -32,7 +32,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder, which exists and holds a config."""
+    """A run's folder, which exists and holds a config."""
 
     folder: Path
 
@@ -57,7 +57,7 @@ class Run:
         return self.folder / "checkpoints" / "pending.pt"
 
     def attempt_folder(self, number: int) -> Path:
-        """Where what a rollback took back of an attempt is."""
+        """The folder for what a rollback undid of an attempt."""
         return self.folder / f"attempt-{number}"
 
     def snapshot_file(self, step: int) -> Path:
@@ -68,24 +68,21 @@ class Run:
         return sorted((self.folder / "snapshots").glob("[0-9]*.safetensors"))
 
     def snapshot(self, step: int | None = None) -> Path:
-        """The snapshot of a step, or the newest. Raises UserError, saying which there are, where there is none."""
+        """The snapshot of a step, or the newest. Raises UserError, with the steps of all snapshots, without one."""
         found = self.snapshots()
-        if step is None and found:
-            return found[-1]
-        if step is not None and self.snapshot_file(step) in found:
-            return self.snapshot_file(step)
-        steps = ", ".join(str(int(path.stem)) for path in found)
-        if not steps:
-            raise UserError(
-                f"{self.folder} has no snapshot yet: they are written as --snapshot_every says, and at the end"
-            )
-        raise UserError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
+        if not found:
+            raise UserError(f"{self.folder} has no snapshot yet: see --snapshot_every; one is written at the end, too")
+        path = found[-1] if step is None else self.snapshot_file(step)
+        if path not in found:
+            steps = ", ".join(str(int(path.stem)) for path in found)
+            raise UserError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
+        return path
 
     @classmethod
     def create(cls, folder: Path, config: Config) -> Run:
         """A new run in a new or empty folder, or beside checkpoints of the published program.
 
-        Raises UserError where the folder already holds something else, OSError where it cannot be made.
+        Raises UserError if the folder holds anything else, OSError if it cannot be made.
         """
         check_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,14 +92,14 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """A run that exists. Raises UserError where there is none."""
+        """An existing run. Raises UserError if there is none."""
         if not (folder / "config.json").is_file():
             what = "has no config.json, so it is not a run" if folder.is_dir() else "does not exist"
             raise UserError(f"{folder} {what}; a run is a folder that `sagan train` made, such as runs/NAME")
         return cls(folder)
 
     def config(self) -> Config:
-        """The run's settings. Raises UserError, naming the file, where they are damaged."""
+        """The run's settings. Raises UserError, naming the file, if they are damaged."""
         return from_dict(read_json(self.config_file), str(self.config_file))
 
     def write_config(self, config: Config) -> None:
@@ -110,33 +107,29 @@ class Run:
         write_whole(self.config_file, lambda file: file.write(text.encode()))
 
     def append(self, *records: Record) -> None:
-        """Adds records, all in one write; a line that a killed process left unfinished is cut off first."""
+        """Adds records, all in one write; an incomplete last line of a killed process is removed first."""
         with self._records_lock(), self.records_file.open("ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end and self._last_byte(file) != b"\n":
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
             file.write(b"".join(map(to_line, records)))
 
     def _records_lock(self) -> contextlib.AbstractContextManager[None]:
         """A run may be scored by one process while another trains it."""
-        return alone(self.folder / "records.lock", lambda: None)
-
-    @staticmethod
-    def _last_byte(file: BinaryIO) -> bytes:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1)
+        return exclusive_lock(self.folder / "records.lock", lambda: None)
 
     def sync_records(self) -> None:
-        """Returns when all records are on the disk, where a power failure leaves them."""
+        """Flushes all records to the disk, so that they survive a power failure."""
         if self.records_file.exists():
             with self.records_file.open("rb") as file:
                 os.fsync(file.fileno())
 
     def records(self) -> list[Record]:
-        """All records; a last line that a killed process left unfinished is left out.
+        """All records, without an incomplete last line of a killed process.
 
-        Raises UserError, naming the line, where one is damaged.
+        Raises UserError, naming the line, if one is damaged.
         """
         return RecordReader(self.records_file).read()
 
@@ -145,14 +138,14 @@ class Run:
         return [record for record in self.records() if isinstance(record, kind)]
 
     def rewind_records(self, step: int) -> None:
-        """Drops the training's records after ``step``: they will be written again by the run that goes on there."""
+        """Removes the records of training after ``step``, which the run that is resumed there will write again."""
         with self._records_lock():
             self._keep_records(lambda record: not isinstance(record, TrainRecord | LookRecord) or record.step <= step)
 
     def set_aside(self, step: int, attempt: int, sample_folders: Sequence[Path] = ()) -> None:
-        """Moves what an attempt wrote after ``step`` into its folder: records, scores included, snapshots, published
-        checkpoints and grids of samples, those in other ``sample_folders`` too. What is said of rollbacks stays. Can be
-        done again where it was cut."""
+        """Moves everything that an attempt wrote after ``step`` into its folder: records and scores, snapshots,
+        published checkpoints and grids of samples, including those in ``sample_folders``. Records of rollbacks stay.
+        After an interruption it can be called again."""
         folder = self.attempt_folder(attempt)
         folder.mkdir(exist_ok=True)
 
@@ -161,7 +154,7 @@ class Run:
 
         with self._records_lock():
             taken = [line for line, record in self._records_with_lines() if not stays(record)]
-            if taken:  # there first, and here no longer only then
+            if taken:  # written there before they are removed here
                 former = folder / "records.jsonl"
                 content = (former.read_bytes() if former.exists() else b"") + b"".join(taken)
                 write_whole(former, lambda file: file.write(content))
@@ -182,31 +175,30 @@ class Run:
         if len(kept) < len(records):
             write_whole(self.records_file, lambda file: file.write(b"".join(kept)))
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps a second process from training in the same folder; the lock ends with the process that holds it.
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps a second process from training in the same folder; the lock is released when its process ends.
 
-        Raises UserError while another holds it.
+        Raises UserError while another process holds it.
         """
-        with alone(self.folder / "running.lock", self._refuse_second):
-            yield
 
-    def _refuse_second(self) -> None:
-        raise UserError(f"{self.folder} is being trained by another process: wait until it ends, or stop that one")
+        def refuse() -> None:
+            raise UserError(f"{self.folder} is being trained by another process: wait until it ends, or stop it")
+
+        return exclusive_lock(self.folder / "running.lock", refuse)
 
 
 def check_free(folder: Path) -> None:
-    """Raises UserError unless a run can be made there: nothing is there, or nothing but files ``*.pth``."""
+    """Raises UserError unless a run can be made there: the folder is missing, or holds only files ``*.pth``."""
     if (folder / "config.json").exists():
         raise UserError(
-            f"{folder} already holds a run: `sagan resume {folder}` goes on with it, or give another --run_dir"
+            f"{folder} already holds a run: `sagan resume {folder}` continues it, or give another --run_dir"
         )
     if folder.exists() and (not folder.is_dir() or any(path.suffix != ".pth" for path in folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder: give another --run_dir")
 
 
 def make_free_folder(wanted: Path) -> Path:
-    """Makes and gives the folder ``wanted``, or the first that is free of wanted-2, wanted-3 ..."""
+    """Creates the folder ``wanted`` or, if it exists, the first of wanted-2, wanted-3 ... that does not."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
@@ -217,9 +209,9 @@ def make_free_folder(wanted: Path) -> Path:
 
 
 def find_snapshot(place: Path, step: int | None = None) -> Path:
-    """The snapshot meant by a snapshot file or a run's folder: of a step, or the newest.
+    """A snapshot file: ``place`` itself, or the snapshot of a step in a run's folder, by default the newest.
 
-    Raises UserError where there is none, and for a step beside a file.
+    Raises UserError if there is none, and for a step together with a file.
     """
     if place.is_file():
         if step is not None:

@@ -1,4 +1,4 @@
-"""The plan of a sweep: which runs, from the values of its axes, and the file in which it is kept."""
+"""The plan of a sweep: its runs, which follow from the values of its axes, and the file that keeps it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,8 @@ from sagan.system.typed import check_format, from_plain, read_json, shorten
 
 FORMAT = 1
 MOST_RUNS = 10_000
-ALWAYS = ("span", "seed")  # axes of every sweep, were it with one value: a run's name says them
-
+ALWAYS = ("span", "seed")  # axes of every sweep, even with one value, so that they are in the names of its runs
 OF_THE_SWEEP = ("run_dir", "sample_dir")  # settings that the sweep decides
-
 _PATHS = ("data", "image_path", "prepared")
 
 
@@ -47,31 +45,32 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which runs a sweep is made of: every combination of the axes' values but those that are left out.
+    """The runs of a sweep: every combination of the axes' values, except those that are left out.
 
-    Runs of one seed are paired by design: weights, z and the order of the images follow from the seed alone, so they
-    are the same whatever the other axes say.
+    Runs of one seed are paired by design: weights, z and the order of the images depend only on the seed, so they are
+    the same for all values of the other axes.
     """
 
     base: Config
     axes: dict[str, tuple[Any, ...]]
     left_out: tuple[dict[str, Any], ...] = ()
-    """Conditions, each of values on some axes; a combination that meets one of them whole is no run."""
+    """Conditions, each with values for some axes; a combination that has all the values of one is left out."""
     command: str = ""
-    """What was typed to make it."""
+    """The command that made the plan."""
 
     def runs(self) -> list[PlannedRun]:
-        """The runs, those of one seed together: a sweep that is cut short then has whole pairs to compare."""
+        """The runs, those of one seed together, so that a sweep that is cut short has complete pairs to compare."""
         order = sorted(self.axes, key=lambda axis: axis != "seed")
-        points = [dict(zip(order, values, strict=True)) for values in itertools.product(*map(self.axes.get, order))]  # type: ignore[arg-type]
-        kept = [point for point in points if not any(_meets(point, condition) for condition in self.left_out)]
+        points = [dict(zip(order, each, strict=True)) for each in itertools.product(*(self.axes[a] for a in order))]
+        kept = [point for point in points if not any(c.items() <= point.items() for c in self.left_out)]
         return [_named({axis: point[axis] for axis in self.axes}) for point in kept]
 
     def run(self, name: str) -> PlannedRun:
+        """The run of this name."""
         return next(run for run in self.runs() if run.name == name)
 
     def config(self, run: PlannedRun, folder: Path) -> Config:
-        """The whole config of a run that lies in ``folder``."""
+        """The config of a run in ``folder``."""
         return override(self.base, {**run.overrides, "run_dir": str(folder)})
 
 
@@ -81,37 +80,32 @@ def make_plan(
     left_out: Sequence[Mapping[str, Any]] = (),
     command: str = "",
 ) -> Plan:
-    """A plan from a config and, by the names of settings, the values they shall have: one changes the config for all
-    runs, several are an axis. Span and seed are always axes, and the seed the last one.
+    """A plan from a config and, by the names of settings, the values they take: one value changes the config of all
+    runs, several are an axis. Span and seed are always axes, and the seed is the last one.
 
-    Raises UserError for a value that no run can have, for one that is there twice, for settings that the sweep decides
-    and for a condition that leaves out what is not there, or everything.
+    Raises UserError for a value that no run can have, for one that is given twice, for settings that the sweep decides
+    and for a condition that leaves out nothing, or everything.
     """
     for name in OF_THE_SWEEP:
         if name in given:
-            raise UserError(f"--{name} is for one run: those of a sweep lie in its folder, --sweep_dir")
+            raise UserError(f"--{name} is for one run: the runs of a sweep are in its folder, --sweep_dir")
     axes = {name: tuple(values) for name, values in given.items() if len(values) > 1 or name in ALWAYS}
     base = override(base, {name: values[0] for name, values in given.items() if name not in axes})
     for name in ALWAYS:
         axes.setdefault(name, (settings(base)[name],))
     axes["seed"] = axes.pop("seed")
     base = with_absolute_paths(base)
-    for name, values in axes.items():
-        # a value that no run can have is found out here; paths still mean the same elsewhere
-        made = [settings(with_absolute_paths(override(base, {name: value})))[name] for value in values]
-        axes[name] = tuple(made)
-        for value in made:
-            if made.count(value) > 1:
-                raise UserError(f"--{name} has {value} twice")
+    for name in axes.keys() & _PATHS:
+        axes[name] = tuple(settings(with_absolute_paths(override(base, {name: value})))[name] for value in axes[name])
     plan = Plan(base, axes, tuple(map(dict, left_out)), command)
     _check(plan)
     return plan
 
 
 def extend(old: Plan, new: Plan, folder: Path) -> Plan:
-    """The plan of a sweep that goes on: the new one, if it holds every run of the old one.
+    """The plan of a sweep that is continued: the new one, if it has every run of the old one.
 
-    Raises UserError, saying on which axis or in which setting they differ, where it does not.
+    Raises UserError, naming the axis or setting in which they differ, if it has not.
     """
     here = f"{folder} holds another sweep"
     remedy = "give another --sweep_dir, or only this one to go on as planned"
@@ -137,8 +131,8 @@ def extend(old: Plan, new: Plan, folder: Path) -> Plan:
 
 
 def train_words(config: Config, named: Container[str] = ()) -> list[str]:
-    """The words after ``sagan`` that repeat a run wherever they are typed: the preset that is nearest, the settings in
-    which the run differs from it, and those ``named`` in any case, but for what is idle."""
+    """The words after ``sagan`` that repeat a run, in any working directory: the nearest preset, the settings in which
+    the run differs from it unless they have no effect, and the settings ``named``."""
     unlike = {name: differences(preset, config) for name, preset in PRESETS.items()}
     nearest = min(unlike, key=lambda name: len(unlike[name]))
     words = ["train", "--preset", nearest]
@@ -150,7 +144,7 @@ def train_words(config: Config, named: Container[str] = ()) -> list[str]:
 
 
 def describe_plan(plan: Plan) -> str:
-    """How many runs there are, and the values of each axis, in a line."""
+    """One line: the number of runs, and the values of each axis."""
     axes = ", ".join(f"{name} {' | '.join(' '.join(spell(v)) for v in values)}" for name, values in plan.axes.items())
     count = len(plan.runs())
     left_out = " (some combinations are left out)" if plan.left_out else ""
@@ -158,7 +152,7 @@ def describe_plan(plan: Plan) -> str:
 
 
 def spell(value: Any) -> list[str]:
-    """The words that mean a value on the command line."""
+    """The words of a value on the command line."""
     if value is None or value == ():
         return ["none"]
     if isinstance(value, tuple):
@@ -174,7 +168,7 @@ def _named(overrides: dict[str, Any]) -> PlannedRun:
 
 
 def _label(axis: str, value: Any) -> str:
-    """A value in a folder's name: behind its axis at once if it is a number, else after a line."""
+    """A value in the name of a folder, after its axis: a number as it is, anything else after an underscore."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     text = Path(value).stem if axis in _PATHS and value else "+".join(spell(value))
@@ -184,66 +178,52 @@ def _label(axis: str, value: Any) -> str:
 # ---- checks
 
 
-def _meets(point: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
-    return all(point[axis] == value for axis, value in condition.items())
-
-
-def _check_count(axes: Mapping[str, Sequence[Any]]) -> None:
-    count = math.prod(map(len, axes.values()))
-    if count > MOST_RUNS:
-        raise UserError(f"a sweep may have {MOST_RUNS:,} combinations of values at most, these make {count:,}")
-
-
 def _check(plan: Plan) -> None:
-    _check_count(plan.axes)
+    """Raises UserError for axes that no sweep has, values that no run can have, and conditions without an effect."""
+    count = math.prod(map(len, plan.axes.values()))
+    if count > MOST_RUNS:
+        raise UserError(f"a sweep may have at most {MOST_RUNS:,} combinations of values, these are {count:,}")
+    for name, values in plan.axes.items():
+        _check_axis(plan, name, values)
     for condition in plan.left_out:
         for axis, value in condition.items():
+            given = f"--leave_out {axis}={_listed([value])}"
             if axis not in plan.axes:
-                raise UserError(f"--leave_out {axis}={_listed([value])}: {axis} is no axis, but {_and(plan.axes)} are")
+                raise UserError(f"{given}: {axis} is not an axis; the axes are {' and '.join(plan.axes)}")
             if value not in plan.axes[axis]:
-                raise UserError(f"--leave_out {axis}={_listed([value])}: --{axis} has only {_listed(plan.axes[axis])}")
+                raise UserError(f"{given}: --{axis} has only {_listed(plan.axes[axis])}")
     runs = plan.runs()
     if not runs:
         raise UserError("--leave_out leaves out every run")
     names = [run.name for run in runs]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two values of an axis would both name a run {name}: rename what one of them means")
-    for run in runs:  # a combination of values may be no config
+            raise UserError(f"two values of an axis would both name a run {name}: rename what one of them refers to")
+    for run in runs:  # values that are allowed one by one may not go together
         plan.config(run, Path(run.name))
 
 
+def _check_axis(plan: Plan, name: str, values: Sequence[Any]) -> None:
+    if name not in settings(plan.base) or name in OF_THE_SWEEP:
+        raise UserError(f"{name[:40]} is not a setting that a sweep can vary")
+    if not values:
+        raise UserError(f"--{name} has no values")
+    for value in values:
+        override(plan.base, {name: value})
+        if values.count(value) > 1:
+            raise UserError(f"--{name} has {shorten(value)} twice")
+
+
 def _listed(values: Sequence[Any]) -> str:
-    return " and ".join([" ".join(spell(value)) for value in values])
-
-
-def _and(names: Mapping[str, Any]) -> str:
-    return " and ".join(names)
+    return " and ".join(" ".join(spell(value)) for value in values)
 
 
 # ---- the file
 
 
-def to_json(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The plan as JSON-ready values, with the command that repeats each run alone; ``folder``: where the runs lie."""
-
-    def repeat(run: PlannedRun) -> str:
-        return shlex.join(["sagan", *train_words(plan.config(run, folder / run.name), run.overrides)])
-
-    runs = [{"name": run.name, "overrides": run.overrides, "command": repeat(run)} for run in plan.runs()]
-    return {
-        "format": FORMAT,
-        "command": plan.command,
-        "base": to_dict(plan.base),
-        "axes": plan.axes,
-        "left_out": plan.left_out,
-        "runs": runs,
-    }
-
-
 @dataclass(frozen=True)
 class _File:
-    """A plan as it is kept. ``runs`` follows from the rest: it is written for whoever reads the file."""
+    """The content of the file. ``runs`` follows from the rest: it is there for people who read the file."""
 
     base: Mapping[str, object]
     axes: Mapping[str, tuple[object, ...]]
@@ -252,51 +232,45 @@ class _File:
     runs: tuple[Mapping[str, object], ...]
 
 
-def from_json(values: object, where: str) -> Plan:
-    """The inverse of `to_json`; ``where`` names the file in errors. Raises UserError for anything else."""
+def write_plan(plan: Plan, path: Path, folder: Path) -> None:
+    """Writes a plan as JSON, with the command that repeats each run; ``folder`` is where the runs are."""
+
+    def command(run: PlannedRun) -> str:
+        return shlex.join(["sagan", *train_words(plan.config(run, folder / run.name), run.overrides)])
+
+    runs = [{"name": run.name, "overrides": run.overrides, "command": command(run)} for run in plan.runs()]
+    values = {
+        "format": FORMAT,
+        "command": plan.command,
+        "base": to_dict(plan.base),
+        "axes": plan.axes,
+        "left_out": plan.left_out,
+        "runs": runs,
+    }
+    text = json.dumps(values, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file. Raises UserError, naming the file, if it is damaged."""
+    values, where = read_json(path), str(path)
     if not isinstance(values, dict):
         raise UserError(f"{where} is damaged: it holds no plan, but {shorten(values)}")
-    check_format(values.get("format"), FORMAT, where)
-    file = from_plain(_File, {name: value for name, value in values.items() if name != "format"}, where)
-    left_out = tuple({axis: _untupled(value) for axis, value in each.items()} for each in file.left_out)
-    axes = {name: tuple(map(_untupled, each)) for name, each in file.axes.items()}
+    check_format(values.pop("format", None), FORMAT, where)
+    file = from_plain(_File, values, where)
+    left_out = tuple({axis: _with_tuples(value) for axis, value in each.items()} for each in file.left_out)
+    axes = {name: tuple(map(_with_tuples, each)) for name, each in file.axes.items()}
     plan = Plan(from_dict(file.base, f"{where}, base,"), axes, left_out, file.command)
     try:
-        _check_axes(plan)
+        for name in ALWAYS:
+            if name not in axes:
+                raise UserError(f"the axis {name} is missing")
         _check(plan)
     except UserError as error:
         raise UserError(f"{where} is damaged: {error}") from error
     return plan
 
 
-def _check_axes(plan: Plan) -> None:
-    """Raises UserError for axes that no sweep has, and for values that no run can have."""
-    known = settings(plan.base)
-    _check_count(plan.axes)
-    for name in ALWAYS:
-        if name not in plan.axes:
-            raise UserError(f"the axis {name} is missing")
-    for name, values in plan.axes.items():
-        if name not in known or name in OF_THE_SWEEP:
-            raise UserError(f"{name[:40]} is not a setting that a sweep can vary")
-        if not values:
-            raise UserError(f"--{name} has no values")
-        for value in values:
-            override(plan.base, {name: value})
-            if values.count(value) > 1:
-                raise UserError(f"--{name} has {shorten(value)} twice")
-
-
-def _untupled(value: Any) -> Any:
+def _with_tuples(value: Any) -> Any:
     """JSON has no tuples."""
-    return tuple(map(_untupled, value)) if isinstance(value, list) else value
-
-
-def write_plan(plan: Plan, path: Path, folder: Path) -> None:
-    text = json.dumps(to_json(plan, folder), indent=1) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
-
-
-def read_plan(path: Path) -> Plan:
-    """The plan in a file. Raises UserError, naming it, where it is damaged."""
-    return from_json(read_json(path), str(path))
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

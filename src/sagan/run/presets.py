@@ -1,22 +1,22 @@
-"""Named starting points: a preset is a whole config; flags change it from there.
+"""Named configs to start from; flags change single settings.
 
-``best``        what we know to do, the default of `sagan train`: the residual networks with about as many weights as
-                the published ones, relativistic pairing (RpGAN), both rates at 8e-4, R1 in every fourth step of the
-                discriminator, an average of the weights, a guard that goes back from collapse. `sagan train --data
-                my_photos --imsize 64 --span 3`. A step is 567 GFLOP on average at 64x64, batch 64, where the published
-                one is 220. On CelebA faces at 32x32, networks of width 8 against published ones of width 16, 1,500
-                steps of batch 64: mean Fréchet distance (EfficientNet-Lite0) of five seeds 87 at span 0 and 98 at span
-                3, where the published settings gave 287 and 277 in three; none collapsed. The parts were chosen on
-                these and on drawn faces. Not tried at its full width, nor in long runs: if it swings, take lower rates.
-``published``   the old program's settings, no average of the weights included.
+``best``        the default of `sagan train`: residual networks with about as many weights as the published ones,
+                relativistic pairing (RpGAN), both learning rates 8e-4, R1 in every fourth discriminator step, an EMA of
+                the weights, a guard that rolls back from collapse. `sagan train --data my_photos --imsize 64 --span 3`.
+                A step takes 567 GFLOP on average at 64x64 and batch 64; a published one takes 220. On CelebA faces at
+                32x32, 1,500 steps of batch 64, width 8 (published: 16): mean Fréchet distance (EfficientNet-Lite0) of
+                five seeds 87 at span 0 and 98 at span 3, and 287 and 277 of three seeds with the published settings;
+                no run collapsed. The settings were chosen on these and on drawn faces. Not tested at full width or in
+                long runs: if training oscillates, lower the learning rates.
+``published``   the settings of the published program, which has no EMA of the weights.
                 `sagan train --preset published --dataset celeb --span 3`. 100,000 steps of batch 64 at 64x64: about 55
-                hours on two CPU cores (46 on an idle machine); a GPU is meant. Fréchet distances: under ``best``.
-``paper``       the residual networks and the settings of the paper's own code at 128x128, beta2 of 0.999 included
-                (the paper's text says 0.9), with its batch of 256 on one GPU, where batch norm sees all of it and not
-                four parts. `sagan train --preset paper --data imagenet --num_classes auto`. 10^6 steps of 37 TFLOP;
-                no score was measured.
-``quick``       drawn faces at 32x32 with small networks, for a first look: `sagan train --preset quick`.
-                A few minutes on two CPU cores; faces with eyes, hair and mouth, not yet good ones.
+                hours on two CPU cores (46 on an idle machine); meant for a GPU. Fréchet distances: see ``best``.
+``paper``       the residual networks and the settings of the paper's own code at 128x128, including a beta2 of 0.999
+                (0.9 in the paper's text), with its batch of 256 on one GPU, where batch norm sees the whole batch
+                instead of a quarter. `sagan train --preset paper --data imagenet --num_classes auto`. 10^6 steps of
+                37 TFLOP; no score was measured.
+``quick``       drawn faces at 32x32 with small networks, for a first try: `sagan train --preset quick`.
+                A few minutes on two CPU cores; faces with eyes, hair and mouth, but not yet good ones.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PRESETS = {
 
 
 def check_preset(name: str) -> None:
-    """Raises UserError, with the nearest name, for a preset that there is not."""
+    """Raises UserError, with the nearest name, unless there is a preset of this name."""
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         raise UserError(

@@ -1,7 +1,7 @@
-"""A run's records: what a line of records.jsonl may be, and the one reader and writer of them.
+"""A run's records: the kinds of line in records.jsonl, and their one reader and writer.
 
-A record is a JSON object a line, whose ``kind`` names one of the classes here. Fields that an earlier version did not
-write are None. What a newer version writes is told apart from damage.
+A record is one line, a JSON object whose ``kind`` names one of the classes here. Fields that an earlier version did not
+write are None. Records of a newer version are distinguished from damage.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from sagan.run.card import Card
 from sagan.system.errors import UserError
-from sagan.system.typed import AnyFloat, from_plain, newer, parse_json, to_plain
+from sagan.system.typed import AnyFloat, Count, Seconds, from_plain, newer, parse_json, to_plain
 
 State = Literal["healthy", "D winning", "diversity falling", "diverged"]
-"""The guard's verdict on a run, in a word or two."""
+"""The guard's verdict on a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class TrainRecord:
 
     kind: ClassVar[str] = "train"
 
-    step: int
-    images: int
+    step: Count
+    images: Count
     """Real images seen by generator steps so far: step times batch size."""
     d_loss: float
     """The adversarial part of the discriminator's loss."""
@@ -38,22 +38,19 @@ class TrainRecord:
     d_fake: float
     g_loss: float
     d_grad_norm: float | None = None
-    """The length of the discriminator's gradient before it is limited."""
+    """Of the discriminator's gradient, before it is limited."""
     g_grad_norm: float | None = None
     penalty: float | None = None
-    """The last gradient penalty, weighted; None where none is asked for."""
+    """The last gradient penalty, weighted; None without one."""
     lecam: float | None = None
     gamma: Mapping[str, float]
     """The gate of each attention layer, by network and map: ``{"G16": 0.01, "D8": ...}``."""
     verdict: State | None = None
-    """The guard's latest; None before its first look, and where it is off."""
+    """The guard's latest; None before its first check and when it is off."""
     images_per_second: float
-    """Since the record before."""
-    seconds: float
+    """Since the previous record."""
+    seconds: Seconds
     """Of training, over all the processes that worked on the run."""
-
-    def __post_init__(self) -> None:
-        _check_counts(step=self.step, images=self.images, seconds=self.seconds)
 
     def describe(self) -> str:
         """The figures on one line."""
@@ -68,15 +65,15 @@ class TrainRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class LookRecord:
-    """What the guard saw of a run at a step, and its verdict; `sagan.training.guard.examine` says what the numbers are.
+    """The guard's measurements at a step, which `sagan.training.guard.examine` explains, and its verdict.
 
-    They may be NaN or infinite: that is what the guard looks for.
+    The numbers may be NaN or infinite: that is what the guard looks for.
     """
 
     kind: ClassVar[str] = "guard"
 
-    step: int
-    images: int | None = None
+    step: Count
+    images: Count | None = None
     separation: AnyFloat
     pairs: AnyFloat | None = None
     gap: AnyFloat
@@ -94,88 +91,68 @@ class LookRecord:
     reason: str = ""
     collapsed: bool = False
 
-    def __post_init__(self) -> None:
-        _check_counts(step=self.step, images=self.images or 0)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRecord:
-    """One metric of the snapshot of a step, and the card that says how it was made."""
+    """A metric of the snapshot of a step, and the card that says how it was computed."""
 
     kind: ClassVar[str] = "score"
 
     metric: str
     label: str
-    """What the score is called, such as FID."""
-    step: int
+    """The name of the score for a person, such as FID."""
+    step: Count
     value: float
     spread: float | None = None
     """The standard deviation over draws; None for one draw."""
     error: float | None = None
-    """The metric's own standard error, where it has one and there is one draw."""
+    """The metric's own standard error, if it has one and there is one draw."""
     floor: float | None = None
-    """What ``floor_samples`` real images score against as many others."""
-    floor_samples: int | None = None
-    seconds: float | None = None
-    """What the scoring took, all metrics together."""
+    """The score of ``floor_samples`` real images against as many others."""
+    floor_samples: Count | None = None
+    seconds: Seconds | None = None
+    """The time that scoring took, for all metrics together."""
     snapshot_sha256: str | None = None
     card: Card
-
-    def __post_init__(self) -> None:
-        _check_counts(step=self.step, seconds=self.seconds or 0, floor_samples=self.floor_samples or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackRecord:
-    """A return to an earlier state, and what the rates and penalties were multiplied by."""
+    """A return to an earlier state, and the factors that learning rates and penalties were multiplied by."""
 
     kind: ClassVar[str] = "rollback"
 
-    step: int
-    """Gone back to."""
-    from_step: int
-    attempt: int
-    """How often the run has gone back by now."""
+    step: Count
+    """Where the run went back to."""
+    from_step: Count
+    attempt: Count
+    """The number of rollbacks so far, this one included."""
     verdict: State
     reason: str
     remedy: Mapping[str, float]
 
-    def __post_init__(self) -> None:
-        _check_counts(step=self.step, from_step=self.from_step, attempt=self.attempt)
-
 
 @dataclass(frozen=True, kw_only=True)
 class StoppedRecord:
-    """The end of a run that was given up."""
+    """The end of a run that was stopped because it collapsed."""
 
     kind: ClassVar[str] = "stopped"
 
-    step: int
+    step: Count
     verdict: State
     reason: str
-
-    def __post_init__(self) -> None:
-        _check_counts(step=self.step)
 
 
 Record = TrainRecord | LookRecord | ScoreRecord | RollbackRecord | StoppedRecord
 
-KINDS: dict[str, type[Record]] = {
-    each.kind: each for each in (TrainRecord, LookRecord, ScoreRecord, RollbackRecord, StoppedRecord)
-}
-
-
-def _check_counts(**counts: float) -> None:
-    for name, count in counts.items():
-        if count < 0:
-            raise UserError(f"{name} must be 0 or more, got {count}")
+KINDS: dict[str, type[Record]] = {each.kind: each for each in get_args(Record)}
 
 
 # ---- lines
 
 
 def to_line(record: Record) -> bytes:
-    """A record as a line of the file."""
+    """The line of a record."""
     return json.dumps({"kind": record.kind, **to_plain(record)}).encode() + b"\n"
 
 
@@ -197,26 +174,26 @@ Damage = Callable[[UserError], None]
 
 
 class RecordReader:
-    """Reads a file of records, and at each later call those that were added since.
+    """Reads a file of records: at the first call all of them, later those added since the last call.
 
-    A last line without its end, as a killed or a busy process leaves it, is left for later. Where the file was written
-    anew, as after a rollback, reading begins again, and ``anew`` is true.
+    An incomplete last line, as of a process that was killed or is still writing, is left for later. When the file was
+    rewritten, as after a rollback, reading starts over and ``restarted`` is true.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self.anew = True
+        self.restarted = True
         self._inode = self._offset = self._lines = 0
 
     def read(self, on_damage: Damage | None = None) -> list[Record]:
-        """The records since the last call; none where there is no file.
+        """The records since the last call; none if there is no file.
 
-        ``on_damage`` gets the error of a line that cannot be read, which is left out; without it the error is raised.
+        ``on_damage`` is called with the error of each line that cannot be read; without it the error is raised.
         """
         return [record for _, record in self.read_with_lines(on_damage)]
 
     def read_with_lines(self, on_damage: Damage | None = None) -> Iterator[tuple[bytes, Record]]:
-        """The same, each with its line, end included."""
+        """The same, each with its line, newline included."""
         for line in self._added():
             self._lines += 1
             try:
@@ -227,20 +204,20 @@ class RecordReader:
                 on_damage(error)
 
     def _added(self) -> list[bytes]:
-        """The whole lines that were added."""
+        """The complete lines that were added."""
         if self.path.exists() and not self.path.is_file():
             raise UserError(f"{self.path} is damaged: it is not a file")
         try:
             with self.path.open("rb") as file:
-                found = os.fstat(file.fileno())  # of the file that is open: another may take its name meanwhile
-                self.anew = found.st_ino != self._inode or found.st_size < self._offset
-                if self.anew:
+                found = os.fstat(file.fileno())  # of the open file: another may take its name meanwhile
+                self.restarted = found.st_ino != self._inode or found.st_size < self._offset
+                if self.restarted:
                     self._inode, self._offset, self._lines = found.st_ino, 0, 0
                 file.seek(self._offset)
                 added = file.read()
         except FileNotFoundError:
-            self.anew, self._inode, self._offset, self._lines = True, 0, 0, 0
+            self.restarted, self._inode, self._offset, self._lines = True, 0, 0, 0
             return []
-        whole = added[: added.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [line + b"\n" for line in whole.split(b"\n")[:-1]]
+        complete = added[: added.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [line + b"\n" for line in complete.split(b"\n")[:-1]]

@@ -1,4 +1,4 @@
-"""The scores among a run's records: groups that may share an axis, which snapshots are scored, which score is best."""
+"""The scores among a run's records: groups that may share an axis, the snapshots that are scored, the best score."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def read_scores(run: Run, metric: str) -> list[ScoreRecord]:
 
 
 def like_groups(scores: list[ScoreRecord]) -> list[list[ScoreRecord]]:
-    """The scores in groups of like cards: of each step its latest score, in order of steps. The group with the most
-    steps comes first; of equal groups, the one with the newest score."""
+    """The scores in groups of comparable cards: the latest score of each step, in the order of the steps. The largest
+    group comes first; of equally large ones, the one with the newest score."""
     groups: list[list[ScoreRecord]] = []
     for score in reversed(scores):
         own = next((group for group in groups if not differences(group[0].card, score.card)), None)
@@ -33,29 +33,28 @@ def like_groups(scores: list[ScoreRecord]) -> list[list[ScoreRecord]]:
 
 
 def scores_to_compare(run: Run, metric: str) -> list[ScoreRecord]:
-    """The first of the `like_groups` of a run. Raises UserError where the run has no score by this metric."""
+    """The first of the `like_groups` of a run. Raises UserError if the run has no score by this metric."""
     groups = like_groups(read_scores(run, metric))
     if not groups:
         kinds = {score.metric for score in run.records_of(ScoreRecord)}
         have = ", ".join(sorted(kinds)) or "none"
         raise UserError(
-            f"{run.folder} has no score {metric!r} (it has: {have}); `sagan evaluate {run.folder}` makes them"
+            f"{run.folder} has no score {metric!r} (it has: {have}); `sagan evaluate {run.folder}` computes them"
         )
     return groups[0]
 
 
 def best_score(run: Run) -> ScoreRecord:
-    """The lowest Fréchet distance of a run among the scores that may be compared, which `scores_to_compare` gives.
-    Raises UserError where there is none."""
+    """The lowest Fréchet distance among a run's `scores_to_compare`. Raises UserError if there is none."""
     return min(scores_to_compare(run, "frechet"), key=lambda score: score.value)
 
 
 def scored_steps(run: Run, wanted: Callable[[Card], bool], snapshots: Iterable[Path] | None = None) -> set[int]:
     """The steps of those snapshots (by default all) that are scored.
 
-    A snapshot is scored when a Fréchet distance of its step has a card that is ``wanted`` and is of the file as it is
-    now, by the file's hash. Scores of versions that did not record the hash count for any file of that step."""
+    A snapshot is scored if its step has a Fréchet distance with a ``wanted`` card and the hash of the file as it is
+    now. Scores of versions that did not record the hash count for any file of that step."""
     made = {(score.step, score.snapshot_sha256) for score in read_scores(run, "frechet") if wanted(score.card)}
     found = {int(path.stem): path for path in (run.snapshots() if snapshots is None else snapshots)}
-    steps = found.keys() & {step for step, _ in made}  # only their files are worth reading
+    steps = found.keys() & {step for step, _ in made}  # so that no other file is read
     return {step for step in steps if (step, None) in made or (step, file_sha256(found[step])) in made}

@@ -1,4 +1,4 @@
-"""How runs stand, from their files alone: it does not matter who trains them, or where."""
+"""The status of runs, from their files: it does not matter which process trains them, or where."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sagan.run.folder import Run
-from sagan.run.records import (
-    LookRecord,
-    Record,
-    RecordReader,
-    RollbackRecord,
-    ScoreRecord,
-    StoppedRecord,
-    TrainRecord,
-)
+from sagan.run.records import LookRecord, RecordReader, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
 from sagan.system.console import duration
 from sagan.system.errors import UserError
 from sagan.system.files import is_held
@@ -26,12 +18,12 @@ from sagan.system.files import is_held
 State = Literal["waiting", "running", "scoring", "done", "failed", "cut"]
 
 STATES: dict[State, str] = {
-    "waiting": "not begun",
+    "waiting": "not started",
     "running": "a process trains it",
     "scoring": "trained, and its snapshots are being scored",
     "done": "trained to its last step",
     "failed": "ended by an error",
-    "cut": "stopped before its last step, and can go on",
+    "cut": "stopped before its last step, and can be resumed",
 }
 
 _PACE = 20  # records over which the pace is measured
@@ -39,16 +31,14 @@ _PACE = 20  # records over which the pace is measured
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How one run stands."""
+    """The status of one run."""
 
     name: str
     state: State
     step: int
     total: int | None
-    score: float | None = None
+    score: ScoreRecord | None = None
     """The latest Fréchet distance."""
-    score_label: str = ""
-    score_step: int = 0
     verdict: str = ""
     """The guard's, as of the last record."""
     rollbacks: int = 0
@@ -58,16 +48,16 @@ class RunStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds to the last step at the run's own pace; None where that is not known."""
+        """Seconds to the last step at the run's own pace; None if that is unknown."""
         if self.seconds_per_step is None or self.total is None:
             return None
         return max(0, self.total - self.step) * self.seconds_per_step
 
 
 class Watched:
-    """A run's folder that is looked at again and again: of its records, only what is new is read.
+    """A run's folder whose status is asked for repeatedly: each time only new records are read.
 
-    ``total``: its last step, where it has no config yet. ``failure``: the file that says why it failed, if it did.
+    ``total``: its last step, for a run without a config. ``failure``: the file with the reason for a failure, if any.
     """
 
     damage: str  # what is wrong with its files
@@ -79,19 +69,16 @@ class Watched:
         self._forget()
 
     def look(self, state: State | None = None) -> RunStatus:
-        """How the run stands; ``state`` is what its caller knows better than the files."""
+        """The run's status; ``state`` overrides what follows from the files."""
         self._read_records()
         begun = self.run.config_file.is_file()
         total = self._total() if begun else self.planned
-        score = self.score
         return RunStatus(
             self.name,
             state or self._state(begun),
             self.marks[-1][0] if self.marks else 0,
             total,
-            score=score.value if score else None,
-            score_label=score.label if score else "",
-            score_step=score.step if score else 0,
+            score=self.score,
             verdict=self.verdict,
             rollbacks=self.rollbacks,
             seconds_per_step=self._pace(),
@@ -99,7 +86,7 @@ class Watched:
         )
 
     def is_trained(self) -> bool:
-        """Whether the run has come to its last step: its last snapshot is there."""
+        """Whether the run has reached its last step, so that its last snapshot exists."""
         total = self._total() if self.run.config_file.is_file() else None
         return total is not None and self.run.snapshot_file(total).is_file()
 
@@ -118,7 +105,7 @@ class Watched:
         return ""
 
     def _total(self) -> int | None:
-        """The last step of the run's own config, which `sagan resume --total_step` may have moved."""
+        """The last step of the run's own config, which `sagan resume --total_step` may have changed."""
         try:
             return self.run.config().run.total_step
         except UserError as error:
@@ -128,55 +115,55 @@ class Watched:
     def _forget(self) -> None:
         self.score: ScoreRecord | None = None  # the last Fréchet distance
         self.marks: deque[tuple[int, float]] = deque(maxlen=_PACE)  # (step, seconds)
-        self.verdict = self.damage = ""
-        self.stopped = ""  # why, where that was its own doing
+        self.verdict = ""
+        self.damage = ""
+        self.stopped = ""  # why the guard stopped it
         self.rollbacks = 0
 
     def _read_records(self) -> None:
-        """Takes in the records that were added; all of them where the file was written anew, as after a rollback."""
+        """Reads the records that were added; all of them if the file was rewritten, as after a rollback."""
         damaged: list[UserError] = []
         added = self.reader.read(damaged.append)
-        if self.reader.anew:
+        if self.reader.restarted:
             self._forget()
         for record in added:
-            self._take(record)
+            if isinstance(record, TrainRecord | LookRecord):
+                self.verdict = record.verdict or ""
+            if isinstance(record, StoppedRecord):
+                self.stopped = record.reason
+            elif isinstance(record, TrainRecord):
+                self.stopped = ""  # it was resumed
+                self.marks.append((record.step, record.seconds))
+            elif isinstance(record, RollbackRecord):
+                self.rollbacks += 1
+            elif isinstance(record, ScoreRecord) and record.metric == "frechet":
+                self.score = record
         if damaged:
             self.damage = str(damaged[0])
 
-    def _take(self, record: Record) -> None:
-        if isinstance(record, TrainRecord | LookRecord):
-            self.verdict = record.verdict or ""
-        if isinstance(record, StoppedRecord):
-            self.stopped = record.reason
-        elif isinstance(record, TrainRecord):
-            self.stopped = ""  # it was resumed
-            self.marks.append((record.step, record.seconds))
-        elif isinstance(record, RollbackRecord):
-            self.rollbacks += 1
-        elif isinstance(record, ScoreRecord) and record.metric == "frechet":
-            self.score = record
-
     def _pace(self) -> float | None:
-        """Seconds a step takes, by the last records."""
+        """Seconds per step, by the last records."""
         if not self.marks:
             return None
-        (first, began), (last, now) = self.marks[0], self.marks[-1]
-        return (now - began) / (last - first) if last > first else now / max(last, 1)
+        (first, earlier), (last, later) = self.marks[0], self.marks[-1]
+        return (later - earlier) / (last - first) if last > first else later / max(last, 1)
 
 
 # ---- words
 
 
 def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
-    """Rows for a terminal, the first of them headings: one for each run."""
-    labels = {status.score_label for status in statuses if status.score is not None}
+    """Rows for a terminal: headings, then one for each run."""
+    labels = {status.score.label for status in statuses if status.score}
     label = labels.pop() if len(labels) == 1 else "score"
-    heading = label.partition(" (")[0]  # what made the scores is said elsewhere: a terminal is narrow
+    heading = label.partition(" (")[0]  # without the extractor: a terminal is narrow
     rows = [["run", "state", "step", heading, "verdict", "rollbacks", "left"]]
     for status in statuses:
         total = "" if status.total is None else f"/{status.total:,}"
-        named = "" if label != "score" or not status.score_label else f" {status.score_label}"
-        score = "" if status.score is None else f"{status.score:.3f}{named} at {status.score_step:,}"
+        score = ""
+        if status.score:
+            named = f" {status.score.label}" if label == "score" else ""
+            score = f"{status.score.value:.3f}{named} at {status.score.step:,}"
         left = status.seconds_left if status.state in ("running", "cut") else None
         rows.append(
             [
@@ -193,10 +180,10 @@ def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
 
 
 def describe_progress(statuses: Sequence[RunStatus], at_once: int | None = None) -> str:
-    """One sentence for all: "3 done, 2 running, 10 waiting; about 1:20:00 left".
+    """One sentence for all runs: "3 done, 2 running, 10 waiting; about 1:20:00 left".
 
-    ``at_once``: how many runs are trained at a time; by default as many as now. The time is left out where no run has a
-    pace yet, and scoring is not in it.
+    ``at_once``: the number of runs trained at a time; by default the number running now. The time, which excludes
+    scoring, is left out if no run has a pace yet.
     """
     counts = {state: sum(status.state == state for status in statuses) for state in STATES}
     sentence = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no runs"

@@ -1,27 +1,30 @@
-"""The prepared store: a folder of ``images.npy`` (uint8, memory-mapped), ``meta.json`` (what they are) and, when the
+"""The prepared store: a folder of ``images.npy`` (uint8, memory-mapped), ``meta.json`` (their description) and, if the
 images have classes, ``labels.npy``."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.system.errors import UserError
-from sagan.system.typed import check_format, from_plain, read_json, shorten, to_plain
+from sagan.system.typed import Count, check_format, from_plain, read_json, shorten, to_plain
 
-FORMAT = 1  # raised whenever an older program could not read a store, or would read it wrongly
+FORMAT = 1  # raised whenever an older program could not read a store, or would misread it
 PIXELS = "uint8 NHWC RGB"
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
+AGAIN = "delete the folder and prepare it again"
 _LARGEST_SIZE = 65_536
-NO_LABELS = "the store has no labels, which is so when the images had no classes or an earlier version prepared it"
+_NAMED = 10  # the most classes that are all named
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreMeta:
-    """What a store holds and where it came from, as ``meta.json`` keeps it."""
+    """The content of ``meta.json``: what a store holds and where it came from."""
 
     identity: str
     """Of the source: it changes whenever images are added, removed or changed."""
@@ -46,23 +49,23 @@ class StoreMeta:
     """A phrase for a person."""
     source_count: int | None = None
     drawn_faces: bool | None = None
-    """Whether they are those of `sagan.data.faces`; None where an earlier version did not say."""
+    """Whether the images are those of `sagan.data.faces`; None if an earlier version did not record it."""
     count: int
     channels: int
     pixels: str
-    enlarged: int = 0
+    enlarged: Count = 0
     skipped: tuple[Skipped, ...]
     decoder: str | None = None
     sha256: str
     """Of the bytes of all pixels."""
     classes: tuple[str, ...] | None = None
-    """The names of the classes, by their number; None where the images have none."""
+    """The names of the classes, by number; None without classes."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= _LARGEST_SIZE:
             raise UserError(f"size must be from 1 to {_LARGEST_SIZE:,}, got {self.size}")
-        if self.count < 1 or self.enlarged < 0:
-            raise UserError(f"count must be 1 or more and enlarged 0 or more, got {self.count} and {self.enlarged}")
+        if self.count < 1:
+            raise UserError(f"count must be 1 or more, got {self.count}")
         if (self.channels, self.pixels) != (CHANNELS, PIXELS):
             raise UserError(f"its pixels must be {PIXELS}, got {self.channels} channels of {shorten(self.pixels)}")
         if re.fullmatch("[0-9a-f]{64}", self.sha256) is None:
@@ -73,9 +76,9 @@ class StoreMeta:
 class Store:
     """A prepared data set: ``images`` of shape (count, size, size, 3), uint8, read from the disk as they are needed.
 
-    ``hash`` is the SHA-256 of the pixel bytes, so equal hash is equal images
-    (it says nothing of their classes). ``labels`` is the class of each image, int64 of shape (count,), a number into
-    ``classes``; None when the images have no classes, and ``no_classes`` says why.
+    ``hash`` is the SHA-256 of the pixel bytes, so stores with equal hashes hold equal images (their classes may
+    differ). ``labels`` is the class of each image, int64 of shape (count,), an index into ``classes``; None if the
+    images have no classes, and ``no_classes`` gives the reason.
     """
 
     folder: Path
@@ -86,11 +89,12 @@ class Store:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
-        """The store in ``folder``. Raises UserError, saying what is wrong and what to do, unless it is whole."""
+        """The store in ``folder``. Raises UserError, with what is wrong and what to do, unless it is complete."""
         folder = Path(folder)
-        meta = read_meta(folder)
-        labels = map_labels(folder, meta)
-        return cls(folder, map_images(folder, meta), meta, labels, NO_LABELS if labels is None else "")
+        meta = _read_meta(folder)
+        images, labels = _map_images(folder, meta), _map_labels(folder, meta)
+        missing = "the store has no labels: the images have no classes, or an earlier version prepared it"
+        return cls(folder, images, meta, labels, missing if labels is None else "")
 
     @property
     def count(self) -> int:
@@ -117,18 +121,18 @@ class Store:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, sorted, each with one image or more; empty when the images have none."""
+        """The sorted names of the classes, each of which has an image; empty without classes."""
         return self.meta.classes or ()
 
     def needed_labels(self) -> npt.NDArray[np.int64]:
-        """``labels``, for training that cannot do without. Raises UserError, saying why, when there are none."""
+        """``labels``. Raises UserError with the reason if there are none."""
         if self.labels is None:
-            raise UserError(f"no classes are known of {self.meta.source}: {self.no_classes}")
+            raise UserError(f"the classes of {self.meta.source} are unknown: {self.no_classes}")
         return self.labels
 
     def describe(self) -> str:
-        """One phrase: how many images, of what size, in how many classes (if several), from where, how cropped, how
-        many left out or enlarged."""
+        """One phrase: the number of images, their size, classes (if several), source and crop, and how many were
+        skipped or enlarged."""
         how = f"{crop_label(self.meta.crop)}, {self.meta.filter}"
         images = "image" if self.count == 1 else "images"
         classes = f" in {len(self.classes):,} classes" if len(self.classes) > 1 else ""
@@ -142,16 +146,13 @@ class Store:
         return text
 
 
-_NAMED = 10  # classes, up to which each is named
-
-
 def crop_label(crop: str) -> str:
-    """What a recipe's crop means, for a person."""
+    """A recipe's crop in words."""
     return {"square": "centre square", "squash": "squashed to a square"}.get(crop, f"centre {crop} pixels")
 
 
-def read_meta(folder: Path) -> StoreMeta:
-    """What ``meta.json`` says, every field checked. Raises UserError where it is damaged, or of a newer version."""
+def _read_meta(folder: Path) -> StoreMeta:
+    """The content of ``meta.json``, every field checked. Raises UserError if it is damaged, or of a newer version."""
     if not folder.is_dir():
         raise UserError(f"there is no prepared store at {folder}")
     path = folder / "meta.json"
@@ -172,56 +173,49 @@ def meta_file(meta: StoreMeta) -> bytes:
     return json.dumps({"format": FORMAT} | to_plain(meta), indent=1).encode() + b"\n"
 
 
-AGAIN = "delete the folder and prepare it again"
+def _map_images(folder: Path, meta: StoreMeta) -> npt.NDArray[np.uint8]:
+    shape = (meta.count, *ImageShape.square(meta.size).hwc)
+    return _map_array(folder / "images.npy", "|u1", shape, f"{meta.count:,} images of {meta.size}x{meta.size}")
 
 
-def map_images(folder: Path, meta: StoreMeta) -> npt.NDArray[np.uint8]:
-    """``images.npy`` as a read-only memory map, checked against the header and size that ``meta`` makes necessary."""
-    count, size = meta.count, meta.size
-    header = array_header(count, size)
-    path = _check_array(folder / "images.npy", header, count * image_bytes(size), f"{count:,} images of {size}x{size}")
-    return np.memmap(path, dtype=np.uint8, mode="r", offset=len(header), shape=(count, *ImageShape.square(size).hwc))
-
-
-def map_labels(folder: Path, meta: StoreMeta) -> npt.NDArray[np.int64] | None:
-    """``labels.npy`` as a read-only memory map, checked against ``meta``; None for a store without classes."""
+def _map_labels(folder: Path, meta: StoreMeta) -> npt.NDArray[np.int64] | None:
+    """None for a store without classes."""
     if meta.classes is None:
         return None
-    header, classes = labels_header(meta.count), len(meta.classes)
-    path = _check_array(folder / "labels.npy", header, meta.count * 8, f"{meta.count:,} labels")
-    labels = np.memmap(path, dtype=np.int64, mode="r", offset=len(header), shape=(meta.count,))
-    if not 0 <= labels.min() <= labels.max() < classes:
-        raise UserError(f"{path} is damaged (a label is not one of the {classes:,} classes): {AGAIN}")
+    labels, classes = _map_array(folder / "labels.npy", "<i8", (meta.count,), f"{meta.count:,} labels"), meta.classes
+    if not 0 <= labels.min() <= labels.max() < len(classes):
+        path = folder / "labels.npy"
+        raise UserError(f"{path} is damaged (a label is not one of the {len(classes):,} classes): {AGAIN}")
     return labels
 
 
-def _check_array(path: Path, header: bytes, size: int, what: str) -> Path:
-    """The path. Raises UserError unless a file there has exactly this header, and as many bytes behind it."""
+def _map_array(path: Path, kind: str, shape: tuple[int, ...], what: str) -> npt.NDArray[Any]:
+    """A ``.npy`` file as a read-only memory map. Raises UserError unless it has exactly this type, shape and size."""
     if not path.is_file():
         raise UserError(f"{path.parent} is damaged (it has no {path.name}): {AGAIN}")
-    found, expected = path.stat().st_size, len(header) + size
+    header = _array_header(kind, shape)
+    found, expected = path.stat().st_size, len(header) + math.prod(shape) * np.dtype(kind).itemsize
     with path.open("rb") as file:
         if file.read(len(header)) != header:
             raise UserError(f"{path} is damaged (it is not {what}): {AGAIN}")
     if found != expected:
         raise UserError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
-    return path
-
-
-def labels_header(count: int) -> bytes:
-    """The header that ``numpy.save`` writes for int64 of shape (count,)."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (count,)})
-    return header.getvalue()
+    return np.memmap(path, dtype=kind, mode="r", offset=len(header), shape=shape)
 
 
 def image_bytes(size: int) -> int:
     return ImageShape.square(size).numel
 
 
-def array_header(count: int, size: int) -> bytes:
-    """The header of a ``.npy`` file (format 1.0) of uint8, shape (count, size, size, 3), always HEADER_BYTES long."""
-    shape = (count, *ImageShape.square(size).hwc)
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
-    start = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
-    return start + text.ljust(HEADER_BYTES - 11) + b"\n"
+def images_header(count: int, size: int) -> bytes:
+    """The header of ``images.npy``: uint8 of shape (count, size, size, 3). Always HEADER_BYTES long."""
+    header = _array_header("|u1", (count, *ImageShape.square(size).hwc))
+    assert len(header) == HEADER_BYTES, "numpy pads headers of four dimensions to 128 bytes"
+    return header
+
+
+def _array_header(kind: str, shape: tuple[int, ...]) -> bytes:
+    """The header that ``numpy.save`` writes for an array (format 1.0)."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
+    return header.getvalue()

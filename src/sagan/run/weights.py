@@ -1,16 +1,17 @@
-"""The two kinds of saved weights: a checkpoint holds everything, to resume; a snapshot holds a generator, to use.
+"""The two kinds of saved weights: a checkpoint holds everything needed to resume, a snapshot a generator to use.
 
-Both readers check every field and every tensor before anything is taken over: name, shape, dtype and finiteness must be
-those of the networks that the file's own config describes. Nothing in a file is executed.
+Both readers check every field and every tensor before they return anything: tensors must be finite and have the names,
+shapes and dtypes of the networks that the file's own config describes. Nothing in a file is executed.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,17 +22,16 @@ from sagan.core.networks.interface import Generator
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict
 from sagan.run.records import RollbackRecord
-from sagan.run.torch_files import read_torch_file, write_torch_file
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
-from sagan.system.typed import check_format, from_plain, newer, parse_json, shorten, to_plain
+from sagan.system.typed import Count, Seconds, check_format, from_plain, newer, parse_json, shorten, to_plain
 
 CHECKPOINT_FORMAT = 1
 SNAPSHOT_FORMAT = "sagan-generator-1"
 
 Tensors = Mapping[str, Tensor]
 
-_REMEDY = {"g_lr": 1.0, "d_lr": 1.0, "penalties": 1.0}
+_NO_CAUTION = {"g_lr": 1.0, "d_lr": 1.0, "penalties": 1.0}
 
 
 # ---- snapshots
@@ -39,9 +39,9 @@ _REMEDY = {"g_lr": 1.0, "d_lr": 1.0, "penalties": 1.0}
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A generator in eval mode on the CPU, and what it was trained with.
+    """A generator in eval mode on the CPU, and the config it was trained with.
 
-    ``images`` is the hash of the images it was trained on, None where that is not known.
+    ``images`` is the hash of its training images, None if unknown.
     """
 
     generator: Generator
@@ -52,28 +52,24 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class _Facts:
-    """A snapshot's metadata but for its config."""
+    """A snapshot's metadata except its config."""
 
-    step: int
+    step: Count
     images: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.step < 0:
-            raise UserError(f"step must be 0 or more, got {self.step}")
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Writes a snapshot as safetensors, whole or not at all. Equal snapshots give equal bytes."""
+    """Writes a snapshot as safetensors, completely or not at all. Equal snapshots give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.generator.state_dict().items()}
     facts = {"format": SNAPSHOT_FORMAT, "config": to_dict(snapshot.config), "step": snapshot.step}
     images = {} if snapshot.images is None else {"images": snapshot.images}
-    # one entry: the library writes several in random order
+    # one entry, as the library writes several in random order
     data = safetensors_bytes(tensors, metadata={"sagan": json.dumps(facts | images)})
     write_whole(path, lambda file: file.write(data))
 
 
 def load_snapshot(path: str | Path) -> Snapshot:
-    """The snapshot in a file. Raises UserError for a file that is not a whole snapshot of this program."""
+    """The snapshot in a file. Raises UserError for a file that is not a complete snapshot of this program."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"{path} is not a snapshot file, but a folder" if path.is_dir() else f"{path} does not exist")
@@ -93,7 +89,7 @@ def load_snapshot(path: str | Path) -> Snapshot:
 def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts]:
     if "sagan" in metadata:
         values = parse_json(metadata["sagan"].encode(), where)
-    elif "config" in metadata:  # as versions up to 0.1 wrote it: each fact by itself, all of them text
+    elif "config" in metadata:  # as versions up to 0.1 wrote it: one entry per fact, all of them text
         values = {**metadata, "config": parse_json(metadata["config"].encode(), where)}
         values["step"] = int(metadata["step"]) if metadata.get("step", "").isdecimal() else metadata.get("step")
     else:
@@ -109,15 +105,11 @@ def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts
 
 
 def _empty_generator(model: ModelConfig, where: str) -> Generator:
-    """The generator without memory for its weights, whatever size a damaged config gives it."""
-    _check_classes(model, where)
-    with torch.device("meta"):
-        return build_generator(model)
-
-
-def _check_classes(model: ModelConfig, where: str) -> None:
+    """The generator without memory for its weights, which a damaged config may make of any size."""
     if model.num_classes == "auto":
         raise UserError(f"{where} is damaged: num_classes must be a whole number, got 'auto'")
+    with torch.device("meta"):
+        return build_generator(model)
 
 
 # ---- checkpoints
@@ -141,57 +133,56 @@ class Checkpoint:
     anchors: Tensor | None = None
     """The LeCam penalty's means of past logits, float32 (2,)."""
     attempt: int = 0
-    """How often the run was rolled back."""
+    """The number of rollbacks so far."""
     caution: Mapping[str, float]
-    """What the remedies of rollbacks have come to: factors of both rates and of the penalties."""
+    """The product of the remedies of all rollbacks: factors of both learning rates and of the penalties."""
     rollback: RollbackRecord | None = None
     """The last one."""
     penalty: float | None = None
-    """The last gradient penalty, which not every step has."""
+    """The last gradient penalty, which not every step computes."""
     images: str | None = None
-    """The hash of the images it was trained on; None where that is not known, as after an import."""
+    """The hash of the training images; None if unknown, as after an import."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Values:
-    """What in a checkpoint is not a tensor."""
+    """The parts of a checkpoint that hold no tensors."""
 
-    step: int
-    seconds: float
+    step: Count
+    seconds: Seconds
     config: str
     images: str | None
-    attempt: int = 0
+    attempt: Count = 0
     caution: Mapping[str, float] | None = None
     rollback: RollbackRecord | None = None
     penalty: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("step", self.step), ("seconds", self.seconds), ("attempt", self.attempt)):
-            if value < 0:
-                raise UserError(f"{name} must be 0 or more, got {value}")
-        if self.caution is not None and self.caution.keys() != _REMEDY.keys():
-            raise UserError(f"caution must hold {', '.join(_REMEDY)}, got {shorten(dict(self.caution))}")
+        if self.caution is not None and self.caution.keys() != _NO_CAUTION.keys():
+            raise UserError(f"caution must hold {', '.join(_NO_CAUTION)}, got {shorten(dict(self.caution))}")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint. The old file stays until the new one is whole on the disk; raises OSError, and leaves the
-    old one, where it cannot be written."""
+    """Writes a checkpoint as `write_torch_file` does: an error leaves the old file."""
     values = vars(checkpoint) | {"format": CHECKPOINT_FORMAT, "config": json.dumps(to_dict(checkpoint.config))}
     rollback = checkpoint.rollback
     values["rollback"] = None if rollback is None else {"kind": rollback.kind, **to_plain(rollback)}
     write_torch_file(path, {**values, "caution": dict(checkpoint.caution)})
 
 
+_TENSORS = ("generator", "discriminator", "average", "g_optimizer", "d_optimizer", "anchors")
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint that `save_checkpoint` wrote, on the CPU.
 
-    Raises UserError for a torn file, one of another kind, and one whose values or tensors are not those of a run.
+    Raises UserError for a torn file, a file of another kind, and values or tensors that no run has.
     """
     where, state = str(path), read_torch_file(path)
     if not isinstance(state, dict) or "format" not in state:
         raise UserError(f"{where} is not a checkpoint of sagan")
     check_format(state.pop("format"), CHECKPOINT_FORMAT, where)
-    parts = {name: state.pop(name, None) for name in ("generator", "discriminator", "average", *_OPTIMIZERS, "anchors")}
+    parts = {name: state.pop(name, None) for name in _TENSORS}
     if isinstance(state.get("rollback"), dict):
         state["rollback"].pop("kind", None)
     values = from_plain(_Values, state, where)
@@ -206,33 +197,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _check_optimizer(parts[name], network, f"{where}, {name},")
     if config.game.lecam:
         _check_tensors({"anchors": parts["anchors"]}, {"anchors": torch.empty(2, device="meta")}, where)
-    return Checkpoint(
-        **parts,
-        step=values.step,
-        seconds=values.seconds,
-        config=config,
-        attempt=values.attempt,
-        caution=values.caution or _REMEDY,
-        rollback=values.rollback,
-        penalty=values.penalty,
-        images=values.images,
-    )
-
-
-_OPTIMIZERS = ("g_optimizer", "d_optimizer")
+    known = vars(values) | {"config": config, "caution": values.caution or _NO_CAUTION}
+    return Checkpoint(**parts, **known)
 
 
 # ---- tensors
 
 
 def _check_tensors(found: Any, expected: Tensors, where: str) -> None:
-    """Raises UserError unless these are tensors of the names, shapes and dtypes expected, dense, on the CPU, finite."""
+    """Raises UserError unless these are finite dense CPU tensors of the expected names, shapes and dtypes."""
     if not isinstance(found, Mapping):
         raise UserError(f"{where} is damaged: it holds no tensors, but {shorten(found)}")
-    odd = sorted(str(name) for name in found.keys() ^ expected.keys())
-    if odd:
-        what = "is missing" if odd[0] in expected else "does not belong there"
-        raise UserError(f"{where} is damaged: the tensor {odd[0][:60]} {what}")
+    unmatched = sorted(str(name) for name in found.keys() ^ expected.keys())
+    if unmatched:
+        what = "is missing" if unmatched[0] in expected else "does not belong there"
+        raise UserError(f"{where} is damaged: the tensor {unmatched[0][:60]} {what}")
     for name, like in expected.items():
         _check_tensor(found[name], like, f"{where} is damaged: {name}")
 
@@ -260,3 +239,43 @@ def _check_optimizer(found: Any, network: nn.Module, where: str) -> None:
         like = parameter.detach()
         moments = {"step": torch.empty((), device="meta"), "exp_avg": like, "exp_avg_sq": like}
         _check_tensors(state[number], moments, f"{where} parameter {number},")
+
+
+# ---- torch's file format, read without running code from the file
+
+
+def write_torch_file(path: Path, content: dict[str, Any]) -> None:
+    """Writes tensors, numbers, strings and containers of them. The old file stays until the new one is complete on the
+    disk. Raises OSError if it cannot be written."""
+    try:
+        write_whole(path, lambda file: torch.save(content, file))
+    except RuntimeError as error:  # torch wraps the error of the file system
+        cause = error.__context__ if isinstance(error.__context__, OSError) else None
+        raise cause or OSError(f"{path} cannot be written; is the disk full?") from error
+
+
+def read_torch_file(path: Path) -> Any:
+    """The content of a torch file, on the CPU; only the types above are read (``weights_only``).
+
+    Raises UserError for a torn or damaged file and for one of another kind.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a checkpoint file")
+    with path.open("rb") as file:
+        try:
+            _check_archive(file)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch does not document what it raises for other files
+            raise UserError(f"{path} is not a whole checkpoint file") from error
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Raises an error unless every member of torch's zip is uncompressed and matches its checksum: torch checks
+    neither, and a compressed member may unpack to any size."""
+    if zipfile.is_zipfile(file):
+        archive = zipfile.ZipFile(file)
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise UserError("a member is compressed")
+        if archive.testzip() is not None:
+            raise UserError("a checksum is wrong")

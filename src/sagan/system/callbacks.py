@@ -1,4 +1,4 @@
-"""The callbacks through which a function tells a person something; a `Console` has both."""
+"""The callbacks by which a function reports to a person; a `Console` has both."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Say = Callable[[str], object]
 """Takes one sentence."""
 
 Progress = Callable[[int, int], None]
-"""Takes how much is done, and how much there is in all."""
+"""Takes the amount of work done, and the total."""

@@ -1,4 +1,4 @@
-"""What a person sees while a program works: sentences, and progress with the time that is left."""
+"""A program's output while it works: sentences, and progress with the time left."""
 
 from __future__ import annotations
 
@@ -20,22 +20,19 @@ from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 
 USAGE_ERROR = 2
-FAULT = (
-    "this is a fault of sagan, not yours: please report it with the command, the lines below and what "
-    "`sagan --version` prints"
-)
+BUG = "this is a bug in sagan: please report it with the command, the lines below and the output of `sagan --version`"
 
-_SECONDS_BETWEEN_LINES = 10.0  # where output is not a terminal, progress is a line now and then
+_SECONDS_BETWEEN_LINES = 10.0  # of progress, where output is not a terminal
 
 
 class Described(Protocol):
-    """What says its figures on one line, such as a record of training."""
+    """An object that describes itself on one line, such as a record of training."""
 
     def describe(self) -> str: ...
 
 
 class Console:
-    """Says things on standard output; ``quiet`` says nothing but warnings, which go to standard error."""
+    """Prints sentences and progress, unless ``quiet``, on standard output; warnings always go to standard error."""
 
     def __init__(self, *, quiet: bool = False):
         self.quiet = quiet
@@ -52,14 +49,14 @@ class Console:
         self._err.print(Text(f"error: {sentence}"), style="red", soft_wrap=True)
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
-        """Says rows of cells, the first of them headings, in aligned columns."""
+        """Prints rows of cells, the first of them headings, in aligned columns."""
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Progress]:
-        """A bar for work that is counted: gives a function to call with (done, total). Without a call there is none."""
+        """A progress bar, shown at the first call of the function that this yields: call it with (done, total)."""
         if not self._out.is_terminal:
             yield _Lines(what, self.say)
             return
@@ -78,7 +75,7 @@ class Console:
 
     @contextlib.contextmanager
     def training(self, start: int, total: int) -> Iterator[Callable[[int, Described | None], None]]:
-        """A bar for a training run: gives a function to call with each step and, when one is written, its record."""
+        """A progress bar for training: yields a function to call with each step and its record, if it has one."""
         if not self._out.is_terminal:
             yield _TrainingLines(total, self.say)
             return
@@ -95,17 +92,17 @@ class Console:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, taken as an interruption, so that what is open is closed and said."""
+    """SIGTERM as an interruption, so that files are closed and the end is reported."""
 
 
 def run_safely(action: Callable[[], int], console: Console) -> int:
     """The exit status of a command: its own, or 2 with one sentence for a `UserError` or an OSError, or 128 + signal.
 
-    Notes added to an error are printed behind it: what is saved, what to do. Every other exception is a fault of this
-    program: it keeps its traceback, after one line that says so.
+    An error's notes (what is saved, what to do) are printed after it. Every other exception is a bug in this program
+    and keeps its traceback, after one line that says so.
     """
     try:
-        with _terminating():
+        with handling_signals((signal.SIGTERM,), _terminate):
             return action()
     except KeyboardInterrupt as interruption:
         console.error(_with_notes("interrupted", interruption))
@@ -116,7 +113,7 @@ def run_safely(action: Callable[[], int], console: Console) -> int:
     except UserError as error:
         console.error(_with_notes(str(error), error))
     except Exception:
-        console.error(FAULT)
+        console.error(BUG)
         raise
     return USAGE_ERROR
 
@@ -125,31 +122,18 @@ def _with_notes(sentence: str, error: BaseException) -> str:
     return "; ".join([sentence, *getattr(error, "__notes__", [])])
 
 
-@contextlib.contextmanager
-def _terminating() -> Iterator[None]:
-    """SIGTERM raises `Terminated` inside."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # signals are someone else's business
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 @contextlib.contextmanager
-def heeding(numbers: Iterable[int], handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """In here the signals go to ``handle``, but for those that are ignored; afterwards as before. Outside the main
-    thread signals are someone else's business, and nothing is done."""
+def handling_signals(numbers: Iterable[int], handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Sends signals, except ignored ones, to ``handle`` inside this context. Does nothing outside the main thread, in
+    which Python allows no handlers."""
     former = {}
     if threading.current_thread() is threading.main_thread():
-        heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-        former = {number: signal.signal(number, handle) for number in heeded}
+        handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        former = {number: signal.signal(number, handle) for number in handled}
     try:
         yield
     finally:
@@ -164,7 +148,7 @@ def duration(seconds: float) -> str:
 
 
 class _TrainingBar(rich.progress.Progress):
-    """A bar with the figures of the last record below it, which may be longer than a line."""
+    """A progress bar, and below it the figures of the last record, which may be longer than a line."""
 
     figures = ""
 
@@ -179,7 +163,7 @@ class _Rate(ProgressColumn):
 
 
 class _Lines:
-    """Progress as a line every few seconds, for a log file."""
+    """Progress as a line every ten seconds, for a log file."""
 
     def __init__(self, what: str, say: Say):
         self.what, self.say = what, say
@@ -197,19 +181,19 @@ class _Lines:
 
 
 class _TrainingLines:
-    """The training bar as lines, for a log file: the first record, then one every few seconds, then the last."""
+    """The progress of training as lines, for a log file: the first record, one every ten seconds, and the last."""
 
     def __init__(self, total: int, say: Say):
         self.total, self.say = total, say
-        self.taken = 0  # steps; one that is taken again after a rollback counts again
-        self.began = time.monotonic()
+        self.steps = 0  # including those that are repeated after a rollback
+        self.started = time.monotonic()
         self.last = float("-inf")
 
     def __call__(self, step: int, record: Described | None) -> None:
-        self.taken += 1
+        self.steps += 1
         now = time.monotonic()
         if record is None or (now - self.last < _SECONDS_BETWEEN_LINES and step < self.total):
             return
         self.last = now
-        left = (self.total - step) * (now - self.began) / self.taken
+        left = (self.total - step) * (now - self.started) / self.steps
         self.say(f"step {step:,}/{self.total:,}  {duration(left)} left  {record.describe()}")

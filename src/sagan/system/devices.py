@@ -1,4 +1,4 @@
-"""The device a program computes on, and bringing numbers there without waiting."""
+"""The device that a program computes on, and sending tensors there without waiting."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sagan.system.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device meant by ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; UserError for one that is not there."""
+    """The device named ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``. Raises UserError if it is not available."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"  # mps by its name only: it has never been tried
+        name = "cuda" if torch.cuda.is_available() else "cpu"  # never mps, which is untested
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -21,14 +21,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def emulates_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are computed there without instructions for them, slower than in float32: on an
-    x86 processor without AVX-512."""
+    """Whether the device has no instructions for bfloat16, so that it is slower than float32: an x86 processor without
+    AVX-512."""
     return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on ``device``. To a GPU it goes through pinned memory, so that the program need not wait for what
-    the GPU still has to do: it may run ahead by several steps."""
+    """A CPU tensor on ``device``. It goes to a GPU through pinned memory, so that the program does not wait for the GPU
+    and may run several steps ahead."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -1,9 +1,9 @@
-"""The one class of error that is a person's to put right."""
+"""The one class of error for a person's mistakes."""
 
 
 class UserError(ValueError):
-    """Something that a person gave, asked for or keeps on disk is wrong.
+    """Something that a person entered, requested or stores on disk is wrong.
 
     The message is one sentence: what is wrong with which value or file, what is allowed, what to do. The command line
-    shows it without a traceback. Every other exception but OSError is a fault of sagan and keeps its traceback.
+    shows it without a traceback. Every other exception except OSError is a bug in sagan and keeps its traceback.
     """

@@ -1,4 +1,4 @@
-"""Files that other processes may read meanwhile: written whole or not at all, and locks that end with their holder."""
+"""Files that other processes may read at any time: complete writes, and locks that are released with their process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
-    """Writes a file so that it is at any moment, whatever dies, either its old self or its whole new self.
+    """Writes a file completely or not at all: at any moment, even after a crash, it is the old file or the new one.
 
-    ``write`` fills an open file beside it, which is flushed to the disk (unless ``sync`` is false: then a power failure
-    may lose it) and takes the name. On an error, such as a full disk, the old file stays and the new one is removed.
+    ``write`` fills a temporary file beside it, which is flushed to the disk (unless ``sync`` is false: then a power
+    failure may lose it) and renamed. On an error, such as a full disk, the old file stays and the new one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -30,24 +30,24 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool =
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(partial)):
-            error.filename = str(path)  # a full disk does not tell which file it was
+            error.filename = str(path)  # that of a full disk names no file
         raise
     if sync:
         _sync_folder(path.parent)
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Gives what a file holds now another name too, in place of what had it; later writes to the file do not reach it
-    there, if they are by `write_whole`."""
+    """Keeps the present content of a file under another name too, replacing any file of that name; later writes to
+    the file by `write_whole` do not change it."""
     partial = other.with_name(f".{other.name}.partial")
     partial.unlink(missing_ok=True)
     try:
         os.link(path, partial)
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         write_whole(other, lambda file: shutil.copyfileobj(path.open("rb"), file))
         return
     partial.replace(other)
-    partial.unlink(missing_ok=True)  # which stays where both are names of one file already
+    partial.unlink(missing_ok=True)  # it stays if both were already names of one file
 
 
 def _sync_folder(folder: Path) -> None:
@@ -59,38 +59,38 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-_WATCHED = 0.2  # seconds after which a lock that is still taken is held, and not only looked at
+_PROBE = 0.2  # seconds: a lock that is taken for longer is held, not just tested by `is_held`
 
 
 @contextlib.contextmanager
-def alone(path: Path, busy: Callable[[], object]) -> Iterator[None]:
+def exclusive_lock(path: Path, busy: Callable[[], object]) -> Iterator[None]:
     """Holds an exclusive lock, the file at ``path``, which the system releases when the process ends.
 
-    Where another process holds it, ``busy`` is called once: it raises to give up, or returns to wait. The file is
-    removed afterwards.
+    If another process holds it, ``busy`` is called once: it raises to give up, or returns to wait. The file is removed
+    afterwards.
     """
-    from filelock import FileLock, Timeout  # here, because a command's help needs none
+    from filelock import FileLock, Timeout  # here, so that a command's help does not import it
 
-    path.touch()  # filelock would make missing folders
+    path.touch()  # filelock would create missing folders
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock outlives its process
     try:
-        held = lock.acquire(timeout=_WATCHED, poll_interval=0.01)
+        held = lock.acquire(timeout=_PROBE, poll_interval=0.01)
     except Timeout:
         busy()
         held = lock.acquire(poll_interval=0.1)
     with held:
         try:
             yield
-        finally:  # while it is held: whoever gets the lock of a removed file tries again
+        finally:  # removed while it is held: a process that locks a removed file tries again
             with contextlib.suppress(PermissionError, FileNotFoundError):  # Windows does not remove an open file
                 path.unlink()
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock file at a path; a file that a killed process left behind is held by none.
+    """Whether a process holds the lock file at a path; one that a killed process left behind is not held.
 
-    On POSIX this takes a shared lock, which filelock does not have: those who look do not exclude each other, and one
-    who begins meanwhile gets the lock in a moment. On Windows they do for a moment.
+    On POSIX this takes a shared lock, which filelock lacks, so that concurrent tests do not see each other, and delays
+    a process that wants the lock only for a moment. On Windows the test itself holds the lock for a moment.
     """
     if sys.platform == "win32":
         from filelock import FileLock, Timeout
@@ -98,7 +98,7 @@ def is_held(path: Path) -> bool:
         try:
             with contextlib.suppress(PermissionError):
                 if path.exists():
-                    FileLock(path).acquire(timeout=_WATCHED, poll_interval=0.01).lock.release()
+                    FileLock(path).acquire(timeout=_PROBE, poll_interval=0.01).lock.release()
         except Timeout:
             return True
         return False
@@ -117,6 +117,6 @@ def is_held(path: Path) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, as hexadecimal digits."""
+    """The SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

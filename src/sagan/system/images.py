@@ -1,4 +1,4 @@
-"""Images as numbers: the one conversion between networks and files, and grids of samples."""
+"""The one conversion from a network's images to pixels, and grids of samples as files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sagan.system.files import write_whole
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] (anything beyond is clipped) as uint8, rounded to the nearest grey level; same shape."""
+    """Images in [-1, 1] (values outside are clipped) as uint8, rounded to the nearest level; same shape."""
     return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def grid(images: Tensor, *, columns: int = 8, padding: int = 2) -> np.ndarray:
     """Images (n, 3, h, w) uint8 as one picture, row by row, on black: (rows * (h + padding) + padding, ..., 3) uint8.
 
-    The layout of the published program's samples: 64 images of 64x64 make 530x530.
+    The layout is that of the published program's samples: 64 images of 64x64 give 530x530 pixels.
     """
     count, _, height, width = images.shape
     columns = min(columns, count)
@@ -34,5 +34,5 @@ def grid(images: Tensor, *, columns: int = 8, padding: int = 2) -> np.ndarray:
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
-    """Writes (height, width, 3) uint8 as PNG, whole or not at all."""
+    """Writes (height, width, 3) uint8 as PNG, completely or not at all."""
     write_whole(path, lambda file: Image.fromarray(picture).save(file, format="PNG"), sync=False)

@@ -1,22 +1,46 @@
-"""One way of rounding: what is measured must not depend on the switches that a training run turned on."""
+"""Switches of the process: full precision for measurements, whatever training sets, and torch's default dtype."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
-from sagan.system.shared import WhileAny
+
+class WhileAny(AbstractContextManager[None]):
+    """Keeps a context open while at least one thread is inside: the first to enter opens it, the last closes it.
+
+    Threads that each saved and restored a switch of the process would restore each other's values.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._context = self._make()
+                self._context.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._context.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Plain float32 in here: no TF32, no bfloat16 kernels, no autocast, no choice of kernels by their speed.
+    """Plain float32 inside this context: no TF32, no bfloat16 kernels, no autocast, no kernels chosen by their speed.
 
-    The switches belong to the process, so another thread that computes meanwhile has them too. They are put back when
-    the last thread leaves.
+    The switches affect every thread of the process. They are restored when the last thread leaves the context.
     """
     with _SWITCHES, torch.autocast(device.type, enabled=False):
         yield
@@ -54,4 +78,4 @@ def _float32_default() -> Iterator[None]:
 
 
 plain_default_dtype = WhileAny(_float32_default)
-"""In here torch's default dtype is float32, as it is unless somebody set another."""
+"""Inside this context torch's default dtype is float32, whatever it was set to."""

@@ -1,8 +1,7 @@
-"""The one seed rule: every random number is a function of (seed, purpose, step).
+"""The one rule for seeds: every random number is a function of (seed, purpose, step).
 
-No stream is ever carried from one step to the next, so there is no random state to save: a run resumed at step 1000
-draws at step 1001 what the run that never stopped draws. Numbers are drawn on the CPU, so they do not depend on the
-device the run uses.
+No stream is carried from one step to the next, so there is no random state to save: a run resumed at step 1000 draws at
+step 1001 the same numbers as a run that never stopped. They are drawn on the CPU, whatever device the run uses.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ import torch
 
 
 def derived_seed(seed: int, purpose: str, step: int = 0) -> int:
-    """The 63-bit seed of one stream: a hash, so that neighbouring steps and like-named purposes are unrelated."""
-    key = f"{seed}/{purpose}/0/{step}".encode()  # the 0 was once a rank: runs made then go on with the same bits
+    """The 63-bit seed of one stream: a hash, so that successive steps and similar purposes are unrelated."""
+    key = f"{seed}/{purpose}/0/{step}".encode()  # the 0 was once a rank; it keeps the bits of older runs
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
-    """A fresh CPU generator for one purpose at one step, such as ``generator(0, "z", step=12)``."""
+    """A new CPU generator for one purpose at one step, such as ``generator(0, "z", step=12)``."""
     return torch.Generator("cpu").manual_seed(derived_seed(seed, purpose, step))
 
 
 def latents(seed: int, purpose: str, count: int, dim: int, *, step: int = 0) -> torch.Tensor:
-    """``count`` standard normal latent vectors z as one draw, shape (count, dim), float32, on the CPU."""
+    """``count`` standard normal latent vectors z, shape (count, dim), float32, on the CPU."""
     return normal((count, dim), generator(seed, purpose, step))
 
 
-# Every draw says its dtype and device, so that torch's defaults do not change it.
+# Every draw gives its dtype and device, so that torch's defaults do not affect it.
 
 
 def normal(shape: tuple[int, ...], draw: torch.Generator) -> torch.Tensor:

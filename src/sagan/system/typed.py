@@ -1,11 +1,12 @@
 """Frozen dataclasses and the plain values they are written as: one check of every field, whatever file it comes from.
 
 `from_plain` reads what `to_plain` wrote. It checks that no field is missing or unknown, the type of each value, and
-that numbers are finite; what else must hold is said by the dataclass itself in ``__post_init__``.
+that numbers are finite. A dataclass checks everything else itself, in ``__post_init__``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -13,42 +14,44 @@ import math
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sagan.system.errors import UserError
 
 T = TypeVar("T")
-AnyFloat = NewType("AnyFloat", float)  # a number that may be NaN or infinite
 
-LARGEST = 2**63  # whole numbers from files are smaller: torch and the file formats hold no others
+_NOT_NEGATIVE, _NOT_FINITE = "0 or more", "NaN and infinity too"
+Count = Annotated[int, _NOT_NEGATIVE]
+Seconds = Annotated[float, _NOT_NEGATIVE]
+AnyFloat = Annotated[float, _NOT_FINITE]
+
+_LARGEST = 2**63  # whole numbers in files are smaller than this, as torch and the file formats require
 
 _NUMBERS = {int: "a whole number", float: "a number"}
 
 
 def suits(value: Any, hint: Any) -> bool:
-    """Whether a value is of the type that a field's hint names; a whole number suits a float, a bool no number."""
+    """Whether a value has the type of a field's hint. A whole number may stand for a float, a bool for no number."""
     if get_origin(hint) is Literal:
         return any(value is choice or (type(value) is type(choice) and value == choice) for choice in get_args(hint))
     if is_union(hint):
         return any(suits(value, option) for option in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(suits(item, get_args(hint)[0]) for item in value)
-    if hint is AnyFloat:
-        hint = float
     if hint in _NUMBERS:
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
     return isinstance(value, hint)
 
 
 def wording(hint: Any) -> str:
-    """What a hint allows, for a sentence: "a whole number", "hinge or wgan-gp", "a whole number or self"."""
+    """The values that a hint allows, in words: "a whole number", "hinge or wgan-gp", "a whole number or self"."""
     if is_union(hint):
         return " or ".join(wording(option) for option in get_args(hint) if option is not types.NoneType)
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
         return "whole numbers, or none" if get_args(hint)[0] is int else f"one or more of {wording(get_args(hint)[0])}"
-    return {**_NUMBERS, AnyFloat: "a number", bool: "true or false", Path: "a path"}.get(hint, "text")
+    return {**_NUMBERS, bool: "true or false", Path: "a path"}.get(hint, "text")
 
 
 def is_union(hint: Any) -> bool:
@@ -56,17 +59,16 @@ def is_union(hint: Any) -> bool:
 
 
 def fill(kind: type[T], values: Mapping[str, Any], base: T | None = None) -> T:
-    """A dataclass, with those inside it, from values by their bare names; what is not given is as in ``base``."""
-    hints = get_type_hints(kind)
+    """A dataclass, and the dataclasses in its fields, from values by field name. What ``values`` lacks is taken from
+    ``base`` or, without one, is the field's default."""
     given = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        hint: Any = hints[field.name]
+    for name, hint in get_type_hints(kind).items():
         if dataclasses.is_dataclass(hint):
-            given[field.name] = fill(hints[field.name], values, getattr(base, field.name, None))
-        elif field.name in values:
-            given[field.name] = values[field.name]
+            given[name] = fill(hint, values, getattr(base, name, None))  # type: ignore[arg-type]
+        elif name in values:
+            given[name] = values[name]
         elif base is not None:
-            given[field.name] = getattr(base, field.name)
+            given[name] = getattr(base, name)
     return kind(**given)
 
 
@@ -74,48 +76,40 @@ def fill(kind: type[T], values: Mapping[str, Any], base: T | None = None) -> T:
 
 
 def read_json(path: Path) -> object:
-    """What a JSON file holds. Raises UserError for anything else, OSError where it cannot be read."""
-    return parse_json(_bytes_of(path), str(path))
-
-
-def _bytes_of(path: Path) -> bytes:
+    """The content of a JSON file. Raises UserError if it is not JSON, OSError if it cannot be read."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is damaged: it is not a file")
-    return path.read_bytes()
+    return parse_json(path.read_bytes(), str(path))
 
 
 def parse_json(text: bytes, where: str) -> object:
-    """What a JSON text holds; ``where`` names it in the UserError for anything else."""
+    """The value of a JSON text; ``where`` names the text in the UserError for one that is not JSON."""
     try:
-        value: object = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"it is not JSON ({error})"
         raise UserError(f"{where} is damaged: {reason}") from error
-    return value
 
 
 def from_plain(kind: type[T], given: object, where: str) -> T:
     """The dataclass that plain values (of JSON) describe, every field checked. ``where`` names their file in errors.
 
-    Fields without a value take their default; a class method ``upgraded`` of ``kind`` may first fill in what files of
-    earlier versions lack. Raises UserError, saying which field of which file is wrong, or that the
-    file was written by a newer version where it has fields that ``kind`` lacks.
+    A field without a value takes its default; a class method ``upgraded`` of ``kind`` may first fill in what files of
+    earlier versions lack. Raises UserError, naming the file and the field, for a wrong or missing value, and for a
+    field that ``kind`` lacks: a newer version wrote the file.
     """
     if not isinstance(given, dict):
         raise UserError(f"{where} is damaged: it must be a JSON object, got {shorten(given)}")
-    upgrade = getattr(kind, "upgraded", dict)  # what an earlier version did not write
+    upgrade = getattr(kind, "upgraded", dict)
     given = dict[str, object](upgrade(given))
-    readers, required = _readers(kind)  # type: ignore[arg-type]
-    unknown = sorted(str(name) for name in given.keys() - readers.keys())
+    hints, required = _fields(kind)  # type: ignore[arg-type]
+    unknown = sorted(str(name) for name in given.keys() - hints.keys())
     if unknown:
         raise UserError(f"{where} {newer(unknown)}")
     missing = [name for name in required if name not in given]
     if missing:
         raise UserError(f"{where} is damaged: {', '.join(missing)} missing")
-    values = {}
-    for name, value in given.items():
-        hint = readers[name]
-        values[name] = _from_plain_value(hint, value, name, where)
+    values = {name: _from_plain_value(hints[name], value, name, where) for name, value in given.items()}
     try:
         return kind(**values)
     except UserError as error:
@@ -124,23 +118,23 @@ def from_plain(kind: type[T], given: object, where: str) -> T:
 
 def check_format(found: object, known: int, where: str) -> None:
     """Raises UserError for a file whose format number is not the one this version reads."""
-    if isinstance(found, int) and not isinstance(found, bool) and found > known:
+    if type(found) is int and found > known:
         raise UserError(
             f"{where} was written by a newer sagan: its format is {shorten(found)}, this version reads {known}"
         )
-    if found != known or isinstance(found, bool):
+    if type(found) is not int or found != known:
         raise UserError(
             f"{where} is damaged: its format is {shorten(found)}, this version of sagan reads format {known}"
         )
 
 
 def newer(names: list[str]) -> str:
-    """The end of a sentence about a file that has fields, or kinds of record, that this version does not know."""
+    """The end of a sentence about a file with fields, or kinds of record, of a later version."""
     return f"was written by a newer sagan: this version does not know {', '.join(names[:5])}"
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as JSON-ready values; fields of None that have that default are left out."""
+    """A dataclass as values for JSON. Fields whose value and default are None are left out."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
         return {
@@ -152,7 +146,7 @@ def to_plain(value: Any) -> Any:
 
 
 def shorten(value: object) -> str:
-    """A value for a sentence, cut where it is long."""
+    """A value for a sentence, cut after 60 characters."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of too many digits, or nested too deeply
@@ -161,9 +155,9 @@ def shorten(value: object) -> str:
 
 
 @functools.cache
-def _readers(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The type of every field of a dataclass, and the names of those without a default."""
-    hints = get_type_hints(kind)
+def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The type of every field of a dataclass, and the names of the fields without a default."""
+    hints = get_type_hints(kind, include_extras=True)
     absent = dataclasses.MISSING
     fields = dataclasses.fields(kind)
     required = tuple(each.name for each in fields if each.default is absent and each.default_factory is absent)
@@ -173,49 +167,55 @@ def _readers(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
     if hint in (object, Any):
         return value
-    if hint is float and type(value) is float and math.isfinite(value):  # most values, and the sooner the better
+    if hint is float and type(value) is float and math.isfinite(value):  # most values, so first
         return value
-    if (hint is int and type(value) is int and abs(value) < LARGEST) or (hint is str and type(value) is str):
+    if (hint is int and type(value) is int and abs(value) < _LARGEST) or (hint is str and type(value) is str):
         return value
     if dataclasses.is_dataclass(hint):
         return from_plain(hint, value, f"{where.removesuffix(',')}, {name},")  # type: ignore[arg-type]
-    origin = get_origin(hint)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_from_plain_value(get_args(hint)[0], item, name, where) for item in value)
-    if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        if isinstance(value, dict):
-            return {
-                key: _from_plain_value(get_args(hint)[1], each, f"{name}[{key!r}]", where)
-                for key, each in value.items()
-            }
-        raise UserError(f"{where} is damaged: {name} must be a JSON object, got {shorten(value)}")
     if is_union(hint):
         return _from_plain_union(hint, value, name, where)
-    if hint is AnyFloat and type(value) is float:
-        return value
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _from_plain_annotated(hint, value, name, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_from_plain_value(get_args(hint)[0], item, name, where) for item in value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise _wrong(name, "a JSON object", value, where)
+        kind = get_args(hint)[1]
+        return {key: _from_plain_value(kind, each, f"{name}[{key!r}]", where) for key, each in value.items()}
     if not suits(value, hint):
-        raise UserError(f"{where} is damaged: {name} must be {wording(hint)}, got {shorten(value)}")
+        raise _wrong(name, wording(hint), value, where)
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where} is damaged: {name} must be finite, got {value}")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LARGEST:
-        raise UserError(f"{where} is damaged: {name} must be below 2**63, got {shorten(value)}")
-    return float(value) if hint is AnyFloat else value
+        raise _wrong(name, "finite", value, where)
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise _wrong(name, "below 2**63", value, where)
+    return value
+
+
+def _from_plain_annotated(hint: Any, value: Any, name: str, where: str) -> Any:
+    kind, allowed = get_args(hint)
+    if allowed == _NOT_FINITE:
+        return value if type(value) is float else float(_from_plain_value(kind, value, name, where))
+    number = _from_plain_value(kind, value, name, where)
+    if number < 0:
+        raise _wrong(name, allowed, value, where)
+    return number
 
 
 def _from_plain_union(hint: Any, value: Any, name: str, where: str) -> Any:
-    """The value by the first option that takes it."""
-    options = get_args(hint)
-    if value is None and types.NoneType in options:
+    """The value by the first option that allows it."""
+    options = [option for option in get_args(hint) if option is not types.NoneType]
+    if value is None and types.NoneType in get_args(hint):
         return None
-    some = [option for option in options if option is not types.NoneType]
-    for option in some[:-1]:
-        try:
+    if len(options) == 1:
+        return _from_plain_value(options[0], value, name, where)
+    for option in options:
+        with contextlib.suppress(UserError):
             return _from_plain_value(option, value, name, where)
-        except UserError:
-            continue
-    try:
-        return _from_plain_value(some[-1], value, name, where)
-    except UserError as error:
-        if len(some) == 1:
-            raise
-        raise UserError(f"{where} is damaged: {name} must be {wording(hint)}, got {shorten(value)}") from error
+    raise _wrong(name, wording(hint), value, where)
+
+
+def _wrong(name: str, allowed: str, value: object, where: str) -> UserError:
+    return UserError(f"{where} is damaged: {name} must be {allowed}, got {shorten(value)}")

@@ -20,7 +20,7 @@ from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.records import LookRecord, TrainRecord
 from sagan.run.store import Store
-from sagan.system.console import Console, heeding
+from sagan.system.console import Console, handling_signals
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
@@ -274,7 +274,7 @@ def _stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    with heeding((signal.SIGINT, signal.SIGTERM), note):
+    with handling_signals((signal.SIGINT, signal.SIGTERM), note):
         yield caught
 
 

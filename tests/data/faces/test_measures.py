@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from sagan.data.faces.drawing import draw_faces
 from sagan.data.faces.measures import eye_colour_agreement, eye_colours, left_right_symmetry
 from sagan.data.faces.palette import EYE_COLOURS
 from sagan.data.faces.traits import face_traits
+from tests.data.made import draw_faces
 
 COUNT = 400
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sagan.data.sources import Source, open_source
+from sagan.data import Source, open_source
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 

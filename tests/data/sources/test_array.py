@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -37,5 +37,5 @@ def test_an_array_file_cut_short_is_refused(tmp_path):
     data = (tmp_path / "a.npy").read_bytes()
     for length in (0, 20, len(data) - 1):
         (tmp_path / "a.npy").write_bytes(data[:length])
-        with pytest.raises(ValueError, match=r"not a whole \.npy"):
+        with pytest.raises(ValueError, match=r"not a complete \.npy"):
             open_source(tmp_path / "a.npy")

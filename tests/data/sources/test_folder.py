@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from tests.data.sources.made import picture, put
 
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from tests.data.sources.made import encoded, make_lmdb, make_source, picture
 
 
@@ -19,7 +19,7 @@ def test_lmdbs_that_cannot_be_read(tmp_path):
     folder = make_lmdb(tmp_path / "cut_lmdb", {b"%d" % i: encoded(picture(i, 50, 50)) for i in range(20)})
     data = (folder / "data.mdb").read_bytes()
     (folder / "data.mdb").write_bytes(data[: 5 * 4096])
-    with pytest.raises(ValueError, match="cut short"):
+    with pytest.raises(ValueError, match="truncated"):
         open_source(folder)
     (folder / "data.mdb").write_bytes(b"x" * 9000)
     with pytest.raises(ValueError, match="cannot be opened as an LMDB"):

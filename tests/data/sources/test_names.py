@@ -19,15 +19,15 @@ def test_the_class_of_an_image_is_the_first_folder_that_not_all_images_share(kin
 @pytest.mark.parametrize(
     ("names", "why"),
     [
-        (["1.png", "2.png"], "its images lie in one folder, not in a folder for each class"),
-        (["cat/old/1.png", "cat/old/2.png"], "its images lie in one folder"),
-        (["a/b/only.png"], "its images lie in one folder"),
+        (["1.png", "2.png"], "its images are in one folder, not in a folder for each class"),
+        (["cat/old/1.png", "cat/old/2.png"], "its images are in one folder"),
+        (["a/b/only.png"], "its images are in one folder"),
         (
             ["cat/1.png", "dog/2.png", "zz.png"],
-            r"^zz\.png lies beside folders of images; move it into the folder of its",
+            r"^zz\.png is beside folders of images; move it into the folder of its",
         ),
-        (["x/0.png", "x/cat/1.png", "x/dog/2.png"], r"^x/0\.png lies beside folders of images"),
-        (["x/0.png", "x/cat/1.png"], r"^x/0\.png lies beside"),
+        (["x/0.png", "x/cat/1.png", "x/dog/2.png"], r"^x/0\.png is beside folders of images"),
+        (["x/0.png", "x/cat/1.png"], r"^x/0\.png is beside"),
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "zip"])

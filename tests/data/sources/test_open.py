@@ -4,9 +4,8 @@ import zipfile
 
 import pytest
 
-from sagan.data.sources import open_source
 from sagan.data.sources.names import PACKED
-from sagan.data.sources.open import OPENERS
+from sagan.data.sources.open import OPENERS, open_source
 from tests.data.sources.made import picture, put
 
 
@@ -20,13 +19,13 @@ def test_a_missing_path_suggests_the_nearest_name(tmp_path):
 
 def test_files_that_are_no_source(tmp_path):
     put(tmp_path / "one.png", picture(0))
-    with pytest.raises(ValueError, match="one image: name the folder"):
+    with pytest.raises(ValueError, match="one image: give the folder"):
         open_source(tmp_path / "one.png")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="not a folder of images, a zip"):
         open_source(tmp_path / "notes.txt")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(ValueError, match="not a whole zip"):
+    with pytest.raises(ValueError, match="not a complete zip"):
         open_source(tmp_path / "cut.zip")
     with zipfile.ZipFile(tmp_path / "lsun.zip", "w") as archive:
         archive.writestr("church_outdoor_train_lmdb/data.mdb", b"x")

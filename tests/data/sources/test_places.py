@@ -2,7 +2,7 @@
 
 import pytest
 
-from sagan.data.sources import find_dataset, open_source
+from sagan.data import find_dataset, open_source
 from tests.data.sources.made import SHARED, picture, put
 
 

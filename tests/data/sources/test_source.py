@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sagan.data.sources import Source, open_source
+from sagan.data import Source, open_source
 from tests.data.sources.made import KINDS, classes, encoded, make_lmdb, make_source, picture
 
 

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from sagan.data.sources import open_source
+from sagan.data.sources.open import open_source
 from tests.data.sources.made import SHARED, encoded, picture
 
 

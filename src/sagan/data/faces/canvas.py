@@ -1,7 +1,8 @@
-"""What is drawn on, and the shapes: signed distances (negative inside) and soft weights, on arrays of coordinates.
+"""The canvas, and shapes: signed distances (negative inside) and soft weights, on arrays of coordinates.
 
-Two coordinate systems, both with x to the right and y downwards: the image's, in which the image is the square from
--1 to 1, and the head's, in which the head is upright and centred and about 0.6 wide and 0.7 high on each side.
+There are two coordinate systems, both with x to the right and y downwards: the image's, in which the image is the
+square from -1 to 1, and the head's, in which the head is upright, centred, and about 0.6 by 0.7 in half width and half
+height.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ Bytes = NDArray[np.uint8]
 
 
 def ellipse(x: Floats, y: Floats, width: float, height: float) -> Floats:
-    """Distance to the ellipse with these half axes: its equation over its gradient, exact on the border."""
+    """Distance to the ellipse with these half axes: its equation divided by its gradient, exact on the border."""
     x, y = x / width, y / height
     gradient = np.sqrt((x / width) * (x / width) + (y / height) * (y / height))
     return (x * x + y * y - 1.0) / (2.0 * gradient + 1e-6)
 
 
 def box(x: Floats, y: Floats, width: float, height: float, corner: float) -> Floats:
-    """Distance to the box with these half sides and corners rounded with radius ``corner``."""
+    """Distance to the box with these half sides and rounded corners of radius ``corner``."""
     x, y = np.abs(x) - (width - corner), np.abs(y) - (height - corner)
     outside_x, outside_y = np.maximum(x, 0.0), np.maximum(y, 0.0)
     outside: Floats = np.sqrt(outside_x * outside_x + outside_y * outside_y)
@@ -44,41 +45,41 @@ def arc(x: Floats, y: Floats, width: float, rise: float) -> Floats:
 
 
 def glow(x: Floats, y: Floats, width: float, height: float) -> Floats:
-    """A soft spot: 1 in the middle, smoothly 0 from the ellipse with these half axes on."""
+    """A soft spot: 1 in the middle, falling smoothly to 0 at the ellipse with these half axes."""
     inside = np.maximum(1.0 - (x / width) * (x / width) - (y / height) * (y / height), 0.0)
     return inside * inside
 
 
 def unit(t: Floats) -> Floats:
-    """The values, no less than 0 and no more than 1; on small arrays twice as quick as numpy's clip."""
+    """The values clipped to 0..1; on small arrays twice as fast as numpy's clip."""
     return np.minimum(np.maximum(t, 0.0), 1.0)
 
 
 def ramp(t: Floats) -> Floats:
-    """0 up to 0, 1 from 1 on, smooth between."""
+    """0 up to 0, 1 from 1 on, smooth in between."""
     t = unit(t)
     return t * t * (3.0 - 2.0 * t)
 
 
 def wave(t: Floats) -> Floats:
-    """A row of parabolas with period 1, between 0 and 1."""
+    """A periodic row of parabolas between 0 and 1, with period 1."""
     t = t - np.floor(t)
     return 4.0 * t * (1.0 - t)
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """A piece of the image being drawn: views of the pixels, and the coordinates of their centres."""
+    """A part of the image being drawn: views of its pixels, and the coordinates of their centres."""
 
     pixels: Floats  # (3, h, w), in 0..1, painted in place
     x: Floats  # (h, w)
     y: Floats
-    pixel: float  # the side of a pixel in these coordinates
+    pixel: float  # the size of a pixel in these coordinates
     origin: tuple[float, float]  # row and column of the coordinates' origin
     turn: tuple[float, float]  # cosine and sine of the coordinates' angle
 
     def crop(self, x: float, y: float, width: float, height: float) -> Canvas:
-        """The part that holds the box around (x, y) with these half sides; may be empty. Coordinates stay."""
+        """The part around the box at (x, y) with these half sides, which may be empty, in the same coordinates."""
         cosine, sine = self.turn
         row = self.origin[0] + (sine * x + cosine * y) / self.pixel
         column = self.origin[1] + (cosine * x - sine * y) / self.pixel
@@ -92,16 +93,16 @@ class Canvas:
         )
 
     def fill(self, distance: Floats) -> Floats:
-        """Share of each pixel inside the shape whose signed distance this is."""
+        """The share of each pixel inside the shape with this signed distance."""
         return unit(0.5 - distance * (1.0 / self.pixel))
 
     def stroke(self, distance: Floats, half_width: float) -> Floats:
-        """Share of each pixel within ``half_width`` of a line: right for lines thinner than a pixel too."""
+        """The share of each pixel within ``half_width`` of a line, also correct for lines thinner than a pixel."""
         away = np.abs(distance)
         return self.fill(away - half_width) - self.fill(away + half_width)
 
     def paint(self, alpha: Floats, colour: Colour | Floats) -> None:
-        """Lays a colour, one or (3, h, w), over the pixels with opacity ``alpha`` (h, w)."""
+        """Paints a colour, one or (3, h, w), over the pixels with opacity ``alpha`` (h, w)."""
         layer = np.asarray(colour, np.float32).reshape(3, 1, 1) if isinstance(colour, tuple) else colour
         np.add(self.pixels, alpha * (layer - self.pixels), out=self.pixels)
 
@@ -116,7 +117,7 @@ def image_canvas(size: int) -> Canvas:
 
 def head_canvas(image: Canvas, traits: FaceTraits) -> Canvas:
     """The same pixels in the head's coordinates."""
-    half = traits.tilt  # cosine and sine by the half-angle formulas, which need no platform's own sine
+    half = traits.tilt  # cosine and sine by the half-angle formulas, as the platform's may round differently
     cosine, sine = (1.0 - half * half) / (1.0 + half * half), 2.0 * half / (1.0 + half * half)
     right, down = traits.shift
     x, y = (image.x - right) * (1.0 / traits.scale), (image.y - down) * (1.0 / traits.scale)
@@ -126,6 +127,6 @@ def head_canvas(image: Canvas, traits: FaceTraits) -> Canvas:
 
 
 def painted(colour: Colour, light: Floats, shadow: float = 0.45, shine: float = 0.25) -> Floats:
-    """The colour lit by ``light`` (h, w) in -1..1: towards a darker self below 0, towards white above; (3, h, w)."""
+    """The colour under ``light`` (h, w) in -1..1: darker below 0, closer to white above 0; (3, h, w)."""
     base = np.asarray(colour, np.float32).reshape(3, 1, 1)
     return base * (1.0 + shadow * np.minimum(light, 0.0)) + (1.0 - base) * (shine * np.maximum(light, 0.0))

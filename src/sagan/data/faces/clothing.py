@@ -1,4 +1,4 @@
-"""What a face wears: a top, glasses and a hat."""
+"""Clothing: a top, glasses and a hat."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def neckline(x: Floats, y: Floats, top: str) -> Floats:
 
 
 def paint_clothes(canvas: Canvas, traits: FaceTraits) -> None:
-    """Shoulders and a top of one of five cuts."""
+    """Shoulders and one of five tops."""
     part = canvas.crop(0.0, 1.1, 1.5, 0.45)
     x, y = part.x, part.y
     main, other = traits.top_colours
@@ -39,7 +39,7 @@ def paint_clothes(canvas: Canvas, traits: FaceTraits) -> None:
 
 
 def paint_glasses(canvas: Canvas, traits: FaceTraits) -> None:
-    """Two frames, a bridge, the sides, and a glint on each lens."""
+    """Two frames, a bridge, the arms, and a glint on each lens."""
     if traits.glasses == "none":
         return
     part = canvas.crop(0.0, EYE_Y, traits.head_width + 0.05, 0.28)

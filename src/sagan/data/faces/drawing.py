@@ -1,7 +1,7 @@
-"""The drawing, from back to front: traits to pixels.
+"""Pixels from traits, drawn from back to front.
 
-It is made of additions, products, quotients and square roots in a fixed order, all of which IEEE 754 rounds in one way,
-so the bytes do not depend on the platform, on numpy's version or on a font or rasteriser.
+Only additions, products, quotients and square roots are used, in a fixed order. IEEE 754 defines the rounding of each,
+so the bytes do not depend on the platform or on numpy's version.
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ from sagan.data.faces.palette import WHITE
 from sagan.data.faces.traits import FaceTraits, face_traits
 from sagan.system.errors import UserError
 
-SMALLEST, LARGEST = 16, 256  # sides in pixels that can be drawn
+SMALLEST, LARGEST = 16, 256  # sizes in pixels
 
 
 def check_size(size: int) -> None:
-    """Refuses sizes that are not drawn."""
+    """Raises UserError for a size at which faces cannot be drawn."""
     if not SMALLEST <= size <= LARGEST:
         raise UserError(f"size of drawn faces must be {SMALLEST} to {LARGEST} pixels, got {size}; choose one of these")
 
@@ -59,11 +59,3 @@ def draw_traits(traits: FaceTraits, size: int) -> Bytes:
 def draw_face(index: int, size: int, seed: int = 0) -> Bytes:
     """Face ``index`` of the data set ``seed``, (size, size, 3) uint8 RGB; size 16..256. The same bytes everywhere."""
     return draw_traits(face_traits(index, seed), size)
-
-
-def draw_faces(count: int, size: int, seed: int = 0, start: int = 0) -> Bytes:
-    """Faces ``start`` to ``start + count - 1`` as a batch for the measures, (count, 3, size, size) uint8."""
-    faces = np.empty((count, 3, size, size), np.uint8)
-    for row in range(count):
-        faces[row] = draw_face(start + row, size, seed).transpose(2, 0, 1)
-    return faces

@@ -1,4 +1,4 @@
-"""The features of the face: eyes, brows, nose, mouth and beard. Both irises have the one colour of the traits."""
+"""The features of the face: eyes, brows, nose, mouth and beard. Both irises have the same colour."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ EYE_Y = 0.05  # height of the eyes in the head's coordinates
 
 
 def paint_eye(canvas: Canvas, traits: FaceTraits, side: int) -> None:
-    """One eye, ``side`` -1 for the left of the image and 1 for the right: socket, white, iris, pupil, lid, brow."""
+    """One eye, with ``side`` -1 for the left of the image and 1 for the right: socket, white, iris, lid and crease."""
     middle = side * traits.eye_spacing + traits.yaw
     part = canvas.crop(middle, EYE_Y, 0.24, 0.22)
     x, y = part.x - middle, part.y - EYE_Y
@@ -28,7 +28,7 @@ def paint_eye(canvas: Canvas, traits: FaceTraits, side: int) -> None:
 
 
 def paint_iris(part: Canvas, x: Floats, y: Floats, eye: Floats, traits: FaceTraits) -> None:
-    """Iris, pupil and highlights centred at the origin of x and y, seen through the opening ``eye``."""
+    """Iris, pupil and highlights centred at the origin of x and y, inside the opening ``eye``."""
     radius = 0.90 * traits.eye_height
     colour = tuple(EYE_COLOURS.values())[traits.eye_colour]
     iris = ellipse(x, y, radius, radius)
@@ -42,7 +42,7 @@ def paint_iris(part: Canvas, x: Floats, y: Floats, eye: Floats, traits: FaceTrai
 
 
 def hair_shade(traits: FaceTraits) -> Colour:
-    """The colour of brows and beards: the hair's, darker, and never as light as the skin."""
+    """The colour of brows and beards: that of the hair, darker, and never as light as the skin."""
     return mixed(mixed(traits.hair_colour, traits.skin, 0.1), (0.12, 0.07, 0.06), 0.5)
 
 
@@ -73,12 +73,12 @@ def paint_nose(canvas: Canvas, traits: FaceTraits) -> None:
 MOUTH_Y = 0.43
 INSIDE_MOUTH: Colour = (0.36, 0.07, 0.10)
 
-# The bend of the line of the closed mouths (negative: the ends are higher), and of the open ones' upper edge.
+# How the line of a closed mouth, or the upper edge of an open one, is bent (negative: the ends are higher).
 BENDS = {"smile": -0.07, "grin": -0.06, "calm": -0.01, "laugh": -0.03, "surprise": 0.0, "frown": 0.055}
 
 
 def lip_shade(traits: FaceTraits) -> Colour:
-    """The colour of the lips, between the skin's and red."""
+    """The colour of the lips, between that of the skin and red."""
     return mixed(mixed(traits.skin, (0.60, 0.20, 0.20), 0.35), (0.80, 0.16, 0.22), 0.7 * traits.lip_colour)
 
 

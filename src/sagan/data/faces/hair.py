@@ -11,14 +11,14 @@ from sagan.data.faces.traits import FaceTraits
 
 
 def curls(x: Floats, y: Floats, size: float) -> Floats:
-    """Distance to a wreath of round curls around the head."""
+    """Distance to the round curls around the head."""
     places = ((0.0, -0.66), (0.34, -0.60), (0.58, -0.36), (0.68, -0.06), (0.66, 0.22), (0.56, 0.46))
     distances = [ellipse(x - across, y - down, size, size) for across, down in places]
     nearest: Floats = np.minimum.reduce(distances)
     return nearest
 
 
-# What hangs or stands behind the head: signed distances of (distance from the middle line, y, the traits).
+# Hair behind the head: signed distance, by the distance from the middle line, y and the traits.
 BACK_HAIR: dict[str, Callable[[Floats, Floats, FaceTraits], Floats]] = {
     "bob": lambda x, y, t: box(x, y + 0.13, t.head_width + 0.11, 0.65, t.head_width + 0.08),
     "long": lambda x, y, t: box(x - 0.05 * y, y - 0.22, t.head_width + 0.11, 1.0, t.head_width + 0.08),
@@ -31,7 +31,7 @@ BACK_HAIR: dict[str, Callable[[Floats, Floats, FaceTraits], Floats]] = {
 
 
 def hair_light(canvas: Canvas, x: Floats, strands: float) -> Floats:
-    """Light on hair: from above, with a band of sheen and strands that fade where pixels are too coarse for them."""
+    """Light on hair: from above, with a band of sheen, and strands that fade if the pixels are too coarse for them."""
     fineness = max(0.0, 1.0 - strands * canvas.pixel)
     threads = wave(strands * x * (1.0 - 0.45 * canvas.y)) + 0.6 * wave(1.7 * strands * x + canvas.y) - 1.0
     sheen = glow(canvas.y + 0.50 - 0.25 * x * x, 0.0 * x, 0.17, 1.0)
@@ -51,7 +51,7 @@ def paint_back_hair(canvas: Canvas, traits: FaceTraits) -> None:
 
 
 def hairline_height(x: Floats, traits: FaceTraits) -> Floats:
-    """How far down the forehead the hair reaches, at the distance x from the middle line."""
+    """The y of the hairline at the distance x from the middle line."""
     across = x * (1.0 / traits.head_width)
     squared = across * across
     if traits.hairline == "fringe":

@@ -1,4 +1,4 @@
-"""The bare head: its outline, the light on its skin, and neck and ears; what hangs on one ear hangs on both."""
+"""The bare head: its outline, the light on its skin, neck and ears, and the same earring on both ears."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from sagan.data.faces.traits import FaceTraits
 
 
 def skin_light(canvas: Canvas, traits: FaceTraits) -> Floats:
-    """Light on the skin: rounded off towards the edge of the head, from above and from one side."""
+    """Light on the skin: from above and from one side, and fading towards the edge of the head."""
     x, y = canvas.x * (1.0 / traits.head_width), canvas.y * (1.0 / traits.head_height)
     round_off = x * x + y * y
     return 0.42 - 0.42 * round_off * round_off - 0.18 * y + (0.28 * traits.light) * x
@@ -23,7 +23,7 @@ def paint_neck(canvas: Canvas, traits: FaceTraits) -> None:
 
 
 def paint_ears(canvas: Canvas, traits: FaceTraits) -> None:
-    """Both ears and what hangs on them."""
+    """Both ears and their earrings."""
     reach = traits.head_width + 0.2
     part = canvas.crop(0.0, 0.15, reach, 0.32)
     x, y = np.abs(part.x) - (traits.head_width + 0.01), part.y - 0.08

@@ -1,7 +1,7 @@
-"""Do far-apart parts of an image agree? The colours of the two irises, and hair and ears on both sides.
+"""Whether distant parts of an image agree: the colours of the two irises, and hair and ears on both sides.
 
-On drawn faces they do. A generator that only learned local texture gets the parts right and the agreement wrong:
-``eye_colour_agreement`` and ``left_right_symmetry`` put a number to that on any images.
+On drawn faces they do. A generator that has only learned local texture gets the parts right but not their agreement,
+which ``eye_colour_agreement`` and ``left_right_symmetry`` measure on any images.
 """
 
 import numpy as np
@@ -12,22 +12,22 @@ from sagan.data.faces.palette import EYE_COLOURS
 from sagan.system.errors import UserError
 
 EYE_WINDOW = (0.265, 0.05)  # the middle of the right window in the image's coordinates; the left one is its mirror
-EYE_REACH = 0.265  # half the side of a window; the two meet in the image's middle line and share no pixel
-LEAST_CHROMA = {"gold": 0.26}  # where skin and blond hair are near in hue, only strong colour counts
+EYE_REACH = 0.265  # half the side of a window; the two meet in the middle of the image and share no pixel
+LEAST_CHROMA = {"gold": 0.26}  # higher than for other colours, as skin and blond hair have similar hues
 OTHER_LEAST_CHROMA = 0.14
-LEAST_COSINE = 0.92  # hues within 23 degrees of the palette's
-LEAST_VOTES, MOST_VOTES = 0.006, 0.2  # of a window's weight: below there is no iris, above no eye, only colour
+LEAST_COSINE = 0.92  # hues within 23 degrees of that of the palette
+LEAST_VOTES, MOST_VOTES = 0.006, 0.2  # of a window's weight: fewer are no iris, more are a coloured area
 LEAST_SHARE = 0.5  # of the votes in a window
 
 
 def chroma(colours: Floats, axis: int) -> tuple[Floats, Floats]:
-    """The two coordinates of the colours (red, green, blue along ``axis``) in the plane across grey."""
+    """The two coordinates of colours (red, green, blue along ``axis``) in the plane perpendicular to grey."""
     red, green, blue = (np.take(colours, band, axis) for band in range(3))
     return (2.0 * red - green - blue) * (1.0 / 6.0**0.5), (green - blue) * (1.0 / 2.0**0.5)
 
 
 def eye_votes(images: Bytes, side: int) -> Floats:
-    """How much of each palette colour is in one eye's window, (n, 6); 1 would be a window full of the purest colour."""
+    """The amount of each palette colour in one eye's window, (n, 6); 1 is a window full of the purest colour."""
     height, width = images.shape[2:]
     y = (np.arange(height) + 0.5) * (2.0 / height) - 1.0 - EYE_WINDOW[1]
     x = (np.arange(width) + 0.5) * (2.0 / width) - 1.0 - side * EYE_WINDOW[0]
@@ -47,17 +47,17 @@ def eye_votes(images: Bytes, side: int) -> Floats:
 
 
 def check_images(images: Bytes) -> None:
-    """Refuses what is not a batch of colour images."""
+    """Raises UserError unless this is a batch of colour images."""
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8:
         raise UserError(f"images must be uint8 of shape (n, 3, height, width), got {images.dtype} {images.shape}")
 
 
 def eye_colours(images: Bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """The colours of the two irises, found in two fixed windows that know nothing of each other.
+    """The colours of the two irises, each found in a fixed window of its own.
 
-    images: (n, 3, h, w) uint8, of any size from 16 up. Returns (left, right, confident), each (n,): indices into
-    ``EYE_COLOURS`` for the eyes on the left and on the right of the image, and whether each window holds as much of
-    one palette colour as an iris could be, and more of it than of all others together.
+    images: (n, 3, h, w) uint8, of size 16 or more. Returns (left, right, confident), each (n,): indices into
+    ``EYE_COLOURS`` for the eyes on the left and on the right of the image, and whether both windows contain as much of
+    one palette colour as an iris could, and more of it than of all others together.
     """
     check_images(images)
     found, sure = [], []
@@ -70,12 +70,12 @@ def eye_colours(images: Bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
 
 
 def eye_colour_agreement(images: Bytes) -> dict[str, float]:
-    """How often the two irises have one colour, on (n, 3, h, w) uint8 images.
+    """How often the two irises have the same colour, on (n, 3, h, w) uint8 images.
 
-    Returns ``agreement``, the share of the confident images whose irises agree; ``chance``, what it would be were left
-    and right independent with the frequencies they have; ``confident``, the share of images in which both irises were
-    found; and ``n``, the number of images. Without any confident image agreement and chance are NaN. Drawn faces give
-    an agreement of 1, a chance of 1/6 and all confident from 24 pixels on, and 0.8 of them confident at 16.
+    Returns ``agreement``, the share of the confident images whose irises agree; ``chance``, the agreement if left and
+    right were independent with the same frequencies; ``confident``, the share of images in which both irises were
+    found; and ``n``, the number of images. Without a confident image agreement and chance are NaN. Drawn faces have an
+    agreement of 1 and a chance of 1/6; all are confident from 24 pixels on, and 0.8 of them at 16.
     """
     left, right, confident = eye_colours(images)
     left, right = left[confident], right[confident]
@@ -90,11 +90,11 @@ def eye_colour_agreement(images: Bytes) -> dict[str, float]:
     }
 
 
-AXIS_REACH = 0.125  # how far from the middle the mirror axis is looked for, twice, in the image's coordinates
+AXIS_REACH = 0.125  # twice the largest distance of the mirror axis from the middle, in the image's coordinates
 
 
 def coarse(images: Bytes) -> Floats:
-    """The images averaged over whole squares to 32..63 pixels a side, so that fine texture does not count; in 0..1."""
+    """The images in 0..1, averaged over squares to 32..63 pixels a side, so that fine texture has no influence."""
     count, bands, height, width = images.shape
     step = max(1, min(height, width) // 32)
     rows, columns = height // step, width // step
@@ -104,12 +104,12 @@ def coarse(images: Bytes) -> Floats:
 
 
 def mirror_difference(images: Floats, others: Floats) -> Floats:
-    """Mean absolute difference, (n,), of each image and the mirrored other around the face, about the best axis."""
+    """Mean absolute difference, (n,), of each image and its mirrored other around the face, about the best axis."""
     height, width = images.shape[2:]
     y = ((np.arange(height) + 0.5) * (2.0 / height) - 1.0)[:, None]
     x = np.abs((np.arange(width) + 0.5) * (2.0 / width) - 1.0)[None]
     face = (x / 0.44) ** 2 + ((y - 0.15) / 0.50) ** 2 < 1.0
-    region = ~face & (x < 0.85) & (np.abs(y + 0.15) < 0.65)  # hair, hat, ears and what is on them
+    region = ~face & (x < 0.85) & (np.abs(y + 0.15) < 0.65)  # hair, hat, ears and earrings
     reach = round(AXIS_REACH * width / 2)
     mirrored = others[:, :, :, ::-1]
     shifted = (np.abs(images - np.roll(mirrored, shift, 3)) for shift in range(-reach, reach + 1))
@@ -121,9 +121,9 @@ def left_right_symmetry(images: Bytes) -> dict[str, float]:
     """How well hair and ears on the left mirror those on the right, on (n, 3, h, w) uint8 images.
 
     Returns ``difference``, the mean absolute difference (0..1) of the images and their mirror images around the face,
-    about the best of a few upright axes; ``chance``, the same between each image and the mirror image of another, half
-    a batch away; ``symmetry``, 1 - difference / chance: 1 for perfect mirror images, about 0 when the halves belong to
-    different faces; and ``n``. NaN for fewer than two images. Heads tilt and backgrounds slant: drawn faces themselves
+    about the best of a few vertical axes; ``chance``, the same for each image and the mirror image of another, half a
+    batch away; ``symmetry``, 1 - difference / chance: 1 for perfect mirror images, about 0 if the halves belong to
+    different faces; and ``n``. NaN for fewer than two images. As heads are tilted and backgrounds slanted, drawn faces
     have a symmetry of 0.77.
     """
     check_images(images)

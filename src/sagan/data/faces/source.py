@@ -7,11 +7,11 @@ from sagan.data.sources.source import Source
 from sagan.run.store import Store
 from sagan.system.errors import UserError
 
-_VERSION = "faces:v1:"  # how the identity begins; that of a folder called faces goes on otherwise
+_VERSION = "faces:v1:"  # the start of the identity, which that of a folder called faces does not share
 
 
 class FacesSource(Source):
-    """The embedded data set as a source of images: ``count`` faces of ``size`` x ``size`` pixels, without classes."""
+    """``count`` faces of ``size`` x ``size`` pixels, without classes."""
 
     drawn_faces = True
 
@@ -29,16 +29,15 @@ class FacesSource(Source):
         return self.count
 
     def name(self, index: int) -> str:
-        """The name of a face, for messages."""
         return f"face {index}"
 
     def read(self, index: int) -> Image.Image:
-        """Face ``index`` (0..count-1) as an RGB image. Keeps no state, so any thread may call it."""
+        """Face ``index`` (0..count-1) as an RGB image."""
         if not 0 <= index < self.count:
             raise IndexError(f"index of a drawn face must be 0 to {self.count - 1}, got {index}")
         return Image.fromarray(draw_face(index, self.size, self.seed))
 
 
 def holds_drawn_faces(store: Store) -> bool:
-    """Whether a store's images are drawn faces. One of an earlier version says so by its identity alone."""
+    """Whether a store's images are drawn faces. A store of an earlier version shows it only by its identity."""
     return store.meta.identity.startswith(_VERSION) if store.meta.drawn_faces is None else store.meta.drawn_faces

@@ -1,6 +1,6 @@
-"""What a face is: all its traits, drawn from the raw Philox stream by (index, seed) alone.
+"""The traits of a face, drawn from the raw Philox stream of (index, seed).
 
-The colour of the irises, one for both, is drawn first, uniformly and independently of everything else.
+The colour of both irises is drawn first, uniformly and independently of everything else.
 """
 
 from collections.abc import Sequence
@@ -9,19 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from sagan.data.faces.palette import (
-    BACKGROUND_COLOURS,
-    BLACK,
-    CLOTH_COLOURS,
-    EARRING_COLOURS,
-    EYE_COLOURS,
-    GLASSES_COLOURS,
-    HAIR_COLOURS,
-    SKIN_TONES,
-    WHITE,
-    Colour,
-    mixed,
-)
+from sagan.data.faces import palette
+from sagan.data.faces.palette import Colour, mixed
 from sagan.system.errors import UserError
 
 T = TypeVar("T")
@@ -36,7 +25,7 @@ BEARDS = ("none", "moustache", "full")
 
 @dataclass(frozen=True)
 class FaceTraits:
-    """All that is drawn of one face. Lengths are in the head's coordinates, colours are red, green, blue in 0..1."""
+    """Everything that varies between faces. Lengths are in the head's coordinates, colours are RGB in 0..1."""
 
     eye_colour: int  # index into EYE_COLOURS
     skin: Colour
@@ -80,7 +69,7 @@ class FaceTraits:
 
 
 class Draws:
-    """A stream of uniform numbers: the raw words of Philox, which numpy promises never to change."""
+    """A stream of uniform numbers: the raw words of Philox, which numpy guarantees never to change."""
 
     def __init__(self, index: int, seed: int) -> None:
         words = np.random.Philox(np.random.SeedSequence([seed, index])).random_raw(96)
@@ -91,7 +80,7 @@ class Draws:
         return low + (high - low) * float(next(self.numbers))
 
     def bell(self, spread: float) -> float:
-        """In -spread..spread, the middle more often than the ends."""
+        """In -spread..spread, more often near the middle."""
         return spread * (float(next(self.numbers)) - float(next(self.numbers)))
 
     def happens(self, probability: float) -> bool:
@@ -99,13 +88,13 @@ class Draws:
         return bool(next(self.numbers) < probability)
 
     def choice(self, options: Sequence[T]) -> T:
-        """One of the options, all alike."""
+        """One of the options, all equally likely."""
         return options[int(next(self.numbers) * len(options))]
 
     def colour(self, options: Sequence[Colour], jitter: float = 0.03) -> Colour:
         """One of the options, a little lighter or darker."""
         chosen = self.choice(options)
-        return mixed(chosen, WHITE if self.happens(0.5) else BLACK, self.between(0.0, jitter))
+        return mixed(chosen, palette.WHITE if self.happens(0.5) else palette.BLACK, self.between(0.0, jitter))
 
 
 def face_traits(index: int, seed: int = 0) -> FaceTraits:
@@ -113,31 +102,31 @@ def face_traits(index: int, seed: int = 0) -> FaceTraits:
     if index < 0 or seed < 0:
         raise UserError(f"index and seed of a face must be 0 or more, got index {index} and seed {seed}")
     draws = Draws(index, seed)
-    eye_colour = draws.choice(range(len(EYE_COLOURS)))  # first, and nothing below looks at it
-    tone = draws.between(0.0, len(SKIN_TONES) - 1.001)
-    skin = mixed(SKIN_TONES[int(tone)], SKIN_TONES[int(tone) + 1], tone - int(tone))
+    eye_colour = draws.choice(range(len(palette.EYE_COLOURS)))  # first, and nothing below depends on it
+    tone = draws.between(0.0, len(palette.SKIN_TONES) - 1.001)
+    skin = mixed(palette.SKIN_TONES[int(tone)], palette.SKIN_TONES[int(tone) + 1], tone - int(tone))
     hair_style = draws.choice(HAIR_STYLES[:2] + HAIR_STYLES[2:] * 3)
     takes_hat = hair_style in ("bald", "buzz", "short", "bob", "long", "curly", "pigtails")
     hat = draws.choice(("none",) * 9 + HATS)
     earrings = draws.choice(("none", "none", "none", "stud", "hoop"))
-    hair_names = tuple(HAIR_COLOURS)
+    hair_names = tuple(palette.HAIR_COLOURS)
     return FaceTraits(
         eye_colour=eye_colour,
         skin=skin,
-        hair_colour=draws.colour([HAIR_COLOURS[name] for name in hair_names[:-2] * 2 + hair_names[-2:]], 0.08),
+        hair_colour=draws.colour([palette.HAIR_COLOURS[name] for name in hair_names[:-2] * 2 + hair_names[-2:]], 0.08),
         hair_style=hair_style,
         hairline=draws.choice(HAIRLINES),
         mouth=draws.choice(("smile", "smile", *MOUTHS)),
         hat=hat if takes_hat else "none",
-        hat_colour=draws.colour(CLOTH_COLOURS),
+        hat_colour=draws.colour(palette.CLOTH_COLOURS),
         beard=draws.choice(("none",) * 8 + BEARDS),
         glasses=draws.choice(("none",) * 5 + ("round", "square")),
-        glasses_colour=draws.choice(GLASSES_COLOURS),
+        glasses_colour=draws.choice(palette.GLASSES_COLOURS),
         earrings=earrings,
-        earring_colour=draws.choice(EARRING_COLOURS),
+        earring_colour=draws.choice(palette.EARRING_COLOURS),
         top=draws.choice(TOPS),
-        top_colours=(draws.colour(CLOTH_COLOURS), draws.colour(CLOTH_COLOURS)),
-        background=(draws.colour(BACKGROUND_COLOURS, 0.1), draws.colour(BACKGROUND_COLOURS, 0.1)),
+        top_colours=(draws.colour(palette.CLOTH_COLOURS), draws.colour(palette.CLOTH_COLOURS)),
+        background=(draws.colour(palette.BACKGROUND_COLOURS, 0.1), draws.colour(palette.BACKGROUND_COLOURS, 0.1)),
         background_slant=draws.between(-1.0, 1.0),
         bokeh=tuple(
             (draws.between(-1.0, 1.0), draws.between(-1.0, 0.6), draws.between(0.1, 0.3))

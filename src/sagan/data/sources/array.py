@@ -18,7 +18,7 @@ from sagan.system.errors import UserError
 class ArraySource(Source):
     """The images of a ``.npy`` file of uint8, shape (count, height, width, channels) with 1, 3 or 4 channels.
 
-    One channel is grey; four are RGBA, laid over white. The file is mapped, not loaded. Raises UserError for another
+    One channel is grey; four are RGBA, composited over white. The file is memory-mapped. Raises UserError for another
     type or shape.
     """
 
@@ -46,11 +46,10 @@ def open_array(path: Path) -> npt.NDArray[np.uint8]:
     try:
         images: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is not a whole .npy array ({error}): save it again with numpy.save") from error
+        raise UserError(f"{path} is not a complete .npy array ({error}): save it again with numpy.save") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4) or 0 in images.shape:
-        hint = ""
-        if images.ndim == 4 and images.shape[1] in (1, 3, 4):
-            hint = "; this looks like channels first: save images.transpose(0, 2, 3, 1)"
+        first = images.ndim == 4 and images.shape[1] in (1, 3, 4)
+        hint = "; this looks like channels first: save images.transpose(0, 2, 3, 1)" if first else ""
         raise UserError(
             f"{path} must hold uint8 images of shape (count, height, width, channels) with 1, 3 or 4 channels, "
             f"got {images.dtype} of shape {images.shape}{hint}"

@@ -1,4 +1,4 @@
-"""From bytes to RGB: the one place where an image is decoded."""
+"""The one place where images are decoded to RGB."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sagan.system.errors import UserError
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """The RGB image in ``data``, turned upright by its EXIF orientation; of an animation, the first frame.
+    """The RGB image in ``data``, rotated by its EXIF orientation; of an animation, the first frame.
 
-    Colour profiles are not applied. Raises UserError naming the image when the bytes are no image or a damaged one.
+    Colour profiles are not applied. Raises UserError, naming the image, if it is damaged or the bytes are not an image.
     """
     try:
         image = Image.open(io.BytesIO(data))
@@ -23,18 +23,18 @@ def decode(data: bytes, name: str) -> Image.Image:
     except UnidentifiedImageError:
         what = "it holds no image in a known format" if data else "the file is empty"
         raise UserError(f"{name} cannot be read: {what}") from None
-    except MemoryError:  # the machine's trouble, not the image's
+    except MemoryError:  # not the image's fault
         raise
-    except Exception as error:  # damaged bytes make decoders raise nearly anything: SyntaxError, struct.error, ...
+    except Exception as error:  # decoders raise nearly anything: SyntaxError, struct.error, ...
         raise UserError(f"{name} cannot be read: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """The image in mode RGB, 8 bits a channel.
 
-    Transparency (alpha, or a transparent palette entry) is laid over white, as a page would show it. 16-bit grey is
-    scaled so that 65535 becomes 255; 32-bit integers are taken for 16-bit values, which is how Pillow hands over some
-    16-bit files. Floating-point images have no known range and raise UserError.
+    Transparent images (alpha, or a transparent palette entry) are composited over white. 16-bit grey is scaled so that
+    65535 becomes 255; 32-bit integers are taken for 16-bit values, as Pillow loads some 16-bit files that way.
+    Floating-point images have no known range and raise UserError.
     """
     if image.mode == "F":
         raise UserError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
@@ -50,14 +50,13 @@ def eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise UserError(
-            f"its pixels run from {values.min()} to {values.max()}, outside the 0..65535 of a 16-bit image; "
+            f"its pixels range from {values.min()} to {values.max()}, outside the 0..65535 of a 16-bit image; "
             f"save it with 8 or 16 bits"
         )
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """The image laid over a white ground, mode RGB."""
+    """The image composited over white, mode RGB."""
     layer = image.convert("RGBA")
-    ground = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(ground, layer).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

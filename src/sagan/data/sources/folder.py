@@ -29,9 +29,8 @@ class FolderSource(Source):
     """Every image file under ``root``, at any depth, sorted by relative path. Folders of images are classes: see
     ``class_level``.
 
-    Left out: hidden files and folders, ``__MACOSX``, and any folder below ``root`` named ``transformed_images*`` (name
-    that folder itself to read it). Files that are no images are counted in the description. Raises UserError when
-    nothing is left.
+    Hidden files and folders, ``__MACOSX``, and folders below ``root`` named ``transformed_images*`` (give such a folder
+    itself to read it) are left out. Other files are counted in the description. Raises UserError if nothing is left.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,13 +40,13 @@ class FolderSource(Source):
         others = 0
         for entry, relative in walk(root, skipped=copies):
             if is_image(relative):
-                state = entry.stat(follow_symlinks=entry.is_file())  # a broken link counts, and is named when read
+                state = entry.stat(follow_symlinks=entry.is_file())  # a broken link is reported when it is read
                 stamps[relative] = f"{state.st_size} {state.st_mtime_ns}"
             else:
                 others += 1
         aside = "".join(
             [f" ({plural(others, 'other file')} ignored)" if others else ""]
-            + [f" (left out {root / copy}: copies made by an earlier program)" for copy in sorted(copies)]
+            + [f" (left out {root / copy}: copies made by the published program)" for copy in sorted(copies)]
         )
         if not stamps:
             raise UserError(no_images(root, others, copies))
@@ -70,17 +69,15 @@ class FolderSource(Source):
         return None if self.class_level is None else self.paths[index].split("/")[self.class_level]
 
 
-def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Every visible file below ``root`` with its relative path (slashes); names of folders of copies go to ``skipped``.
-
-    Links to folders are followed, but not into a folder that is being walked already.
-    """
-    yield from _walk(root, "", (os.path.realpath(root),), skipped)
-
-
-def _walk(
-    folder: Path, prefix: str, above: tuple[str, ...], skipped: list[str] | None
+def walk(
+    folder: Path, prefix: str = "", above: tuple[str, ...] = (), *, skipped: list[str] | None = None
 ) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Every visible file below ``folder`` with its relative path (slashes), after ``prefix``. Folders of copies are
+    added to ``skipped``.
+
+    Links to folders are followed, except into a folder that is being walked, one of those ``above``.
+    """
+    above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
             relative = prefix + entry.name
@@ -89,13 +86,11 @@ def _walk(
             if not entry.is_dir():
                 if entry.is_file() or entry.is_symlink():  # not a pipe or a device
                     yield entry, relative
-            else:
-                real = os.path.realpath(entry.path)
-                if entry.name.startswith(COPIES):
-                    if skipped is not None:
-                        skipped.append(relative)
-                elif real not in above:
-                    yield from _walk(Path(entry.path), f"{relative}/", (*above, real), skipped)
+            elif entry.name.startswith(COPIES):
+                if skipped is not None:
+                    skipped.append(relative)
+            elif os.path.realpath(entry.path) not in above:
+                yield from walk(Path(entry.path), f"{relative}/", above, skipped=skipped)
 
 
 def no_images(root: Path, others: int, copies: list[str]) -> str:

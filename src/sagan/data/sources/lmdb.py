@@ -12,17 +12,16 @@ from typing import Any
 from PIL import Image
 
 from sagan.data.sources.decode import decode
-from sagan.data.sources.handle import PerProcess
 from sagan.data.sources.names import digest, plural, short_name
-from sagan.data.sources.source import Source
+from sagan.data.sources.source import PerProcess, Source
 from sagan.system.errors import UserError
 
 
 class LmdbSource(Source):
     """The encoded images of an LMDB as LSUN publishes it (``NAME_lmdb/data.mdb``), in the order of its keys.
 
-    Needs the ``lmdb`` package (``pip install 'sagan[data]'``, UserError without it). Opened read-only and without the
-    lock file, so a read-only disk will do.
+    Needs the ``lmdb`` package (``pip install 'sagan[data]'``, UserError without it). It is opened read-only and without
+    a lock file, so the disk may be read-only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,6 +75,6 @@ def open_lmdb(path: Path) -> Any:
             end = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
             size = (path / "data.mdb" if path.is_dir() else path).stat().st_size
             if size < end:  # reading past the end of a mapped file would kill the process
-                raise UserError(f"the LMDB {path} is cut short ({size:,} of {end:,} bytes): copy or download it again")
+                raise UserError(f"the LMDB {path} is truncated ({size:,} of {end:,} bytes): copy or download it again")
             _environments[key] = environment
     return environment

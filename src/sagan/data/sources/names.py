@@ -1,4 +1,4 @@
-"""What names tell: which files are images, of which format and class, and what a source is called."""
+"""What follows from names: which files are images, their format and class, and the name of a source."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FORMATS = {
     ".tiff": "TIFF",
     ".ppm": "PPM",
 }
-PACKED = (".zip", ".npy", ".mdb", ".lmdb")  # the endings of single files that hold many images
-COPIES = "transformed_images"  # the published program's scripts wrote 64x64 copies under this name, inside the data set
+PACKED = (".zip", ".npy", ".mdb", ".lmdb")  # suffixes of files that hold many images
+COPIES = "transformed_images"  # the published program's scripts wrote 64x64 copies under this name, in the data set
 
 
 def visible(path: PurePosixPath) -> bool:
@@ -31,29 +31,29 @@ def is_image(name: str) -> bool:
 
 
 def class_level(paths: Sequence[str]) -> tuple[int | None, str]:
-    """Which folder of each path (slashes between the parts) is its class, 0 for the first; or None, and why.
+    """The level of the folder of each path (separated by slashes) that is its class, from 0; or None, and the reason.
 
-    It is the first folder that not all paths share: of ``set/cat/1.png`` and ``set/dog/old/2.png`` the second, level 1.
-    When an image lies directly beside such folders there are no classes, for nobody knows which is its own.
+    It is the first folder that the paths do not all share: level 1 for ``set/cat/1.png`` and ``set/dog/old/2.png``. If
+    an image is in the same folder as these folders, its class is unknown, and there are no classes.
     """
-    ends = zip(min(paths).split("/")[:-1], max(paths).split("/")[:-1], strict=False)  # what these share, all share
+    ends = zip(min(paths).split("/")[:-1], max(paths).split("/")[:-1], strict=False)  # what these two share, all share
     level = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], ends)))
     beside = [path for path in paths if path.count("/") == level]
     if len(beside) == len(paths):
-        return None, "its images lie in one folder, not in a folder for each class"
+        return None, "its images are in one folder, not in a folder for each class"
     if beside:
-        return None, f"{beside[0]} lies beside folders of images; move it into the folder of its class"
+        return None, f"{beside[0]} is beside folders of images; move it into the folder of its class"
     return level, ""
 
 
 def kind_of(names: Iterable[str]) -> str:
-    """ "JPEG" when all names are of one format, else "image"."""
+    """The format, such as JPEG, if all names have the same, else "image"."""
     kinds = {FORMATS[PurePosixPath(name).suffix.lower()] for name in names}
     return kinds.pop() if len(kinds) == 1 else "image"
 
 
 def short_name(path: Path) -> str:
-    """The last name of a path without its ending, in letters that suit a folder's name and a source's identity."""
+    """The last part of a path without its suffix, in characters that are valid in the name of a folder."""
     name = path.resolve().stem if path.is_file() else path.resolve().name
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".-") or "images"
 

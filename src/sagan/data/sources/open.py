@@ -1,4 +1,4 @@
-"""From a path to the source that reads it."""
+"""The source that reads a path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sagan.system.errors import UserError
 def open_source(path: str | os.PathLike[str]) -> Source:
     """The source at ``path``: a folder of images, a folder holding ``data.mdb``, a zip, a ``.mdb`` or a ``.npy``.
 
-    Raises UserError, with what was found and what to do, for a path that is missing, empty or something else.
+    Raises UserError, with what was found and what to do, for a path that is missing, empty or anything else.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -30,7 +30,9 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         return LmdbSource(path.parent)
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
-        raise UserError(not_a_source(path))
+        if is_image(path.name):
+            raise UserError(f"{path} is one image: give the folder of your images")
+        raise UserError(f"{path} is not a folder of images, a zip, an LMDB (data.mdb) or a .npy array")
     return opener(path)
 
 
@@ -43,7 +45,7 @@ OPENERS: dict[str, Callable[[Path], Source]] = {
 
 
 def missing(path: Path) -> str:
-    """The sentence for a path that does not exist, with the nearest name where the path breaks off."""
+    """The sentence for a path that does not exist, with the nearest existing name in its last existing folder."""
     folder, name = path.parent, path.name
     while not folder.exists() and folder != folder.parent:
         folder, name = folder.parent, folder.name
@@ -52,9 +54,3 @@ def missing(path: Path) -> str:
     near = difflib.get_close_matches(name.lower(), lowered, n=1)
     hint = f": did you mean {folder / lowered[near[0]]}?" if near else f": {folder} has no {name!r}"
     return f"{path} does not exist{hint}"
-
-
-def not_a_source(path: Path) -> str:
-    if is_image(path.name):
-        return f"{path} is one image: name the folder that holds your images"
-    return f"{path} is not a folder of images, a zip, an LMDB (data.mdb) or a .npy array"

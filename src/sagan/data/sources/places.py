@@ -1,4 +1,4 @@
-"""The published data sets: where their downloads unpack to, and how they are cropped."""
+"""The published data sets: where their downloads unpack, and how they are cropped."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sagan.data.sources.folder import walk
 from sagan.data.sources.names import is_image
 from sagan.system.errors import UserError
 
-# Where the downloads unpack to and where the published program looked, most exact first; "." is image_path itself,
-# taken only when its own name says what it is or when images (or data.mdb) lie directly in it.
+# Where the downloads unpack and where the published program looked, most specific first; "." is image_path itself, used
+# only if it has one of the NAMES or if images (or data.mdb) are directly in it.
 PLACES = {
     "celeb": (
         "CelebA/img_align_celeba/img_align_celeba",
@@ -49,10 +49,10 @@ DOWNLOADS = {
 
 
 def find_dataset(dataset: str, image_path: str | os.PathLike[str]) -> Path:
-    """The path of a known data set ("celeb" or "lsun") below ``image_path``, to give to ``open_source``.
+    """The path, for ``open_source``, of a known data set ("celeb" or "lsun") below ``image_path``.
 
-    Looks where the Kaggle downloads unpack to and where the published program looked, whatever the case of the names.
-    Raises UserError with the places tried and what to download.
+    Searches the places where the Kaggle downloads unpack and where the published program looked, ignoring the case of
+    names. Raises UserError with the places searched and what to download.
     """
     if dataset not in PLACES:
         raise UserError(f"dataset must be one of {', '.join(PLACES)}, got {dataset!r} (or name your own: --data PATH)")
@@ -70,7 +70,7 @@ def find_dataset(dataset: str, image_path: str | os.PathLike[str]) -> Path:
 
 
 def images_at(place: Path, dataset: str, *, itself: bool) -> Path | None:
-    """What to open at a place where the data set may be: the place, an LMDB up to two levels inside it, or None."""
+    """The path to open at a place where the data set may be: the place, an LMDB up to two levels below it, or None."""
     if place.is_file():
         return place
     named = any(word in (place.absolute().name.lower(), place.resolve().name.lower()) for word in NAMES[dataset])
@@ -85,7 +85,7 @@ def images_at(place: Path, dataset: str, *, itself: bool) -> Path | None:
 
 
 def in_any_case(root: Path, place: str) -> Path | None:
-    """``root / place`` as it is spelt on the disk, exact spelling first; None when it does not exist."""
+    """``root / place`` in the spelling of the disk, an exact match first; None if it does not exist."""
     path = root
     for part in PurePosixPath(place).parts:
         if not (path / part).exists():

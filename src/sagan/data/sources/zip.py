@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from sagan.data.sources.decode import decode
-from sagan.data.sources.handle import PerProcess
 from sagan.data.sources.names import (
     COPIES,
     FORMATS,
@@ -21,13 +20,13 @@ from sagan.data.sources.names import (
     short_name,
     visible,
 )
-from sagan.data.sources.source import Source
+from sagan.data.sources.source import PerProcess, Source
 from sagan.system.errors import UserError
 
 
 class ZipSource(Source):
-    """Every image in a zip file, at any depth, sorted by member name, with the classes of a folder that holds the same;
-    the same members are left out as of a folder."""
+    """Every image in a zip file, at any depth, sorted by member name. Members are left out, and have classes, as in a
+    folder with the same files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +42,7 @@ class ZipSource(Source):
         self.class_level, self.no_classes = class_level(self.members)
         aside = f" ({plural(others, 'other member')} ignored)" if others else ""
         if copies:
-            aside += f" (left out {len(copies):,} under {COPIES}*: copies made by an earlier program)"
+            aside += f" (left out {len(copies):,} under {COPIES}*: copies made by the published program)"
         self.description = f"{plural(len(images), kind_of(self.members) + ' file')} in {path}{aside}"
         self.identity = f"{short_name(path)}:{digest(f'{m.filename} {m.file_size} {m.CRC}' for m in images)}"
 
@@ -70,7 +69,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is not a whole zip file ({error}): make or download it again") from error
+        raise UserError(f"{path} is not a complete zip file ({error}): make or download it again") from error
 
 
 def no_images_in_zip(path: Path, members: list[str]) -> str:
