@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from sagan.data.prepare import open_or_prepare, prepare, store_folder
 from sagan.data.recipe import Recipe
 from sagan.data.sources.open import open_source
 from sagan.run.store import Store
+from sagan.system.files import file_sha256
 from tests.data.made import ANIMALS, DAMAGED, KINDS, Pictures, content, menagerie, pairs, quiet, reference
+from tests.data.sources.made import put
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
@@ -329,3 +332,66 @@ def test_who_waits_is_told_and_takes_over_when_the_first_gives_up(chunks, tmp_pa
     assert said[0] == f"another process is preparing {tmp_path / 'store'}: waiting until it is done"
     assert second.reads == 10
     assert content(tmp_path / "store") == reference(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENOENT])
+def test_an_image_that_cannot_be_reached_stops_and_the_same_call_goes_on(number, chunks, tmp_path):
+    class Dropped(Pictures):
+        dropped = True
+
+        def read(self, index):
+            if self.dropped and index >= 12:
+                raise OSError(number, os.strerror(number), self.name(index))
+            return super().read(index)
+
+    source = Dropped(30, bad=[4])
+    with pytest.raises(OSError, match="picture") as caught:
+        prepare(source, Recipe(8), tmp_path / "store", workers=2, **quiet)
+    assert caught.value.errno == number
+    assert not (tmp_path / "store").exists()
+    source.dropped, source.reads, said = False, 0, []
+    store = prepare(source, Recipe(8), tmp_path / "store", workers=2, warn=said.append)
+    assert store.count == 29
+    assert [skip.name for skip in store.skipped] == ["picture 4"]
+    assert source.reads < 30
+    assert "going on with an interrupted preparation" in said[0]
+
+
+def test_what_is_noticed_is_said_once_for_all_images(tmp_path):
+    for i in range(3):
+        put(tmp_path / "set" / f"{i}.png", Image.new("RGBA", (4, 4), (i, 0, 0, 0)))
+    put(tmp_path / "set" / "3.png", Image.new("RGB", (4, 4)))
+    said = []
+    prepare(open_source(tmp_path / "set"), Recipe(4), tmp_path / "store", warn=said.append)
+    first = tmp_path / "set" / "0.png"
+    assert said == [f"3 images: transparent everywhere, so all that remains is white; the first: {first}"]
+
+
+def test_images_are_read_once_to_be_known_again(tmp_path, monkeypatch):
+    for i in range(3):
+        put(tmp_path / "set" / f"{i}.png", Image.new("RGB", (4, 4), (i, 0, 0)))
+    reads = []
+    monkeypatch.setattr("sagan.data.sources.contents.file_sha256", lambda path: reads.append(path) or file_sha256(path))
+
+    def opened():
+        reads.clear()
+        return open_or_prepare(open_source(tmp_path / "set"), Recipe(4), tmp_path / "prepared", **quiet)
+
+    first = opened()
+    assert len(reads) == 3
+    assert opened().folder == first.folder
+    assert reads == []
+    for known in (tmp_path / "prepared" / "identities").iterdir():
+        known.write_bytes(b"\xff nonsense")
+    assert opened().folder == first.folder
+    assert len(reads) == 3
+    state = (tmp_path / "set" / "0.png").stat()
+    put(tmp_path / "set" / "0.png", Image.new("RGB", (4, 4), (9, 0, 0)))
+    os.utime(tmp_path / "set" / "0.png", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert opened().folder != first.folder
+
+
+def test_new_stores_number_their_classes_in_natural_order(tmp_path):
+    store = prepare(Pictures(30, kinds=("10", "9", "b", "1")), Recipe(8), tmp_path / "store", **quiet)
+    assert store.classes == ("1", "9", "10", "b")
+    assert store.labels[:4].tolist() == [2, 1, 3, 0]

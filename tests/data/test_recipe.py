@@ -49,7 +49,7 @@ def test_images_smaller_than_the_crop_are_refused_not_padded(tmp_path):
     assert store.count == 1
     (skipped,) = store.skipped
     assert skipped.name == str(tmp_path / "set" / "small.png")
-    assert skipped.reason == "it is 30x20, smaller than the 24x24 pixels to cut out"
+    assert skipped.reason.startswith("it is 30x20, smaller than the 24x24 pixels to cut out (--crop square")
     with pytest.raises(ValueError, match=r"no image of .* could be used \(centre 31 pixels\); the first: .*small\.png"):
         prepare(open_source(tmp_path / "set"), Recipe(8, "31"), tmp_path / "none", **quiet)
     assert not (tmp_path / "none").exists()

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -30,13 +31,15 @@ import PIL
 from sagan.core.shapes import CHANNELS
 from sagan.data.partial import Partial
 from sagan.data.recipe import Prepared, Recipe, prepare_image
-from sagan.data.sources.source import Source
+from sagan.data.sources.names import natural, plural
+from sagan.data.sources.source import Source, unseen
 from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock
+from sagan.system.files import exclusive_lock, write_whole
 
 LOGGER = logging.getLogger(__name__)
+IDENTITY = re.compile(r"[\w.-]+:[0-9a-f]{64}")
 SKIPS_REPORTED = 10  # individually; meta.json names them all
 
 
@@ -50,7 +53,22 @@ def open_or_prepare(
     warn: Say = LOGGER.warning,
 ) -> Store:
     """The store of this source and recipe under ``root``, prepared now unless it exists. Arguments as of `prepare`."""
+    settle_identity(source, root, progress)
     return prepare(source, recipe, store_folder(root, source, recipe), strict=strict, progress=progress, warn=warn)
+
+
+def settle_identity(source: Source, root: Path, progress: Progress | None = None) -> None:
+    """Finds the identity of a source: by its signature in a file under ``root``, or else by reading every byte."""
+    if not source.signature or "identity" in vars(source):
+        return
+    known = root / "identities" / source.signature
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if IDENTITY.fullmatch(text := known.read_text(encoding="utf-8")):
+            source.identity = text
+            return
+    source.identity = source.identify(progress or unseen)
+    with contextlib.suppress(OSError):  # if it cannot be written, every start reads all again
+        write_whole(known, lambda file: file.write(source.identity.encode()))
 
 
 def store_folder(root: Path, source: Source, recipe: Recipe) -> Path:
@@ -109,6 +127,7 @@ def make(
         if strict and partial.skipped:
             raise UserError(refusal(partial.skipped[0]))
         warn_of_little_space(partial, total, warn)
+        remarks: dict[str, list[str]] = {}  # the names of the images, by what was noticed about them
         if progress:
             progress(partial.read, total)
         for done, image in enumerate(prepared_images(source, recipe, partial.read, workers), partial.read + 1):
@@ -117,16 +136,20 @@ def make(
                 raise UserError(refusal(Skipped(image.name, image.reason)))
             if image.pixels is None and len(partial.skipped) < SKIPS_REPORTED:
                 warn(f"skipped {image.name}: {image.reason}")
+            for remark in image.remarks:
+                remarks.setdefault(remark, []).append(image.name)
             partial.add(image)
             if progress:
                 progress(done, total)
         partial.flush()
+        for remark, names in remarks.items():
+            warn(f"{plural(len(names), 'image')}: {remark}; the first: {names[0]}")
         if len(partial.skipped) > SKIPS_REPORTED:
             warn(f"skipped {len(partial.skipped):,} images in all; meta.json names each")
         if not partial.count:
             raise UserError(nothing_left(source, recipe, partial.skipped))
         if partial.enlarged:
-            warn(f"{partial.enlarged:,} images were smaller than {recipe.size}x{recipe.size} pixels and were enlarged")
+            warn(f"enlarged {plural(partial.enlarged, 'image')} smaller than {recipe.size}x{recipe.size} pixels")
         classes, labels = (None, None) if source.no_classes else number_classes(source, partial.kept())
         meta = StoreMeta(
             identity=source.identity,
@@ -178,9 +201,9 @@ def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
 
 
 def number_classes(source: Source, kept: list[int]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """The sorted names of the classes of the images ``kept``, and the index of each image's class among them."""
+    """The names of the classes of the images ``kept``, in natural order, and the index of each image's class."""
     names = [str(source.class_of(index)) for index in kept]
-    classes = tuple(sorted(set(names)))
+    classes = tuple(sorted(set(names), key=natural))
     number = {name: i for i, name in enumerate(classes)}
     return classes, np.array([number[name] for name in names], dtype=np.int64)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from sagan.data.sources.remarks import collect_remarks
 from sagan.data.sources.source import Source
 from sagan.system.errors import UserError
 
@@ -53,14 +54,18 @@ class Prepared:
     pixels: bytes | None
     enlarged: bool = False
     reason: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def prepare_image(source: Source, index: int, recipe: Recipe) -> Prepared:
+    """Raises OSError where the image cannot be reached: that is no reason to do without it."""
     name = source.name(index)
     try:
-        cut = recipe.cut(source.read(index))
-    except (UserError, OSError) as error:
+        with collect_remarks() as remarks:
+            image = source.read(index)
+        cut = recipe.cut(image)
+    except UserError as error:
         return Prepared(name, None, reason=str(error).removeprefix(name).lstrip(" :"))
     enlarged = min(cut.size) < recipe.size
     resized = cut.resize((recipe.size, recipe.size), Image.Resampling[recipe.filter.upper()])
-    return Prepared(name, resized.tobytes(), enlarged)
+    return Prepared(name, resized.tobytes(), enlarged, remarks=tuple(remarks))

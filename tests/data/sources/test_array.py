@@ -1,9 +1,12 @@
 """Arrays: channels, and what is refused."""
 
+import os
+
 import numpy as np
 import pytest
 
 from sagan.data.sources.open import open_source
+from sagan.system.errors import UserError
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -39,3 +42,44 @@ def test_an_array_file_cut_short_is_refused(tmp_path):
         (tmp_path / "a.npy").write_bytes(data[:length])
         with pytest.raises(ValueError, match=r"not a complete \.npy"):
             open_source(tmp_path / "a.npy")
+
+
+def lying(shape: str) -> bytes:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(200)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["(2, 4, 4, 9223372036854775808)", "(9223372036854775808, 4, 4, 3)", "(-1, 4, 4, 3)",
+     "(2, -4, -4, 3)", "(2, 4)" * 9,
+     "(2.5, 4, 4, 3)", "(None, 4, 4, 3)", "5", "'text'", "()", "(4294967296, 4294967296, 4294967296, 3)",
+     "(4294967296, 2147483648, 2, 1)"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_header_that_lies_is_refused(shape, tmp_path):
+    (tmp_path / "a.npy").write_bytes(lying(shape))
+    with pytest.raises(UserError, match=r"a\.npy"):
+        open_source(tmp_path / "a.npy")
+
+
+def test_what_only_has_the_name_of_an_array_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 8, 8, 3), np.uint8))
+    (tmp_path / "a.npz").rename(path)
+    with pytest.raises(UserError, match=r"zip of arrays \(\.npz\)"):
+        open_source(path)
+    np.save(path, np.array([{}, []], dtype=object))
+    with pytest.raises(UserError, match="not a complete .npy array"):
+        open_source(path)
+
+
+def test_arrays_of_one_size_and_time_are_told_apart(tmp_path):
+    found = set()
+    for value in (1, 2, 2):
+        path = tmp_path / str(len(found)) / "set.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, np.full((2, 8, 8, 3), value, np.uint8))
+        os.utime(path, (0, 0))
+        found.add(open_source(path).identity)
+    assert len(found) == 2

@@ -1,10 +1,16 @@
 """Every pixel mode becomes RGB."""
 
+import struct
+import warnings
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from sagan.data.sources.decode import decode
+from sagan.data.sources.remarks import collect_remarks
+from sagan.system.errors import UserError
 from tests.data.sources.made import encoded, picture
 
 
@@ -79,3 +85,154 @@ def test_exif_orientation_is_applied():
     exif[0x0112] = 6  # turn a quarter clockwise to look at it
     turned = decode(encoded(image, "PNG", exif=exif), "it")
     assert np.array_equal(np.asarray(turned), np.asarray(image.transpose(Image.Transpose.ROTATE_270)))
+
+
+def tiff(strips, *, bits, photometric, planar=1, largest=None, order="<"):
+    """An uncompressed TIFF of 2x2 pixels, made by hand from the bytes of its strips."""
+    offsets = np.cumsum([8, *map(len, strips)])
+    tags = {
+        256: [2], 257: [2], 258: bits, 259: [1], 262: [photometric], 273: list(offsets[:-1]), 277: [len(bits)],
+        278: [2], 279: list(map(len, strips)), 284: [planar],
+    }  # fmt: skip
+    if largest is not None:
+        tags[281] = [largest]
+    start = int(offsets[-1])
+    beyond = start + 2 + 12 * len(tags) + 4
+    entries, more = b"", b""
+    for tag, values in sorted(tags.items()):
+        packed = struct.pack(f"{order}{len(values)}I", *values)
+        field = packed if len(values) == 1 else struct.pack(f"{order}I", beyond + len(more))
+        more += b"" if len(values) == 1 else packed
+        entries += struct.pack(f"{order}HHI", tag, 4, len(values)) + field
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, start)
+    return head + b"".join(strips) + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + more
+
+
+def whole(value, order="<"):
+    return np.full((2, 2), value, np.dtype(f"{order}u2")).tobytes()
+
+
+def test_white_may_be_zero_in_a_16_bit_tiff():
+    for value, expected in [(0, 255), (65535, 0), (16384, 191)]:
+        assert decode(tiff([whole(value)], bits=[16], photometric=0), "it").getpixel((0, 0)) == (expected,) * 3
+    assert decode(tiff([whole(16384)], bits=[16], photometric=1), "it").getpixel((0, 0)) == (64, 64, 64)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_planes_of_16_bits_keep_their_colours(order):
+    planes = [whole(value, order) for value in (0xF001, 0x80FE, 0x10FF)]
+    image = decode(tiff(planes, bits=[16] * 3, photometric=2, planar=2, order=order), "it")
+    assert np.unique(np.asarray(image).reshape(4, 3), axis=0).tolist() == [[0xF0, 0x80, 0x10]]
+
+
+def test_a_tiff_says_which_value_is_the_largest():
+    assert decode(tiff([whole(4095)], bits=[16], photometric=1, largest=4095), "it").getpixel((0, 0)) == (255,) * 3
+    packed = bytes([0xFF, 0xFF, 0xFF, 0x80, 0x08, 0x00])  # 12 bits each, rows padded to bytes
+    image = decode(tiff([packed], bits=[12], photometric=1), "it")
+    assert np.asarray(image)[:, :, 0].tolist() == [[255, 255], [128, 128]]
+
+
+def test_what_may_be_12_bits_is_remarked():
+    with collect_remarks() as remarks:
+        value(Image.fromarray(np.full((2, 2), 4095, dtype=np.uint16)))
+        value(Image.fromarray(np.full((2, 2), 0, dtype=np.uint16)))
+        value(Image.fromarray(np.full((2, 2), 4096, dtype=np.uint16)))
+    assert len(remarks) == 1
+    assert "12 bits" in remarks[0]
+
+
+def test_transparent_everywhere_is_remarked_and_an_unused_fourth_byte_is_not_transparency():
+    clear = Image.new("RGBA", (2, 2), (200, 100, 50, 0))
+    with collect_remarks() as remarks:
+        assert value(clear) == (255, 255, 255)
+        assert value(clear, "WEBP", lossless=True, exact=True) == (255, 255, 255)
+    assert remarks == ["transparent everywhere, so all that remains is white"] * 2
+    with collect_remarks() as remarks:
+        assert value(clear, "BMP") == (200, 100, 50)
+    assert remarks == []
+
+
+def exif_bytes(entries):
+    """An EXIF block with orientation 6 and further entries (tag, type, count, four bytes)."""
+    entries = sorted([(0x0112, 3, 1, struct.pack("<HH", 6, 0)), *entries])
+    packed = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        (0x0100, 9, 1, struct.pack("<i", -5)),  # a negative width
+        (0x011A, 2, 4, b"72\0\0"),  # a resolution as text
+        (0x011A, 5, 1, struct.pack("<I", 0xFFFF)),  # one that lies behind the end
+        (0x0132, 7, 4, b"\xff\xfe\0\1"),
+        (0x010F, 200, 4, b"abcd"),  # a type that there is not
+        (0x8825, 4, 1, struct.pack("<I", 0)),  # GPS that begins where the block does
+        (0x9C9B, 1, 4, b"\0\xd8\0\0"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_photos_are_turned_whatever_else_their_exif_holds(entry, kind):
+    image = picture(5, width=16, height=8)
+    data = encoded(image, kind, exif=exif_bytes([entry]))
+    with collect_remarks():
+        turned = decode(data, "it")
+    assert turned.size == (8, 16)
+
+
+def test_exif_that_cannot_be_read_is_remarked_and_leaves_no_raw_warning():
+    data = encoded(picture(5), "JPEG", exif=b"Exif\0\0II*\0" + struct.pack("<I", 10**6))
+    with warnings.catch_warnings(record=True) as raw, collect_remarks() as remarks:
+        warnings.simplefilter("always")
+        assert decode(data, "it").size == (12, 10)
+    assert raw == []
+    assert remarks == [] or "EXIF" in remarks[0]
+
+
+def with_chunk(png, kind, content):
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return png[:33] + chunk + png[33:]  # behind the header
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (b"tEXt", b"Comment\0" + b"x" * 3_000_000),
+        (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000))),
+        (b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+        (b"iCCP", b"profile\0\0" + zlib.compress(bytes(3_000_000))),
+    ],
+)
+def test_a_png_with_much_text_or_a_large_profile_is_read(kind, content):
+    image = picture(3)
+    read = decode(with_chunk(encoded(image), kind, content), "it")
+    assert np.array_equal(np.asarray(read), np.asarray(image))
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked():
+    data = encoded(Image.new("1", (400, 300)))
+    assert decode(data, "it", 120_000).size == (400, 300)
+    with pytest.raises(UserError, match=r"it cannot be read: it has 400x300 pixels, more than the 119,999 of --max_p"):
+        decode(data, "it", 119_999)
+
+
+def test_pillows_own_limit_stays_as_it_was():
+    before = Image.MAX_IMAGE_PIXELS
+    decode(encoded(picture(1)), "it")
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"hello", "it holds no image in a known format"),
+        (b"II*\0\xff\xff\xff\x7f", "it begins like TIFF, but is damaged"),
+        (b"\x89PNG\r\n\x1a\n", "it begins like PNG, but is damaged"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "pip install pillow-heif"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it holds no image in a known format"),
+    ],
+)
+def test_why_there_is_no_image(data, reason):
+    with pytest.raises(UserError, match=f"it cannot be read: .*{reason}"):
+        decode(data, "it")

@@ -1,12 +1,15 @@
 """Folders: what is read, what is left out and said, and when the identity changes."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from sagan.data.sources.open import open_source
-from tests.data.sources.made import picture, put
+from sagan.data.sources.own import mark_as_ours
+from sagan.system.errors import UserError
+from tests.data.sources.made import classes, picture, put, tree
 
 
 def test_a_folder_is_read_at_any_depth_in_any_case_and_what_is_left_out_is_said(tmp_path):
@@ -47,11 +50,14 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
         pytest.skip("this system does not let us make links")
     source = open_source(tmp_path / "set")
     assert [Path(source.name(i)).name for i in range(len(source))] == ["gone.png", "1.png"]
-    with pytest.raises(OSError, match=r"gone\.png"):
+    with pytest.raises(UserError, match=r"gone\.png is a link to a file that is not there"):
         source.read(0)
+    before = source.identity
+    put(tmp_path / "nothing", picture(2))
+    assert open_source(tmp_path / "set").identity != before  # so that it is tried again
 
 
-@pytest.mark.parametrize("change", ["add", "remove", "rewrite", "rename"])
+@pytest.mark.parametrize("change", ["add", "remove", "rewrite", "edit", "rename"])
 def test_the_identity_changes_when_the_images_do_and_not_when_the_folder_moves(change, tmp_path):
     for i in range(3):
         put(tmp_path / "set" / f"{i}.png", picture(i))
@@ -66,6 +72,12 @@ def test_the_identity_changes_when_the_images_do_and_not_when_the_folder_moves(c
         (root / "0.png").unlink()
     elif change == "rename":
         (root / "0.png").rename(root / "00.png")
+    elif change == "edit":  # of the same size, and as old
+        state = (root / "0.png").stat()
+        data = bytearray((root / "0.png").read_bytes())
+        data[-20] ^= 1
+        (root / "0.png").write_bytes(data)
+        os.utime(root / "0.png", ns=(state.st_atime_ns, state.st_mtime_ns))
     else:
         state = (root / "0.png").stat()
         put(root / "0.png", picture(9))
@@ -81,8 +93,99 @@ def test_folders_without_images_say_what_was_looked_for_and_found(tmp_path):
     with pytest.raises(ValueError, match="found 3 other files"):
         open_source(tmp_path)
     put(tmp_path / "transformed_images" / "1.png", picture(1))
-    with pytest.raises(ValueError, match=r"left out .*transformed_images .name that folder itself"):
+    with pytest.raises(ValueError, match=r"left out .*transformed_images .copies.*; name that folder itself"):
         open_source(tmp_path)
     (tmp_path / "photos.zip").write_bytes(b"")
     with pytest.raises(ValueError, match=r"to read .*photos\.zip, name it itself"):
         open_source(tmp_path)
+
+
+OURS = {
+    "a run": ["config.json", "records.jsonl"],
+    "a sweep": ["plan.json", "runs/one/config.json"],
+    "prepared images": ["meta.json", "images.npy"],
+    "samples or figures": [".sagan"],
+}
+
+
+@pytest.mark.parametrize("what", OURS)
+def test_what_this_program_wrote_is_left_out_and_said(what, tmp_path):
+    put(tmp_path / "photos" / "1.png", picture(1))
+    before = open_source(tmp_path / "photos").identity
+    made = tmp_path / "photos" / "deep" / "made"
+    for name in OURS[what]:
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text("{}")
+    put(made / "samples" / "1_fake.png", picture(2))
+    source = open_source(tmp_path / "photos")
+    assert len(source) == 1
+    assert source.identity == before
+    assert f"(left out {made}: {what} of sagan)" in source.description
+    if what == "samples or figures":
+        assert len(open_source(made)) == 1  # named itself, as to score it
+    else:
+        with pytest.raises(UserError, match=f"holds {what} of sagan, not images to train on"):
+            open_source(made)
+
+
+def test_a_marked_folder_is_ours(tmp_path):
+    put(tmp_path / "1.png", picture(1))
+    mark_as_ours(tmp_path / "new" / "samples")
+    put(tmp_path / "new" / "samples" / "2.png", picture(1))
+    assert len(open_source(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"])
+def test_folders_of_the_system_are_left_out_and_said(name, tmp_path):
+    put(tmp_path / "1.png", picture(1))
+    put(tmp_path / "sub" / name / "thumb.png", picture(2))
+    source = open_source(tmp_path)
+    assert len(source) == 1
+    assert f"(left out {tmp_path / 'sub' / name}: made by the system)" in source.description
+
+
+def test_a_file_that_cannot_be_reached_is_not_a_damaged_image(tmp_path):
+    for i in range(2):
+        put(tmp_path / f"{i}.png", picture(i))
+    source = open_source(tmp_path)
+    (tmp_path / "1.png").rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        source.read(1)
+
+
+def test_the_labels_of_a_stylegan_data_set_are_its_classes(tmp_path):
+    for i in range(4):
+        put(tmp_path / f"0000{i // 2}" / f"{i}.png", picture(i))
+    labels = [[f"0000{i // 2}/{i}.png", 10 * (i % 2) + 2] for i in range(4)]
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    source = open_source(tmp_path)
+    assert classes(source) == ["2", "12", "2", "12"]
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": None}))
+    assert classes(open_source(tmp_path)) == [None] * 4
+    assert open_source(tmp_path).identity != source.identity
+    (tmp_path / "dataset.json").write_text(json.dumps({"made by": "another program"}))
+    assert classes(open_source(tmp_path)) == ["00000", "00000", "00001", "00001"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "dataset.json is not JSON"),
+        ("[" * 100_000, "dataset.json is not JSON"),
+        ('{"labels": 5}', "must be a list of names and numbers, got 5"),
+        ('{"labels": [["1.png", 0.5]]}', r"must be an image's name and its class's number, got \['1.png', 0.5\]"),
+        ('{"labels": [["2.png", 1]]}', "has no label for 1.png"),
+    ],
+)
+def test_labels_that_cannot_be_taken_are_refused(content, sentence, tmp_path):
+    put(tmp_path / "1.png", picture(1))
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        open_source(tmp_path)
+
+
+def test_folders_of_a_split_are_classes_with_a_warning(tmp_path):
+    source = tree("folder", tmp_path, "train/1.png", "valid/2.png")
+    assert classes(source) == ["train", "valid"]
+    assert "look like the parts of one data set" in source.remarks[0]
+    assert tree("folder", tmp_path / "other", "cat/1.png", "train/2.png").remarks == ()

@@ -1,5 +1,6 @@
 """LMDBs: opened once a process, and refused when they would end it."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -33,3 +34,43 @@ def test_without_the_lmdb_package_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
     with pytest.raises(ValueError, match=r"pip install 'sagan\[data\]'"):
         open_source(tmp_path)
+
+
+FLIPS = """
+import subprocess
+import sys
+from pathlib import Path
+import numpy as np
+from sagan.data.sources.open import open_source
+from sagan.system.errors import UserError
+path = Path(sys.argv[1])
+whole, rng = path.read_bytes(), np.random.default_rng(0)
+refused = 0
+for _ in range(int(sys.argv[2])):
+    data = bytearray(whole)
+    for place in rng.integers(0, len(data), 8):
+        data[place] = rng.integers(0, 256)
+    path.unlink()
+    path.write_bytes(data)
+    try:
+        source = open_source(path.parent)
+    except UserError as error:
+        refused += 1
+        continue
+    for index in range(len(source)):
+        try:
+            source.read(index)
+        except UserError:
+            refused += 1
+    del source
+print(refused)
+"""
+
+
+def test_flipped_bytes_never_end_the_process(tmp_path):
+    folder = make_lmdb(tmp_path / "set_lmdb", {b"key%04d" % i: b"x" * 30 for i in range(300)})
+    run = subprocess.run(
+        [sys.executable, "-c", FLIPS, folder / "data.mdb", "8"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 0

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from sagan.data.sources.names import natural, short_name
 from tests.data.sources.made import classes, tree
 
 
@@ -35,3 +36,16 @@ def test_images_that_no_folder_tells_apart_have_no_classes(kind, names, why, tmp
     source = tree(kind, tmp_path, *names)
     assert classes(source) == [None] * len(names)
     assert re.search(why, source.no_classes)
+
+
+def test_names_are_sorted_as_people_do():
+    assert sorted(["10", "9", "b2", "a10", "a9", "010", "", "2"], key=natural) == [
+        "", "2", "9", "010", "10", "a9", "a10", "b2"
+    ]  # fmt: skip
+    assert len({str(natural(name)) for name in ("1", "01", "001")}) == 3
+    natural("9" * 10_000)  # more digits than Python makes a number of
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "ü" * 120, "\U0001d518" * 60, "日" * 80])
+def test_a_long_name_is_cut_to_what_a_folder_may_be_called(name, tmp_path):
+    assert len(f"{short_name(tmp_path / name)}-1024-0123456789.partial.lock".encode()) < 200

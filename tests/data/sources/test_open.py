@@ -1,11 +1,13 @@
 """A path that is no source is answered with what to do."""
 
+import os
 import zipfile
 
 import pytest
 
 from sagan.data.sources.names import PACKED
 from sagan.data.sources.open import OPENERS, open_source
+from sagan.system.errors import UserError
 from tests.data.sources.made import picture, put
 
 
@@ -35,3 +37,14 @@ def test_files_that_are_no_source(tmp_path):
 
 def test_every_packed_file_has_its_opener():
     assert set(OPENERS) == set(PACKED)
+
+
+@pytest.mark.parametrize("ending", sorted(OPENERS))
+def test_pipes_and_devices_are_not_waited_for(ending, tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes in folders")
+    os.mkfifo(tmp_path / f"set{ending}")
+    (tmp_path / f"zero{ending}").symlink_to("/dev/zero")
+    for name in ("set", "zero"):
+        with pytest.raises(UserError, match="is a pipe or a device, not a file"):
+            open_source(tmp_path / f"{name}{ending}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sagan.data.sources.contents import digest_files, file_stamp
 from sagan.data.sources.decode import to_rgb
-from sagan.data.sources.names import digest, plural, short_name
-from sagan.data.sources.source import Source
+from sagan.data.sources.names import plural, short_name
+from sagan.data.sources.remarks import decoding
+from sagan.data.sources.source import Source, unseen
+from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 
 
@@ -27,9 +32,11 @@ class ArraySource(Source):
         self.images = open_array(path)
         count, height, width, channels = self.images.shape
         kind = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
-        state = path.stat()
         self.description = f"{plural(count, f'{kind} image')} of {height}x{width} in {path}"
-        self.identity = f"{short_name(path)}:{digest([f'{self.images.shape} {state.st_size} {state.st_mtime_ns}'])}"
+        self.signature = file_stamp(path)
+
+    def identify(self, progress: Progress = unseen) -> str:
+        return f"{short_name(self.path)}:{digest_files([('', self.path)], (), progress)}"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -39,14 +46,25 @@ class ArraySource(Source):
 
     def read(self, index: int) -> Image.Image:
         pixels = np.array(self.images[index])
-        return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+        with decoding(self.name(index)):
+            return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
 
 
 def open_array(path: Path) -> npt.NDArray[np.uint8]:
     try:
         images: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a header that lies makes numpy raise nearly anything: OverflowError, TypeError, ...
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # it cannot be reached
         raise UserError(f"{path} is not a complete .npy array ({error}): save it again with numpy.save") from error
+    if isinstance(images, np.ndarray) and math.prod(map(int, images.shape)) > path.stat().st_size:  # numpy overflows
+        raise UserError(
+            f"{path} is not a complete .npy array (its shape is {images.shape}): save it again with numpy.save"
+        )
+    if not isinstance(images, np.ndarray):
+        raise UserError(f"{path} is a zip of arrays (.npz), not one array: save the images with numpy.save")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4) or 0 in images.shape:
         first = images.ndim == 4 and images.shape[1] in (1, 3, 4)
         hint = "; this looks like channels first: save images.transpose(0, 2, 3, 1)" if first else ""

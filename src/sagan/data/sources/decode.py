@@ -2,31 +2,132 @@
 
 from __future__ import annotations
 
+import functools
 import io
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
+from PIL.TiffImagePlugin import TiffImageFile
 
+from sagan.data.sources.names import FORMATS
+from sagan.data.sources.remarks import decoding, remark
 from sagan.system.errors import UserError
 
+MAX_PIXELS = 178_956_970  # of one image: what Pillow refuses beyond, 512 MiB of RGB
 
-def decode(data: bytes, name: str) -> Image.Image:
-    """The RGB image in ``data``, rotated by its EXIF orientation; of an animation, the first frame.
+_TURNS = {  # by EXIF's orientation
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_BITS, _PHOTOMETRIC, _PLANES, _LARGEST = 258, 262, 284, 281  # tags of TIFF
+_PNG = b"\x89PNG\r\n\x1a\n"
+_BEGINNINGS: dict[str, bytes | tuple[bytes, ...]] = {
+    "JPEG": b"\xff\xd8\xff",
+    "PNG": _PNG,
+    "GIF": b"GIF8",
+    "BMP": b"BM",
+    "WebP": b"RIFF",
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+}
 
-    Colour profiles are not applied. Raises UserError, naming the image, if it is damaged or the bytes are not an image.
+
+def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The RGB image in ``data``, turned upright by its EXIF orientation; of an animation, the first frame.
+
+    Colour profiles are not applied. Raises UserError naming the image when the bytes are no image, a damaged one, or
+    one of more than ``max_pixels``. What else is noticed becomes a `remark`.
     """
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return to_rgb(image)
+        with decoding(name):
+            try:
+                return _decode(data, max_pixels)
+            except ValueError:
+                plain = _without_text(data) if data.startswith(_PNG) else data
+                if plain == data:
+                    raise
+                return _decode(plain, max_pixels)  # Pillow refuses over 1 MiB of text or profile
     except UnidentifiedImageError:
-        what = "it holds no image in a known format" if data else "the file is empty"
-        raise UserError(f"{name} cannot be read: {what}") from None
-    except MemoryError:  # not the image's fault
+        raise UserError(f"{name} cannot be read: {_unidentified(data)}") from None
+    except MemoryError:  # the machine's trouble, not the image's
         raise
     except Exception as error:  # decoders raise nearly anything: SyntaxError, struct.error, ...
         raise UserError(f"{name} cannot be read: {error}") from error
+
+
+def _decode(data: bytes, max_pixels: int) -> Image.Image:
+    image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
+    if image.width * image.height > max_pixels:
+        raise UserError(f"it has {image.width:,}x{image.height:,} pixels, more than the {max_pixels:,} of --max_pixels")
+    if isinstance(image, TiffImageFile):
+        _name_planes(image)
+    image.load()
+    return to_rgb(_upright(_as_meant(image)))
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """Pillow's names of the formats that are read; the others (PostScript starts a program) are not tried."""
+    try:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    except ImportError:
+        pass
+    Image.init()
+    return [kind for kind in {kind.upper() for kind in FORMATS.values()} if kind in Image.OPEN]
+
+
+def _as_meant(image: Image.Image) -> Image.Image:
+    """The image with what its file says about its pixels, and Pillow does not heed."""
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")  # the fourth byte is unused
+    if image.mode.startswith("I;16") and isinstance(image, TiffImageFile):
+        tags = image.tag_v2
+        largest = _first(tags.get(_LARGEST), 2 ** _first(tags.get(_BITS), 16) - 1)
+        values = np.asarray(image).astype(np.int64)
+        if tags.get(_PHOTOMETRIC) == 0:  # white is zero
+            values = largest - values
+        return _scaled(values, largest)
+    return image
+
+
+def _first(tag: Any, default: int) -> int:
+    """The value of a tag, which may hold several or none."""
+    value = tag[0] if isinstance(tag, tuple) and tag else tag
+    return value if isinstance(value, int) and value > 0 else default
+
+
+def _name_planes(image: TiffImageFile) -> None:
+    """Pillow reads planes of 16 bits as if they had 8, unless they are compressed."""
+    if image.tag_v2.get(_PLANES) != 2 or _first(image.tag_v2.get(_BITS), 8) != 16:
+        return
+    ending = ";16L" if image.tag_v2.prefix == b"II" else ";16B"
+    image.tile = [
+        tile._replace(args=(tile.args[0] + ending, *tile.args[1:]))
+        if tile.codec_name == "raw" and isinstance(tile.args, tuple) and len(str(tile.args[0])) == 1
+        else tile
+        for tile in image.tile
+    ]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its orientation says, whatever else its EXIF holds."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception as error:  # as damaged as the bytes are
+        remark(f"its EXIF cannot be read ({error}), so it is taken to be upright")
+        return image
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -39,24 +140,58 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise UserError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = eight_bits(image)
+        image = _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return over_white(image)
+        return _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16-bit values (mode I or I;16) as mode L: v / 257, rounded. UserError outside 0..65535."""
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16-bit values (mode I or I;16) as mode L. UserError outside 0..65535."""
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
+    low, high = values.min(), values.max()
+    if low < 0 or high > 65535:
         raise UserError(
-            f"its pixels range from {values.min()} to {values.max()}, outside the 0..65535 of a 16-bit image; "
-            f"save it with 8 or 16 bits"
+            f"its pixels run from {low} to {high}, outside the 0..65535 of a 16-bit image; save it with 8 or 16 bits"
         )
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if 0 < high < 4096:
+        remark("16-bit grey with no value above 4,095, which is nearly black: if these are 12 bits, save them scaled")
+    return _scaled(values, 65535)
 
 
-def over_white(image: Image.Image) -> Image.Image:
-    """The image composited over white, mode RGB."""
+def _scaled(values: np.ndarray[Any, np.dtype[np.int64]], largest: int) -> Image.Image:
+    """Grey values from 0 to ``largest`` as mode L, rounded; exact for 65535, where 255 is v / 257."""
+    return Image.fromarray(((values.clip(0, largest) * 255 + largest // 2) // largest).astype(np.uint8))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """The image laid over a white ground, mode RGB."""
     layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    if layer.getchannel("A").getextrema()[1] == 0:
+        remark("transparent everywhere, so all that remains is white")
+    ground = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(ground, layer).convert("RGB")
+
+
+def _unidentified(data: bytes) -> str:
+    """Why Pillow finds no image in the bytes."""
+    if not data:
+        return "the file is empty"
+    if data[4:8] == b"ftyp":
+        kind = "AVIF" if data[8:12] in (b"avif", b"avis") else "HEIC"
+        remedy = "install Pillow 11.3 or newer" if kind == "AVIF" else "pip install pillow-heif, or save it as JPEG"
+        return f"it looks like {kind}, which is not read here or is damaged ({remedy})"
+    if kind := next((kind for kind, beginning in _BEGINNINGS.items() if data.startswith(beginning)), ""):
+        return f"it begins like {kind}, but is damaged, cut short or of a kind that Pillow does not read"
+    return "it holds no image in a known format"
+
+
+def _without_text(data: bytes) -> bytes:
+    """A PNG without its chunks of text and colour profile."""
+    kept, at = [data[:8]], 8
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)

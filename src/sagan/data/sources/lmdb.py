@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import json
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -11,10 +15,31 @@ from typing import Any
 
 from PIL import Image
 
+from sagan.data.sources.contents import digest_files, file_stamp
 from sagan.data.sources.decode import decode
-from sagan.data.sources.names import digest, plural, short_name
-from sagan.data.sources.source import PerProcess, Source
+from sagan.data.sources.names import plural, short_name
+from sagan.data.sources.source import PerProcess, Source, unseen
+from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
+
+# Damaged pages make LMDB abort its process or read outside the file, so another process goes through all of it first:
+# every key, and the first and last byte of what is found under it.
+_LISTING = """
+import json, os, sys, lmdb
+environment = lmdb.open(sys.argv[1], subdir=sys.argv[2] == "folder", readonly=True, lock=False, readahead=False)
+end, size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"], os.path.getsize(sys.argv[3])
+if size < end:
+    sys.exit(f"cut short, {size:,} of {end:,} bytes")
+keys = []
+with environment.begin(buffers=True) as transaction:
+    for key in transaction.cursor().iternext(values=False):
+        value = transaction.get(bytes(key))
+        ends = bytes(value[:1]), bytes(value[-1:])
+        keys.append(bytes(key).hex())
+        if len(keys) > environment.stat()["entries"]:
+            sys.exit("it has more entries than it says")
+print(json.dumps(keys))
+"""
 
 
 class LmdbSource(Source):
@@ -26,17 +51,15 @@ class LmdbSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.environment = PerProcess(functools.partial(open_lmdb, path))
-        self.keys: list[bytes] = []
-        stamps = [str((path / "data.mdb" if path.is_dir() else path).stat().st_mtime_ns)]
-        with self.environment.get().begin(buffers=True) as transaction:
-            for key, value in transaction.cursor():
-                self.keys.append(bytes(key))
-                stamps.append(f"{bytes(key).hex()} {len(value)}")
+        self.keys = list_keys(path)
         if not self.keys:
             raise UserError(f"no images found in the LMDB {path}: it has no entries")
+        self.environment = PerProcess(functools.partial(open_lmdb, path))
         self.description = f"{plural(len(self.keys), 'image')} in the LMDB {path}"
-        self.identity = f"{short_name(path)}:{digest(stamps)}"
+        self.signature = file_stamp(data_file(path))
+
+    def identify(self, progress: Progress = unseen) -> str:
+        return f"{short_name(self.path)}:{digest_files([('', data_file(self.path))], (), progress)}"
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -51,7 +74,24 @@ class LmdbSource(Source):
                 data = transaction.get(self.keys[index])
         except Exception as error:  # lmdb.Error, from a damaged page
             raise UserError(f"{self.name(index)} cannot be read: {error}") from error
-        return decode(data, self.name(index))
+        return decode(data or b"", self.name(index), self.max_pixels)
+
+
+def data_file(path: Path) -> Path:
+    return path / "data.mdb" if path.is_dir() else path
+
+
+def list_keys(path: Path) -> list[bytes]:
+    """The keys of the LMDB, in order, found by another process. Raises UserError where that process failed or died."""
+    if importlib.util.find_spec("lmdb") is None:
+        raise UserError(f"reading the LMDB {path} needs the lmdb package: pip install 'sagan[data]'")
+    command = [sys.executable, "-c", _LISTING, str(path), "folder" if path.is_dir() else "file", data_file(path)]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode == 0:
+        return [bytes.fromhex(key) for key in json.loads(done.stdout)]
+    told = done.stderr.decode(errors="replace").strip().splitlines()[-1:] if done.returncode > 0 else []
+    why = told[0] if told else "reading it ends the process"
+    raise UserError(f"{path} cannot be opened as an LMDB, it is damaged ({why}): copy or download it again")
 
 
 _environments: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()  # lmdb opens a path once a process
@@ -60,10 +100,8 @@ _environments_lock = threading.Lock()
 
 def open_lmdb(path: Path) -> Any:
     """The read-only LMDB environment at a folder or a file, shared by all sources of this process."""
-    try:
-        import lmdb
-    except ImportError as error:
-        raise UserError(f"reading the LMDB {path} needs the lmdb package: pip install 'sagan[data]'") from error
+    import lmdb
+
     with _environments_lock:
         key = os.path.realpath(path)
         environment = _environments.get(key)
@@ -72,9 +110,5 @@ def open_lmdb(path: Path) -> Any:
                 environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False)
             except lmdb.Error as error:
                 raise UserError(f"{path} cannot be opened as an LMDB: {error}") from error
-            end = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-            size = (path / "data.mdb" if path.is_dir() else path).stat().st_size
-            if size < end:  # reading past the end of a mapped file would kill the process
-                raise UserError(f"the LMDB {path} is truncated ({size:,} of {end:,} bytes): copy or download it again")
             _environments[key] = environment
     return environment

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
     ".png": "PNG",
     ".webp": "WebP",
     ".bmp": "BMP",
@@ -17,13 +19,30 @@ FORMATS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pnm": "PPM",
+    ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
 }
+SYSTEM_FOLDERS = {
+    "__macosx",
+    "@eadir",
+    "@recycle",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "system volume information",
+}
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+LONGEST_NAME = 120  # bytes of a source's name in a folder's name, which may have 255
 PACKED = (".zip", ".npy", ".mdb", ".lmdb")  # suffixes of files that hold many images
 COPIES = "transformed_images"  # the published program's scripts wrote 64x64 copies under this name, in the data set
 
 
 def visible(path: PurePosixPath) -> bool:
-    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    """Whether no part of the path is hidden, or a folder that operating systems and file servers make (thumbnails!)."""
+    return not any(part.startswith(".") or part.lower() in SYSTEM_FOLDERS for part in path.parts)
 
 
 def is_image(name: str) -> bool:
@@ -46,6 +65,23 @@ def class_level(paths: Sequence[str]) -> tuple[int | None, str]:
     return level, ""
 
 
+def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A key that sorts names as people do, "2" before "10"."""
+    parts = [part.lstrip("0") if part.isdigit() else part for part in re.split("([0-9]+)", name)]
+    return [(len(part) if number % 2 else 0, part) for number, part in enumerate(parts)], name
+
+
+def doubtful_classes(classes: Iterable[str]) -> str:
+    """A sentence where folders taken for classes look like the parts of a split, else an empty text."""
+    found = sorted(classes)
+    if len(found) > 1 and all(name.lower() in SPLITS for name in found):
+        return (
+            f"the folders {', '.join(found)} look like the parts of one data set, but each is taken for a class of "
+            "its own: name one of them to use it alone"
+        )
+    return ""
+
+
 def kind_of(names: Iterable[str]) -> str:
     """The format, such as JPEG, if all names have the same, else "image"."""
     kinds = {FORMATS[PurePosixPath(name).suffix.lower()] for name in names}
@@ -55,7 +91,8 @@ def kind_of(names: Iterable[str]) -> str:
 def short_name(path: Path) -> str:
     """The last part of a path without its suffix, in characters that are valid in the name of a folder."""
     name = path.resolve().stem if path.is_file() else path.resolve().name
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".-") or "images"
+    suited = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return suited.encode()[:LONGEST_NAME].decode(errors="ignore").strip(".-") or "images"
 
 
 def digest(lines: Iterable[str]) -> str:

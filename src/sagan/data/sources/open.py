@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sagan.data.sources.array import ArraySource
+from sagan.data.sources.decode import MAX_PIXELS
 from sagan.data.sources.folder import FolderSource
 from sagan.data.sources.lmdb import LmdbSource
 from sagan.data.sources.names import is_image
@@ -16,23 +17,28 @@ from sagan.data.sources.zip import ZipSource
 from sagan.system.errors import UserError
 
 
-def open_source(path: str | os.PathLike[str]) -> Source:
+def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Source:
     """The source at ``path``: a folder of images, a folder holding ``data.mdb``, a zip, a ``.mdb`` or a ``.npy``.
 
-    Raises UserError, with what was found and what to do, for a path that is missing, empty or anything else.
+    Images of more than ``max_pixels`` count as damaged. Raises UserError, with what was found and what to do, for a
+    path that is missing, empty or anything else.
     """
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(missing(path))
+    source = _open(path)
+    source.max_pixels = max_pixels
+    return source
+
+
+def _open(path: Path) -> Source:
     if path.is_dir():
         return LmdbSource(path) if (path / "data.mdb").is_file() else FolderSource(path)
-    if path.name == "data.mdb":
+    if path.name == "data.mdb" and path.is_file():
         return LmdbSource(path.parent)
     opener = OPENERS.get(path.suffix.lower())
-    if opener is None:
-        if is_image(path.name):
-            raise UserError(f"{path} is one image: give the folder of your images")
-        raise UserError(f"{path} is not a folder of images, a zip, an LMDB (data.mdb) or a .npy array")
+    if opener is None or not path.is_file():  # a pipe would be waited for, and a device has no end
+        raise UserError(not_a_source(path))
     return opener(path)
 
 
@@ -54,3 +60,11 @@ def missing(path: Path) -> str:
     near = difflib.get_close_matches(name.lower(), lowered, n=1)
     hint = f": did you mean {folder / lowered[near[0]]}?" if near else f": {folder} has no {name!r}"
     return f"{path} does not exist{hint}"
+
+
+def not_a_source(path: Path) -> str:
+    if not path.is_file():
+        return f"{path} is a pipe or a device, not a file"
+    if is_image(path.name):
+        return f"{path} is one image: give the folder of your images"
+    return f"{path} is not a folder of images, a zip, an LMDB (data.mdb) or a .npy array"

@@ -81,7 +81,7 @@ def images_at(place: Path, dataset: str, *, itself: bool) -> Path | None:
         training = [folder for folder in databases if "train" in folder.name]
         if databases:
             return (training or databases)[0]
-    return place if any(is_image(relative) for _, relative in walk(place)) else None
+    return place if any(map(is_image, walk(place).files)) else None
 
 
 def in_any_case(root: Path, place: str) -> Path | None:

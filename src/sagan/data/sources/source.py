@@ -6,6 +6,7 @@ an error that names it; images that are left out on purpose are mentioned in the
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -13,15 +14,26 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 
+from sagan.data.sources.decode import MAX_PIXELS
+from sagan.system.callbacks import Progress
+
+
+def unseen(done: int, total: int) -> None:
+    """A progress that nobody follows."""
+
 
 @runtime_checkable
 class Source(Protocol):
     """Images by index.
 
-    ``description`` is a phrase for a person ("2,000 JPEG files under data/CelebA"). ``identity`` is
-    "short-name:digest"; it changes whenever images are added, removed or changed, and identifies the prepared store.
-    ``name(index)`` names an image in messages. ``read(index)`` returns it in mode RGB, may be called from several
-    threads at once, and raises UserError or OSError if the image is damaged.
+    ``description`` is a phrase for a person ("2,000 JPEG files under data/CelebA"); ``remarks`` are warnings.
+    ``name(index)`` names an image in messages. ``read(index)`` returns it in mode RGB and may be called from several
+    threads at once. It raises UserError if the image is damaged or has more than ``max_pixels``, and OSError if it
+    cannot be reached, which says nothing about the image.
+
+    ``identity`` is "short-name:digest"; it changes whenever images are added, removed or changed, and identifies the
+    prepared store. ``identify(progress)`` computes it at first use, by reading every byte. ``signature`` is a cheap
+    digest that changes on this machine whenever the identity does; it is empty if the identity itself is cheap.
 
     ``class_of(index)`` is the name of the image's class, which may change only if ``identity`` does. Either every image
     has a class and ``no_classes`` is empty, or none has (None) and ``no_classes`` tells a person why.
@@ -29,9 +41,18 @@ class Source(Protocol):
     """
 
     description: str
-    identity: str
+    remarks: tuple[str, ...] = ()
+    signature: str = ""
     no_classes: str = "only a folder or a zip with a folder for each class has classes"
     drawn_faces: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    @functools.cached_property
+    def identity(self) -> str:
+        return self.identify()
+
+    def identify(self, progress: Progress = unseen) -> str:
+        raise AssertionError("a source sets its identity, or says how it is found out")
 
     def __len__(self) -> int: ...
     def name(self, index: int) -> str: ...

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from sagan.data.sources.classes import classes_of
 from sagan.data.sources.decode import decode
 from sagan.data.sources.names import (
     COPIES,
     FORMATS,
-    class_level,
     digest,
     is_image,
     kind_of,
@@ -31,20 +32,22 @@ class ZipSource(Source):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.archive = PerProcess(functools.partial(open_zip, path))
-        members = [m for m in self.archive.get().infolist() if not m.is_dir() and visible(PurePosixPath(m.filename))]
-        copies = {m.filename for m in members if any(p.startswith(COPIES) for p in m.filename.split("/")[:-1])}
-        images = [m for m in members if m.filename not in copies and is_image(m.filename)]
-        others = len(members) - len(copies) - len(images)
-        if not images:
-            raise UserError(no_images_in_zip(path, [m.filename for m in members]))
-        images.sort(key=lambda m: m.filename)
-        self.members = [m.filename for m in images]
-        self.class_level, self.no_classes = class_level(self.members)
+        members = members_of(self.archive.get())
+        copies = {name for name in members if any(part.startswith(COPIES) for part in name.split("/")[:-1])}
+        self.members = sorted(name for name in members if name not in copies and is_image(name))
+        others = len(members) - len(copies) - len(self.members)
+        if not self.members:
+            raise UserError(no_images_in_zip(path, list(members)))
+        self.found = [members[name] for name in self.members]
+        labels = self.read_member(members["dataset.json"]) if "dataset.json" in members else None
+        self.classes = classes_of(self.members, labels, f"{path}:dataset.json")
+        self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks
         aside = f" ({plural(others, 'other member')} ignored)" if others else ""
         if copies:
             aside += f" (left out {len(copies):,} under {COPIES}*: copies made by the published program)"
-        self.description = f"{plural(len(images), kind_of(self.members) + ' file')} in {path}{aside}"
-        self.identity = f"{short_name(path)}:{digest(f'{m.filename} {m.file_size} {m.CRC}' for m in images)}"
+        self.description = f"{plural(len(self.members), kind_of(self.members) + ' file')} in {path}{aside}"
+        lines = [f"{name} {m.file_size} {m.CRC}" for name, m in zip(self.members, self.found, strict=True)]
+        self.identity = f"{short_name(path)}:{digest([*lines, *self.classes.stated])}"
 
     def __len__(self) -> int:
         return len(self.members)
@@ -53,16 +56,32 @@ class ZipSource(Source):
         return f"{self.path}:{self.members[index]}"
 
     def read(self, index: int) -> Image.Image:
+        return decode(self.read_member(self.found[index]), self.name(index), self.max_pixels)
+
+    def read_member(self, member: zipfile.ZipInfo) -> bytes:
         archive = self.archive.get()
         try:
             with self.archive.lock:  # one file position for all threads
-                data = archive.read(self.members[index])
+                return archive.read(member)
+        except OSError as error:
+            if error.errno not in (None, errno.EINVAL):  # the file cannot be reached; a damaged place in it is invalid
+                raise
+            raise self.unreadable(member, error) from error
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), NotImplementedError, ...
-            raise UserError(f"{self.name(index)} cannot be read: {error}") from error
-        return decode(data, self.name(index))
+            raise self.unreadable(member, error) from error
+
+    def unreadable(self, member: zipfile.ZipInfo, error: Exception) -> UserError:
+        return UserError(f"{self.path}:{member.filename} cannot be read: {error or type(error).__name__}")
 
     def class_of(self, index: int) -> str | None:
-        return None if self.class_level is None else self.members[index].split("/")[self.class_level]
+        return self.classes.of(index)
+
+
+def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The files of a zip by name; of two with one name the later, as when it is unpacked. Windows programs that wrote
+    backslashes meant folders."""
+    named = ((member.filename.replace("\\", "/"), member) for member in archive.infolist() if not member.is_dir())
+    return {name: member for name, member in named if not name.endswith("/") and visible(PurePosixPath(name))}
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

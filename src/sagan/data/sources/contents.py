@@ -1,0 +1,37 @@
+"""Which images these are, told by their bytes: names, sizes and times can be the same for different files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sagan.data.sources.names import digest
+from sagan.system.callbacks import Progress
+from sagan.system.files import file_sha256
+
+_READERS = 8  # threads: small files on a distant disk are waited for
+_AT_ONCE = 256
+
+
+def stamp(state: os.stat_result) -> str:
+    """What changes whenever a file does, on one machine: no program can set back its time of change."""
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino} {state.st_dev}"
+
+
+def file_stamp(path: Path) -> str:
+    """The digest of a file's place and stamp."""
+    return digest([os.path.realpath(path), stamp(path.stat())])
+
+
+def digest_files(files: Sequence[tuple[str, Path | None]], more: Iterable[str], progress: Progress) -> str:
+    """One digest of many files' names and bytes, in this order, and of further lines. A file that is None has none."""
+    lines: list[str] = []
+    with ThreadPoolExecutor(_READERS) as readers:
+        for start in range(0, len(files), _AT_ONCE):
+            some = files[start : start + _AT_ONCE]
+            hashes = readers.map(lambda file: "" if file[1] is None else file_sha256(file[1]), some)
+            lines += [f"{name} {sha256}" for (name, _), sha256 in zip(some, hashes, strict=True)]
+            progress(len(lines), len(files))
+    return digest([*lines, *more])
