@@ -59,7 +59,7 @@ def test_enlarged_images_are_counted_and_said(tmp_path):
     said = []
     store = prepare(Pictures(3), Recipe(32), tmp_path / "store", warn=said.append)
     assert store.meta.enlarged == 3
-    assert any("3 images were smaller than 32x32" in sentence for sentence in said)
+    assert any("3 images smaller than 32x32" in sentence for sentence in said)
 
 
 def test_a_size_is_one_pixel_or_more():
