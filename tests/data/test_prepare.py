@@ -354,7 +354,7 @@ def test_an_image_that_cannot_be_reached_stops_and_the_same_call_goes_on(number,
     assert store.count == 29
     assert [skip.name for skip in store.skipped] == ["picture 4"]
     assert source.reads < 30
-    assert "going on with an interrupted preparation" in said[0]
+    assert "resuming an interrupted preparation" in said[0]
 
 
 def test_what_is_noticed_is_said_once_for_all_images(tmp_path):

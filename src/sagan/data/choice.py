@@ -19,11 +19,10 @@ FACES = 10_000
 
 def choose_source(data: DataConfig, size: int) -> Source:
     """The images that the settings specify: a data set, a path, or the drawn faces."""
-    if data.dataset is not None:
-        return open_source(find_dataset(data.dataset, Path(data.image_path)))
-    if data.data in (None, "faces"):
+    if data.dataset is None and data.data in (None, "faces"):
         return FacesSource(FACES, size)
-    return open_source(Path(str(data.data)))
+    place = Path(str(data.data)) if data.dataset is None else find_dataset(data.dataset, Path(data.image_path))
+    return open_source(place, max_pixels=data.max_pixels)
 
 
 def choose_recipe(data: DataConfig, size: int) -> Recipe:
@@ -38,6 +37,8 @@ def prepared_store(data: DataConfig, size: int, console: Console, source: Source
     ``source``: the result of `choose_source`, if it was called before.
     """
     source = choose_source(data, size) if source is None else source
+    for remark in source.remarks:
+        console.warn(remark)
     recipe, root = choose_recipe(data, size), Path(data.prepared)
     try:
         with console.progress("preparing images") as progress:
@@ -46,7 +47,8 @@ def prepared_store(data: DataConfig, size: int, console: Console, source: Source
         interruption.add_note("what is prepared is kept, and the same command resumes from there")
         raise
     except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
-        error.add_note(f"prepared images cannot be kept in {root}: name another folder with --prepared")
+        if error.filename is None or Path(error.filename).absolute().is_relative_to(root.absolute()):
+            error.add_note(f"prepared images cannot be kept in {root}: name another folder with --prepared")
         raise
     console.say(store.describe())
     return store

@@ -31,6 +31,7 @@ import PIL
 from sagan.core.shapes import CHANNELS
 from sagan.data.partial import Partial
 from sagan.data.recipe import Prepared, Recipe, prepare_image
+from sagan.data.sources.decode import MAX_PIXELS
 from sagan.data.sources.names import natural, plural
 from sagan.data.sources.source import Source, unseen
 from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
@@ -78,7 +79,10 @@ def store_folder(root: Path, source: Source, recipe: Recipe) -> Path:
 
 
 def key_of(source: Source, recipe: Recipe) -> dict[str, Any]:
-    return {"format": FORMAT, "identity": source.identity, **asdict(recipe)}
+    usual = source.max_pixels == MAX_PIXELS
+    return {"format": FORMAT, "identity": source.identity, **asdict(recipe)} | (
+        {} if usual else {"max_pixels": source.max_pixels}
+    )
 
 
 def prepare(

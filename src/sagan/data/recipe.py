@@ -36,7 +36,10 @@ class Recipe:
             return cut_centre(image, min(image.size))
         side = int(self.crop)
         if min(image.size) < side:
-            raise UserError(f"it is {image.width}x{image.height}, smaller than the {side}x{side} pixels to cut out")
+            raise UserError(
+                f"it is {image.width}x{image.height}, smaller than the {side}x{side} pixels to cut out "
+                "(--crop square takes the largest square)"
+            )
         return cut_centre(image, side)
 
 
@@ -58,14 +61,23 @@ class Prepared:
 
 
 def prepare_image(source: Source, index: int, recipe: Recipe) -> Prepared:
-    """Raises OSError where the image cannot be reached: that is no reason to do without it."""
+    """The image at the recipe's size, or why there is none. OSError if it cannot be reached: it is not skipped then."""
     name = source.name(index)
     try:
         with collect_remarks() as remarks:
-            image = source.read(index)
+            image = _reached(source, index)
         cut = recipe.cut(image)
     except UserError as error:
         return Prepared(name, None, reason=str(error).removeprefix(name).lstrip(" :"))
     enlarged = min(cut.size) < recipe.size
     resized = cut.resize((recipe.size, recipe.size), Image.Resampling[recipe.filter.upper()])
     return Prepared(name, resized.tobytes(), enlarged, remarks=tuple(remarks))
+
+
+def _reached(source: Source, index: int) -> Image.Image:
+    try:
+        return source.read(index)
+    except OSError as error:
+        error.filename = error.filename or source.name(index)
+        error.add_note("what is prepared is kept, and the same command resumes from there once the image can be read")
+        raise

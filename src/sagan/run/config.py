@@ -161,6 +161,8 @@ class DataConfig:
     """How images are resized; all filters are antialiased."""
     prepared: str = setting("./prepared", "place")
     """The folder where decoded images are kept for later runs."""
+    max_pixels: int = setting(178_956_970, "free", must_be="more than 0", most=10**12)
+    """An image of more pixels is skipped: decoding it takes more memory than it is worth."""
     strict: bool = setting(False, "free")
     """Refuse a data set with an unreadable image, instead of reporting and skipping the image."""
 

@@ -29,7 +29,7 @@ import json, os, sys, lmdb
 environment = lmdb.open(sys.argv[1], subdir=sys.argv[2] == "folder", readonly=True, lock=False, readahead=False)
 end, size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"], os.path.getsize(sys.argv[3])
 if size < end:
-    sys.exit(f"cut short, {size:,} of {end:,} bytes")
+    sys.exit(f"truncated, {size:,} of {end:,} bytes")
 keys = []
 with environment.begin(buffers=True) as transaction:
     for key in transaction.cursor().iternext(values=False):
