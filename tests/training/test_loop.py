@@ -8,7 +8,7 @@ from PIL import Image
 
 import sagan.training.loop as loop
 import sagan.training.trainer as trainer_module
-from sagan.core.game.average import AveragedGenerator
+from sagan.core.game.average import AveragedGenerator, measure_batch_norm
 from sagan.core.game.step import discriminator_step, generator_step
 from sagan.core.losses import LOSSES, gradient_penalty
 from sagan.core.sampling import generate
@@ -335,7 +335,7 @@ def test_a_run_is_its_steps_written_out(workshop):
         z = latents(3, "z of a generator step", 8, 4, step=step)
         generator_step(generator, discriminator, g_adam, z, loss=LOSSES["wgan-gp"], precision="bf16")
         average.update(generator, average.shares((step + 1) * 8, 8))
-    average.measure_batch_norm((latents(3, "z for batch norm", 64, 4, step=number), None) for number in range(16))
+    measure_batch_norm(average.module, (latents(3, "z for batch norm", 64, 4, step=number), None) for number in range(16))
     state = load_checkpoint(run.checkpoint_file)
     for name, network in (("generator", generator), ("discriminator", discriminator), ("average", average.module)):
         torch.testing.assert_close(getattr(state, name), dict(network.state_dict()), rtol=0, atol=0)
