@@ -26,7 +26,8 @@ def outlook(seconds, on_gpu=False, step=3, **changes):
 def test_a_long_run_says_in_days_and_offers_one_for_tonight():
     pace, offer = outlook(9.7)
     assert pace == (
-        "9.7 s a step: 100,000 steps take 11 days more; next grid of samples at step 10 in 68 s, next snapshot in 30 min"
+        "9.7 s a step: 100,000 steps take 11 days more; next grid of samples at step 10 in 68 s, "
+        "next snapshot in 30 min"
     )
     assert offer == "for faces within the hour, stop it and give: sagan train --data faces --preset auto"
     assert outlook(0.9, on_gpu=True)[1] == "for a result tonight, stop it and give --total_step 40000"

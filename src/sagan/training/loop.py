@@ -27,8 +27,8 @@ from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
 from sagan.system.typed import to_plain
 from sagan.training.guard import Diverged, FiniteWatch, Guard
-from sagan.training.recovery import Recovery, finish_rollback
 from sagan.training.outlook import EARLY_GRIDS, describe_outlook
+from sagan.training.recovery import Recovery, finish_rollback
 from sagan.training.saving import (
     matching_checkpoint,
     write_checkpoint,
@@ -37,7 +37,6 @@ from sagan.training.saving import (
     write_snapshot,
 )
 from sagan.training.trainer import Trainer, purpose
-
 
 _HANGUP = signal.SIGHUP if hasattr(signal, "SIGHUP") else None  # there is none on Windows
 STOP_SIGNALS = [each for each in (signal.SIGINT, signal.SIGTERM, _HANGUP) if each is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ from sagan.core.game.average import AveragedGenerator, batch_norm_latents, measu
 from sagan.core.game.step import Augment, Penalty, discriminator_step, generator_step
 from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, zero_centred_penalty
 from sagan.core.networks.interface import Discriminator, Generator
-from sagan.core.sampling import classes_in_turn
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, GameConfig
@@ -24,7 +23,7 @@ from sagan.run.records import LookRecord, RollbackRecord
 from sagan.run.weights import Checkpoint
 from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
-from sagan.system.randomness import integers, latents, normal, uniform
+from sagan.system.randomness import integers, normal, uniform
 from sagan.training.graph import CapturedStep, Kind, Play, Turn
 from sagan.training.guard import Seen, examine
 from sagan.training.world import SINGLE_PROCESS, World
