@@ -1,4 +1,5 @@
 # `make train`: a virtual environment, the package, and a first training run. `make test`: the same, and the tests.
+# `make train` again goes on with a run that was stopped.
 # On a machine with a GPU, or with torch already installed, leave the constraint out: make train CONSTRAINT=
 PYTHON ?= python3
 CONSTRAINT ?= -c constraints.txt
@@ -7,7 +8,8 @@ BIN = .venv/bin
 .PHONY: train test check clean
 
 train: .venv/installed
-	$(BIN)/sagan train --preset quick
+	if [ -f runs/quick/config.json ]; then $(BIN)/sagan resume runs/quick; \
+	else $(BIN)/sagan train --preset quick --run_dir runs/quick; fi
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest -q -n 2

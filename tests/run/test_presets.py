@@ -1,7 +1,7 @@
 import pytest
 
 from sagan.run.build import attention_patterns, build_discriminator, build_generator
-from sagan.run.presets import PRESETS
+from sagan.run.presets import PRESETS, automatic_preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -33,3 +33,9 @@ def test_the_paper_preset_is_the_setting_of_its_code():
     assert (config.game.beta1, config.game.beta2) == (0.0, 0.999)  # which is what its code leaves as it is
     for network in ("generator", "discriminator"):
         assert list(attention_patterns(config.model, network)) == [32]
+
+
+def test_the_machine_chooses_a_preset():
+    assert automatic_preset("cpu") == "small"
+    assert automatic_preset("cuda") == automatic_preset("mps") == "best"
+    assert PRESETS["small"].game == PRESETS["best"].game

@@ -122,3 +122,14 @@ def test_cuda_graphs_are_refused_where_there_are_none():
     assert usable_device(RunConfig(device="cpu")) == torch.device("cpu")
     with pytest.raises(ValueError, match="cuda_graphs needs a CUDA device, and this run's is cpu"):
         usable_device(RunConfig(device="cpu", cuda_graphs=True))
+
+
+def test_the_same_command_again_says_which_run_is_not_finished(config, capsys):
+    start(config)
+    start_run(config, Console())
+    assert "not finished" not in capsys.readouterr().out
+    resume_run(Path("runs/images0-16px-span1"), {"total_step": 3}, Console(quiet=True))
+    Path("runs/images0-16px-span1/snapshots/00000003.safetensors").unlink()  # as a run that was stopped before it
+    start_run(config, Console())
+    expected = "runs/images0-16px-span1 is not finished: `sagan resume runs/images0-16px-span1` continues it"
+    assert expected in capsys.readouterr().out

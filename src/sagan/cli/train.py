@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from sagan.cli.flags import flags_of, group, optional_flags, read
 from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_settings, names_of, override
-from sagan.run.presets import PRESETS, check_preset
+from sagan.run.presets import AUTO, PRESETS, automatic_preset, check_preset
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.typed import fill
@@ -42,7 +42,7 @@ class TrainFlags:
 
     config: Config = field(default_factory=Config)
     preset: str = "best"
-    """The settings to start from: best, published, paper or quick."""
+    """The settings to start from: best, published, paper, quick or small. auto: best on a GPU, else small."""
     dry_run: bool = False
     """Do not train: show what the run would cost and, from a few steps on noise, how long it would take."""
 
@@ -50,8 +50,8 @@ class TrainFlags:
 def train_defaults(words: Sequence[str]) -> TrainFlags:
     """The flags of the preset that the words name, or of the default one."""
     preset = next((each.values[0] for each in group(words) if each.name == "preset" and each.values), TrainFlags.preset)
-    check_preset(preset)
-    return TrainFlags(PRESETS[preset], preset)
+    check_preset(preset, AUTO)
+    return TrainFlags(PRESETS[TrainFlags.preset if preset == AUTO else preset], preset)
 
 
 def train(words: Sequence[str], console: Console) -> int:
@@ -59,7 +59,12 @@ def train(words: Sequence[str], console: Console) -> int:
     given = read(TrainFlags, words, "sagan train", _PUBLISHED_NAMES, {"batch_size": int | Literal["auto"]})
     check_image_path(given)
     preset, dry_run = given.pop("preset", TrainFlags.preset), given.pop("dry_run", False)
-    check_preset(preset)
+    check_preset(preset, AUTO)
+    if preset == AUTO:
+        from sagan.system.devices import choose_device
+
+        preset = automatic_preset(choose_device(given.get("device", "auto")).type)
+        console.say(f"preset: {preset}, by this machine")
     if largest := given.get("batch_size") == "auto":
         del given["batch_size"]
     config = fill(Config, given, PRESETS[preset])

@@ -169,7 +169,7 @@ def choose_snapshots(run: Run, step: int | None = None, *, last: bool = False, b
         return [run.snapshot(best_score(run).step)]
     if step is not None:
         return [run.snapshot(step)]
-    return [newest] if last else run.snapshots()
+    return [newest] if last else run.snapshots() or [newest]
 
 
 def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> Snapshot:

@@ -309,6 +309,8 @@ class RunConfig:
     """Steps between checkpoints, from which the run can be resumed."""
     snapshot_every: int = setting(10_000, "free", must_be="more than 0")
     """Steps between snapshots of the averaged generator, which are all kept."""
+    snapshot_minutes: float = setting(30, "free", must_be="0 or more")
+    """Minutes after which a snapshot between those is written, which replaces the one before. 0: only at stops."""
     sample_count: int = setting(64, "kept", must_be="more than 0", most=100_000)
     """Images in a grid, 8 in a row."""
     precision: Literal["auto", "fp32", "bf16"] = setting("fp32", "computed", pairs=True)

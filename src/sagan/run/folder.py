@@ -67,16 +67,29 @@ class Run:
         """The snapshots, oldest first."""
         return sorted((self.folder / "snapshots").glob("[0-9]*.safetensors"))
 
+    def latest_file(self, step: int) -> Path:
+        """The snapshot between two that are due, which the next one replaces."""
+        return self.folder / "snapshots" / f"latest-{step:08d}.safetensors"
+
+    def latest_snapshots(self) -> list[Path]:
+        """The file that `latest_file` names; two of them where a process died between writing and removing."""
+        return sorted((self.folder / "snapshots").glob("latest-[0-9]*.safetensors"))
+
     def snapshot(self, step: int | None = None) -> Path:
-        """The snapshot of a step, or the newest. Raises UserError, with the steps of all snapshots, without one."""
-        found = self.snapshots()
+        """The snapshot of a step, or the newest; if there is none, the checkpoint, which holds one too.
+
+        Raises UserError, with the steps of all snapshots, without one.
+        """
+        found = [*self.snapshots(), *self.latest_snapshots()]
+        if step is None and (found or self.checkpoint_file.is_file()):
+            return max(found, key=snapshot_step) if found else self.checkpoint_file
+        for path in found:
+            if snapshot_step(path) == step:
+                return path
         if not found:
-            raise UserError(f"{self.folder} has no snapshot yet: see --snapshot_every; one is written at the end, too")
-        path = found[-1] if step is None else self.snapshot_file(step)
-        if path not in found:
-            steps = ", ".join(str(int(path.stem)) for path in found)
-            raise UserError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
-        return path
+            raise UserError(f"{self.folder} has no snapshot yet: see --snapshot_every; every stop writes one, too")
+        steps = ", ".join(str(snapshot_step(path)) for path in found)
+        raise UserError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
 
     @classmethod
     def create(cls, folder: Path, config: Config) -> Run:
@@ -161,8 +174,8 @@ class Run:
             self._keep_records(stays)
         grids = [path for each in (self.folder / "samples", *sample_folders) for path in each.glob("*_fake.png")]
         pairs = [*self.folder.glob("*_G.pth"), *self.folder.glob("*_D.pth")]
-        for path in [*self.snapshots(), *grids, *pairs]:
-            number = path.stem.partition("_")[0]
+        for path in [*self.snapshots(), *self.latest_snapshots(), *grids, *pairs]:
+            number = path.stem.removeprefix("latest-").partition("_")[0]
             if number.isdecimal() and int(number) > step:
                 shutil.move(path, folder / path.name)  # a folder of samples may be on another disk
 
@@ -206,6 +219,11 @@ def make_free_folder(wanted: Path) -> Path:
             folder.mkdir()
             return folder
     raise AssertionError("there is always a larger number")
+
+
+def snapshot_step(path: Path) -> int:
+    """The step of a snapshot file, by its name."""
+    return int(path.stem.removeprefix("latest-"))
 
 
 def find_snapshot(place: Path, step: int | None = None) -> Path:

@@ -17,6 +17,10 @@
                 37 TFLOP; no score was measured.
 ``quick``       drawn faces at 32x32 with small networks, for a first try: `sagan train --preset quick`.
                 A few minutes on two CPU cores; faces with eyes, hair and mouth, but not yet good ones.
+``small``       the game of ``best`` with networks of width 8 at 32x32, for your own images on a CPU:
+                `sagan train --preset small --data my_photos`. On 1,500 of its 2,500 steps see ``best``.
+
+`sagan train --preset auto` is ``best`` on a GPU and ``small`` without one.
 """
 
 from __future__ import annotations
@@ -26,10 +30,13 @@ import difflib
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig
 from sagan.system.errors import UserError
 
+_BEST_GAME = GameConfig(adv_loss="rpgan", g_lr=8e-4, d_lr=8e-4, r1=0.1, penalty_every=4)
+AUTO = "auto"  # the name of the preset that the machine chooses
+
 PRESETS = {
     "best": Config(
         model=ModelConfig(network="resnet", g_conv_dim=32, d_conv_dim=32, pool=2),
-        game=GameConfig(adv_loss="rpgan", g_lr=8e-4, d_lr=8e-4, r1=0.1, penalty_every=4),
+        game=_BEST_GAME,
         run=RunConfig(precision="auto", guard="recover"),
     ),
     "published": Config(model=ModelConfig(norm_axis="input"), game=GameConfig(ema_halflife=0)),
@@ -43,13 +50,31 @@ PRESETS = {
         game=GameConfig(g_lr=2e-4, d_lr=4e-4, ema_halflife=10_000),
         run=RunConfig(total_step=2000, log_step=20, sample_step=500, checkpoint_every=500, snapshot_every=1000),
     ),
+    "small": Config(
+        model=ModelConfig(network="resnet", imsize=32, g_conv_dim=8, d_conv_dim=8, pool=2),
+        game=_BEST_GAME,
+        run=RunConfig(
+            total_step=2500,
+            sample_step=250,
+            checkpoint_every=250,
+            snapshot_every=500,
+            precision="auto",
+            guard="recover",
+        ),
+    ),
 }
 
 
-def check_preset(name: str) -> None:
-    """Raises UserError, with the nearest name, unless there is a preset of this name."""
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
+def check_preset(name: str, *more: str) -> None:
+    """Raises UserError, with the nearest name, unless there is a preset of this name, or it is one of ``more``."""
+    known = [*PRESETS, *more]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
         raise UserError(
-            f"--preset must be {' or '.join(PRESETS)}, got {name!r}" + (f": did you mean {near[0]}?" if near else "")
+            f"--preset must be {' or '.join(known)}, got {name!r}" + (f": did you mean {near[0]}?" if near else "")
         )
+
+
+def automatic_preset(device_type: str) -> str:
+    """The preset that ``auto`` stands for on a kind of device: "cpu", "cuda" or "mps"."""
+    return "small" if device_type == "cpu" else "best"

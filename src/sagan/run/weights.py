@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from sagan.core.game.average import batch_norm_latents, measure_batch_norm
 from sagan.core.networks.interface import Generator
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict
@@ -69,10 +70,15 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
 
 
 def load_snapshot(path: str | Path) -> Snapshot:
-    """The snapshot in a file. Raises UserError for a file that is not a complete snapshot of this program."""
+    """The snapshot in a file, or that of the averaged generator in a checkpoint (``*.pt``).
+
+    Raises UserError for a file that is not a complete snapshot or checkpoint of this program.
+    """
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"{path} is not a snapshot file, but a folder" if path.is_dir() else f"{path} does not exist")
+    if path.suffix == ".pt":
+        return _snapshot_of(load_checkpoint(path))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
@@ -84,6 +90,16 @@ def load_snapshot(path: str | Path) -> Snapshot:
     _check_tensors(tensors, generator.state_dict(), f"{path}")
     generator.load_state_dict(tensors, assign=True)
     return Snapshot(generator.eval().requires_grad_(False), config, facts.step, facts.images)
+
+
+def _snapshot_of(checkpoint: Checkpoint) -> Snapshot:
+    """What training writes as a snapshot at the checkpoint's step."""
+    generator = build_generator(checkpoint.config.model)
+    generator.load_state_dict(checkpoint.average)
+    generator.eval().requires_grad_(False)
+    measure_batch_norm(generator, batch_norm_latents(generator, checkpoint.config.run.seed))
+    images = checkpoint.images.split()[0] if checkpoint.images else None  # behind it is the hash of the labels
+    return Snapshot(generator, checkpoint.config, checkpoint.step, images)
 
 
 def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts]:

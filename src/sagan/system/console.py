@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ from sagan.system.errors import UserError
 USAGE_ERROR = 2
 BUG = "this is a bug in sagan: please report it with the command, the lines below and the output of `sagan --version`"
 
+_LONGEST_SILENCE = 30.0  # seconds without a line
 _SECONDS_BETWEEN_LINES = 10.0  # of progress, where output is not a terminal
 
 
@@ -38,6 +40,14 @@ class Console:
         self.quiet = quiet
         self._out = rich.console.Console(highlight=False, quiet=quiet)
         self._err = rich.console.Console(highlight=False, stderr=True)
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
+
+    def hang_up(self) -> None:
+        """The terminal is gone: what it would show from now on goes nowhere, instead of failing."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in self._terminals:
+            os.dup2(nowhere, number)
+        os.close(nowhere)
 
     def say(self, sentence: str) -> None:
         self._out.print(Text(sentence), soft_wrap=True)
@@ -142,9 +152,11 @@ def handling_signals(numbers: Iterable[int], handle: Callable[[int, FrameType | 
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 3:04:05."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+    """Seconds as 3:04:05, and from two days on as 11 days 3:04:05."""
+    days, whole = divmod(int(seconds), 86_400)
+    if days < 2:
+        days, whole = 0, int(seconds)
+    return (f"{days} days " if days else "") + f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 class _TrainingBar(rich.progress.Progress):
@@ -181,19 +193,27 @@ class _Lines:
 
 
 class _TrainingLines:
-    """The progress of training as lines, for a log file: the first record, one every ten seconds, and the last."""
+    """The progress of training as lines, for a log file: the first record, one every ten seconds, and the last.
+
+    Where records are further apart than half a minute, a line says the step alone.
+    """
 
     def __init__(self, total: int, say: Say):
         self.total, self.say = total, say
         self.steps = 0  # including those that are repeated after a rollback
         self.started = time.monotonic()
-        self.last = float("-inf")
+        self.last: float | None = None
 
     def __call__(self, step: int, record: Described | None) -> None:
         self.steps += 1
         now = time.monotonic()
-        if record is None or (now - self.last < _SECONDS_BETWEEN_LINES and step < self.total):
-            return
-        self.last = now
-        left = (self.total - step) * (now - self.started) / self.steps
-        self.say(f"step {step:,}/{self.total:,}  {duration(left)} left  {record.describe()}")
+        passed = now - (self.started if self.last is None else self.last)
+        if record is None:
+            due = passed >= _LONGEST_SILENCE
+        else:
+            due = self.last is None or passed >= _SECONDS_BETWEEN_LINES or step == self.total
+        if due:
+            self.last = now
+            left = (self.total - step) * (now - self.started) / self.steps
+            figures = record.describe() if record else ""
+            self.say(f"step {step:,}/{self.total:,}  {duration(left)} left  {figures}".rstrip())

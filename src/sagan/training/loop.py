@@ -20,15 +20,27 @@ from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.records import LookRecord, TrainRecord
 from sagan.run.store import Store
+from sagan.system.callbacks import Say
 from sagan.system.console import Console, handling_signals
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
 from sagan.system.typed import to_plain
 from sagan.training.guard import Diverged, FiniteWatch, Guard
+from sagan.training.outlook import EARLY_GRIDS, describe_outlook
 from sagan.training.recovery import Recovery, finish_rollback
-from sagan.training.saving import matching_checkpoint, write_checkpoint, write_samples, write_snapshot
+from sagan.training.saving import (
+    matching_checkpoint,
+    write_checkpoint,
+    write_latest_snapshot,
+    write_samples,
+    write_snapshot,
+)
 from sagan.training.trainer import Trainer, purpose
+
+_HANGUP = signal.SIGHUP if hasattr(signal, "SIGHUP") else None  # there is none on Windows
+STOP_SIGNALS = [each for each in (signal.SIGINT, signal.SIGTERM, _HANGUP) if each is not None]
+_OUTLOOK_AFTER = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,7 @@ class _Loop:
             channels_last=True,
         )
         self.last_sample: Path | None = None
+        self.kept = time.monotonic()  # when there was a snapshot last, or when this process began
 
     def _start_attempt(self) -> None:
         """What starts afresh after a rollback, as at the start of the run."""
@@ -134,19 +147,19 @@ class _Loop:
         trainer, total = self.trainer, self.settings.total_step
         if trainer.compiled and trainer.step < total:
             self.console.say("compiling the networks: the first steps take up to a minute")
-        with _stop_signals() as stopped, self.console.training(trainer.step, total) as show:
+        if trainer.step == 0 and trainer.attempt == 0:
+            self.last_sample = write_samples(trainer, self.run)  # noise: what the first weights draw
+        outlook = _Outlook(trainer, self.console.say)
+        with self._stop_signals() as stopped, self.console.training(trainer.step, total) as show:
             while trainer.step < total and not stopped:
                 try:
                     record = self._take_step()
+                    outlook.step_taken()
                     show(trainer.step, record)
                 except Diverged as trouble:
                     self._go_back(trouble)
-            if self.recovery.saved < trainer.step:  # a signal came between two checkpoints
-                try:
-                    self.watch.check()
-                    self._save()
-                except Diverged as trouble:
-                    self._go_back(trouble)
+            if stopped:
+                self._stop()
         if trainer.step == total and not self.run.snapshot_file(total).is_file():
             write_snapshot(trainer, self.run, self.store)  # the last one was deleted
         if self.board:
@@ -168,13 +181,18 @@ class _Loop:
             self.run.append(record)
             if self.board:
                 _write_board(self.board, record)
-        if self._is_due(settings.sample_step):
+        if self._is_due(settings.sample_step) or step in EARLY_GRIDS:
             self.watch.check()
             self.last_sample = write_samples(trainer, self.run)
         scoring = self.on_snapshot is not None and settings.eval_every is not None and self._is_due(settings.eval_every)
         if self._is_due(settings.snapshot_every) or scoring:
             self.watch.check()
             write_snapshot(trainer, self.run, self.store)
+            self.kept = time.monotonic()
+        elif settings.snapshot_minutes and time.monotonic() - self.kept > 60 * settings.snapshot_minutes:
+            self.watch.check()
+            write_latest_snapshot(trainer, self.run, self.store)
+            self.kept = time.monotonic()
         if self._is_due(settings.checkpoint_every):
             self.watch.check()
             self._save()
@@ -223,10 +241,60 @@ class _Loop:
         self.batches.reorder(self._data_order())
         self.console.warn(sentence)
 
+    @contextlib.contextmanager
+    def _stop_signals(self) -> Iterator[list[int]]:
+        """Collects signals in a list, which is checked between steps. A second one interrupts at once."""
+        caught: list[int] = []
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if caught:
+                raise KeyboardInterrupt
+            caught.append(number)
+            if number == _HANGUP:  # nobody is there any more, and the terminal takes no words
+                self.console.hang_up()
+            saved = self.recovery.saved
+            kept = f"which keeps the checkpoint of step {saved:,}" if saved else "and nothing is saved yet"
+            self.console.say(
+                f"{signal.Signals(number).name}: stopping after this step, then saving; again (Ctrl-C) to stop at "
+                f"once, {kept}"
+            )
+
+        with handling_signals(STOP_SIGNALS, note):
+            yield caught
+
+    def _stop(self) -> None:
+        """Saves what a signal came between: a checkpoint, and a snapshot to use."""
+        try:
+            self.watch.check()
+            if self.recovery.saved < self.trainer.step:
+                self._save()
+            if self.trainer.step and not self.run.snapshot_file(self.trainer.step).is_file():
+                write_latest_snapshot(self.trainer, self.run, self.store)
+        except Diverged as trouble:
+            self._go_back(trouble)
+
     def _save(self) -> None:
         self.clock.stop()
         write_checkpoint(self.trainer, self.run, self.store)
         self.recovery.checkpoint_written()
+
+
+class _Outlook:
+    """Says once, after the first steps, how long the run will take. The very first is left out: it warms up."""
+
+    def __init__(self, trainer: Trainer, say: Say):
+        self.trainer, self.say = trainer, say
+        self.steps, self.mark = -1, 0.0
+
+    def step_taken(self) -> None:
+        self.steps += 1
+        if self.steps == 0:
+            self.mark = time.monotonic()
+        elif self.mark and (passed := time.monotonic() - self.mark) > _OUTLOOK_AFTER:
+            trainer, self.mark = self.trainer, 0.0
+            on_gpu = trainer.device.type != "cpu"
+            for sentence in describe_outlook(trainer.config, trainer.step, passed / self.steps, on_gpu):
+                self.say(sentence)
 
 
 class _Clock:
@@ -262,20 +330,6 @@ def exact_convolutions(precision: str) -> contextlib.AbstractContextManager[None
     allow_tf32 = precision != "fp32"
     flags = torch.backends.cudnn.flags
     return flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32)
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in a list, which is checked between steps. A second one interrupts at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    with handling_signals((signal.SIGINT, signal.SIGTERM), note):
-        yield caught
 
 
 def _tensorboard(run: Run, step: int) -> Any:

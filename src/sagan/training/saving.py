@@ -27,8 +27,20 @@ def write_snapshot(trainer: Trainer, run: Run, store: Store) -> None:
     """Writes the EMA generator, for use."""
     snapshot = Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash)
     save_snapshot(run.snapshot_file(trainer.step), snapshot)
+    for former in run.latest_snapshots():
+        former.unlink(missing_ok=True)
     if trainer.config.run.published_checkpoints:
         save_published_pair(run.folder, trainer.step, trainer.generator, trainer.discriminator)
+
+
+def write_latest_snapshot(trainer: Trainer, run: Run, store: Store) -> None:
+    """Writes the averaged generator where it replaces the last one written like this: at a stop, and now and then."""
+    former = run.latest_snapshots()
+    path = run.latest_file(trainer.step)
+    save_snapshot(path, Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash))
+    for each in former:
+        if each != path:
+            each.unlink(missing_ok=True)
 
 
 def write_samples(trainer: Trainer, run: Run) -> Path:

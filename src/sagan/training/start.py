@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from sagan.system.console import Console
 from sagan.system.devices import choose_device, emulates_bfloat16
 from sagan.system.errors import UserError
 from sagan.training.loop import OnSnapshot, Outcome, Session, train
+from sagan.training.outlook import quoted
 from sagan.training.saving import refuse_other_settings
 
 
@@ -52,6 +54,9 @@ def train_new(
         classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
+    for unfinished in _unfinished(folder, config):
+        command = quoted(["sagan", "resume", str(unfinished)])
+        console.say(f"{unfinished} is not finished: `{command}` continues it; this is a new run beside it")
     console.say(f"run folder: {folder}")
     for line in attention:
         console.say(line)
@@ -175,6 +180,16 @@ def _check_sample_folder(config: Config) -> None:
     folder = config.run.sample_dir
     if folder is not None and any(Path(folder).glob("*_fake.png")):
         raise UserError(f"{folder} already holds samples of another run: move them away, or name another folder")
+
+
+def _unfinished(folder: Path, config: Config) -> list[Path]:
+    """The runs under the same default name, beside that in ``folder``, that have not reached their last step."""
+    if config.run.run_dir is not None:
+        return []
+    name = _run_name(config)
+    beside = [Path("runs", name), *Path("runs").glob(f"{glob.escape(name)}-[0-9]*")]
+    runs = [Run(path) for path in beside if path != folder and (path / "config.json").is_file()]
+    return [run.folder for run in runs if not run.snapshot_file(run.config().run.total_step).is_file()]
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from sagan.core.attention import describe_choice
 from sagan.core.game.augment import augment, draw
-from sagan.core.game.average import AveragedGenerator
+from sagan.core.game.average import AveragedGenerator, batch_norm_latents, measure_batch_norm
 from sagan.core.game.step import Augment, Penalty, discriminator_step, generator_step
 from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, zero_centred_penalty
 from sagan.core.networks.interface import Discriminator, Generator
-from sagan.core.sampling import classes_in_turn
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, GameConfig
@@ -24,12 +23,11 @@ from sagan.run.records import LookRecord, RollbackRecord
 from sagan.run.weights import Checkpoint
 from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
-from sagan.system.randomness import integers, latents, normal, uniform
+from sagan.system.randomness import integers, normal, uniform
 from sagan.training.graph import CapturedStep, Kind, Play, Turn
 from sagan.training.guard import Seen, examine
 from sagan.training.world import SINGLE_PROCESS, World
 
-_BATCH_NORM_BATCHES = 16  # of 64 images each, to measure the averaged generator's statistics
 _LOOK_IMAGES = 64  # the fewest images in a look of the guard
 _MAX_LOOK_BATCHES = 16  # but no more batches than this, so that a look at small ones does not take too long
 
@@ -258,15 +256,9 @@ class Trainer:
     def measured_average(self) -> Generator:
         """The EMA generator, ready for use: its batch norm is measured on fixed z, at most once per step."""
         if self._measured_step != self.step:
-            self.average.measure_batch_norm(self._batch_norm_latents())
+            measure_batch_norm(self.average.module, batch_norm_latents(self.average.module, self.config.run.seed))
             self._measured_step = self.step
         return self.average.module
-
-    def _batch_norm_latents(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        for number in range(_BATCH_NORM_BATCHES):
-            z = latents(self.config.run.seed, "z for batch norm", 64, self.config.model.z_dim, step=number)
-            labels = classes_in_turn(range(64), self.config.model.num_classes)
-            yield z.to(self.device), None if labels is None else labels.to(self.device)
 
     def _discriminator_turn(self, batches: Batches, number: int) -> Turn:
         game, size = self.config.game, self.config.game.batch_size

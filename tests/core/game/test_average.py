@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from sagan.core.game.average import AveragedGenerator
+from sagan.core.game.average import AveragedGenerator, measure_batch_norm
 from sagan.core.layers.spectral_norm import SpectralNorm, power_iterate
 from sagan.run.build import build_generator
 from sagan.run.config import ModelConfig
@@ -68,7 +68,7 @@ def test_batch_norm_is_measured_on_the_averaged_weights(generator):
     wander(generator)
     update(average, generator, 64_000)
     z = torch.randn(4, 32, 8)
-    average.measure_batch_norm((part, None) for part in z)
+    measure_batch_norm(average.module, ((part, None) for part in z))
     first, norm = average.module.stages["4"][0], average.module.stages["4"][1]
     with torch.no_grad():
         inputs = torch.cat([first(part[:, :, None, None]) for part in z])
@@ -81,10 +81,10 @@ def test_batch_norm_is_measured_on_the_averaged_weights(generator):
 def test_measuring_again_gives_the_same_and_leaves_weights_alone(generator):
     average = AveragedGenerator(generator, halflife=6400)
     z = torch.randn(4, 16, 8)
-    average.measure_batch_norm((part, None) for part in z)
+    measure_batch_norm(average.module, ((part, None) for part in z))
     once = copy.deepcopy(average.module.state_dict())
-    average.measure_batch_norm((part, None) for part in torch.randn(2, 16, 8))
-    average.measure_batch_norm((part, None) for part in z)
+    measure_batch_norm(average.module, ((part, None) for part in torch.randn(2, 16, 8)))
+    measure_batch_norm(average.module, ((part, None) for part in z))
     torch.testing.assert_close(average.module.state_dict(), once, rtol=0, atol=0)
 
 

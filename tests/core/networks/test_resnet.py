@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sagan.core.attention import ExcludeLocal, Full
-from sagan.core.game.average import AveragedGenerator
+from sagan.core.game.average import AveragedGenerator, measure_batch_norm
 from sagan.core.layers.spectral_norm import SpectralNorm, power_iterate
 from sagan.core.networks.resnet import Discriminator, Generator, map_sizes
 from sagan.core.shapes import ImageShape
@@ -277,7 +277,7 @@ def test_statistics_of_every_batch_norm_can_be_measured():
     generator, _ = small_pair()
     average = AveragedGenerator(generator, halflife=0)
     z, labels = torch.randn(4, 16, 6), torch.randint(CLASSES, (4, 16))
-    average.measure_batch_norm(list(zip(z, labels, strict=True)))
+    measure_batch_norm(average.module, list(zip(z, labels, strict=True)))
     norms = [module for module in average.module.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 2 * 3 + 1
     assert all(norm.num_batches_tracked == 4 for norm in norms)

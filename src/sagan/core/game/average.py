@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from sagan.core.layers.spectral_norm import power_iterate
 from sagan.core.networks.interface import Generator
+from sagan.core.sampling import classes_in_turn
+from sagan.system.randomness import latents
 
-_RAMP = (
-    0.05  # early on, the half-life is this fraction of the images seen, so that the first weights are soon forgotten
-)
+_RAMP = 0.05  # early on the half-life is this share of the images seen, so that the first weights are soon forgotten
+_BATCHES, _BATCH_SIZE = 16, 64  # of z, that batch norm's statistics are measured over
 
 
 class AveragedGenerator:
@@ -56,20 +57,30 @@ class AveragedGenerator:
         decay = self.decay(images_seen, batch_size)
         return torch.tensor([decay, 1 - decay])
 
-    @torch.no_grad()
-    def measure_batch_norm(self, latents: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        """Replaces batch norm's statistics by those of the averaged weights over batches of z.
 
-        Each z comes with its classes, or None for an unconditional network.
-        """
-        norms = [module for module in self.module.modules() if isinstance(module, nn.BatchNorm2d)]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-            norm.train()
-        for z, labels in latents:
-            self.module(z, labels)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
+def batch_norm_latents(generator: Generator, seed: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The batches of z, with their classes, that batch norm's statistics are measured over: the same for every step."""
+    device = next(generator.parameters()).device
+    for number in range(_BATCHES):
+        z = latents(seed, "z for batch norm", _BATCH_SIZE, generator.z_dim, step=number)
+        labels = classes_in_turn(range(_BATCH_SIZE), generator.num_classes)
+        yield z.to(device), None if labels is None else labels.to(device)
+
+
+@torch.no_grad()
+def measure_batch_norm(generator: Generator, batches: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+    """Replaces batch norm's statistics by those of the generator's weights over batches of z.
+
+    Each z comes with its classes, or None for an unconditional network.
+    """
+    norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+        norm.train()
+    for z, labels in batches:
+        generator(z, labels)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
