@@ -63,6 +63,7 @@ def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
         classes = _known_classes(model)
         if model.network == "resnet":
             return resnet.Generator(model.shape, model.z_dim, model.g_conv_dim, patterns, classes)
+        assert model.network == "dcgan"
         return dcgan.Generator(model.shape, model.z_dim, model.g_conv_dim, patterns, model.norm_axis, classes)
 
 
@@ -70,10 +71,11 @@ def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
     """A new discriminator on the CPU; its weights depend only on ``seed``."""
     patterns = attention_patterns(model, "discriminator")
     with _weights_of(seed, "discriminator weights"):
-        kind: type[dcgan.Discriminator | resnet.Discriminator] = (
-            resnet.Discriminator if model.network == "resnet" else dcgan.Discriminator
-        )
-        return kind(model.shape, model.d_conv_dim, patterns, _known_classes(model))
+        kinds: dict[str, type[dcgan.Discriminator | resnet.Discriminator]] = {
+            "dcgan": dcgan.Discriminator,
+            "resnet": resnet.Discriminator,
+        }
+        return kinds[model.network](model.shape, model.d_conv_dim, patterns, _known_classes(model))
 
 
 def check_networks(model: ModelConfig) -> None:
