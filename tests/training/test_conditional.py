@@ -75,7 +75,7 @@ def test_a_run_does_not_go_on_with_other_classes(home, capsys):
     ("changes", "said"),
     [
         ({"num_classes": 2}, "num_classes is 2, but the images have 3 classes"),
-        ({"data": "zoo/cats"}, "no classes"),
+        ({"data": "zoo/cats"}, "not in a folder for each class"),
     ],
 )
 def test_classes_that_cannot_be(home, capsys, changes, said):
