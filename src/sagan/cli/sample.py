@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from sagan.cli.flags import parse
+from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
 
@@ -41,7 +42,6 @@ def sample(words: Sequence[str], console: Console) -> int:
     """Draw images from a trained generator."""
     flags = parse(SampleFlags, words, "sagan sample")
     check_device(flags.device)
-    from sagan.run.classes import class_number, describe_class, list_classes
     from sagan.run.folder import find_snapshot
     from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
