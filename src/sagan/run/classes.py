@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sagan.system.errors import UserError
 
-_ALL = 20  # the most classes that are all named in a sentence
+_ALL = 12  # the most classes that are all named in a sentence
 _SOME = 8  # of more classes, the first ones that are
 
 
