@@ -1,6 +1,7 @@
 """Training on classes, from folders to samples of a class."""
 
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -144,6 +145,21 @@ def test_a_class_that_there_is_not(home, capsys, label, said):
         load(home / "run", device="cpu").sample(1, label=label)
 
 
+def test_a_stopped_run_keeps_the_names_of_its_classes(home, monkeypatch):
+    advance = Trainer.advance
+
+    def stopped_at_3(self, batches):
+        if self.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return advance(self, batches)
+
+    monkeypatch.setattr(Trainer, "advance", stopped_at_3)
+    assert train(snapshot_every=100) == 128 + signal.SIGINT
+    latest = Run(home / "run").snapshot()
+    assert latest.name == "latest-00000003.safetensors"
+    assert load_snapshot(latest).classes == ("cats", "dogs", "eels")
+
+
 # ---- runs of earlier versions, which numbered classes in plain sorted order and did not record their names
 
 SORTED = ("0", "1", "10", "11", "2", "3", "4", "5", "6", "7", "8", "9")
@@ -187,7 +203,7 @@ def test_an_earlier_run_goes_on_with_its_own_numbering(home, old_run, capsys, mo
     assert (resumed.images, resumed.classes) == (before.images, SORTED)
     for name in ("generator", "discriminator", "average"):
         torch.testing.assert_close(getattr(resumed, name), getattr(straight, name), rtol=0, atol=0)
-    assert load_snapshot(old_run.snapshot(4)).classes == SORTED
+    assert load_snapshot(old_run.snapshot(4)).classes == load_snapshot(old_run.checkpoint_file).classes == SORTED
     assert main(["resume", "run", "--total_step", "5"]) == 0  # once more, now by the recorded names
 
 

@@ -106,7 +106,7 @@ def _snapshot_of(checkpoint: Checkpoint) -> Snapshot:
     generator.eval().requires_grad_(False)
     measure_batch_norm(generator, batch_norm_latents(generator, checkpoint.config.run.seed))
     images = checkpoint.images.split()[0] if checkpoint.images else None  # behind it is the hash of the labels
-    return Snapshot(generator, checkpoint.config, checkpoint.step, images)
+    return Snapshot(generator, checkpoint.config, checkpoint.step, images, checkpoint.classes)
 
 
 def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts]:

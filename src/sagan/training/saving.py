@@ -29,9 +29,7 @@ def write_checkpoint(trainer: Trainer, run: Run, store: Store) -> None:
 
 def write_snapshot(trainer: Trainer, run: Run, store: Store) -> None:
     """Writes the EMA generator, for use."""
-    classes = _classes(store, trainer.config)
-    snapshot = Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash, classes)
-    save_snapshot(run.snapshot_file(trainer.step), snapshot)
+    save_snapshot(run.snapshot_file(trainer.step), _snapshot(trainer, store))
     for former in run.latest_snapshots():
         former.unlink(missing_ok=True)
     if trainer.config.run.published_checkpoints:
@@ -42,10 +40,15 @@ def write_latest_snapshot(trainer: Trainer, run: Run, store: Store) -> None:
     """Writes the averaged generator where it replaces the last one written like this: at a stop, and now and then."""
     former = run.latest_snapshots()
     path = run.latest_file(trainer.step)
-    save_snapshot(path, Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash))
+    save_snapshot(path, _snapshot(trainer, store))
     for each in former:
         if each != path:
             each.unlink(missing_ok=True)
+
+
+def _snapshot(trainer: Trainer, store: Store) -> Snapshot:
+    classes = _classes(store, trainer.config)
+    return Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash, classes)
 
 
 def write_samples(trainer: Trainer, run: Run) -> Path:
