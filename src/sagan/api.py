@@ -33,6 +33,7 @@ from PIL import Image
 
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images
+from sagan.run.classes import class_number
 from sagan.run.config import Config, override
 from sagan.run.folder import Run, find_snapshot
 from sagan.run.presets import PRESETS, check_preset
@@ -99,24 +100,28 @@ class LoadedGenerator:
     config: Config
     step: int
     device: torch.device
+    classes: tuple[str, ...] = ()
+    """The names of the classes by number; empty without classes, and if an earlier version wrote the snapshot."""
 
     @property
     def num_classes(self) -> int:
         """The number of classes; 0 for an unconditional generator."""
         return self.module.num_classes
 
-    def sample(self, n: int, *, seed: int = 0, label: int | None = None) -> npt.NDArray[np.uint8]:
+    def sample(self, n: int, *, seed: int = 0, label: str | int | None = None) -> npt.NDArray[np.uint8]:
         """Images 0 to n - 1 of a seed, uint8 (n, height, width, channels): the same as ``sagan sample`` writes.
 
-        Image i depends only on the seed and i. Classes take turns, or all images are of the class ``label``. Raises
-        UserError if ``n`` is less than 1 or there is no such class.
+        Image i depends only on the seed and i. Classes take turns, or all images are of the class ``label``: a text is
+        its name or, if no class has this name, its number. Raises UserError if ``n`` is less than 1 or there is no such
+        class.
         """
         if n < 1:
             raise UserError(f"n must be 1 or more, got {n}")
-        images = numbered_images(self.module, seed, range(n), device=self.device, label=label)
+        number = None if label is None else class_number(label, self.classes, self.num_classes)
+        images = numbered_images(self.module, seed, range(n), device=self.device, label=number)
         return np.stack([image.permute(1, 2, 0).numpy() for _, image in images])
 
-    def images(self, n: int, *, seed: int = 0, label: int | None = None) -> Images:
+    def images(self, n: int, *, seed: int = 0, label: str | int | None = None) -> Images:
         """The same images as PIL images."""
         return Images(self.sample(n, seed=seed, label=label))
 
@@ -133,7 +138,7 @@ def load(path: str | Path, step: int | None = None, device: str | torch.device |
     """
     snapshot = load_snapshot(find_snapshot(Path(path).expanduser(), step))
     place = choose_device("auto" if device is None else str(device))
-    return LoadedGenerator(snapshot.generator.to(place), snapshot.config, snapshot.step, place)
+    return LoadedGenerator(snapshot.generator.to(place), snapshot.config, snapshot.step, place, snapshot.classes)
 
 
 # ---- runs

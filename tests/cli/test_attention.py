@@ -21,12 +21,13 @@ from tests import records
 TINY = {"imsize": 16, "z_dim": 4, "g_conv_dim": 8, "d_conv_dim": 8, "g_attention": (4, 8), "d_attention": (8, 4)}
 
 
-def make_run(name, **changes):
+def make_run(name, classes=(), **changes):
     """A run with snapshots of steps 2 and 4 and a checkpoint of step 4."""
     config = Config(model=ModelConfig(**(TINY | changes)))
     run = Run.create(name, config)
     for step in (2, 4):
-        save_snapshot(run.snapshot_file(step), Snapshot(build_generator(config.model, step), config, step))
+        generator = build_generator(config.model, step)
+        save_snapshot(run.snapshot_file(step), Snapshot(generator, config, step, classes=classes))
     save_checkpoint(run.checkpoint_file, dataclasses.replace(Trainer(config, torch.device("cpu")).state(), step=4))
     run.append(*(records.train(step, gamma={"G8": 0.5, "D8": step / 10}) for step in (1, 3)))
     return run
@@ -138,6 +139,19 @@ def test_two_runs_are_compared_from_the_same_z(home, capsys):
     assert (home / "out" / "training.svg").exists()
     assert command("run --compare full/snapshots/00000002.safetensors --num 1 --out other") == 0
     assert "the networks compared are of different steps, 2 and 4" in " ".join(capsys.readouterr().err.split())
+
+
+def test_pictures_have_the_names_of_their_classes_in_runs_that_number_them_differently(home, capsys):
+    for name, classes in {"new": ("1", "2", "10"), "old": ("1", "10", "2"), "zoo": ("a", "b", "c")}.items():
+        make_run(home / name, classes=classes, network="resnet", num_classes=3, g_attention=(8,))
+    assert command("new --compare old --num 4 --query 3,4 --out out") == 0
+    assert "the classes take turns: 0 1, 1 2, 2 10" in capsys.readouterr().out
+    of = {(row["run"], row["image"]): row["class"] for row in table(home / "out" / "queries.csv")}
+    assert [of["new", str(i)] for i in range(4)] == ["1 (number 0)", "2 (number 1)", "10 (number 2)", "1 (number 0)"]
+    assert [of["old", str(i)] for i in range(4)] == ["1 (number 0)", "2 (number 2)", "10 (number 1)", "1 (number 0)"]
+    assert '"2 (number 2)"' in (home / "out" / "attention.html").read_text("utf-8")
+    assert command("new --compare zoo --num 1 --out other") == 2
+    assert "their classes are 0 1, 1 2, 2 10 and 0 a, 1 b, 2 c" in " ".join(capsys.readouterr().err.split())
 
 
 def test_runs_of_one_name_are_told_apart(home):

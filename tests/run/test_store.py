@@ -70,6 +70,22 @@ def test_a_store_says_how_many_classes_it_has(tmp_path):
     assert store.describe().startswith("2 images of 8x8 from 3 PNG files under ")
 
 
+def test_a_store_names_its_first_classes_and_its_last(tmp_path):
+    for number in range(30):
+        (tmp_path / "set" / str(number)).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "set" / str(number) / "1.png")
+    store = prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store")
+    assert " in 30 classes (0 0, 1 1, 2 2, 3 3, 4 4, 5 5, 6 6, 7 7, ... 29 29) from " in store.describe()
+    assert store.describe() == Store.open(store.folder).describe()
+
+
+def test_classes_numbered_in_another_order_are_those_of_the_same_images(labelled):
+    store = Store.open(labelled)
+    other = store.numbered_as(("b", "a"))
+    assert (other.classes, other.labels.tolist(), other.hash) == (("b", "a"), [1, 0, 0], store.hash)
+    assert Store.open(labelled).classes == ("a", "b")
+
+
 @pytest.fixture
 def labelled(tmp_path):
     """The folder of a store of three images in two classes."""

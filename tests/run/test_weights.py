@@ -114,6 +114,29 @@ def test_a_snapshot_comes_back_as_the_same_generator(tmp_path):
     torch.testing.assert_close(snapshot.generator(z), generator(z), rtol=0, atol=0)
 
 
+CLASSES = dataclasses.replace(SMALL, model=dataclasses.replace(SMALL.model, num_classes=3))
+NAMES = ("2", "10", "caf\udce9 $x$")  # the last as Python reads a name that is not UTF-8
+
+
+def test_names_of_classes_come_back_in_their_order_and_equal_snapshots_are_equal_files(tmp_path):
+    generator = build_generator(CLASSES.model)
+    for name in ("a", "b"):
+        save_snapshot(tmp_path / name, Snapshot(generator, CLASSES, 7, "pixels:00", NAMES))
+    assert load_snapshot(tmp_path / "a").classes == NAMES
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    save_snapshot(tmp_path / "c", Snapshot(generator, CLASSES, 7, "pixels:00"))  # as earlier versions wrote it
+    with safe_open(tmp_path / "c", framework="pt") as file:
+        assert "classes" not in json.loads(file.metadata()["sagan"])
+    assert load_snapshot(tmp_path / "c").classes == ()
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "a"), ("a", "b", "c", "a"), ("a", "b", 3), "abc", None])
+def test_names_that_are_not_those_of_all_classes_are_refused(tmp_path, names):
+    save_snapshot(tmp_path / "a", Snapshot(build_generator(CLASSES.model), CLASSES, 7, None, names or ("a",)))
+    with pytest.raises(ValueError, match="a is damaged: classes must be"):
+        load_snapshot(tmp_path / "a")
+
+
 def test_a_snapshot_is_named_by_a_string_too(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     save_snapshot(tmp_path / "a.safetensors", Snapshot(build_generator(SMALL.model), SMALL, step=7))

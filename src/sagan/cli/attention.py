@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional
 
 from sagan.cli.flags import parse
+from sagan.run.classes import list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -68,6 +69,8 @@ def attention(words: Sequence[str], console: Console) -> int:
     rows = write_exhibits(folder, exhibits, points, console)
     if flags.over_training:
         write_training(folder, subjects, flags.seed, flags.num, device, console)
+    if subjects[0].classes and flags.images is None:
+        console.say(f"the classes take turns: {list_classes(subjects[0].classes)}")
     console.table(_summary(rows, several=len(exhibits) > 1))
     console.say("entropy in bits, distance in pixels of the map; in brackets, the value of uniform attention")
     console.say(f"interactive page: {folder / 'attention.html'}; images and CSV are beside it")

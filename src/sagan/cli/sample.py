@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from sagan.cli.flags import parse
+from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
 
@@ -32,8 +33,9 @@ class SampleFlags:
     """auto, cpu, cuda, cuda:1 or mps."""
     step: int | None = None
     """Use the run's snapshot of this step."""
-    label: int | None = None
-    """Draw only images of this class, counted from 0. By default the classes in turn."""
+    label: str = ""
+    """Draw only images of this class: its name or, if no class has this name, its number, counted from 0.
+    By default the classes take turns."""
 
 
 def sample(words: Sequence[str], console: Console) -> int:
@@ -47,6 +49,8 @@ def sample(words: Sequence[str], console: Console) -> int:
 
     path = find_snapshot(flags.run, flags.step)
     snapshot = load_snapshot(path)
+    names, count = snapshot.classes, snapshot.generator.num_classes
+    label = class_number(flags.label, names, count) if flags.label else None
     with console.progress("drawing images") as progress:
         write_samples(
             snapshot.generator,
@@ -55,9 +59,12 @@ def sample(words: Sequence[str], console: Console) -> int:
             seed=flags.seed,
             batch_size=flags.batch_size,
             device=choose_device(flags.device),
-            label=flags.label,
+            label=label,
             progress=progress,
         )
     images = "1 image" if flags.num == 1 else f"{flags.num:,} images"
-    console.say(f"{images} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}")
+    drawn = "" if label is None else f" of class {describe_class(label, names)}"
+    console.say(f"{images}{drawn} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}")
+    if names and label is None:
+        console.say(f"the classes take turns: {list_classes(names)}")
     return 0

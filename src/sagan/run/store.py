@@ -8,7 +8,8 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sagan.core.shapes import CHANNELS, ImageShape
+from sagan.run.classes import list_classes
 from sagan.system.errors import UserError
 from sagan.system.typed import Count, check_format, from_plain, read_json, shorten, to_plain
 
@@ -24,7 +26,6 @@ PIXELS = "uint8 NHWC RGB"
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
 AGAIN = "delete the folder and prepare it again"
 _LARGEST_SIZE = 65_536
-_NAMED = 10  # the most classes that are all named
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Store:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The sorted names of the classes, each of which has an image; empty without classes."""
+        """The names of the classes by number, each of which has an image; empty without classes."""
         return self.meta.classes or ()
 
     def needed_labels(self) -> npt.NDArray[np.int64]:
@@ -130,14 +131,20 @@ class Store:
             raise UserError(f"the classes of {self.meta.source} are unknown: {self.no_classes}")
         return self.labels
 
+    def numbered_as(self, classes: Sequence[str]) -> Store:
+        """The same images with their classes numbered in another order. Nothing is written."""
+        number = {name: i for i, name in enumerate(classes)}
+        renumbered = np.array([number[name] for name in self.classes], dtype=np.int64)
+        labels = renumbered[self.needed_labels()]
+        return replace(self, meta=replace(self.meta, classes=tuple(classes)), labels=labels)
+
     def describe(self) -> str:
         """One phrase: the number of images, their size, classes (if several), source and crop, and how many were
         skipped or enlarged."""
         how = f"{crop_label(self.meta.crop)}, {self.meta.filter}"
         images = "image" if self.count == 1 else "images"
-        classes = f" in {len(self.classes):,} classes" if len(self.classes) > 1 else ""
-        if 1 < len(self.classes) <= _NAMED:
-            classes += f" ({', '.join(f'{number} {name}' for number, name in enumerate(self.classes))})"
+        several = len(self.classes) > 1
+        classes = f" in {len(self.classes):,} classes ({list_classes(self.classes)})" if several else ""
         text = f"{self.count:,} {images} of {self.size}x{self.size}{classes} from {self.meta.source} ({how})"
         if self.skipped:
             text += f", {len(self.skipped):,} skipped"

@@ -42,13 +42,15 @@ _NO_CAUTION = {"g_lr": 1.0, "d_lr": 1.0, "penalties": 1.0}
 class Snapshot:
     """A generator in eval mode on the CPU, and the config it was trained with.
 
-    ``images`` is the hash of its training images, None if unknown.
+    ``images`` is the hash of its training images, None if unknown. ``classes``: the names of its classes by number;
+    empty without classes, and if they are unknown, as in files of earlier versions.
     """
 
     generator: Generator
     config: Config
     step: int
     images: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,19 @@ class _Facts:
 
     step: Count
     images: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Writes a snapshot as safetensors, completely or not at all. Equal snapshots give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.generator.state_dict().items()}
     facts = {"format": SNAPSHOT_FORMAT, "config": to_dict(snapshot.config), "step": snapshot.step}
-    images = {} if snapshot.images is None else {"images": snapshot.images}
+    if snapshot.images is not None:
+        facts["images"] = snapshot.images
+    if snapshot.classes:
+        facts["classes"] = snapshot.classes
     # one entry, as the library writes several in random order
-    data = safetensors_bytes(tensors, metadata={"sagan": json.dumps(facts | images)})
+    data = safetensors_bytes(tensors, metadata={"sagan": json.dumps(facts)})
     write_whole(path, lambda file: file.write(data))
 
 
@@ -87,9 +93,10 @@ def load_snapshot(path: str | Path) -> Snapshot:
         raise UserError(f"{path} is not a whole snapshot: it is torn, or not a safetensors file") from error
     config, facts = _read_metadata(metadata, str(path))
     generator = _empty_generator(config.model, str(path))
+    _check_classes(facts.classes, config.model, str(path))
     _check_tensors(tensors, generator.state_dict(), f"{path}")
     generator.load_state_dict(tensors, assign=True)
-    return Snapshot(generator.eval().requires_grad_(False), config, facts.step, facts.images)
+    return Snapshot(generator.eval().requires_grad_(False), config, facts.step, facts.images, facts.classes)
 
 
 def _snapshot_of(checkpoint: Checkpoint) -> Snapshot:
@@ -99,7 +106,7 @@ def _snapshot_of(checkpoint: Checkpoint) -> Snapshot:
     generator.eval().requires_grad_(False)
     measure_batch_norm(generator, batch_norm_latents(generator, checkpoint.config.run.seed))
     images = checkpoint.images.split()[0] if checkpoint.images else None  # behind it is the hash of the labels
-    return Snapshot(generator, checkpoint.config, checkpoint.step, images)
+    return Snapshot(generator, checkpoint.config, checkpoint.step, images, checkpoint.classes)
 
 
 def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts]:
@@ -126,6 +133,15 @@ def _empty_generator(model: ModelConfig, where: str) -> Generator:
         raise UserError(f"{where} is damaged: num_classes must be a whole number, got 'auto'")
     with torch.device("meta"):
         return build_generator(model)
+
+
+def _check_classes(classes: tuple[str, ...], model: ModelConfig, where: str) -> None:
+    """Raises UserError unless these are the names of all classes of the networks, or there are none."""
+    if classes and not len(classes) == len(set(classes)) == model.num_classes:
+        raise UserError(
+            f"{where} is damaged: classes must be the different names of {model.num_classes:,} classes, "
+            f"got {shorten(classes)}"
+        )
 
 
 # ---- checkpoints
@@ -158,6 +174,8 @@ class Checkpoint:
     """The last gradient penalty, which not every step computes."""
     images: str | None = None
     """The hash of the training images; None if unknown, as after an import."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes by number; empty without classes, and in files of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +190,7 @@ class _Values:
     caution: Mapping[str, float] | None = None
     rollback: RollbackRecord | None = None
     penalty: float | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.caution is not None and self.caution.keys() != _NO_CAUTION.keys():
@@ -181,6 +200,9 @@ class _Values:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint as `write_torch_file` does: an error leaves the old file."""
     values = vars(checkpoint) | {"format": CHECKPOINT_FORMAT, "config": json.dumps(to_dict(checkpoint.config))}
+    classes = list(values.pop("classes"))
+    if classes:  # else the file is as earlier versions wrote it
+        values["classes"] = classes
     rollback = checkpoint.rollback
     values["rollback"] = None if rollback is None else {"kind": rollback.kind, **to_plain(rollback)}
     write_torch_file(path, {**values, "caution": dict(checkpoint.caution)})
@@ -204,6 +226,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     values = from_plain(_Values, state, where)
     config = from_dict(parse_json(values.config.encode(), where), where)
     generator = _empty_generator(config.model, where)
+    _check_classes(values.classes, config.model, where)
     with torch.device("meta"):
         discriminator = build_discriminator(config.model)
     networks: dict[str, nn.Module] = {"generator": generator, "average": generator, "discriminator": discriminator}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sagan.data.batches import Batches
+from sagan.run.classes import list_classes
 from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.records import LookRecord, TrainRecord
@@ -84,7 +85,8 @@ def train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot 
     with run.locked():
         trainer = Trainer(config, session.device)
         if run.checkpoint_file.exists():
-            trainer.load(matching_checkpoint(run.checkpoint_file, run, config, store))
+            state, store = matching_checkpoint(run.checkpoint_file, run, config, store)
+            trainer.load(state)
             if trainer.step > config.run.total_step:
                 raise UserError(
                     f"{run.folder} is at step {trainer.step:,} already: total_step must be more, "
@@ -99,6 +101,8 @@ def train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot 
         finish_rollback(trainer, run)
         run.rewind_records(trainer.step)
         console.say(trainer.describe_backends())
+        if config.model.num_classes:
+            console.say(f"the networks' classes: {list_classes(store.classes)}")
         with exact_convolutions(config.run.precision):
             return _Loop(trainer, run, store, console, on_snapshot, recovery).run_steps()
 

@@ -141,7 +141,7 @@ class Recovery:
         return not watched and (self.pending is None or self.pending <= first)
 
     def _load(self, path: Path) -> Checkpoint:
-        return matching_checkpoint(path, self.run, self.trainer.config, self.store)
+        return matching_checkpoint(path, self.run, self.trainer.config, self.store)[0]
 
     # ---- the end of a run
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sagan.core.sampling import classes_in_turn, generate
+from sagan.data.sources.names import natural
 from sagan.published.keys import save_published_pair
 from sagan.run.config import Config, differences, names_of
 from sagan.run.folder import Run
@@ -20,13 +22,14 @@ from sagan.training.trainer import Trainer
 def write_checkpoint(trainer: Trainer, run: Run, store: Store) -> None:
     """Writes everything the run resumes from, after making sure that its records so far are on the disk."""
     run.sync_records()
-    save_checkpoint(run.checkpoint_file, trainer.state(_identity(store, trainer.config)))
+    save_checkpoint(
+        run.checkpoint_file, trainer.state(_identity(store, trainer.config), _classes(store, trainer.config))
+    )
 
 
 def write_snapshot(trainer: Trainer, run: Run, store: Store) -> None:
     """Writes the EMA generator, for use."""
-    snapshot = Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash)
-    save_snapshot(run.snapshot_file(trainer.step), snapshot)
+    save_snapshot(run.snapshot_file(trainer.step), _snapshot(trainer, store))
     for former in run.latest_snapshots():
         former.unlink(missing_ok=True)
     if trainer.config.run.published_checkpoints:
@@ -37,10 +40,15 @@ def write_latest_snapshot(trainer: Trainer, run: Run, store: Store) -> None:
     """Writes the averaged generator where it replaces the last one written like this: at a stop, and now and then."""
     former = run.latest_snapshots()
     path = run.latest_file(trainer.step)
-    save_snapshot(path, Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash))
+    save_snapshot(path, _snapshot(trainer, store))
     for each in former:
         if each != path:
             each.unlink(missing_ok=True)
+
+
+def _snapshot(trainer: Trainer, store: Store) -> Snapshot:
+    classes = _classes(store, trainer.config)
+    return Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash, classes)
 
 
 def write_samples(trainer: Trainer, run: Run) -> Path:
@@ -58,16 +66,33 @@ def write_samples(trainer: Trainer, run: Run) -> Path:
 # ---- resuming
 
 
-def matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> Checkpoint:
-    """Loads a checkpoint of the run. Raises UserError if it was trained with another config or on other images."""
+def matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> tuple[Checkpoint, Store]:
+    """Loads a checkpoint of the run. Returns it, and the store with its classes numbered as the run numbers them.
+
+    Raises UserError if it was trained with another config or on other images.
+    """
     state = load_checkpoint(path)
     refuse_other_settings(state.config, config, run.folder)
-    if state.images not in (None, _identity(store, config)):  # None: imported weights
-        raise UserError(
-            f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
-            "bring those back, or start a new run with another --run_dir"
-        )
-    return state
+    for numbered in _numberings(store, state.classes) if config.model.num_classes else [store]:
+        if state.images in (None, _identity(numbered, config)):  # None: imported weights
+            return state, numbered
+    raise UserError(
+        f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
+        "bring those back, or start a new run with another --run_dir"
+    )
+
+
+def _numberings(store: Store, classes: Sequence[str]) -> Iterator[Store]:
+    """The store with its classes in each order that a run may number them in: that of ``classes``, the names that the
+    run recorded, or else those in which this version and earlier ones number the classes of a new store."""
+    orders = [store.classes, tuple(sorted(store.classes)), tuple(sorted(store.classes, key=natural))]
+    for order in [tuple(classes)] if set(classes) == set(store.classes) else dict.fromkeys(orders):
+        yield store if order == store.classes else store.numbered_as(order)
+
+
+def _classes(store: Store, config: Config) -> tuple[str, ...]:
+    """The names of the classes that the networks learn, by number; empty for unconditional networks."""
+    return store.classes if config.model.num_classes else ()
 
 
 def _identity(store: Store, config: Config) -> str:

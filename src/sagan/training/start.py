@@ -14,6 +14,7 @@ import torch
 from sagan.data import Source, Store, choose_source, prepared_store
 from sagan.data.batches import check as check_batches
 from sagan.run.build import check_networks, describe_attention
+from sagan.run.classes import list_classes
 from sagan.run.config import Config, ModelConfig, RunConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
@@ -75,6 +76,7 @@ def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapsho
     session = Session(config, device, _open_store(config, console, _source_of_run(config)))
     if not run.checkpoint_file.exists():
         console.say("no checkpoint was written yet: training starts from step 0")
+        _count_classes(config.model, session.store)
     console.say(f"run folder: {folder}")
     for line in describe_attention(config.model):
         console.say(line)
@@ -114,7 +116,8 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
     found = len(store.classes)
     if model.num_classes not in ("auto", found):
         raise UserError(
-            f"num_classes is {model.num_classes}, but the images have {found} classes: --num_classes auto uses those"
+            f"num_classes is {model.num_classes}, but the images have {found} classes: {list_classes(store.classes)}; "
+            "a new run with --num_classes auto learns those"
         )
     return found
 

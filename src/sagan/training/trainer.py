@@ -105,9 +105,9 @@ class Trainer:
             self.discriminator.compile(dynamic=False)
         self._play = self._player()
 
-    def state(self, images: str | None = None) -> Checkpoint:
+    def state(self, images: str | None = None, classes: tuple[str, ...] = ()) -> Checkpoint:
         """Everything that the next step depends on, and nothing else: randomness and data order follow from the step.
-        ``images`` identifies the images, if known."""
+        ``images`` identifies the images, if known; ``classes`` are the names of their classes by number."""
         return Checkpoint(
             step=self.step,
             seconds=self.seconds,
@@ -123,6 +123,7 @@ class Trainer:
             g_optimizer=self.g_optimizer.state_dict(),
             d_optimizer=self.d_optimizer.state_dict(),
             images=images,
+            classes=classes,
         )
 
     def load(self, state: Checkpoint) -> None:

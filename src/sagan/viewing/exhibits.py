@@ -16,6 +16,7 @@ from sagan.core.networks.interface import Discriminator, Generator
 from sagan.core.sampling import numbered_latents
 from sagan.data import choose_recipe, open_source
 from sagan.data.recipe import prepare_image
+from sagan.run.classes import describe_class, list_classes
 from sagan.run.config import Config
 from sagan.run.folder import Run, find_snapshot
 from sagan.run.records import TrainRecord
@@ -53,10 +54,20 @@ class Subject:
     step: int
     chosen: bool
     """Whether this step was asked for, instead of the newest."""
+    classes: tuple[str, ...]
+    """Their names by number; empty if they are unknown."""
+    turns: tuple[int, ...]
+    """The numbers of the classes in the order in which pictures take turns; empty without classes."""
+
+    def latents(self, seed: int, count: int) -> tuple[Tensor, Tensor | None]:
+        """The z of pictures by number, and their classes."""
+        z, labels = numbered_latents(self.generator, seed, range(count))
+        return z, None if labels is None else torch.tensor(self.turns)[labels]
 
 
 def open_subjects(places: Sequence[Path], step: int | None = None) -> list[Subject]:
-    """One run or snapshot, or two to be shown side by side. Raises UserError where these cannot be given the same z."""
+    """One run or snapshot, or two to be shown side by side. Raises UserError where these cannot be given the same z and
+    classes. The second run may number the same classes in another order."""
     subjects = [_open(place, step) for place in places]
     first, last = subjects[0], subjects[-1]
     for name in ("imsize", "z_dim", "num_classes"):
@@ -66,6 +77,14 @@ def open_subjects(places: Sequence[Path], step: int | None = None) -> list[Subje
                 f"{' and '.join(map(str, places))} cannot be put side by side for the same z: their {name} is {ours} "
                 f"and {theirs}"
             )
+    if first.classes and last.classes:
+        if set(first.classes) != set(last.classes):
+            raise UserError(
+                f"{' and '.join(map(str, places))} cannot be put side by side: their classes are "
+                f"{list_classes(first.classes)} and {list_classes(last.classes)}"
+            )
+        turns = tuple(map(last.classes.index, first.classes))
+        subjects[-1] = dataclasses.replace(last, turns=turns)
     if len(subjects) == 2 and first.name == last.name and first.run != last.run:
         return [dataclasses.replace(each, name=str(place)) for each, place in zip(subjects, places, strict=True)]
     return subjects
@@ -77,7 +96,8 @@ def _open(place: Path, step: int | None) -> Subject:
     run = Run(folder) if path.parent.name == "snapshots" and (folder / "config.json").is_file() else None
     snapshot = load_snapshot(path)
     name, chosen = folder.absolute().name if run else path.stem, step is not None or not place.is_dir()
-    return Subject(name, path, run, snapshot.generator, snapshot.config, snapshot.step, chosen)
+    turns = tuple(range(snapshot.generator.num_classes))
+    return Subject(name, path, run, snapshot.generator, snapshot.config, snapshot.step, chosen, snapshot.classes, turns)
 
 
 def make_exhibit(
@@ -87,10 +107,13 @@ def make_exhibit(
     UserError where there is no attention layer, and where there is no discriminator for ``images``."""
     judge = _discriminator(subject, needed=images is not None, console=console)
     layers: list[LayerAttention] = []
+    classes: tuple[str, ...] = ()
     if images is not None:
         pictures = read_images(images, subject.config, seed, count)
     else:
-        z, labels = numbered_latents(subject.generator, seed, range(count))
+        z, labels = subject.latents(seed, count)
+        if labels is not None:
+            classes = tuple(describe_class(number, subject.classes) for number in labels.tolist())
         pictures, layers = generator_attention(subject.generator.to(device), subject.step, z.to(device), labels)
     if judge is not None:
         layers += discriminator_attention(judge[0].to(device), judge[1], pictures)
@@ -101,7 +124,7 @@ def make_exhibit(
         for number, each in enumerate(layers, 1):
             measures.append(each.measure())
             progress(number, len(layers))
-    return Exhibit(subject.name, pictures, layers, measures)
+    return Exhibit(subject.name, pictures, layers, measures, classes)
 
 
 def _discriminator(subject: Subject, *, needed: bool, console: Console) -> tuple[Discriminator, int] | None:
@@ -192,7 +215,8 @@ def _query_rows(exhibits: Sequence[Exhibit], points: Sequence[Sequence[Point]]) 
                     row |= {"network": layer.network, "map": layer.pattern.height, "pattern": layer.pattern.label}
                     row |= {name: measures[name][image, query].item() for name in MEASURES}
                     at = divmod(int(weights_row.argmax()), layer.grid[1])
-                    yield row | {"largest": weights_row.max().item(), "key_row": at[0], "key_column": at[1]}
+                    row |= {"largest": weights_row.max().item(), "key_row": at[0], "key_column": at[1]}
+                    yield row | ({"class": exhibit.classes[image]} if exhibit.classes else {})
 
 
 def write_training(
@@ -213,7 +237,7 @@ def _training_rows(subject: Subject, seed: int, count: int, device: torch.device
     snapshots = subject.run.snapshots()
     for number, path in enumerate(snapshots, 1):
         snapshot = load_snapshot(path)
-        z, labels = numbered_latents(snapshot.generator, seed, range(count))
+        z, labels = subject.latents(seed, count)
         _, layers = generator_attention(snapshot.generator.to(device), snapshot.step, z.to(device), labels)
         yield from (layer_row(subject.name, each, each.measure()) for each in layers)
         progress(number, len(snapshots))

@@ -37,12 +37,13 @@ _CAPTION = (
 @dataclass(frozen=True)
 class Exhibit:
     """Pictures, uint8 (n, 3, size, size), with the attention layers of a run that looked at them, and each layer's
-    measures."""
+    measures. ``classes``: the class of each picture in words; empty for pictures without."""
 
     run: str
     pictures: Tensor
     layers: list[LayerAttention]
     measures: list[Measures]
+    classes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -64,7 +65,8 @@ def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Seque
     figure = Figure(figsize=(width, height), layout="constrained")
     parts = figure.subfigures(1, len(exhibits), width_ratios=columns, squeeze=False)[0]
     for part, exhibit in zip(parts, exhibits, strict=True):
-        part.suptitle(exhibit.title, fontsize=10)
+        of_class = f", class {exhibit.classes[image]}" if exhibit.classes else ""
+        part.suptitle(exhibit.title + of_class, fontsize=10, parse_math=False)
         panels = part.subplots(len(points), 1 + len(exhibit.layers), squeeze=False)
         picture = exhibit.pictures[image].permute(1, 2, 0).numpy()
         for row, point in zip(panels, points, strict=True):

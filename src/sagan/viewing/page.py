@@ -50,6 +50,7 @@ def _exhibit(exhibit: Exhibit, limit: int) -> dict[str, Any]:
     layers = zip(exhibit.layers, exhibit.measures, strict=True)
     return {
         "name": exhibit.title,
+        "classes": list(exhibit.classes),
         "pictures": [_base64(picture.permute(1, 2, 0)) for picture in exhibit.pictures],
         "layers": [_layer(layer, measures, limit) for layer, measures in layers],
     }
