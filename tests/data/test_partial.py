@@ -170,3 +170,31 @@ def test_a_partial_of_another_source_or_recipe_is_started_over(identity, recipe,
     assert other.reads == 30
     assert "another source or recipe, or damaged: starting over" in said[0]
     assert content(tmp_path / "store") == content(prepare(other, recipe, tmp_path / "straight").folder)
+
+
+GOOD = {"read": 9, "count": 8, "enlarged": 0, "skipped": [{"name": "x", "reason": "y"}], "unused": [3], "sha256": "0"}
+BAD = [
+    5, float("nan"), True, "unused", ["unused"], {}, {"unused": []}, GOOD | {"read": None}, GOOD | {"count": "x"},
+    GOOD | {"count": 5.5}, GOOD | {"count": 10**30}, GOOD | {"count": -1}, GOOD | {"read": 999}, GOOD | {"read": -5},
+    GOOD | {"enlarged": -5}, GOOD | {"unused": 5}, GOOD | {"unused": [-1]}, GOOD | {"unused": [99]},
+    GOOD | {"unused": []},
+    GOOD | {"skipped": [{"a": 1}]}, GOOD | {"skipped": [{"name": 5, "reason": []}]}, GOOD | {"sha256": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [*map(json.dumps, BAD), "[" * 100_000, '{"a":' * 100_000], ids=lambda line: line[:40])
+def test_a_journal_line_that_makes_no_sense_is_where_the_work_starts_again(line, chunks, tmp_path):
+    whole = prepare(Pictures(30, bad=[4]), Recipe(8), tmp_path / "whole", **quiet)
+    source = Pictures(30, bad=[4])
+    source.stop_at = 25
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, Recipe(8), tmp_path / "store", **quiet)
+    source.stop_at = None
+    journal = tmp_path / "store.partial" / "journal.jsonl"
+    first, second, *rest = journal.read_text().splitlines(keepends=True)
+    for lines in ([first, line + "\n", second], [first, second, line + "\n", *rest]):
+        journal.write_text("".join(lines))
+        store = prepare(source, Recipe(8), tmp_path / "store", **quiet)
+        assert content(store.folder) == content(whole.folder)
+        store.folder.rename(tmp_path / "store.partial")
+        (tmp_path / "store.partial" / "meta.json").unlink()

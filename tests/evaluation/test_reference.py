@@ -173,3 +173,15 @@ def test_two_processes_share_one_cache(tmp_path):
     told = [process.communicate(timeout=120)[0].splitlines()[-1].split() for process in both]
     assert sorted(words[0] for words in told) == ["computed", "read"]
     assert told[0][1:] == told[1][1:]
+
+
+@pytest.mark.parametrize("name", ["mean0", "radii", "features", "pixels", "count0", "scatter1", "floor frechet"])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 3, 3)])
+def test_tensors_of_another_shape_are_computed_again(faces, extractor, tmp_path_factory, reference, name, shape):
+    cache = tmp_path_factory.mktemp("cache")
+    open_reference(faces, extractor, cache, QUIET)
+    (path,) = (cache / "statistics").glob("*.safetensors")
+    tensors = load_file(path)
+    tensors[name] = torch.zeros(shape, dtype=tensors[name].dtype)
+    save_file(tensors, path)
+    assert open_reference(faces, extractor, cache, QUIET).identity == reference.identity

@@ -146,3 +146,13 @@ def test_records_of_one_kind(run):
     run.append(records.train(1), records.look(1), records.score(1, 5.0), records.train(2))
     assert run.records_of(TrainRecord) == [records.train(1), records.train(2)]
     assert run.records_of(StoppedRecord) == []
+
+
+def test_only_names_that_a_run_gives_are_snapshots(tmp_path):
+    run = Run(tmp_path)
+    (tmp_path / "snapshots").mkdir()
+    for name in ("00000003", "00000003 (copy)", "3_backup", "1e5", "00000003.bak", "latest-00000005", "latest-x"):
+        (tmp_path / "snapshots" / f"{name}.safetensors").touch()
+    assert run.snapshots() == [run.snapshot_file(3)]
+    assert run.latest_snapshots() == [run.latest_file(5)]
+    assert run.snapshot() == run.latest_file(5)

@@ -93,6 +93,11 @@ def test_a_damaged_step_is_named_whatever_the_kind(record, changes, said):
         (records.train(4), {"d_loss": math.nan}, "is damaged: d_loss must be finite, got nan"),
         (records.train(4), {"seconds": -1.0}, "is damaged: seconds must be 0 or more, got -1.0"),
         (records.train(4), {"gamma": {"G8": "x"}}, "is damaged: gamma['G8'] must be a number, got 'x'"),
+        (
+            records.train(4),
+            {"gamma": {"Dx": 1.0}},
+            "is damaged: gamma must be named by network and map, such as G16, got 'Dx'",
+        ),
         (records.train(4), {"gamma": []}, "is damaged: gamma must be a JSON object, got []"),
         (
             records.train(4),

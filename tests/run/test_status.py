@@ -47,6 +47,8 @@ def test_a_run_goes_through_its_states(tmp_path):
 def test_a_run_that_failed_before_it_had_a_folder_has_failed(tmp_path):
     (tmp_path / "why").write_text("x\n")
     assert Watched(tmp_path / "run", failure=tmp_path / "why").look().state == "failed"
+    (tmp_path / "why").write_bytes(b"\xff\xe9")
+    assert Watched(tmp_path / "run", failure=tmp_path / "why").look().state == "failed"
 
 
 def test_the_run_s_own_last_step_counts(tmp_path):

@@ -158,3 +158,25 @@ def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path):
         save_file({"a": torch.zeros(1)}, path, metadata=metadata)
         with pytest.raises(ValueError, match=rf"a\.safetensors {said}"):
             load_snapshot(path)
+
+
+@pytest.mark.parametrize("moment", ["exp_avg", "exp_avg_sq"])
+@pytest.mark.parametrize("layout", ["expanded", "transposed"])
+def test_a_moment_that_an_update_would_write_past_is_refused(moment, layout, tmp_path):
+    """Adam's fused update writes numel numbers from the start of the memory, whatever the strides."""
+    state = checkpoint()
+    moments = state.g_optimizer["state"]
+    for each in moments.values():
+        if layout == "expanded":
+            each[moment] = torch.zeros(()).expand(each[moment].shape)
+        elif each[moment].ndim > 1:
+            each[moment] = each[moment].transpose(0, 1).contiguous().transpose(0, 1)
+    save_checkpoint(tmp_path / "last.pt", state)
+    with pytest.raises(ValueError, match=r"must be contiguous, got strides"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="is a pipe or a device, not a checkpoint file"):
+        load_checkpoint(tmp_path / "last.pt")

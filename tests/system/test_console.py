@@ -158,3 +158,5 @@ def test_a_sentence_is_never_broken_into_lines(on_a_terminal):
 
 def test_durations_read_as_hours_minutes_seconds():
     assert [duration(s) for s in (0, 59.9, 61, 3661)] == ["0:00:00", "0:00:59", "0:01:01", "1:01:01"]
+    assert duration(11 * 86_400 + 3661) == "11 days 1:01:01"
+    assert duration(float("inf")) == duration(1e300)

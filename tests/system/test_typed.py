@@ -214,3 +214,23 @@ def test_another_format_is_newer_or_damage(found, said):
 def test_long_values_are_cut():
     assert shorten("x" * 100) == "'" + "x" * 56 + "..."
     assert shorten(10**5000) == "int"
+
+
+def test_a_value_that_holds_itself_many_times_is_short_at_once():
+    value = ["lol"]
+    for _ in range(60):
+        value = [value] * 10
+    assert len(shorten(value)) <= 60
+    assert len(shorten({"a": value, "b": "x" * 10**6, "c": 10**400})) <= 60
+
+
+@pytest.mark.parametrize("text", ["a\0b", chr(0xD800), chr(0xDFFF)])
+def test_text_that_is_none_is_refused(text):
+    @dataclass(frozen=True)
+    class Named:
+        name: str
+
+    with pytest.raises(UserError, match="file is damaged: name must be text without NUL and lone surrogates"):
+        from_plain(Named, {"name": text}, "file")
+    latin = b"caf\xe9".decode(errors="surrogateescape")  # a path that is not UTF-8
+    assert from_plain(Named, {"name": latin}, "file").name == latin

@@ -201,7 +201,10 @@ def test_a_first_signal_says_what_happens_and_what_a_second_does(workshop, monke
     with monkeypatch.context() as patch:
         interrupt_before_step(patch, 5)
         loop.train(workshop.session(config), run, loop.Console())
-    assert "SIGINT: stopping after this step, then saving; again (Ctrl-C) to stop at once" in capsys.readouterr().out
+    assert (
+        "SIGINT: stopping after this step and saving; press Ctrl-C to stop at once, with the checkpoint of step 3"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_pace_is_said_once(workshop, monkeypatch, capsys):

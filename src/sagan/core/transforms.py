@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,6 +26,11 @@ def is_transformed() -> bool:
 def is_batch_of_gradients(grad: Tensor) -> bool:
     """Whether a backward pass is given many gradients at once, as with ``is_grads_batched=True``."""
     return bool(_functorch.is_legacy_batchedtensor(grad) or _functorch.peek_interpreter_stack() is not None)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast is off inside. The meta device has none."""
+    return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def channels_last(images: Tensor) -> Tensor:

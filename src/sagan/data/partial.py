@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,10 +19,34 @@ import numpy.typing as npt
 from sagan.data.recipe import Prepared
 from sagan.run.store import HEADER_BYTES, Skipped, StoreMeta, image_bytes, images_header, meta_file
 from sagan.system.callbacks import Say
+from sagan.system.errors import UserError
 from sagan.system.files import write_whole
+from sagan.system.typed import Count, from_plain, parse_json, to_plain
 
 CHUNK_IMAGES = 256  # per line of the journal: the most that an interruption can cost
 CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A line of the journal. ``skipped`` and ``unused`` are of this chunk, all else up to its end."""
+
+    read: Count
+    count: Count
+    enlarged: Count
+    skipped: tuple[Skipped, ...]
+    unused: tuple[int, ...]
+    sha256: str
+
+    def follows(self, read: int, count: int) -> bool:
+        """Whether this can be the line after one with these numbers: each image is in the store, or unused."""
+        new = range(read, self.read)
+        return (
+            len(new) == self.count - count + len(self.unused)
+            and count <= self.count
+            and len(self.skipped) == len(self.unused)
+            and all(index in new for index in self.unused)
+        )
 
 
 class Partial:
@@ -61,19 +85,20 @@ class Partial:
         self.pixels.seek(HEADER_BYTES)
         for line in lines:
             try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                entry = None
-            if entry is None or "unused" not in entry:  # or of an earlier version
+                entry = from_plain(Chunk, parse_json(line, "the journal"), "the journal")
+            except UserError:  # torn, damaged, or of another version
                 break
+            images = entry.count - self.count
             digest = self.hash.copy()
-            digest.update(self.pixels.read((entry["count"] - self.count) * image_bytes(self.size)))
-            if digest.hexdigest() != entry["sha256"]:
+            if not entry.follows(self.read, self.count) or not line.endswith(b"\n"):
+                break
+            digest.update(self.pixels.read(images * image_bytes(self.size)))
+            if digest.hexdigest() != entry.sha256:
                 break
             self.hash = digest
-            self.read, self.count, self.enlarged = entry["read"], entry["count"], entry["enlarged"]
-            self.skipped += [Skipped(**each) for each in entry["skipped"]]
-            self.unused += entry["unused"]
+            self.read, self.count, self.enlarged = entry.read, entry.count, entry.enlarged
+            self.skipped += entry.skipped
+            self.unused += entry.unused
             good += len(line)
         return good
 
@@ -103,15 +128,9 @@ class Partial:
         self.read += len(self.chunk)
         self.count += len(made)
         self.enlarged += sum(image.enlarged for image in self.chunk)
-        entry = {
-            "read": self.read,
-            "count": self.count,
-            "enlarged": self.enlarged,
-            "skipped": [asdict(each) for each in self.skipped[len(self.skipped) - len(unused) :]],
-            "unused": unused,
-            "sha256": self.hash.hexdigest(),
-        }
-        write_all(self.journal, json.dumps(entry).encode() + b"\n")
+        skipped = tuple(self.skipped[len(self.skipped) - len(unused) :])
+        entry = Chunk(self.read, self.count, self.enlarged, skipped, tuple(unused), self.hash.hexdigest())
+        write_all(self.journal, json.dumps(to_plain(entry)).encode() + b"\n")
         os.fsync(self.journal.fileno())
         self.chunk = []
 
@@ -136,6 +155,8 @@ class Partial:
 def open_to_change(path: Path) -> IO[bytes]:
     """The file for reading and writing, created if missing; unbuffered, so that closing it after a failed write does
     not fail again."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a file: delete the folder {path.parent} and start again")
     path.touch()
     return path.open("r+b", buffering=0)
 

@@ -32,7 +32,7 @@ FEWEST = 20  # images; each half needs a covariance, and neighbours
 
 _FORMAT = "2"
 _MOMENTS = ("count", "mean", "scatter")
-_STORED = {"features", "radii", "pixels", *(f"{name}{half}" for name in _MOMENTS for half in (0, 1))}
+_FLOORS = ("frechet", "kernel", *MANIFOLD, "nearest_distance")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def open_reference(images: ImageSet, extractor: FeatureExtractor, cache: Path, c
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another process is computing the features of {images.description}: waiting until it is done"
     with exclusive_lock(path.with_suffix(".lock"), functools.partial(console.warn, waiting)):
-        tensors = _read(path)
+        tensors = _read(path, images.count, extractor.dim)
         if tensors is None:
             tensors = _compute(images, extractor, console)
             data = save(tensors)
@@ -110,14 +110,21 @@ def open_reference(images: ImageSet, extractor: FeatureExtractor, cache: Path, c
     return reference
 
 
-def _read(path: Path) -> dict[str, Tensor] | None:
+def _read(path: Path, count: int, dim: int) -> dict[str, Tensor] | None:
     """The tensors in a file of the cache; None where there is none or it is damaged, and is to be computed again."""
     try:
         tensors = load(path.read_bytes())
     except (FileNotFoundError, SafetensorError):
         return None
-    whole = tensors.keys() >= _STORED and all(tensor.isfinite().all() for tensor in tensors.values())
-    return tensors if whole else None
+    shapes: dict[str, tuple[int, ...]] = {
+        "features": (min(count, REMEMBERED), dim),
+        "radii": (min(count, KEPT),),
+        "pixels": (32,),
+    } | {f"floor {name}": (2,) for name in _FLOORS}
+    for half in (0, 1):
+        shapes |= {f"count{half}": (1,), f"mean{half}": (dim,), f"scatter{half}": (dim, dim)}
+    whole = {name: tuple(tensor.shape) for name, tensor in tensors.items()} == shapes
+    return tensors if whole and all(tensor.isfinite().all() for tensor in tensors.values()) else None
 
 
 def _compute(images: ImageSet, extractor: FeatureExtractor, console: Console) -> dict[str, Tensor]:

@@ -173,7 +173,7 @@ class DataConfig:
             f"give either data or dataset, got data {self.data!r} and dataset {self.dataset!r}",
         )
         _require(
-            re.fullmatch(r"auto|square|squash|[1-9][0-9]*", self.crop) is not None,
+            re.fullmatch(r"auto|square|squash|[1-9][0-9]{0,5}", self.crop) is not None,
             f"crop must be auto, square, squash or a number of pixels, got {self.crop!r}",
         )
 

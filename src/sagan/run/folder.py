@@ -65,7 +65,7 @@ class Run:
 
     def snapshots(self) -> list[Path]:
         """The snapshots, oldest first."""
-        return sorted((self.folder / "snapshots").glob("[0-9]*.safetensors"))
+        return [path for path in sorted((self.folder / "snapshots").glob("*.safetensors")) if path.stem.isdecimal()]
 
     def latest_file(self, step: int) -> Path:
         """The snapshot between two that are due, which the next one replaces."""
@@ -73,7 +73,8 @@ class Run:
 
     def latest_snapshots(self) -> list[Path]:
         """The file that `latest_file` names; two of them where a process died between writing and removing."""
-        return sorted((self.folder / "snapshots").glob("latest-[0-9]*.safetensors"))
+        found = sorted((self.folder / "snapshots").glob("latest-*.safetensors"))
+        return [path for path in found if path.stem.removeprefix("latest-").isdecimal()]
 
     def snapshot(self, step: int | None = None) -> Path:
         """The snapshot of a step, or the newest; if there is none, the checkpoint, which holds one too.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import ClassVar, Literal, get_args
 
 from sagan.run.card import Card
 from sagan.system.errors import UserError
-from sagan.system.typed import AnyFloat, Count, Seconds, from_plain, newer, parse_json, to_plain
+from sagan.system.typed import AnyFloat, Count, Seconds, from_plain, newer, parse_json, shorten, to_plain
 
 State = Literal["healthy", "D winning", "diversity falling", "diverged"]
 """The guard's verdict on a run."""
@@ -51,6 +52,11 @@ class TrainRecord:
     """Since the previous record."""
     seconds: Seconds
     """Of training, over all the processes that worked on the run."""
+
+    def __post_init__(self) -> None:
+        for layer in self.gamma:
+            if re.fullmatch("[GD][0-9]{1,5}", layer) is None:
+                raise UserError(f"gamma must be named by network and map, such as G16, got {shorten(layer)}")
 
     def describe(self) -> str:
         """The figures on one line."""

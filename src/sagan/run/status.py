@@ -101,7 +101,9 @@ class Watched:
 
     def _failure(self) -> str:
         with contextlib.suppress(FileNotFoundError):
-            return self.failure.read_text().strip() if self.failure else ""
+            if self.failure is None or not self.failure.is_file():
+                return ""
+            return self.failure.read_text(encoding="utf-8", errors="replace").strip()
         return ""
 
     def _total(self) -> int | None:

@@ -247,7 +247,7 @@ def _check_tensors(found: Any, expected: Tensors, where: str) -> None:
     """Raises UserError unless these are finite dense CPU tensors of the expected names, shapes and dtypes."""
     if not isinstance(found, Mapping):
         raise UserError(f"{where} is damaged: it holds no tensors, but {shorten(found)}")
-    unmatched = sorted(str(name) for name in found.keys() ^ expected.keys())
+    unmatched = sorted(name if isinstance(name, str) else shorten(name) for name in found.keys() ^ expected.keys())
     if unmatched:
         what = "is missing" if unmatched[0] in expected else "does not belong there"
         raise UserError(f"{where} is damaged: the tensor {unmatched[0][:60]} {what}")
@@ -262,6 +262,9 @@ def _check_tensor(tensor: Any, like: Tensor, name: str) -> None:
     if tensor.shape != like.shape or tensor.dtype != like.dtype:
         wanted, got = (f"{x.dtype} {tuple(x.shape)}" for x in (like, tensor))
         raise UserError(f"{name} must be {wanted}, got {got}")
+    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    if not (tensor.is_contiguous() or channels_last):  # an update in place would write outside its memory
+        raise UserError(f"{name} must be contiguous, got strides {tensor.stride()}")
     if tensor.is_floating_point() and not tensor.isfinite().all():
         raise UserError(f"{name} is not finite")
 
@@ -298,8 +301,8 @@ def read_torch_file(path: Path) -> Any:
 
     Raises UserError for a torn or damaged file and for one of another kind.
     """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a checkpoint file")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is {'a folder' if path.is_dir() else 'a pipe or a device'}, not a checkpoint file")
     with path.open("rb") as file:
         try:
             _check_archive(file)

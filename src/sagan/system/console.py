@@ -23,6 +23,7 @@ from sagan.system.errors import UserError
 USAGE_ERROR = 2
 BUG = "this is a bug in sagan: please report it with the command, the lines below and the output of `sagan --version`"
 
+_ETERNITY = 1e12  # seconds; no estimate is longer
 _LONGEST_SILENCE = 30.0  # seconds without a line
 _SECONDS_BETWEEN_LINES = 10.0  # of progress, where output is not a terminal
 
@@ -153,9 +154,10 @@ def handling_signals(numbers: Iterable[int], handle: Callable[[int, FrameType | 
 
 def duration(seconds: float) -> str:
     """Seconds as 3:04:05, and from two days on as 11 days 3:04:05."""
-    days, whole = divmod(int(seconds), 86_400)
+    total = int(min(seconds, _ETERNITY))
+    days, whole = divmod(total, 86_400)
     if days < 2:
-        days, whole = 0, int(seconds)
+        days, whole = 0, total
     return (f"{days} days " if days else "") + f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 

@@ -104,6 +104,8 @@ def is_held(path: Path) -> bool:
         return False
     import fcntl
 
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         file = path.open("rb")
     except (FileNotFoundError, PermissionError):
@@ -119,4 +121,8 @@ def is_held(path: Path) -> bool:
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            error.filename = str(path)  # a failed read does not name it
+            raise

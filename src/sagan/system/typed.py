@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import math
+import reprlib
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -145,10 +146,14 @@ def to_plain(value: Any) -> Any:
     return [to_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
+_SHORT = reprlib.Repr()  # looks at a few of many items, as a list may hold itself a million times over
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 200, 200, 200
+
+
 def shorten(value: object) -> str:
     """A value for a sentence, cut after 60 characters."""
     try:
-        text = repr(value)
+        text = _SHORT.repr(value)
     except (ValueError, RecursionError):  # a number of too many digits, or nested too deeply
         text = type(value).__name__
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -169,7 +174,7 @@ def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
         return value
     if hint is float and type(value) is float and math.isfinite(value):  # most values, so first
         return value
-    if (hint is int and type(value) is int and abs(value) < _LARGEST) or (hint is str and type(value) is str):
+    if hint is int and type(value) is int and abs(value) < _LARGEST:
         return value
     if dataclasses.is_dataclass(hint):
         return from_plain(hint, value, f"{where.removesuffix(',')}, {name},")  # type: ignore[arg-type]
@@ -187,11 +192,21 @@ def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
         return {key: _from_plain_value(kind, each, f"{name}[{key!r}]", where) for key, each in value.items()}
     if not suits(value, hint):
         raise _wrong(name, wording(hint), value, where)
+    if isinstance(value, str) and not _is_text(value):
+        raise _wrong(name, "text without NUL and lone surrogates", value, where)
     if isinstance(value, float) and not math.isfinite(value):
         raise _wrong(name, "finite", value, where)
     if isinstance(value, int) and abs(value) >= _LARGEST:
         raise _wrong(name, "below 2**63", value, where)
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text can be a path; bytes of one that is not UTF-8 are kept as surrogates (``surrogateescape``)."""
+    try:
+        return b"\0" not in value.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _from_plain_annotated(hint: Any, value: Any, name: str, where: str) -> Any:

@@ -257,10 +257,10 @@ class _Loop:
             if number == _HANGUP:  # nobody is there any more, and the terminal takes no words
                 self.console.hang_up()
             saved = self.recovery.saved
-            kept = f"which keeps the checkpoint of step {saved:,}" if saved else "and nothing is saved yet"
+            kept = f"with the checkpoint of step {saved:,}" if saved else "with nothing saved"
             self.console.say(
-                f"{signal.Signals(number).name}: stopping after this step, then saving; again (Ctrl-C) to stop at "
-                f"once, {kept}"
+                f"{signal.Signals(number).name}: stopping after this step and saving; "
+                f"press Ctrl-C to stop at once, {kept}"
             )
 
         with handling_signals(STOP_SIGNALS, note):

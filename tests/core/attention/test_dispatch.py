@@ -1,11 +1,13 @@
 """Every backend against the definition, written once more here in float64, and the choice between them."""
 
+import numpy as np
 import pytest
 import torch
 
 from sagan.core.attention import blocked, dispatch
 from sagan.core.attention.dispatch import BACKENDS, attend, choose_backend, describe_choice, reasons_against
 from sagan.core.attention.patterns import ExcludeLocal, Full, Local
+from sagan.system.errors import UserError
 
 GRIDS = [
     *[(1, 1, span, 1) for span in (0, 1, "self")],
@@ -269,3 +271,20 @@ def test_an_unknown_backend_is_answered_with_the_names():
         ValueError, match=f"backend must be \"auto\" or one of {', '.join(sorted(BACKENDS))}, got 'fast'"
     ):
         attend(*qkv, Full(4, 4), backend="fast")
+
+
+@pytest.mark.parametrize("scale", ["x", None, [1.0], 1j, 10**400, float("nan"), float("inf"), True])
+def test_a_scale_that_is_no_finite_number_is_refused(scale):
+    q = torch.randn(1, 1, 16, 4)
+    with pytest.raises(UserError, match="scale must be a"):
+        attend(q, q, q, Full(4, 4), scale=scale)
+    assert torch.equal(attend(q, q, q, Full(4, 4), scale=np.float32(0.5)), attend(q, q, q, Full(4, 4), scale=0.5))
+
+
+def test_tensors_that_attention_cannot_use_are_refused():
+    q = torch.randn(1, 1, 16, 4)
+    for wrong in (q.numpy(), q.to(torch.float8_e4m3fn), q.to_sparse()):
+        with pytest.raises(UserError, match=r"^(q|q, k and v) must"):
+            attend(wrong, wrong, wrong, Full(4, 4))
+    meta = q.to("meta")
+    assert attend(meta, meta, meta, Full(4, 4)).shape == q.shape

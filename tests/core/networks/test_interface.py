@@ -2,6 +2,7 @@
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,9 @@ from torch.nn import functional as F
 from sagan.core.attention import ExcludeLocal
 from sagan.core.networks import dcgan, interface, resnet
 from sagan.core.shapes import ImageShape
+from sagan.run.build import build_discriminator, build_generator
+from sagan.run.config import ModelConfig
+from sagan.system.errors import UserError
 
 SHAPE = ImageShape.square(16)
 IMAGE = (3, 16, 16)
@@ -128,3 +132,23 @@ def test_an_exported_program_takes_batches_of_any_size(family):
         program = torch.export.export(network.eval(), (x, labels), dynamic_shapes=({0: batch}, {0: batch}))
         more = torch.cat([x, x]), torch.cat([labels, labels])
         torch.testing.assert_close(program.module()(*more), network(*more), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", ["dcgan", "resnet"])
+def test_what_is_no_images_is_refused(network):
+    judge = build_discriminator(ModelConfig(imsize=16, network=network, d_conv_dim=4, num_classes=2))
+    labels = torch.zeros(2, dtype=torch.int64)
+    for images in (None, [1.0], np.zeros((2, 3, 16, 16)), torch.zeros(()), torch.zeros(2, 3, 8, 8), labels):
+        with pytest.raises(UserError, match=r"images must be a floating-point tensor of shape \(batch, 3, 16, 16\)"):
+            judge(images, labels)
+    with pytest.raises(UserError, match="labels must be an int64 tensor"):
+        judge(torch.zeros(2, 3, 16, 16), [0, 1])
+
+
+@pytest.mark.parametrize("network", ["dcgan", "resnet"])
+def test_shapes_are_found_on_the_meta_device(network):
+    model = ModelConfig(imsize=32, network=network, g_conv_dim=4, d_conv_dim=4, z_dim=8)
+    with torch.device("meta"):
+        generator, judge = build_generator(model), build_discriminator(model)
+    images = generator(torch.empty(2, 8, device="meta"))
+    assert (images.shape, judge(images).shape) == ((2, 3, 32, 32), (2,))

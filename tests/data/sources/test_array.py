@@ -54,7 +54,7 @@ def lying(shape: str) -> bytes:
     ["(2, 4, 4, 9223372036854775808)", "(9223372036854775808, 4, 4, 3)", "(-1, 4, 4, 3)",
      "(2, -4, -4, 3)", "(2, 4)" * 9,
      "(2.5, 4, 4, 3)", "(None, 4, 4, 3)", "5", "'text'", "()", "(4294967296, 4294967296, 4294967296, 3)",
-     "(4294967296, 2147483648, 2, 1)"],
+     "(4294967296, 2147483648, 2, 1)", "-" * 9900 + "1", "(" + "1," * 20_000 + ")"],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_header_that_lies_is_refused(shape, tmp_path):
@@ -83,3 +83,19 @@ def test_arrays_of_one_size_and_time_are_told_apart(tmp_path):
         os.utime(path, (0, 0))
         found.add(open_source(path).identity)
     assert len(found) == 2
+
+
+def test_a_file_that_becomes_shorter_is_an_error_and_not_the_end(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((40, 64, 64, 3), np.uint8))
+    source = open_source(tmp_path / "a.npy")
+    source.read(39)
+    os.truncate(tmp_path / "a.npy", 10_000)
+    with pytest.raises(OSError, match="became shorter"):
+        source.read(39)
+
+
+def test_arrays_stored_by_column_are_read(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", np.asfortranarray(images))
+    source = open_source(tmp_path / "a.npy")
+    assert all(np.array_equal(np.asarray(source.read(i)), images[i]) for i in range(3))

@@ -189,3 +189,34 @@ def test_folders_of_a_split_are_classes_with_a_warning(tmp_path):
     assert classes(source) == ["train", "valid"]
     assert "look like the parts of one data set" in source.remarks[0]
     assert tree("folder", tmp_path / "other", "cat/1.png", "train/2.png").remarks == ()
+
+
+def test_folders_that_link_to_each_other_are_read_once(tmp_path):
+    folders = [tmp_path / "set" / f"{number:02d}" for number in range(12)]
+    for number, folder in enumerate(folders):
+        put(folder / f"{number}.png", picture(number))
+    for folder in folders:
+        for other in folders:
+            if other != folder:
+                (folder / f"to-{other.name}").symlink_to(other, target_is_directory=True)
+    (tmp_path / "set" / "up").symlink_to(tmp_path, target_is_directory=True)
+    assert len(open_source(tmp_path / "set")) == 12
+
+
+def test_a_link_to_itself_is_a_link_to_nothing(tmp_path):
+    put(tmp_path / "set" / "1.png", picture(1))
+    for name in ("loop.png", "folder"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "set" / name)
+    source = open_source(tmp_path / "set")
+    assert len(source) == 2
+    with pytest.raises(UserError, match="is a link to a file that is not there"):
+        source.read(1)
+
+
+def test_a_file_that_fails_while_it_is_read_is_named(tmp_path):
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("this system has no file whose reading fails")
+    put(tmp_path / "1.png", picture(1))
+    (tmp_path / "mem.png").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="mem.png"):
+        _ = open_source(tmp_path).identity

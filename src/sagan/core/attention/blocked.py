@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sagan.core.attention.patterns import Pattern, PatternCache
 from sagan.core.attention.reference import attention_backward, product_dtype, softmax_dtype
-from sagan.core.transforms import is_batch_of_gradients
+from sagan.core.transforms import is_batch_of_gradients, without_autocast
 
 _PIECES = PatternCache(limit=64 * 2**20)
 
@@ -43,13 +43,13 @@ class _Blocked(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float, tile: int) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.pattern, ctx.scale, ctx.tile = pattern, scale, tile
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device):
             return _forward(q, k, v, pattern, scale, tile)
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device):
             # with create_graph=True these gradients will be differentiated again
             if torch.is_grad_enabled() or is_batch_of_gradients(grad_out):
                 grads = attention_backward(grad_out, q, k, v, ctx.pattern, scale=ctx.scale)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,12 +18,16 @@ from sagan.core.attention.patterns import Pattern
 from sagan.core.attention.reference import attend_reference, softmax_dtype
 from sagan.core.transforms import is_transformed
 from sagan.system.errors import UserError
+from sagan.system.typed import shorten
 
 # Where one backend becomes faster than the next. The CPU's threshold was measured (docs/experiments.md); the other two
 # are estimates until `python -m benchmarks.attention --device cuda` has been run on a GPU.
 DENSE_BELOW_ON_CPU = 128 * 128  # scores of an image: below it tiling does not pay
 FUSED_FROM_ON_CUDA = 512 * 512  # scores of an image: a 32x32 map, or a 64x64 one with cells of 4x4
 DENSE_UP_TO_ON_CUDA = 2**27  # scores of a batch: 512 MiB of float32
+
+
+_LARGEST_SCALE = 1e300
 
 
 class Attend(Protocol):
@@ -54,6 +59,8 @@ def attend(
     check_inputs(q, k, v, pattern)
     if isinstance(scale, Tensor):
         q, scale = _scaled(q, scale), 1.0
+    elif type(scale) is not float or not -_LARGEST_SCALE < scale < _LARGEST_SCALE:
+        scale = _checked_scale(scale)
     if backend == "auto":
         backend = choose_backend(q, k, v, pattern)
     elif reasons := reasons_against(backend, q, k, v, pattern):
@@ -133,10 +140,18 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in autocast's dtype if autocast is enabled; float64 stays, as in torch."""
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if device == "meta" or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
+
+
+def _checked_scale(scale: object) -> float:
+    if not isinstance(scale, (int, float, np.number)) or isinstance(scale, bool):
+        raise UserError(f"scale must be a number or a tensor of one, got {type(scale).__name__}")
+    if isinstance(scale, complex) or not -_LARGEST_SCALE < scale < _LARGEST_SCALE:
+        raise UserError(f"scale must be a finite number, got {shorten(scale)}")
+    return float(scale)
 
 
 def _scaled(q: Tensor, scale: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sagan.core.attention.patterns import Pattern, PatternCache
+from sagan.core.transforms import without_autocast
 
 _MASKS = PatternCache(limit=64 * 2**20)
 
@@ -26,7 +27,7 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale
     q: (batch, heads, queries, dim), k: (batch, heads, keys, dim), v: (batch, heads, keys, value_dim); returns
     (batch, heads, queries, value_dim) in v's dtype. In low precision the scores and the softmax are in float32.
     """
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         weights = attention_weights(q, k, pattern, scale=scale)
         dtype = product_dtype(v)
         out = torch.bmm(weights.to(dtype).flatten(0, 1), v.to(dtype).flatten(0, 1))
@@ -35,7 +36,7 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale
 
 def attention_weights(q: Tensor, k: Tensor, pattern: Pattern, *, scale: float = 1.0) -> Tensor:
     """The weights, (batch, heads, queries, keys), float32 or float64; rows sum to at most 1."""
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         left_out, emptied = _masks(pattern, q.device)
         weights = _softmax(q, k, scale, left_out)
         if emptied is not None:
@@ -51,7 +52,7 @@ def attention_backward(
     With P the softmax (over all keys for "after", over the visible ones for "before") and M the mask:
     dV = (M P)^T dO, dP = M dO V^T, dS = P (dP - rowsum(P dP)), dQ = scale dS K, dK = scale dS^T Q.
     """
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         left_out, emptied = _masks(pattern, q.device)
         softmax = _softmax(q, k, scale, left_out)
         # reshape, not flatten: a batch of gradients (is_grads_batched) knows only that
@@ -90,7 +91,9 @@ def _masks(pattern: Pattern, device: torch.device) -> tuple[Tensor | None, Tenso
     A softmax over nothing is NaN, so with masking "before" a query without a visible key keeps all of its keys in the
     softmax and has their weights zeroed after it.
     """
-    if torch.compiler.is_compiling():  # the compiler computes them from indices, inside the kernels that use them
+    if (
+        torch.compiler.is_compiling() or device.type == "meta"
+    ):  # the compiler computes them from indices, inside the kernels that use them
         return _build_masks(pattern, device)
 
     def build() -> tuple[Tensor | None, Tensor | None]:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sagan.core.transforms import without_autocast
+
 NormAxis = Literal["output", "input"]
 
 _STARTING_ITERATIONS = 15
@@ -63,7 +65,7 @@ class SpectralNorm(nn.Module):
 
     def normalized_weight(self) -> Tensor:
         """The weight the layer applies, ``weight / sigma``; in the weight's own precision even under autocast."""
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with without_autocast(self.weight.device):
             weight: Tensor = self.weight / self.sigma()
         return weight
 

@@ -29,7 +29,7 @@ from sagan.core.layers.spectral_norm import NormAxis, SpectralConv2d, SpectralCo
 from sagan.core.networks import interface
 from sagan.core.networks.interface import check_inputs, check_labels
 from sagan.core.shapes import ImageShape
-from sagan.core.transforms import channels_last
+from sagan.core.transforms import channels_last, without_autocast
 from sagan.system.errors import UserError
 
 SMALLEST_IMAGE = 16
@@ -88,7 +88,7 @@ class Generator(interface.Generator):
             x = channels_last(stage(x, labels))
             if size in self.attention:
                 x = self.attention[size](x)
-        with torch.autocast(x.device.type, enabled=False):  # pixels are not rounded
+        with without_autocast(x.device):  # pixels are not rounded
             return torch.tanh(self.last(x.to(self.last.weight.dtype)))
 
 
@@ -143,7 +143,7 @@ class Discriminator(interface.Discriminator):
 
     def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, features.shape[0], self.num_classes)
-        with torch.autocast(features.device.type, enabled=False):  # logits are not rounded
+        with without_autocast(features.device):  # logits are not rounded
             features = features.to(self.last.weight.dtype)
             logits: Tensor = self.last(features).flatten()
             if self.embedding is not None:

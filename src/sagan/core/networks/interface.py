@@ -62,6 +62,7 @@ class Discriminator(nn.Module):
             """The logits (batch,) of images with these features, and of these classes for a conditional network."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_images(images, self.shape)
         return self.judge(self.features(images), labels)
 
 
@@ -71,6 +72,16 @@ def check_inputs(z: Tensor, z_dim: int, labels: Tensor | None, num_classes: int)
         found = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
         raise UserError(f"z must be a floating-point tensor of shape (batch, {z_dim}), got {found}")
     check_labels(labels, z.shape[0], num_classes)
+
+
+def check_images(images: Tensor, shape: ImageShape) -> None:
+    """Raises UserError unless a discriminator of images of this shape can judge them."""
+    wanted = (shape.channels, shape.height, shape.width)
+    if not isinstance(images, Tensor) or images.shape[1:] != wanted or not images.is_floating_point():
+        found = (
+            f"{images.dtype} of shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        )
+        raise UserError(f"images must be a floating-point tensor of shape (batch, {str(wanted)[1:-1]}), got {found}")
 
 
 def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
@@ -84,6 +95,8 @@ def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
         return
     if not num_classes:
         raise UserError("this network is unconditional, so it takes no labels; build it with num_classes to have them")
+    if not isinstance(labels, Tensor):
+        raise UserError(f"labels must be an int64 tensor of shape ({batch},), got {type(labels).__name__}")
     if labels.dtype != torch.int64 or labels.shape != (batch,):
         raise UserError(
             f"labels must be int64 of shape ({batch},), one for each image, got {labels.dtype} {tuple(labels.shape)}"

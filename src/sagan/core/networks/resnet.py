@@ -46,7 +46,7 @@ from sagan.core.layers.spectral_norm import SpectralConv2d, SpectralEmbedding, S
 from sagan.core.networks import dcgan, interface
 from sagan.core.networks.interface import check_inputs, check_labels
 from sagan.core.shapes import ImageShape
-from sagan.core.transforms import channels_last
+from sagan.core.transforms import channels_last, without_autocast
 
 _WIDEST = 16  # in units of the width
 
@@ -96,7 +96,7 @@ class Generator(interface.Generator):
         for size, stage in self.stages.items():
             x = self._attend(size, stage(x, labels))
         x = F.relu(self.norm(x))
-        with torch.autocast(x.device.type, enabled=False):  # pixels are not rounded
+        with without_autocast(x.device):  # pixels are not rounded
             return torch.tanh(self.last(x.to(self.last.weight.dtype)))
 
     def _attend(self, size: str, x: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class Discriminator(interface.Discriminator):
 
     def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, features.shape[0], self.num_classes)
-        with torch.autocast(features.device.type, enabled=False):  # logits are not rounded
+        with without_autocast(features.device):  # logits are not rounded
             summed = features.to(self.last.weight.dtype).sum((2, 3))
             logits: Tensor = self.last(summed).flatten()
             if self.embedding is not None:

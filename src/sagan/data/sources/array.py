@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from sagan.data.sources.contents import digest_files, file_stamp
 from sagan.data.sources.decode import to_rgb
 from sagan.data.sources.names import plural, short_name
 from sagan.data.sources.remarks import decoding
-from sagan.data.sources.source import Source, unseen
+from sagan.data.sources.source import PerProcess, Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 
@@ -23,14 +24,19 @@ from sagan.system.errors import UserError
 class ArraySource(Source):
     """The images of a ``.npy`` file of uint8, shape (count, height, width, channels) with 1, 3 or 4 channels.
 
-    One channel is grey; four are RGBA, composited over white. The file is memory-mapped. Raises UserError for another
-    type or shape.
+    One channel is grey; four are RGBA, composited over white. Images are read one by one: a file that is shortened
+    meanwhile, or on a disk that is gone, is an error, where a memory map would end the process. Raises UserError for
+    another type or shape.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.images = open_array(path)
-        count, height, width, channels = self.images.shape
+        images = open_array(path)
+        self.shape: tuple[int, ...] = images.shape
+        self.start: int = images.offset
+        self.by_column = images if not images.flags.c_contiguous else None  # the numbers of an image are far apart
+        self.file = PerProcess(functools.partial(_open, path))
+        count, height, width, channels = self.shape
         kind = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
         self.description = f"{plural(count, f'{kind} image')} of {height}x{width} in {path}"
         self.signature = file_stamp(path)
@@ -39,26 +45,39 @@ class ArraySource(Source):
         return f"{short_name(self.path)}:{digest_files([('', self.path)], (), progress)}"
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self.shape[0]
 
     def name(self, index: int) -> str:
         return f"{self.path}[{index}]"
 
     def read(self, index: int) -> Image.Image:
-        pixels = np.array(self.images[index])
+        pixels = self._read_bytes(index) if self.by_column is None else np.array(self.by_column[index])
         with decoding(self.name(index)):
             return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
 
+    def _read_bytes(self, index: int) -> npt.NDArray[np.uint8]:
+        size = math.prod(self.shape[1:])
+        file = self.file.get()
+        with self.file.lock:  # one file position for all threads
+            file.seek(self.start + index * size)
+            data = file.read(size)
+        if len(data) < size:
+            raise OSError(errno.ESTALE, "the file became shorter while it was read", str(self.path))
+        return np.frombuffer(data, np.uint8).reshape(self.shape[1:])
 
-def open_array(path: Path) -> npt.NDArray[np.uint8]:
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def open_array(path: Path) -> np.memmap[Any, np.dtype[np.uint8]]:
     try:
-        images: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except MemoryError:
-        raise
+        images: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a header that lies makes numpy raise nearly anything: OverflowError, TypeError, ...
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # it cannot be reached
-        raise UserError(f"{path} is not a complete .npy array ({error}): save it again with numpy.save") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is not a complete .npy array ({reason}): save it again with numpy.save") from error
     if isinstance(images, np.ndarray) and math.prod(map(int, images.shape)) > path.stat().st_size:  # numpy overflows
         raise UserError(
             f"{path} is not a complete .npy array (its shape is {images.shape}): save it again with numpy.save"

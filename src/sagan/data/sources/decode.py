@@ -17,6 +17,8 @@ from sagan.system.errors import UserError
 
 MAX_PIXELS = 178_956_970  # of one image: what Pillow refuses beyond, 512 MiB of RGB
 
+MAX_BYTES = 2**30  # of one image's file, unpacked from its zip
+
 _TURNS = {  # by EXIF's orientation
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,

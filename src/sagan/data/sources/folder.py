@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -10,7 +12,7 @@ from PIL import Image
 
 from sagan.data.sources.classes import classes_of
 from sagan.data.sources.contents import digest_files, stamp
-from sagan.data.sources.decode import decode
+from sagan.data.sources.decode import MAX_BYTES, decode
 from sagan.data.sources.names import (
     COPIES,
     FORMATS,
@@ -70,7 +72,11 @@ class FolderSource(Source):
         path = self.root / self.paths[index]
         if self.paths[index] in self.dangling:
             raise UserError(f"{path} is a link to a file that is not there")
-        return decode(path.read_bytes(), str(path), self.max_pixels)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise UserError(f"{path} cannot be read: it has more than {MAX_BYTES:,} bytes")
+        return decode(data, str(path), self.max_pixels)
 
     def class_of(self, index: int) -> str | None:
         return self.classes.of(index)
@@ -91,14 +97,20 @@ class Walk:
 
 
 def walk(root: Path) -> Walk:
-    """Links to folders are followed, but not into a folder that is being walked already. Raises OSError where a folder
-    or a file that was listed cannot be reached."""
-    found = Walk()
-    _walk(root, "", (os.path.realpath(root),), found)
+    """What is below a folder. Raises OSError if a folder or a file that was listed cannot be reached.
+
+    A folder is walked once: links to folders come last, and only those are followed that lead somewhere new.
+    """
+    found, links, walked = Walk(), list[tuple[Path, str]](), {os.path.realpath(root)}
+    _walk(root, "", found, links, walked)
+    for folder, relative in links:  # grows meanwhile
+        if os.path.realpath(folder) not in walked:
+            walked.add(os.path.realpath(folder))
+            _walk(folder, f"{relative}/", found, links, walked)
     return found
 
 
-def _walk(folder: Path, prefix: str, above: tuple[str, ...], found: Walk) -> None:
+def _walk(folder: Path, prefix: str, found: Walk, links: list[tuple[Path, str]], walked: set[str]) -> None:
     with os.scandir(folder) as listed:
         entries = sorted(listed, key=lambda e: e.name)
     ours = what_is_ours(entry.name for entry in entries)
@@ -109,19 +121,32 @@ def _walk(folder: Path, prefix: str, above: tuple[str, ...], found: Walk) -> Non
         return
     for entry in entries:
         relative = prefix + entry.name
+        state = _state(entry)
+        is_folder = state is not None and stat.S_ISDIR(state.st_mode)
         if not visible(PurePosixPath(entry.name)):
-            if entry.is_dir() and not entry.name.startswith("."):
+            if is_folder and not entry.name.startswith("."):
                 found.left_out[relative] = "made by the system"
-        elif entry.is_dir():
+        elif is_folder and entry.name.startswith(COPIES):
+            found.left_out[relative] = "copies made by the published program"
+        elif is_folder and entry.is_symlink():
+            links.append((Path(entry.path), relative))
+        elif is_folder:
             real = os.path.realpath(entry.path)
-            if entry.name.startswith(COPIES):
-                found.left_out[relative] = "copies made by the published program"
-            elif real not in above:
-                _walk(Path(entry.path), f"{relative}/", (*above, real), found)
-        elif entry.is_file():  # not a pipe or a device
-            found.files[relative] = entry.stat()
-        elif entry.is_symlink() and not Path(entry.path).exists():
-            found.files[relative] = None
+            if real not in walked:
+                walked.add(real)
+                _walk(Path(entry.path), f"{relative}/", found, links, walked)
+        elif state is None or stat.S_ISREG(state.st_mode):  # not a pipe or a device
+            found.files[relative] = state
+
+
+def _state(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """What an entry or the target of a link is; None for a link to nothing or to itself."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        if entry.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise
 
 
 def no_images(root: Path, others: int, walked: Walk) -> str:

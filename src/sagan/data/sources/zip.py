@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from sagan.data.sources.classes import classes_of
-from sagan.data.sources.decode import decode
+from sagan.data.sources.contents import file_stamp
+from sagan.data.sources.decode import MAX_BYTES, decode
 from sagan.data.sources.names import (
     COPIES,
     FORMATS,
@@ -31,6 +32,7 @@ class ZipSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.stamp = file_stamp(path)
         self.archive = PerProcess(functools.partial(open_zip, path))
         members = members_of(self.archive.get())
         copies = {name for name in members if any(part.startswith(COPIES) for part in name.split("/")[:-1])}
@@ -60,18 +62,27 @@ class ZipSource(Source):
 
     def read_member(self, member: zipfile.ZipInfo) -> bytes:
         archive = self.archive.get()
+        if member.file_size > MAX_BYTES:
+            raise self.unreadable(member, f"it unpacks to {member.file_size:,} bytes, more than {MAX_BYTES:,}")
         try:
             with self.archive.lock:  # one file position for all threads
                 return archive.read(member)
         except OSError as error:
             if error.errno not in (None, errno.EINVAL):  # the file cannot be reached; a damaged place in it is invalid
                 raise
-            raise self.unreadable(member, error) from error
+            self._refuse_changed()
+            raise self.unreadable(member, str(error)) from error
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), NotImplementedError, ...
-            raise self.unreadable(member, error) from error
+            self._refuse_changed()
+            raise self.unreadable(member, str(error) or type(error).__name__) from error
 
-    def unreadable(self, member: zipfile.ZipInfo, error: Exception) -> UserError:
-        return UserError(f"{self.path}:{member.filename} cannot be read: {error or type(error).__name__}")
+    def unreadable(self, member: zipfile.ZipInfo, reason: str) -> UserError:
+        return UserError(f"{self.path}:{member.filename} cannot be read: {reason}")
+
+    def _refuse_changed(self) -> None:
+        """Raises OSError if the zip is not the one that was opened: then its members are not damaged, but gone."""
+        if file_stamp(self.path) != self.stamp:
+            raise OSError(errno.ESTALE, "the file changed while it was read", str(self.path))
 
     def class_of(self, index: int) -> str | None:
         return self.classes.of(index)
@@ -87,7 +98,9 @@ def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except OSError:
+        raise
+    except Exception as error:  # BadZipFile, NotImplementedError, UnicodeDecodeError, ...
         raise UserError(f"{path} is not a complete zip file ({error}): make or download it again") from error
 
 
