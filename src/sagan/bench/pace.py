@@ -18,6 +18,7 @@ from sagan.data.batches import Batches
 from sagan.run.config import Config, override
 from sagan.system.console import duration
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Trainer, steps_by_kind
 
@@ -70,8 +71,8 @@ class Pace:
     def describe(self) -> str:
         return (
             f"pace: {self.seconds_per_step * 1e3:.3g} ms a step (median of {len(self.timing.rounds)}, spread "
-            f"{self.timing.spread:.0%}), {self.images_per_second:.3g} images a second; {self.total_step:,} steps take "
-            f"about {duration(self.total_seconds)}"
+            f"{self.timing.spread:.0%}), {self.images_per_second:.3g} images a second; "
+            f"{plural(self.total_step, 'step')} take about {duration(self.total_seconds)}"
         )
 
 

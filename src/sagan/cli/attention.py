@@ -15,6 +15,7 @@ from sagan.run.classes import list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 if TYPE_CHECKING:
     from sagan.viewing.exhibits import Subject
@@ -82,7 +83,7 @@ def _check(flags: AttentionFlags) -> None:
     if flags.num < 1:
         raise UserError(f"num must be 1 or more, got {flags.num}")
     if flags.query is not None and (not flags.query or len(flags.query) % 2):
-        raise UserError(f"--query takes points as y,x, such as 12,10 12,22; got {len(flags.query)} numbers")
+        raise UserError(f"--query takes points as y,x, such as 12,10 12,22; got {plural(len(flags.query), 'number')}")
     if flags.images is not None and flags.over_training:
         raise UserError(
             "--over_training measures the generator of each snapshot, and --images are for the discriminator: leave "

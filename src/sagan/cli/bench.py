@@ -17,6 +17,7 @@ from sagan.run.config import GameConfig, ModelConfig, Span, check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
+from sagan.system.sentences import did_you_mean
 
 _BATCH, _QUICK_BATCH = 64, 8
 
@@ -64,7 +65,9 @@ def bench(words: Sequence[str], console: Console) -> int:
 
     for name in flags.sections:
         if name not in SECTIONS:
-            raise UserError(f"a section must be one of {', '.join(SECTIONS)}, got {name!r}")
+            raise UserError(
+                f"a section must be one of {', '.join(SECTIONS)}, got {name!r}{did_you_mean(name, SECTIONS)}"
+            )
     names = list(dict.fromkeys(flags.sections)) or list(SECTIONS)
     _check_before_measuring(flags, names)
     settings = BenchSettings(

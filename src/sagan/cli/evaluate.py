@@ -13,6 +13,7 @@ from sagan.cli.flags import parse, read
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 from sagan.system.typed import fill, to_plain
 
 
@@ -92,7 +93,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     real = scorer.reference.images.count
     for path in snapshots:
         scores = scorer.score_snapshot(run, path, console)
-        console.say(f"step {int(path.stem):,}, {flags.num:,} samples against {real:,} real images")
+        console.say(f"step {int(path.stem):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
         console.table(score_table(scores))
     console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
     return 0
@@ -119,7 +120,7 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     extractor = load_extractor(flags.extractor, weights=flags.weights, device=flags.device)
     scorer = Scorer(extractor, open_reference(real, extractor, Path(flags.prepared), console), images.count)
     scores = scorer.score_set(images, console)
-    console.say(f"{images.count:,} images against {real.count:,} real ones")
+    console.say(f"{plural(images.count, 'image')} against {real.count:,} real")
     console.table(score_table(scores))
     card = to_plain(scorer.card("images"))
     console.say("card: " + ", ".join(f"{name} {value}" for name, value in card.items() if name != "versions"))

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Optional, TypeVar, get_args, get_ori
 
 from sagan.run.plan import spell
 from sagan.system.errors import UserError
-from sagan.system.typed import fill, is_union, suits, wording
+from sagan.system.typed import fill, is_union, near_choice, suits, wording
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def convert(words: Sequence[str], hint: Any) -> Any:
     for option in sorted(options, key=lambda option: option is not types.NoneType):  # first, as "none" is also a text
         for value in _readings(words[0], option):
             return value
-    raise UserError(f"must be {wording(hint)}, got {words[0]!r}")
+    raise UserError(f"must be {wording(hint)}, got {words[0]!r}{near_choice(words[0], hint)}")
 
 
 def _readings(text: str, hint: Any) -> list[Any]:

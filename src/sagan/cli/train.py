@@ -14,6 +14,7 @@ from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_se
 from sagan.run.presets import AUTO, PRESETS, automatic_preset, check_preset
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.sentences import typed
 from sagan.system.typed import fill
 
 _PUBLISHED_NAMES = {
@@ -127,7 +128,7 @@ def check_image_path(given: Mapping[str, Any]) -> None:
     if "image_path" in given and given.get("dataset") is None:
         raise UserError(
             "--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it, "
-            f"or, for your own images, --data {given['image_path']}"
+            f"or, for your own images, {typed('--data', given['image_path'])}"
         )
 
 

@@ -10,6 +10,7 @@ from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
+from sagan.system.sentences import command
 
 
 def read_scores(run: Run, metric: str) -> list[ScoreRecord]:
@@ -39,7 +40,7 @@ def scores_to_compare(run: Run, metric: str) -> list[ScoreRecord]:
         kinds = {score.metric for score in run.records_of(ScoreRecord)}
         have = ", ".join(sorted(kinds)) or "none"
         raise UserError(
-            f"{run.folder} has no score {metric!r} (it has: {have}); `sagan evaluate {run.folder}` computes them"
+            f"{run.folder} has no score {metric!r} (it has: {have}); `{command('evaluate', run.folder)}` computes them"
         )
     return groups[0]
 

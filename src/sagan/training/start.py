@@ -13,6 +13,7 @@ import torch
 
 from sagan.data import Source, Store, choose_source, prepared_store
 from sagan.data.batches import check as check_batches
+from sagan.data.sources.names import short_name
 from sagan.run.build import check_networks, describe_attention
 from sagan.run.classes import list_classes
 from sagan.run.config import Config, ModelConfig, RunConfig, override, with_absolute_paths
@@ -20,6 +21,7 @@ from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
 from sagan.system.devices import choose_device, emulates_bfloat16
 from sagan.system.errors import UserError
+from sagan.system.sentences import command, plural
 from sagan.training.loop import OnSnapshot, Outcome, Session, train
 from sagan.training.outlook import quoted
 from sagan.training.saving import refuse_other_settings
@@ -116,8 +118,8 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
     found = len(store.classes)
     if model.num_classes not in ("auto", found):
         raise UserError(
-            f"num_classes is {model.num_classes}, but the images have {found} classes: {list_classes(store.classes)}; "
-            "a new run with --num_classes auto learns those"
+            f"num_classes is {model.num_classes}, but the images have {plural(found, 'class')}: "
+            f"{list_classes(store.classes)}; a new run with --num_classes auto learns those"
         )
     return found
 
@@ -141,10 +143,10 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
     try:
         return train(session, run, console, on_snapshot)
     except KeyboardInterrupt as interruption:
-        interruption.add_note(f"`sagan resume {run.folder}` {_from_where(run)}")
+        interruption.add_note(f"`{command('resume', run.folder)}` {_from_where(run)}")
         raise
     except OSError as error:
-        error.add_note(f"once that is fixed, `sagan resume {run.folder}` {_from_where(run)}")
+        error.add_note(f"once that is fixed, `{command('resume', run.folder)}` {_from_where(run)}")
         raise
     except torch.OutOfMemoryError as error:
         raise UserError(
@@ -166,7 +168,7 @@ def _report(outcome: Outcome, console: Console) -> int:
         name = signal.Signals(outcome.signal).name
         console.say(
             f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; continue with "
-            f"`sagan resume {run.folder}`"
+            f"`{command('resume', run.folder)}`"
         )
         return 128 + outcome.signal
     if outcome.last_sample is None:
@@ -174,7 +176,8 @@ def _report(outcome: Outcome, console: Console) -> int:
             f"nothing to do: the run is at step {outcome.step:,} already; --total_step N continues it to step N"
         )
         return 0
-    console.say(f"trained to step {outcome.step:,}; more images: sagan sample {run.folder} --num 1000 --out DIR")
+    more = command("sample", run.folder, "--num", 1000, "--out", "DIR")
+    console.say(f"trained to step {outcome.step:,}; more images: {more}")
     console.say(f"samples: {outcome.last_sample}")
     return 0
 
@@ -224,4 +227,5 @@ def _new_folder(config: Config) -> Iterator[Path]:
 def _run_name(config: Config) -> str:
     """The default name of a run's folder, by its data, image size and span."""
     data, model = config.data, config.model
-    return "-".join([data.dataset or Path(data.data or "faces").stem, f"{model.imsize}px", f"span{model.span}"])
+    name = data.dataset or ("faces" if data.data in (None, "faces") else short_name(Path(data.data)))
+    return "-".join([name, f"{model.imsize}px", f"span{model.span}"])
