@@ -161,7 +161,7 @@ def _check(report: Report, published: bool) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()), sync=False)
+    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")), sync=False)
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:

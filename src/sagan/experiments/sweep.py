@@ -274,7 +274,7 @@ def _blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
 
 
 def _write_sentence(path: Path, sentence: str) -> None:
-    write_whole(path, lambda file: file.write(f"{sentence}\n".encode()))
+    write_whole(path, lambda file: file.write(f"{sentence}\n".encode(errors="backslashreplace")))
 
 
 def _last_words(log: Path, start: int, status: int) -> str:

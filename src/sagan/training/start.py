@@ -12,19 +12,22 @@ from typing import Any
 import torch
 
 from sagan.data import Source, Store, choose_source, prepared_store
-from sagan.data.batches import check as check_batches
+from sagan.data.batches import check_count
 from sagan.data.sources.names import short_name
-from sagan.run.build import check_networks, describe_attention
+from sagan.run.build import describe_attention
 from sagan.run.classes import list_classes
-from sagan.run.config import Config, ModelConfig, RunConfig, override, with_absolute_paths
+from sagan.run.config import Config, GameConfig, ModelConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
-from sagan.system.devices import choose_device, emulates_bfloat16
+from sagan.system.devices import emulates_bfloat16
 from sagan.system.errors import UserError
-from sagan.system.sentences import command, plural
+from sagan.system.sentences import command, plural, typed
+from sagan.training.checks import check_new_run, check_run
+from sagan.training.checks import usable_device as usable_device
 from sagan.training.loop import OnSnapshot, Outcome, Session, train
-from sagan.training.outlook import quoted
 from sagan.training.saving import refuse_other_settings
+
+FEW_IMAGES = 5000  # of which the discriminator soon knows every one (arXiv 2006.10738 trains on as few as 100)
 
 
 def start_run(
@@ -48,19 +51,19 @@ def train_new(
     folder that is in use. A run that cannot start leaves nothing behind, so the corrected command can be given again.
     """
     attention = describe_attention(config.model)
-    check_networks(config.model)
-    device = usable_device(config.run)
+    device = check_new_run(config)
     config = with_absolute_paths(settle(config, device))
-    _check_sample_folder(config)
     with _new_folder(config) as folder:
         store = _open_store(config, console) if store is None else store
         classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
     for unfinished in _unfinished(folder, config):
-        command = quoted(["sagan", "resume", str(unfinished)])
-        console.say(f"{unfinished} is not finished: `{command}` continues it; this is a new run beside it")
+        again = command("resume", unfinished)
+        console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
     console.say(f"run folder: {folder}")
+    if hint := advice_for_few(session.config.game, store.count):
+        console.say(hint)
     for line in attention:
         console.say(line)
     return _train(session, run, console, on_snapshot)
@@ -74,7 +77,7 @@ def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapsho
         raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
-    device = usable_device(config.run)
+    device = check_run(config, folder)
     session = Session(config, device, _open_store(config, console, _source_of_run(config)))
     if not run.checkpoint_file.exists():
         console.say("no checkpoint was written yet: training starts from step 0")
@@ -88,14 +91,6 @@ def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapsho
 # ---- what is decided once
 
 
-def usable_device(run: RunConfig) -> torch.device:
-    """The run's device. Raises UserError if it is not available, or if the run wants CUDA graphs on another kind."""
-    device = choose_device(run.device)
-    if run.cuda_graphs and device.type != "cuda":
-        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: omit it, or set it to false")
-    return device
-
-
 def settle(config: Config, device: torch.device) -> Config:
     """The config with what depends on the device decided, as a run keeps it: its precision."""
     if config.run.precision != "auto":
@@ -104,9 +99,20 @@ def settle(config: Config, device: torch.device) -> Config:
     return override(config, {"precision": "bf16" if native else "fp32"})
 
 
+def advice_for_few(game: GameConfig, count: int) -> str:
+    """A sentence where a run has few images and lacks what helps then; else ""."""
+    lacking = [] if game.augment else ["--augment", "color", "translation", "cutout"]
+    lacking += [] if game.flip or "flip" in game.augment else ["--flip"]
+    if count >= FEW_IMAGES or not lacking:
+        return ""
+    return f"few images ({count:,}): `{typed(*lacking)}` keeps the discriminator from learning them by heart"
+
+
 def _open_store(config: Config, console: Console, source: Source | None = None) -> Store:
+    source = choose_source(config.data, config.model.imsize) if source is None else source
+    check_count(len(source), config.game.batch_size)  # before hours of decoding, and again without unreadable ones
     store = prepared_store(config.data, config.model.imsize, console, source)
-    check_batches(store.images, config.game.batch_size)
+    check_count(store.count, config.game.batch_size)
     return store
 
 
@@ -180,12 +186,6 @@ def _report(outcome: Outcome, console: Console) -> int:
     console.say(f"trained to step {outcome.step:,}; more images: {more}")
     console.say(f"samples: {outcome.last_sample}")
     return 0
-
-
-def _check_sample_folder(config: Config) -> None:
-    folder = config.run.sample_dir
-    if folder is not None and any(Path(folder).glob("*_fake.png")):
-        raise UserError(f"{folder} already holds samples of another run: move them away, or name another folder")
 
 
 def _unfinished(folder: Path, config: Config) -> list[Path]:
