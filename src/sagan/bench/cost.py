@@ -91,9 +91,10 @@ def count_memory(config: Config, device: torch.device | str = "cpu") -> int:
         return take(_as_on(device)).peak
 
 
-def describe_cost(config: Config, device: torch.device | str = "cpu") -> list[str]:
-    """The cost of a run as lines of text: parameters, operations, memory, visible keys, disk."""
-    cost = count_cost(config, device)
+def describe_cost(config: Config, device: torch.device | str = "cpu", cost: Cost | None = None) -> list[str]:
+    """The cost of a run as lines of text: parameters, operations, memory, visible keys, disk. ``cost``: the result of
+    `count_cost`, if it was called before."""
+    cost = count_cost(config, device) if cost is None else cost
     steps = "a step" if config.game.n_critic == 1 else f"a step ({config.game.n_critic} of the discriminator)"
     steps += " on average" if len(steps_by_kind(config.game)) > 1 else ""
     share = cost.attention_operations / cost.operations

@@ -98,10 +98,10 @@ def sweep(words: Sequence[str], console: Console) -> int:
     base = PRESETS[flags.preset] if "preset" in given else None
     whole = command("sweep", *(word for word in words if word not in ("--dry_run", "--print_commands")))
     begun = plan_sweep(flags.sweep_dir, axes, left_out, base, whole)
-    check_runs(begun.plan)
+    check_runs(begun.plan, begun.folder)
+    extractor = extractor_name(begun.plan) if flags.score else None
     if flags.dry_run:
         return _say_cost(begun, flags.jobs, console)
-    extractor = extractor_name(begun.plan) if flags.score else None
     begun.write()
     if flags.print_commands:
         for run in begun.plan.runs():
@@ -199,6 +199,10 @@ def _carry_out(
     elif unscored:
         console.say(f"trained, but not scored to the end: {', '.join(unscored)}; to continue: {again}")
     else:
+        if extractor is not None:
+            console.say(f"what the scores show: {command('report', flags.sweep_dir)}")
+        else:
+            console.say(f"to score the runs: {command('sweep', '--sweep_dir', flags.sweep_dir, *jobs)}")
         return 0
     return _FAILED
 

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sagan.data import prepared_store
+from sagan.data import choose_source, prepared_store
+from sagan.data.batches import check_count
 from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.scoring import refuse_few
-from sagan.run.build import check_networks
 from sagan.run.config import Config, override
 from sagan.run.plan import Plan
 from sagan.system.console import Console
-from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
+from sagan.training.checks import check_run
 
 
-def check_runs(plan: Plan) -> None:
-    """Raises UserError for networks that cannot be built and for a device that is not available."""
-    for config in {override(config, {"seed": 0}) for config in _configs(plan)}:
-        check_networks(config.model)
-        choose_device(config.run.device)
+def check_runs(plan: Plan, folder: Path) -> None:
+    """Raises UserError where a run of a sweep in ``folder`` could not begin, as `check_run` does, where its images are
+    not found or too few, and where what is to score it while it is trained is missing."""
+    configs = {override(config, {"seed": 0}) for config in _configs(plan)}
+    for config in configs:
+        check_run(config, folder)
+        if config.run.eval_every is not None:
+            refuse_few("eval_num", config.run.eval_num)
+            load_extractor(config.run.extractor)
+    sources = {key: choose_source(*key) for key in {(config.data, config.model.imsize) for config in configs}}
+    for config in configs:
+        check_count(len(sources[config.data, config.model.imsize]), config.game.batch_size)
 
 
 def extractor_name(plan: Plan) -> str:
