@@ -15,6 +15,7 @@ from sagan.run.classes import list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.files import refuse_unwritable
 from sagan.system.sentences import plural
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _check(flags: AttentionFlags) -> None:
         )
     if flags.out is not None and flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise UserError(f"{flags.out} is not an empty folder: give another --out")
+    if flags.out is not None:
+        refuse_unwritable(flags.out, "--out")
 
 
 def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:

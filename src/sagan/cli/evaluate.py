@@ -13,6 +13,7 @@ from sagan.cli.flags import parse, read
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.files import refuse_unwritable
 from sagan.system.sentences import plural
 from sagan.system.typed import fill, to_plain
 
@@ -115,6 +116,7 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
         raise UserError(
             f"{flags.target} is not the folder of a run: to score images, give the real ones with --reference"
         )
+    refuse_unwritable(Path(flags.prepared), "--prepared")
     images, real = open_images(flags.target), open_images(flags.reference)
     refuse_unfit(images, real)
     extractor = load_extractor(flags.extractor, weights=flags.weights, device=flags.device)
@@ -132,7 +134,8 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
 
 @dataclass(frozen=True)
 class CompareFlags:
-    """Show the scores of two runs side by side. Refuses, with the reason, where their cards differ."""
+    """Show the scores of two runs side by side, where their cards are alike. Names the other scores, and refuses, with
+    the reason, where no cards are alike."""
 
     run: Annotated[Path, Positional]
     """A run's folder."""
@@ -145,8 +148,16 @@ class CompareFlags:
 def compare_metrics(words: Sequence[str], console: Console) -> int:
     """Show two runs' scores side by side, if they are comparable."""
     flags = parse(CompareFlags, words, "sagan compare-metrics")
-    from sagan.evaluation.tables import comparison_table
+    from sagan.evaluation.tables import comparison_tables, describe_groups
     from sagan.run.folder import Run
 
-    console.table(comparison_table(Run.open(flags.run), Run.open(flags.other), flags.metric))
+    runs = Run.open(flags.run), Run.open(flags.other)
+    first, *others = comparison_tables(*runs, flags.metric)
+    sentences = describe_groups(*runs, flags.metric)
+    console.table(first)
+    for sentence, table in zip(sentences, others, strict=False):
+        console.say(sentence)
+        console.table(table)
+    for sentence in sentences[len(others) :]:
+        console.say(sentence)
     return 0

@@ -13,6 +13,7 @@ from sagan.cli.flags import parse
 from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
+from sagan.system.files import refuse_unwritable
 from sagan.system.sentences import plural
 
 
@@ -48,6 +49,7 @@ def sample(words: Sequence[str], console: Console) -> int:
     from sagan.system.devices import choose_device
     from sagan.viewing.samples import write_samples
 
+    refuse_unwritable(flags.out, "--out")
     path = find_snapshot(flags.run, flags.step)
     snapshot = load_snapshot(path)
     names, count = snapshot.classes, snapshot.generator.num_classes

@@ -92,7 +92,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
     given = read(SweepFlags, rest, "sagan sweep", _ELSEWHERE)
     flags = fill(SweepFlags, given)
     _check_together(flags, given)
-    from sagan.experiments.checks import check_runs, extractor_name, prepare_images
+    from sagan.experiments.checks import check_images, check_runs, extractor_name, prepare_images
     from sagan.experiments.sweep import plan_sweep
 
     base = PRESETS[flags.preset] if "preset" in given else None
@@ -100,6 +100,8 @@ def sweep(words: Sequence[str], console: Console) -> int:
     begun = plan_sweep(flags.sweep_dir, axes, left_out, base, whole)
     check_runs(begun.plan, begun.folder)
     extractor = extractor_name(begun.plan) if flags.score else None
+    todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]
+    check_images(map(begun.config, todo))
     if flags.dry_run:
         return _say_cost(begun, flags.jobs, console)
     begun.write()
@@ -108,7 +110,6 @@ def sweep(words: Sequence[str], console: Console) -> int:
             if commands := begun.commands(run, extractor):
                 console.say(" && ".join(command(*each) for _, each in commands))
         return 0
-    todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]
     prepare_images(map(begun.config, todo), console)
     if flags.cluster is not None:
         return _submit(begun, todo, extractor, flags, flags.jobs if "jobs" in given else None, console)

@@ -37,11 +37,11 @@ class Described(Protocol):
     def describe(self) -> str: ...
 
 
-class _Output(rich.console.Console):
+def _output(**options: bool) -> rich.console.Console:
     """A stream whose reader may leave, such as `head`: the rest goes nowhere, and the work goes on."""
-
-    def on_broken_pipe(self) -> None:
-        _discard(self.file)
+    made = rich.console.Console(highlight=False, **options)
+    made.on_broken_pipe = lambda: _discard(made.file)  # type: ignore[method-assign]
+    return made
 
 
 def _discard(stream: IO[str]) -> None:
@@ -53,7 +53,7 @@ def _discard(stream: IO[str]) -> None:
 
 @contextlib.contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """For what is printed without a `Console`: the reader of standard output may leave, as in `_Output`."""
+    """For what is printed without a `Console`: the reader of standard output may leave, as in `_output`."""
     try:
         yield
         sys.stdout.flush()
@@ -78,8 +78,8 @@ class Console:
     def __init__(self, *, quiet: bool = False):
         self.quiet = quiet
         _open_streams()
-        self._out = _Output(highlight=False, quiet=quiet)
-        self._err = _Output(highlight=False, stderr=True)
+        self._out = _output(quiet=quiet)
+        self._err = _output(stderr=True)
         self._terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def hang_up(self) -> None:
