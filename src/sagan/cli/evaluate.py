@@ -122,7 +122,7 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     extractor = load_extractor(flags.extractor, weights=flags.weights, device=flags.device)
     scorer = Scorer(extractor, open_reference(real, extractor, Path(flags.prepared), console), images.count)
     scores = scorer.score_set(images, console)
-    console.say(f"{plural(images.count, 'image')} against {real.count:,} real")
+    console.say(f"{plural(images.count, 'image')} against {plural(real.count, 'real one')}")
     console.table(score_table(scores))
     card = to_plain(scorer.card("images"))
     console.say("card: " + ", ".join(f"{name} {value}" for name, value in card.items() if name != "versions"))

@@ -101,7 +101,8 @@ def sweep(words: Sequence[str], console: Console) -> int:
     check_runs(begun.plan, begun.folder)
     extractor = extractor_name(begun.plan) if flags.score else None
     todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]
-    check_images(map(begun.config, todo))
+    if not flags.print_commands:  # they may be for another machine
+        check_images(map(begun.config, todo))
     if flags.dry_run:
         return _say_cost(begun, flags.jobs, console)
     begun.write()

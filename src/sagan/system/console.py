@@ -37,9 +37,9 @@ class Described(Protocol):
     def describe(self) -> str: ...
 
 
-def _output(**options: bool) -> rich.console.Console:
+def _output(*, stderr: bool = False, quiet: bool = False) -> rich.console.Console:
     """A stream whose reader may leave, such as `head`: the rest goes nowhere, and the work goes on."""
-    made = rich.console.Console(highlight=False, **options)
+    made = rich.console.Console(highlight=False, stderr=stderr, quiet=quiet)
     made.on_broken_pipe = lambda: _discard(made.file)  # type: ignore[method-assign]
     return made
 
