@@ -66,7 +66,9 @@ def sample(words: Sequence[str], console: Console) -> int:
             progress=progress,
         )
     drawn = "" if label is None else f" of class {describe_class(label, names)}"
-    console.say(f"{plural(flags.num, 'image')}{drawn} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}")
+    console.say(
+        f"{plural(flags.num, 'image')}{drawn} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}"
+    )
     if names and label is None:
         console.say(f"the classes take turns: {list_classes(names)}")
     return 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sagan.system.sentences import command
 from sagan.run.config import Config
+from sagan.system.sentences import command
 
 EARLY_GRIDS = (1, 10, 100)  # steps with a grid of samples besides those that --sample_step asks for
 _NIGHT = 10 * 3600.0
