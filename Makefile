@@ -21,7 +21,7 @@ check: .venv/installed-dev
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q $(CONSTRAINT) -e .
+	$(BIN)/python -m pip install -q $(CONSTRAINT) -e '.[features]'
 	touch $@
 
 .venv/installed-%: pyproject.toml constraints.txt

@@ -43,7 +43,7 @@ from sagan.system.console import Console
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 from sagan.system.images import grid
-from sagan.system.typed import to_plain
+from sagan.system.typed import plain, to_plain
 
 Row = dict[str, object]
 
@@ -115,6 +115,7 @@ class LoadedGenerator:
         its name or, if no class has this name, its number. Raises UserError if ``n`` is less than 1 or there is no such
         class.
         """
+        n, seed, label = plain((n, seed, label))
         if n < 1:
             raise UserError(f"n must be 1 or more, got {n}")
         number = None if label is None else class_number(label, self.classes, self.num_classes)
@@ -136,7 +137,7 @@ def load(path: str | Path, step: int | None = None, device: str | torch.device |
 
     Raises UserError if there is no such snapshot or it is damaged.
     """
-    snapshot = load_snapshot(find_snapshot(Path(path).expanduser(), step))
+    snapshot = load_snapshot(find_snapshot(Path(path).expanduser(), plain(step)))
     place = choose_device("auto" if device is None else str(device))
     return LoadedGenerator(snapshot.generator.to(place), snapshot.config, snapshot.step, place, snapshot.classes)
 
@@ -255,7 +256,8 @@ def evaluate(
     """
     from sagan.evaluation.snapshots import run_scorer
 
-    run, console = Run.open(Path(path).expanduser()), Console(quiet=quiet)
+    num, repeats, step, seed = plain((num, repeats, step, seed))
+    run, console = Run.open(Path(path).expanduser()), Console(quiet=bool(quiet))
     snapshot = run.snapshot(step)
     scorer = run_scorer(
         run,

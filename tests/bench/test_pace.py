@@ -45,6 +45,15 @@ def test_a_step_with_a_penalty_counts_as_often_as_it_comes(monkeypatch):
     assert measured_pace(TINY, CPU).timing.rounds == (1.0, 2.0)
 
 
+def test_batches_that_take_too_long_are_reckoned_from_smaller_ones(monkeypatch):
+    seconds = iter([0.1, 1.0, 10.0])  # of a step of 1, 8 and 64 images
+    monkeypatch.setattr(pace, "_seconds_of", lambda way: next(seconds))
+    monkeypatch.setattr(pace, "time_in_turns", lambda ways, *_: {name: Timing((1.0,)) for name in ways})
+    found = measured_pace(override(TINY, {"batch_size": 64, "imsize": 16}), CPU)
+    assert (found.measured, found.seconds_per_step) == (8, 8.0)
+    assert "reckoned from steps of 8 images" in found.describe()
+
+
 def test_the_noise_is_a_batch_of_images_of_the_config():
     batch = batches_of(noise(TINY), TINY, CPU).batch(0)
     assert batch.shape == (4, 3, 16, 16)

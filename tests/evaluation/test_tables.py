@@ -1,6 +1,6 @@
 import pytest
 
-from sagan.evaluation.tables import comparison_table
+from sagan.evaluation.tables import comparison_table, comparison_tables, describe_groups
 from sagan.run.config import Config
 from sagan.run.folder import Run
 from tests import records
@@ -37,3 +37,24 @@ def test_unlike_cards_and_a_metric_without_scores_are_refused(runs):
         comparison_table(one, other, "frechet")
     with pytest.raises(ValueError, match="has no score 'kernel' .it has: frechet."):
         comparison_table(one, other, "kernel")
+
+
+def test_scores_that_only_one_run_has_are_named_beside_the_comparison(runs):
+    one, other = runs
+    one.append(records.score(100, 9.0), records.score(200, 8.0), records.score(300, 7.0))
+    other.append(records.score(100, 6.0, samples=500), records.score(200, 5.0, samples=500))
+    other.append(records.score(200, 4.0))
+    assert comparison_table(one, other, "frechet")[2:] == [
+        ["200", "8.0000", "4.0000"],
+        ["300", "7.0000", "not scored"],
+    ]
+    (sentence,) = describe_groups(one, other, "frechet")
+    assert f"only {other.folder} has such: 2 scores with samples 500, not" in sentence
+
+
+def test_every_pair_of_like_groups_is_compared(runs):
+    for run in runs:
+        run.append(records.score(100, 9.0), records.score(200, 8.0), records.score(200, 5.0, samples=500))
+    assert [len(table) for table in comparison_tables(*runs, "frechet")] == [3, 2]
+    (sentence,) = describe_groups(*runs, "frechet")
+    assert sentence.startswith("scores with samples 500, not")

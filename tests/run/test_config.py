@@ -2,6 +2,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sagan.run.config import (
@@ -167,3 +168,29 @@ def test_numbers_far_beyond_any_use_are_refused(value):
         GameConfig(g_lr=value)
     with pytest.raises(ValueError, match="imsize must be at most 8,192"):
         ModelConfig(imsize=2**20)
+
+
+def test_numbers_of_numpy_are_numbers():
+    changes = {"span": np.int64(3), "g_span": (np.int32(1), "self"), "g_lr": np.float32(0.5), "flip": np.bool_(True)}
+    config = override(Config(), changes)
+    assert config == override(Config(), {"span": 3, "g_span": (1, "self"), "g_lr": 0.5, "flip": True})
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    with pytest.raises(ValueError, match="span must be a whole number or self"):
+        override(Config(), {"span": np.float64(3.5)})
+
+
+def test_a_choice_that_this_version_lacks_may_be_of_a_newer_one():
+    values = to_dict(Config())
+    values["model"]["network"] = "later"
+    with pytest.raises(ValueError, match=r"written by a newer sagan, or is damaged: network must be dcgan or resnet"):
+        from_dict(values)
+    values["run"]["later"] = 1
+    with pytest.raises(ValueError, match=r"run, was written by a newer sagan: this version does not know later"):
+        from_dict(json.loads(json.dumps(values | {"model": to_dict(Config())["model"]})))
+
+
+def test_a_misspelt_setting_or_choice_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"there is no setting 'spna': did you mean span\?"):
+        override(Config(), {"spna": 3})
+    with pytest.raises(ValueError, match=r"got 'celeba': did you mean celeb\?"):
+        override(Config(), {"dataset": "celeba"})

@@ -2,6 +2,8 @@ import errno
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -160,3 +162,47 @@ def test_durations_read_as_hours_minutes_seconds():
     assert [duration(s) for s in (0, 59.9, 61, 3661)] == ["0:00:00", "0:00:59", "0:01:01", "1:01:01"]
     assert duration(11 * 86_400 + 3661) == "11 days 1:01:01"
     assert duration(float("inf")) == duration(1e300)
+
+
+# ---- streams that cannot take everything
+
+
+def sagan(*words, **options):
+    """A process that runs a command of `sagan`, or Python code."""
+    return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def ended_without_reader(process):
+    """The status and the errors of a process whose output nobody reads."""
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    return process.wait(), errors
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
+def test_a_reader_who_leaves_is_no_error(words):
+    assert ended_without_reader(sagan("-m", "sagan", *words)) == (0, "")
+
+
+def test_work_goes_on_when_its_reader_has_left():
+    code = (
+        "import sys; from sagan.system.console import Console, run_safely\n"
+        "def work():\n"
+        "    for number in range(1000): console.say('x' * 100)\n"
+        "    console.warn('done'); return 7\n"
+        "console = Console(); sys.exit(run_safely(work, console))"
+    )
+    assert ended_without_reader(sagan("-c", code)) == (7, "warning: done\n")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_name_that_the_encoding_lacks_is_printed_with_backslashes(encoding):
+    code = (
+        "from sagan.system.console import Console\n"
+        "console = Console()\n"
+        "for print in (console.say, console.warn): print('a \\udce9 \\u65e5')"
+    )
+    out, err = sagan("-c", code, env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}).communicate()
+    shown = "日".encode() if encoding == "utf-8" else b"\\u65e5"
+    assert (out, err) == (b"a \\udce9 " + shown + b"\n", b"warning: a \\udce9 " + shown + b"\n")

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, override
+from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, override
 from sagan.run.folder import Run
 from sagan.system.console import Console
-from sagan.training.start import resume_run, settle, start_run, usable_device
+from sagan.training.start import advice_for_few, resume_run, settle, start_run, usable_device
 from tests.training.conftest import TINY
 
 
@@ -133,3 +133,12 @@ def test_the_same_command_again_says_which_run_is_not_finished(config, capsys):
     start_run(config, Console())
     expected = "runs/images0-16px-span1 is not finished: `sagan resume runs/images0-16px-span1` continues it"
     assert expected in capsys.readouterr().out
+
+
+def test_few_images_are_met_with_what_is_lacking():
+    assert advice_for_few(GameConfig(), 128).startswith(
+        "few images (128): `--augment color translation cutout --flip` keeps"
+    )
+    assert "`--augment color translation cutout`" in advice_for_few(GameConfig(flip=True), 128)
+    assert advice_for_few(GameConfig(flip=True, augment=("color",)), 128) == ""
+    assert advice_for_few(GameConfig(), 50_000) == ""

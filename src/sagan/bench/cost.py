@@ -26,6 +26,7 @@ from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.data.batches import ALL, Batches
 from sagan.run.build import build_discriminator, build_generator, describe_attention
 from sagan.run.config import Config, override
+from sagan.system.sentences import plural
 from sagan.training.trainer import Trainer, build_networks, steps_by_kind
 
 _BYTES = 4  # weights, gradients and averages are float32 in every precision
@@ -90,15 +91,16 @@ def count_memory(config: Config, device: torch.device | str = "cpu") -> int:
         return take(_as_on(device)).peak
 
 
-def describe_cost(config: Config, device: torch.device | str = "cpu") -> list[str]:
-    """The cost of a run as lines of text: parameters, operations, memory, visible keys, disk."""
-    cost = count_cost(config, device)
+def describe_cost(config: Config, device: torch.device | str = "cpu", cost: Cost | None = None) -> list[str]:
+    """The cost of a run as lines of text: parameters, operations, memory, visible keys, disk. ``cost``: the result of
+    `count_cost`, if it was called before."""
+    cost = count_cost(config, device) if cost is None else cost
     steps = "a step" if config.game.n_critic == 1 else f"a step ({config.game.n_critic} of the discriminator)"
     steps += " on average" if len(steps_by_kind(config.game)) > 1 else ""
     share = cost.attention_operations / cost.operations
     return [
         f"parameters: generator {cost.generator_parameters:,}, discriminator {cost.discriminator_parameters:,}",
-        f"operations: {amount(cost.operations, 'FLOP')} {steps} of {config.game.batch_size} images, "
+        f"operations: {amount(cost.operations, 'FLOP')} {steps} of {plural(config.game.batch_size, 'image')}, "
         f"{share:.0%} of it attention",
         f"memory: {binary(cost.memory)} of tensors (weights and average {binary(cost.weights)}, gradients "
         f"{binary(cost.gradients)}, Adam {binary(cost.optimizer)}, activations {binary(cost.activations)}); "

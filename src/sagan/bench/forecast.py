@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import torch
 
 from sagan.bench.cost import Cost, binary, count_cost, describe_cost, run_bytes
-from sagan.bench.pace import measured_pace
+from sagan.bench.machine import free_memory
+from sagan.bench.pace import MOST_SECONDS, measured_pace
 from sagan.run.build import describe_attention
 from sagan.run.config import Config, ModelConfig, override
 from sagan.system.console import duration
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 from sagan.training.start import settle
+
+_COUNTING = "counting the operations and the memory of a step"
+_MEASURING = f"measuring the pace by a few steps on noise, in about {MOST_SECONDS:.0f} s at most"
 
 
 @dataclass(frozen=True)
@@ -32,37 +36,64 @@ def check_classes(model: ModelConfig) -> None:
         raise UserError("--num_classes must be a number here: auto counts the classes when the images are opened")
 
 
-def describe_run(config: Config, device: torch.device) -> list[str]:
-    """The cost of a run and its pace, as lines of text."""
-    return [*describe_cost(config, device), measured_pace(config, device).describe()]
+def describe_run(config: Config, device: torch.device) -> Iterator[str]:
+    """The cost of a run and its pace, as lines of text, each of which comes when it is known."""
+    yield _COUNTING
+    cost = count_cost(config, device)
+    yield from describe_cost(config, device, cost)
+    if reason := too_large(cost, device):
+        yield reason
+    else:
+        yield _MEASURING
+        yield measured_pace(config, device).describe()
+
+
+def too_large(cost: Cost, device: torch.device) -> str:
+    """Why the steps of a run are not measured: the machine would run out of memory; else ""."""
+    free = free_memory(device)
+    if free is None or cost.memory <= free:
+        return ""
+    return (
+        f"not measured: the run takes {binary(cost.memory)}, and {binary(free)} of memory are free on {device}; give a "
+        "smaller --batch_size, --imsize or --g_conv_dim and --d_conv_dim"
+    )
 
 
 def describe_runs(runs: Sequence[PlannedCost], jobs: int = 1) -> Iterator[str]:
     """The cost of several runs, ``jobs`` of them at a time, as lines of text; runs of equal cost are described once.
     Raises UserError where a number of classes is not known yet."""
     configs = [_settled(run.config) for run in runs]
+    for config in configs:
+        check_classes(config.model)
+    yield _COUNTING
     alike: dict[tuple[Cost, int], list[int]] = {}  # numbers of runs of one cost and batch
     counted: dict[Config, tuple[Cost, int]] = {}
     for number, config in enumerate(configs):
-        check_classes(config.model)
         if config not in counted:
             counted[config] = (count_cost(config, choose_device(config.run.device)), config.game.batch_size)
         alike.setdefault(counted[config], []).append(number)
+    yield _MEASURING
     seconds = [0.0] * len(runs)
     for numbers in alike.values():
         config = configs[numbers[0]]
         others = f" (the same for {len(numbers) - 1} more)" if len(numbers) > 1 else ""
         yield f"{runs[numbers[0]].name}{others}:"
         device = choose_device(config.run.device)
-        for line in describe_cost(config, device):
+        cost, _ = counted[config]
+        for line in describe_cost(config, device, cost):
             if line not in describe_attention(config.model):  # runs of equal cost may differ in it
                 yield f"  {line}"
-        pace = measured_pace(config, device)
+        if reason := too_large(cost, device):
+            yield f"  {reason}"
+            continue
+        pace = measured_pace(config, device, MOST_SECONDS / len(alike))
         yield f"  {pace.describe()}"
         for number in numbers:
             seconds[number] = runs[number].steps * pace.seconds_per_step
     yield from dict.fromkeys("\n".join(describe_attention(config.model)) for config in configs)
-    yield f"all: about {duration(sum(seconds))} one run at a time, without samples, checkpoints and scores"
+    left_out = sum(not each for each in seconds)
+    without = f", without {left_out} that were not measured" if left_out else ""
+    yield f"all: about {duration(sum(seconds))} one run at a time, without samples, checkpoints and scores{without}"
     if jobs > 1:
         yield f"with --jobs {jobs}: {duration(max(sum(seconds) / jobs, *seconds))} at best"
     yield f"disk: {binary(sum(map(run_bytes, configs)))} for all runs"

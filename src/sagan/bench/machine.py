@@ -71,6 +71,14 @@ def available_memory() -> int | None:
     return min(limits, default=None)
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a run on a device can have; None where the system does not report it."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    return available_memory() if device.type == "cpu" else None
+
+
 def _left_in_group() -> int | None:
     group = Path("/sys/fs/cgroup")
     try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import statistics
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,16 +16,21 @@ import torch
 
 from sagan.bench.cost import binary, count_memory
 from sagan.bench.machine import available_memory
-from sagan.bench.timing import Timing, time_in_turns
+from sagan.bench.timing import ROUNDS, Timing, time_in_turns
 from sagan.data.batches import Batches
 from sagan.run.config import Config, override
 from sagan.system.console import duration
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Trainer, steps_by_kind
 
 _SHARE = 0.9  # of the memory that a batch may fill: sampling and scoring need some too
 _SMALL_BATCHES = (4, 2, 1)  # where 8 does not fit
+
+MOST_SECONDS = 20.0  # of measuring a pace
+_SIZES = (1, 8, 64, 512)  # of batches that are tried before a larger one
+_LEAST_CALLS = 3  # of a step: to warm up, to find the number of repeats, to be timed
 
 
 def noise(config: Config) -> npt.NDArray[np.uint8]:
@@ -49,11 +57,15 @@ def batches_of(images: npt.NDArray[np.uint8], config: Config, device: torch.devi
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a step takes, and from it the whole run, without its samples, checkpoints and scores."""
+    """How long a step takes, and from it the whole run, without its samples, checkpoints and scores.
+
+    ``measured``: the images in a step that was timed, where whole batches take too long.
+    """
 
     timing: Timing
     batch_size: int
     total_step: int
+    measured: int | None = None
 
     @property
     def seconds_per_step(self) -> float:
@@ -68,25 +80,54 @@ class Pace:
         return self.total_step * self.timing.median
 
     def describe(self) -> str:
+        small = self.measured is not None and self.measured < self.batch_size
+        how = f", reckoned from steps of {plural(self.measured or 0, 'image')}" if small else ""
         return (
             f"pace: {self.seconds_per_step * 1e3:.3g} ms a step (median of {len(self.timing.rounds)}, spread "
-            f"{self.timing.spread:.0%}), {self.images_per_second:.3g} images a second; {self.total_step:,} steps take "
-            f"about {duration(self.total_seconds)}"
+            f"{self.timing.spread:.0%}{how}), {self.images_per_second:.3g} images a second; "
+            f"{plural(self.total_step, 'step')} take about {duration(self.total_seconds)}"
         )
 
 
-def measured_pace(config: Config, device: torch.device) -> Pace:
-    """The pace of a run, from a few steps on noise after some that warm up."""
-    training = Trainer(config, device)
-    batches = batches_of(noise(config), config, device)
-    kinds = steps_by_kind(config.game)
-    ways = {str(kind): partial(training.advance, batches, steps[0]) for kind, steps in kinds.items()}
+def measured_pace(config: Config, device: torch.device, seconds: float = MOST_SECONDS) -> Pace:
+    """The pace of a run, from a few steps on noise after some that warm up.
+
+    On a CPU it takes about ``seconds`` at most, unless steps of one image take longer: batches of 1, 8, 64 ... images
+    are tried until a whole batch, or the next larger one, would take too long.
+    """
+    until = time.monotonic() + seconds
+    whole, kinds = config.game.batch_size, steps_by_kind(config.game)
+    sizes = [whole] if device.type == "cuda" else [*itertools.takewhile(lambda size: size < whole, _SIZES), whole]
     with exact_convolutions(config.run.precision):
+        for size, larger in itertools.zip_longest(sizes, sizes[1:]):
+            ways = _ways(override(config, {"batch_size": size}), device)
+            first = {name: _seconds_of(way) for name, way in ways.items()}
+            taken, left = sum(first.values()), until - time.monotonic()
+            if larger is None or _LEAST_CALLS * taken * larger / size > left:
+                break
+        rounds = ROUNDS if device.type == "cuda" else min(ROUNDS, int(left / taken) - 1)
+        if rounds > 0:
+            timings = time_in_turns(ways, device, rounds)
+        else:
+            timings = {name: Timing((seconds,)) for name, seconds in first.items()}
+    of_kinds = zip(*(timing.rounds for timing in timings.values()), strict=True)
+    means = (statistics.fmean(each, map(len, kinds.values())) for each in of_kinds)
+    return Pace(Timing(tuple(mean * whole / size for mean in means)), whole, config.run.total_step, size)
+
+
+def _ways(config: Config, device: torch.device) -> dict[str, Callable[[], object]]:
+    """Steps on noise to time, one for each kind of step, by its name; on a GPU, after some that warm up."""
+    training, batches = Trainer(config, device), batches_of(noise(config), config, device)
+    if device.type == "cuda":
         warm_up(training, batches)
-        timings = time_in_turns(ways, device)
-    rounds = zip(*(timing.rounds for timing in timings.values()), strict=True)
-    timing = Timing(tuple(statistics.fmean(seconds, map(len, kinds.values())) for seconds in rounds))
-    return Pace(timing, config.game.batch_size, config.run.total_step)
+    kinds = steps_by_kind(config.game)
+    return {str(kind): partial(training.advance, batches, steps[0]) for kind, steps in kinds.items()}
+
+
+def _seconds_of(action: Callable[[], object]) -> float:
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
 
 
 def warm_up(training: Trainer, batches: Batches) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from sagan.cli.sweep import StatusFlags, status, sweep, sweep_defaults
 from sagan.cli.train import resume, resume_flags, train, train_defaults
 from sagan.system.console import Console, run_safely
 from sagan.system.errors import UserError
+from sagan.system.sentences import did_you_mean
 
 
 class Command(NamedTuple):
@@ -64,9 +64,8 @@ def _run(arguments: list[str], console: Console) -> int:
         console.say(version("sagan"))
         return 0
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}."
-        raise UserError(f"there is no command {name!r}: {hint} `sagan --help` says more")
+        hint = did_you_mean(name, COMMANDS) or f": there are {', '.join(COMMANDS)}."
+        raise UserError(f"there is no command {name!r}{hint} `sagan --help` says more")
     command = COMMANDS[name]
     if "-h" in rest or "--help" in rest:
         show_help(command.shown(rest), f"sagan {name}")

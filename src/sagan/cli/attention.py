@@ -15,6 +15,8 @@ from sagan.run.classes import list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.files import refuse_unwritable
+from sagan.system.sentences import plural
 
 if TYPE_CHECKING:
     from sagan.viewing.exhibits import Subject
@@ -82,7 +84,7 @@ def _check(flags: AttentionFlags) -> None:
     if flags.num < 1:
         raise UserError(f"num must be 1 or more, got {flags.num}")
     if flags.query is not None and (not flags.query or len(flags.query) % 2):
-        raise UserError(f"--query takes points as y,x, such as 12,10 12,22; got {len(flags.query)} numbers")
+        raise UserError(f"--query takes points as y,x, such as 12,10 12,22; got {plural(len(flags.query), 'number')}")
     if flags.images is not None and flags.over_training:
         raise UserError(
             "--over_training measures the generator of each snapshot, and --images are for the discriminator: leave "
@@ -90,6 +92,8 @@ def _check(flags: AttentionFlags) -> None:
         )
     if flags.out is not None and flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise UserError(f"{flags.out} is not an empty folder: give another --out")
+    if flags.out is not None:
+        refuse_unwritable(flags.out, "--out")
 
 
 def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:

@@ -14,9 +14,10 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import parse
 from sagan.run.config import GameConfig, ModelConfig, Span, check_device
-from sagan.system.console import Console
+from sagan.system.console import Console, reader_may_leave
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
+from sagan.system.sentences import did_you_mean
 
 _BATCH, _QUICK_BATCH = 64, 8
 
@@ -64,7 +65,9 @@ def bench(words: Sequence[str], console: Console) -> int:
 
     for name in flags.sections:
         if name not in SECTIONS:
-            raise UserError(f"a section must be one of {', '.join(SECTIONS)}, got {name!r}")
+            raise UserError(
+                f"a section must be one of {', '.join(SECTIONS)}, got {name!r}{did_you_mean(name, SECTIONS)}"
+            )
     names = list(dict.fromkeys(flags.sections)) or list(SECTIONS)
     _check_before_measuring(flags, names)
     settings = BenchSettings(
@@ -99,7 +102,8 @@ def _check_before_measuring(flags: BenchFlags, names: list[str]) -> None:
 def _write(report: dict[str, object], where: str | None, console: Console) -> None:
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     if where == "-":
-        sys.stdout.write(text)
+        with reader_may_leave():
+            sys.stdout.write(text)
     elif where is not None:
         write_whole(Path(where), lambda file: file.write(text.encode()))
         console.say(f"written to {where}")

@@ -13,6 +13,8 @@ from sagan.cli.flags import parse, read
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.files import refuse_unwritable
+from sagan.system.sentences import plural
 from sagan.system.typed import fill, to_plain
 
 
@@ -92,7 +94,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     real = scorer.reference.images.count
     for path in snapshots:
         scores = scorer.score_snapshot(run, path, console)
-        console.say(f"step {int(path.stem):,}, {flags.num:,} samples against {real:,} real images")
+        console.say(f"step {int(path.stem):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
         console.table(score_table(scores))
     console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
     return 0
@@ -114,12 +116,13 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
         raise UserError(
             f"{flags.target} is not the folder of a run: to score images, give the real ones with --reference"
         )
+    refuse_unwritable(Path(flags.prepared), "--prepared")
     images, real = open_images(flags.target), open_images(flags.reference)
     refuse_unfit(images, real)
     extractor = load_extractor(flags.extractor, weights=flags.weights, device=flags.device)
     scorer = Scorer(extractor, open_reference(real, extractor, Path(flags.prepared), console), images.count)
     scores = scorer.score_set(images, console)
-    console.say(f"{images.count:,} images against {real.count:,} real ones")
+    console.say(f"{plural(images.count, 'image')} against {plural(real.count, 'real one')}")
     console.table(score_table(scores))
     card = to_plain(scorer.card("images"))
     console.say("card: " + ", ".join(f"{name} {value}" for name, value in card.items() if name != "versions"))
@@ -131,7 +134,8 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
 
 @dataclass(frozen=True)
 class CompareFlags:
-    """Show the scores of two runs side by side. Refuses, with the reason, where their cards differ."""
+    """Show the scores of two runs side by side, where their cards are alike. Names the other scores, and refuses, with
+    the reason, where no cards are alike."""
 
     run: Annotated[Path, Positional]
     """A run's folder."""
@@ -144,8 +148,16 @@ class CompareFlags:
 def compare_metrics(words: Sequence[str], console: Console) -> int:
     """Show two runs' scores side by side, if they are comparable."""
     flags = parse(CompareFlags, words, "sagan compare-metrics")
-    from sagan.evaluation.tables import comparison_table
+    from sagan.evaluation.tables import comparison_tables, describe_groups
     from sagan.run.folder import Run
 
-    console.table(comparison_table(Run.open(flags.run), Run.open(flags.other), flags.metric))
+    runs = Run.open(flags.run), Run.open(flags.other)
+    first, *others = comparison_tables(*runs, flags.metric)
+    sentences = describe_groups(*runs, flags.metric)
+    console.table(first)
+    for sentence, table in zip(sentences, others, strict=False):
+        console.say(sentence)
+        console.table(table)
+    for sentence in sentences[len(others) :]:
+        console.say(sentence)
     return 0

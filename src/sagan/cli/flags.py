@@ -6,6 +6,7 @@ A dataclass may contain others; their fields' bare names are the flags. `tyro` d
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import inspect
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, TypeVar, get_args, get_origin, get_type_hints
 
 from sagan.run.plan import spell
+from sagan.system.console import reader_may_leave
 from sagan.system.errors import UserError
-from sagan.system.typed import fill, is_union, suits, wording
+from sagan.system.typed import fill, is_union, near_choice, suits, wording
 
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ def convert(words: Sequence[str], hint: Any) -> Any:
     for option in sorted(options, key=lambda option: option is not types.NoneType):  # first, as "none" is also a text
         for value in _readings(words[0], option):
             return value
-    raise UserError(f"must be {wording(hint)}, got {words[0]!r}")
+    raise UserError(f"must be {wording(hint)}, got {words[0]!r}{near_choice(words[0], hint)}")
 
 
 def _readings(text: str, hint: Any) -> list[Any]:
@@ -291,7 +293,7 @@ def show_help(shown: Any, command: str) -> None:
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_help_spec)
     options = {} if isinstance(shown, type) else {"default": shown}
-    try:
+    with reader_may_leave(), contextlib.suppress(SystemExit):
         tyro.cli(
             shown if isinstance(shown, type) else type(shown),
             prog=command,
@@ -301,8 +303,6 @@ def show_help(shown: Any, command: str) -> None:
             registry=registry,
             **options,
         )
-    except SystemExit:
-        return
 
 
 def _help_spec(info: Any) -> Any:

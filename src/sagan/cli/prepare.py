@@ -14,6 +14,7 @@ from sagan.cli.train import check_image_path
 from sagan.run.config import DataConfig, ModelConfig
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.sentences import typed
 from sagan.system.typed import fill
 
 
@@ -38,7 +39,7 @@ def prepare(words: Sequence[str], console: Console) -> int:
     data = flags.data
     if flags.source is not None:
         if data.data is not None:
-            raise UserError(f"give the source once: {flags.source!r} or --data {data.data!r}")
+            raise UserError(f"give the source once: {flags.source!r} or {typed('--data', data.data)}")
         data = dataclasses.replace(data, data=flags.source)
     from sagan.data import prepared_store
 

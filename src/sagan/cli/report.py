@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from sagan.cli.flags import parse
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.files import refuse_unwritable
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def report(words: Sequence[str], console: Console) -> int:
     out = flags.sweep / "report" if flags.out is None else flags.out
     if out.exists() and not (out / "report.html").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is neither empty nor an earlier report: give another --out")
+    refuse_unwritable(out, "--out")
     page, findings = write_report(
         flags.sweep, out, flags.metric, flags.threshold, flags.step, published=flags.published, warn=console.warn
     )

@@ -13,6 +13,8 @@ from sagan.cli.flags import parse
 from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
+from sagan.system.files import refuse_unwritable
+from sagan.system.sentences import plural
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def sample(words: Sequence[str], console: Console) -> int:
     from sagan.system.devices import choose_device
     from sagan.viewing.samples import write_samples
 
+    refuse_unwritable(flags.out, "--out")
     path = find_snapshot(flags.run, flags.step)
     snapshot = load_snapshot(path)
     names, count = snapshot.classes, snapshot.generator.num_classes
@@ -62,9 +65,10 @@ def sample(words: Sequence[str], console: Console) -> int:
             label=label,
             progress=progress,
         )
-    images = "1 image" if flags.num == 1 else f"{flags.num:,} images"
     drawn = "" if label is None else f" of class {describe_class(label, names)}"
-    console.say(f"{images}{drawn} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}")
+    console.say(
+        f"{plural(flags.num, 'image')}{drawn} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}"
+    )
     if names and label is None:
         console.say(f"the classes take turns: {list_classes(names)}")
     return 0

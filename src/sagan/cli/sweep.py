@@ -16,6 +16,7 @@ from sagan.run.config import Config
 from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.sentences import command, plural
 from sagan.system.typed import fill
 
 if TYPE_CHECKING:
@@ -91,23 +92,25 @@ def sweep(words: Sequence[str], console: Console) -> int:
     given = read(SweepFlags, rest, "sagan sweep", _ELSEWHERE)
     flags = fill(SweepFlags, given)
     _check_together(flags, given)
-    from sagan.experiments.checks import check_runs, extractor_name, prepare_images
+    from sagan.experiments.checks import check_images, check_runs, extractor_name, prepare_images
     from sagan.experiments.sweep import plan_sweep
 
     base = PRESETS[flags.preset] if "preset" in given else None
-    command = shlex.join(["sagan", "sweep", *(word for word in words if word not in ("--dry_run", "--print_commands"))])
-    begun = plan_sweep(flags.sweep_dir, axes, left_out, base, command)
-    check_runs(begun.plan)
+    whole = command("sweep", *(word for word in words if word not in ("--dry_run", "--print_commands")))
+    begun = plan_sweep(flags.sweep_dir, axes, left_out, base, whole)
+    check_runs(begun.plan, begun.folder)
+    extractor = extractor_name(begun.plan) if flags.score else None
+    todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]
+    if not flags.print_commands:  # they may be for another machine
+        check_images(map(begun.config, todo))
     if flags.dry_run:
         return _say_cost(begun, flags.jobs, console)
-    extractor = extractor_name(begun.plan) if flags.score else None
     begun.write()
     if flags.print_commands:
         for run in begun.plan.runs():
             if commands := begun.commands(run, extractor):
-                console.say(" && ".join(shlex.join(["sagan", *each]) for _, each in commands))
+                console.say(" && ".join(command(*each) for _, each in commands))
         return 0
-    todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]
     prepare_images(map(begun.config, todo), console)
     if flags.cluster is not None:
         return _submit(begun, todo, extractor, flags, flags.jobs if "jobs" in given else None, console)
@@ -156,8 +159,8 @@ def _submit(
     cluster = Cluster(flags.cluster, flags.cluster_partition, flags.cluster_hours, flags.cluster_gpus_per_run)
     jobs = submit(begun, todo, extractor, cluster, at_once) if todo else []
     numbers = f": {', '.join(job.job_id for job in jobs)}" if jobs else ""
-    console.say(f"{len(jobs)} of {len(begun.plan.runs())} runs submitted{numbers}")
-    console.say(f"sagan status {flags.sweep_dir} shows their state")
+    console.say(f"{len(jobs)} of {plural(len(begun.plan.runs()), 'run')} submitted{numbers}")
+    console.say(f"{command('status', flags.sweep_dir)} shows their state")
     return 0
 
 
@@ -169,7 +172,7 @@ def _carry_out(
     from sagan.run.status import describe_progress, status_table
 
     runs = begun.plan.runs()
-    console.say(f"sweep folder: {begun.folder}, {len(runs)} runs, {len(todo)} of them not done")
+    console.say(f"sweep folder: {begun.folder}, {plural(len(runs), 'run')}, {len(todo)} of them not done")
     runner = Runner(begun, extractor, threads_each(flags.jobs))
     with live_table(console, flags.jobs) as show:
         stopped = carry_out(runner, todo, flags.jobs, show)
@@ -183,7 +186,7 @@ def _carry_out(
             console.warn(f"{each.name} is being trained by another process, so it was skipped")
     jobs = ["--jobs", str(flags.jobs)] if flags.jobs > 1 else []
     score = [] if flags.score else ["--score", "false"]
-    again = shlex.join(["sagan", "sweep", "--sweep_dir", str(flags.sweep_dir), *jobs, *score])
+    again = command("sweep", "--sweep_dir", flags.sweep_dir, *jobs, *score)
     if stopped is not None:
         name = signal.Signals(stopped).name
         console.say(f"stopped by {name}; what was trained is saved; to continue: {again}")
@@ -198,6 +201,10 @@ def _carry_out(
     elif unscored:
         console.say(f"trained, but not scored to the end: {', '.join(unscored)}; to continue: {again}")
     else:
+        if extractor is not None:
+            console.say(f"what the scores show: {command('report', flags.sweep_dir)}")
+        else:
+            console.say(f"to score the runs: {command('sweep', '--sweep_dir', flags.sweep_dir, *jobs)}")
         return 0
     return _FAILED
 

@@ -14,6 +14,7 @@ from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_se
 from sagan.run.presets import AUTO, PRESETS, automatic_preset, check_preset
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.sentences import typed
 from sagan.system.typed import fill
 
 _PUBLISHED_NAMES = {
@@ -73,26 +74,29 @@ def train(words: Sequence[str], console: Console) -> int:
     from sagan.bench.forecast import check_classes, describe_run
     from sagan.bench.pace import largest_batch
     from sagan.data import choose_source, prepared_store
+    from sagan.data.batches import check_count
     from sagan.evaluation.while_training import score_while_training
-    from sagan.system.devices import choose_device
+    from sagan.training.checks import check_new_run
     from sagan.training.start import settle, start_run
 
-    store = None
+    scoring, store = score_while_training(config, console), None
     if largest or dry_run:
         check_classes(config.model)
-        device = choose_device(config.run.device)
+        device = check_new_run(config)
+        source = choose_source(config.data, config.model.imsize)
         config = settle(config, device)
     if largest:
-        store = None if dry_run else prepared_store(config.data, config.model.imsize, console)
-        size = largest_batch(config, device, 1024 if store is None else min(store.count, 1024))
+        store = None if dry_run else prepared_store(config.data, config.model.imsize, console, source)
+        images = len(source) if store is None else store.count
+        size = largest_batch(config, device, min(images, 1024))
         console.say(f"the largest batch that fits is {size}")
         config = override(config, {"batch_size": size})
     if dry_run:
-        choose_source(config.data, config.model.imsize)  # raises where the images cannot be found
+        check_count(len(source), config.game.batch_size)
         for line in describe_run(config, device):
             console.say(line)
         return 0
-    return start_run(config, console, score_while_training(config, console), store)
+    return start_run(config, console, scoring, store)
 
 
 def resume_flags() -> type[Any]:
@@ -127,7 +131,7 @@ def check_image_path(given: Mapping[str, Any]) -> None:
     if "image_path" in given and given.get("dataset") is None:
         raise UserError(
             "--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it, "
-            f"or, for your own images, --data {given['image_path']}"
+            f"or, for your own images, {typed('--data', given['image_path'])}"
         )
 
 

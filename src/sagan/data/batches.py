@@ -13,6 +13,7 @@ from torch import Tensor
 from sagan.core.shapes import CHANNELS
 from sagan.system.devices import send
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 ALL = slice(None)
 
@@ -105,10 +106,15 @@ def check(images: npt.NDArray[np.uint8], batch_size: int) -> None:
         )
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more, got {batch_size}")
-    if len(images) < batch_size:
+    check_count(len(images), batch_size)
+
+
+def check_count(images: int, batch_size: int) -> None:
+    """Raises UserError where there are fewer images than in a batch."""
+    if images < batch_size:
         raise UserError(
-            f"batch_size is {batch_size} but the data set has only {len(images)} images: "
-            f"use --batch_size {len(images)} or less, or more images"
+            f"batch_size is {batch_size} but the data set has only {plural(images, 'image')}: "
+            f"use --batch_size {images} or less, or more images"
         )
 
 

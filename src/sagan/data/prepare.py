@@ -32,12 +32,13 @@ from sagan.core.shapes import CHANNELS
 from sagan.data.partial import Partial
 from sagan.data.recipe import Prepared, Recipe, prepare_image
 from sagan.data.sources.decode import MAX_PIXELS
-from sagan.data.sources.names import natural, plural
+from sagan.data.sources.names import natural
 from sagan.data.sources.source import Source, unseen
 from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, write_whole
+from sagan.system.sentences import plural
 
 LOGGER = logging.getLogger(__name__)
 IDENTITY = re.compile(r"[\w.-]+:[0-9a-f]{64}")
@@ -127,7 +128,7 @@ def make(
     with contextlib.closing(partial):
         total = len(source)
         if partial.read:
-            warn(f"resuming an interrupted preparation: {partial.read:,} of {total:,} images are done")
+            warn(f"resuming an interrupted preparation: {partial.read:,} of {plural(total, 'image')} done")
         if strict and partial.skipped:
             raise UserError(refusal(partial.skipped[0]))
         warn_of_little_space(partial, total, warn)
@@ -149,7 +150,7 @@ def make(
         for remark, names in remarks.items():
             warn(f"{plural(len(names), 'image')}: {remark}; the first: {names[0]}")
         if len(partial.skipped) > SKIPS_REPORTED:
-            warn(f"skipped {len(partial.skipped):,} images in all; meta.json names each")
+            warn(f"skipped {plural(len(partial.skipped), 'image')} in all; meta.json names each")
         if not partial.count:
             raise UserError(nothing_left(source, recipe, partial.skipped))
         if partial.enlarged:

@@ -11,6 +11,7 @@ from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.run.scores import like_groups, read_scores
 from sagan.system.files import write_whole
+from sagan.system.sentences import plural
 
 
 def draw_curves(run: Run, folder: Path) -> list[str]:
@@ -35,12 +36,11 @@ def draw_curves(run: Run, folder: Path) -> list[str]:
 
 
 def _difference(shown: list[ScoreRecord], group: list[ScoreRecord], name: str | None) -> str:
-    scores = "1 score" if len(group) == 1 else f"{len(group)} scores"
     unlike = differences(group[0].card, shown[0].card)
     main = {name: unlike[name] for name in ("extractor", "samples", "reference") if name in unlike} or unlike
     listed = "; ".join(f"{field} {_short(theirs)}, not {_short(ours)}" for field, (theirs, ours) in main.items())
     where = f"in {name}.png" if name else f"of step {group[0].step:,}"
-    return f"not in this curve: {scores} {where} ({listed})"
+    return f"not in this curve: {plural(len(group), 'score')} {where} ({listed})"
 
 
 def _short(value: object) -> str:
@@ -57,7 +57,7 @@ def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -
     axes = figure.subplots()
     steps, values = [score.step for score in group], [score.value for score in group]
     spreads = [score.spread or 0 for score in group]
-    label = f"{card.samples:,} samples a point"
+    label = f"{plural(card.samples, 'sample')} a point"
     axes.errorbar(steps, values, spreads, marker="o", color="black", capsize=3, label=label)
     if newest.floor is not None:
         count = newest.floor_samples

@@ -24,6 +24,7 @@ from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
+from sagan.system.sentences import command, plural
 
 DRAWN = 64  # images that a generator draws at a time
 
@@ -141,7 +142,7 @@ def _source_images(source: Source, path: Path) -> ImageSet:
             found = f"{image.width}x{image.height} pixels, {source.name(0)} {width}x{height}"
             raise UserError(
                 f"images to be scored must be of one size, but {source.name(index)} has {found}: bring them to one "
-                f"size with `sagan prepare {path} --imsize SIZE`, and give the folder that it makes"
+                f"size with `{command('prepare', path, '--imsize', 'SIZE')}`, and give the folder that it makes"
             )
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
@@ -176,7 +177,7 @@ def generated_images(generator: Generator, count: int, seed: int, *, device: tor
         return torch.cat(images)
 
     return ImageSet(
-        description=f"{count:,} images of {name}, seed {seed}",
+        description=f"{plural(count, 'image')} of {name}, seed {seed}",
         identity=f"generated:{name}:{seed}:{count}",
         count=count,
         shape=generator.shape,

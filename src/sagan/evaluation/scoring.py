@@ -187,7 +187,7 @@ def _metrics(found: Features, reference: Reference, seed: int) -> dict[str, Valu
     for name in MANIFOLD:
         values[name] = Value(getattr(manifold, name), len(samples), len(compared))
     some = samples[:NEAREST_SAMPLES]
-    apart = nearest(some, reference.features, 1).distances.median().item()
+    apart = nearest(some, reference.features, 1).distances.quantile(0.5).item()
     values["nearest_distance"] = Value(apart, len(some), len(reference.features))
     if found.inception is not None:
         score = found.inception.score()

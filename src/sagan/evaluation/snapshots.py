@@ -27,7 +27,7 @@ from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.callbacks import Say
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, file_sha256
+from sagan.system.files import exclusive_lock, file_sha256, refuse_unwritable
 from sagan.system.images import grid, save_png
 
 
@@ -147,6 +147,8 @@ def run_scorer(
     score, is not of the run or not of its images, where sizes differ, and for too few images or draws.
     """
     refuse_few("num", samples)
+    refuse_unwritable(run.folder / "evaluation", "the folder of scores")
+    refuse_unwritable(cache, "--prepared")
     if repeats < 1:
         raise UserError(f"repeats must be 1 or more, got {repeats}")
     network = load_extractor(extractor, weights=weights, device=device)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sagan.evaluation.scoring import Score
-from sagan.run.card import refuse_unlike
+from sagan.run.card import Card, differences
 from sagan.run.folder import Run
-from sagan.run.scores import scores_to_compare
+from sagan.run.scores import like_groups, like_pairs, read_scores
+from sagan.system.sentences import plural
 
 
 def score_table(scores: Iterable[Score]) -> list[list[str]]:
@@ -36,15 +37,41 @@ def _number(value: float) -> str:
 
 
 def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
-    """A metric of two runs, step by step: of each run, the largest group of comparable scores.
+    """A metric of two runs, step by step: of their like groups of scores, those with the most steps in common.
 
-    Raises UserError, naming what differs, where the cards of the two runs differ.
+    Raises UserError, naming what differs, where no scores of the two runs are comparable.
     """
-    scores = {str(run.folder): scores_to_compare(run, metric) for run in (one, other)}
-    refuse_unlike((name, found[-1].card) for name, found in scores.items())
-    columns = {name: {score.step: score.value for score in found} for name, found in scores.items()}
-    rows = [[f"{scores[str(one.folder)][-1].label}, at step", *columns]]
-    for step in sorted(set().union(*columns.values())):
-        cells = [f"{column[step]:.4f}" if step in column else "not scored" for column in columns.values()]
-        rows.append([f"{step:,}", *cells])
-    return rows
+    return comparison_tables(one, other, metric)[0]
+
+
+def comparison_tables(one: Run, other: Run, metric: str) -> list[list[list[str]]]:
+    """A `comparison_table` for each pair of like groups of scores. Errors as there."""
+    tables = []
+    for groups in like_pairs(one, other, metric):
+        columns = [{score.step: score.value for score in group} for group in groups]
+        rows = [[f"{groups[0][-1].label}, at step", str(one.folder), str(other.folder)]]
+        for step in sorted(set().union(*columns)):
+            cells = [f"{column[step]:.4f}" if step in column else "not scored" for column in columns]
+            rows.append([f"{step:,}", *cells])
+        tables.append(rows)
+    return tables
+
+
+def describe_groups(one: Run, other: Run, metric: str) -> list[str]:
+    """What tells each pair of like groups after the first from it, then the scores that only one run has."""
+    pairs = like_pairs(one, other, metric)
+    card = pairs[0][0][0].card
+    sentences = [f"scores with {_unlike(pair[0][0].card, card)}:" for pair in pairs[1:]]
+    for run, mine in ((one, 0), (other, 1)):
+        shown = [pair[mine] for pair in pairs]
+        for group in like_groups(read_scores(run, metric)):
+            if group not in shown:
+                sentences.append(
+                    f"left out, as only {run.folder} has such: {plural(len(group), 'score')} with "
+                    f"{_unlike(group[0].card, card)}"
+                )
+    return sentences
+
+
+def _unlike(card: Card, other: Card) -> str:
+    return "; ".join(f"{name} {its}, not {theirs}" for name, (its, theirs) in differences(card, other).items())

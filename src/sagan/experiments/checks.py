@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sagan.data import prepared_store
+from sagan.data import choose_source, prepared_store
+from sagan.data.batches import check_count
 from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.scoring import refuse_few
-from sagan.run.build import check_networks
-from sagan.run.config import Config, override
+from sagan.run.config import Config, DataConfig, override
 from sagan.run.plan import Plan
 from sagan.system.console import Console
-from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
+from sagan.training.checks import check_run
 
 
-def check_runs(plan: Plan) -> None:
-    """Raises UserError for networks that cannot be built and for a device that is not available."""
+def check_runs(plan: Plan, folder: Path) -> None:
+    """Raises UserError where a run of a sweep in ``folder`` could not begin, as `check_run` does, and where what is to
+    score it while it is trained is missing."""
     for config in {override(config, {"seed": 0}) for config in _configs(plan)}:
-        check_networks(config.model)
-        choose_device(config.run.device)
+        check_run(config, folder)
+        if config.run.eval_every is not None:
+            refuse_few("eval_num", config.run.eval_num)
+            load_extractor(config.run.extractor)
+
+
+def check_images(configs: Iterable[Config]) -> None:
+    """Raises UserError where the images of runs are not found, or are fewer than in a batch."""
+    largest: dict[tuple[DataConfig, int], int] = {}
+    for config in configs:
+        key = config.data, config.model.imsize
+        largest[key] = max(config.game.batch_size, largest.get(key, 0))
+    for (data, size), batch_size in largest.items():
+        check_count(len(choose_source(data, size)), batch_size)
 
 
 def extractor_name(plan: Plan) -> str:

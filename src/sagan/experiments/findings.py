@@ -10,6 +10,7 @@ from typing import Any
 from sagan.experiments.results import BETTER, Arm, Group, Results, comparison_step
 from sagan.experiments.statistics import LEVEL, Comparison, Interval, compare, mean, spread
 from sagan.run.config import roles
+from sagan.system.sentences import plural
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def findings(compared: Compared) -> list[str]:
 def _finding(compared: Compared, each: ComparedArm) -> str:
     arm, base, found = each.arm.label, compared.baseline.label, each.comparison
     if found.difference is None:
-        return f"{arm} cannot be compared with {base}: no seed has a score of both at {compared.step:,} steps"
-    where = f"at {compared.step:,} steps ({counted(len(found.seeds), 'paired seed')}{_remarks(each)})"
+        return f"{arm} cannot be compared with {base}: no seed has a score of both at {plural(compared.step, 'step')}"
+    where = f"at {plural(compared.step, 'step')} ({plural(len(found.seeds), 'paired seed')}{_remarks(each)})"
     if found.interval is None:
         difference = number(found.difference, abs(found.difference))
         if len(found.seeds) > 1:
@@ -133,7 +134,7 @@ def describe_method(compared: Compared, *, asked: bool) -> str:
         sentences.append(_ABOUT_P)
     elif few:
         best = min(found.smallest_p for found in comparisons if found.smallest_p is not None)
-        pairs, arms = counted(few, "pair"), counted(len(compared.arms), "arm")
+        pairs, arms = plural(few, "pair"), plural(len(compared.arms), "arm")
         sentences.append(
             "A test that assumes only symmetry, by flipping the signs of the differences, could show nothing with "
             f"{pairs}: its p, adjusted for {arms} by Holm's method, is {best:.2g} or more."
@@ -227,11 +228,6 @@ def csv_rows(compared: Compared) -> Iterable[Sequence[Any]]:
 
 
 # ---- words and numbers
-
-
-def counted(count: int, what: str) -> str:
-    """Such as "1 run" and "2 runs"."""
-    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def percent(level: float) -> str:

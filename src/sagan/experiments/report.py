@@ -16,7 +16,6 @@ from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import (
     compare_arms,
-    counted,
     csv_rows,
     describe_method,
     findings,
@@ -53,6 +52,7 @@ from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.images import save_png
+from sagan.system.sentences import plural
 from sagan.system.typed import to_plain
 
 FID_THRESHOLD = 30.0
@@ -161,7 +161,7 @@ def _check(report: Report, published: bool) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()), sync=False)
+    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")), sync=False)
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
@@ -188,11 +188,11 @@ def _nothing_compared(report: Report) -> str:
     step = comparison_step(report.results, group) if report.step is None else report.step
     values = list(group.at(report.results, arm, step).values())
     if not values:
-        return f"There is one arm, {arm.label}, and no score of it at {step:,} steps."
+        return f"There is one arm, {arm.label}, and no score of it at {plural(step, 'step')}."
     middle, deviation = mean_and_spread(values)
-    around = f" ± {deviation} over {counted(len(values), 'seed')}" if deviation else ""
+    around = f" ± {deviation} over {plural(len(values), 'seed')}" if deviation else ""
     return (
-        f"There is one arm, {arm.label}, so nothing is compared; its {group.label} at {step:,} steps is "
+        f"There is one arm, {arm.label}, so nothing is compared; its {group.label} at {plural(step, 'step')} is "
         f"{middle}{around}."
     )
 
@@ -202,9 +202,7 @@ def _summary(report: Report) -> list[Block]:
     done = sum(run.step >= run.config.run.total_step for run in results.runs)
     arms = "; ".join(arm.label for arm in results.arms)
     seeds = ", ".join(map(str, results.seeds))
-    text = (
-        f"{counted(len(results.runs), 'run')}, {done} of them trained to the last step. Arms: {arms}. Seeds: {seeds}."
-    )
+    text = f"{plural(len(results.runs), 'run')}, {done} of them trained to the last step. Arms: {arms}. Seeds: {seeds}."
     if report.groups:
         text += f" Differences are an arm's score minus that of {results.baseline.label}."
         text += f" {report.better.capitalize()} is better." if report.better else ""
@@ -450,8 +448,8 @@ def _events(report: Report) -> list[Block]:
     if unchecked:
         blocks.append(Paragraph(f"Never checked: {', '.join(unchecked)}."))
     if not found:
-        checks = counted(sum(run.checks for run in runs), "time")
-        checked = counted(len(runs) - len(unchecked), "run")
+        checks = plural(sum(run.checks for run in runs), "time")
+        checked = plural(len(runs) - len(unchecked), "run")
         text = f"The guard checked {checked} {checks} in all and found nothing wrong."
         return [*blocks, Paragraph(text)] if len(unchecked) < len(runs) else blocks
     rows = [["run", "steps", "verdict", "reason", "what was done"]]

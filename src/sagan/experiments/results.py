@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from sagan.run.scores import like_groups, read_scores
 from sagan.run.status import State
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
+from sagan.system.sentences import command, did_you_mean, plural
 from sagan.training.recovery import describe_remedy
 
 BETTER = {
@@ -188,14 +188,14 @@ def _run_result(sweep: Sweep, planned: PlannedRun, varied: list[str]) -> RunResu
     arm = Arm(tuple((axis, planned.overrides[axis]) for axis in varied))
     again = Path("again") / planned.name
     repeat = train_words(override(config, {"run_dir": str(again)}), planned.overrides), evaluate_words(config, again)
-    command = " && ".join(shlex.join(["sagan", *words]) for words in repeat)
+    repeated = " && ".join(command(*words) for words in repeat)
     status = sweep.watch(planned).look()
     run = Run(sweep.run_folder(planned))
     if not run.config_file.is_file():
-        return RunResult(planned.name, arm, command, config, None, status.state, status.reason)
+        return RunResult(planned.name, arm, repeated, config, None, status.state, status.reason)
     own = run.config()
     _refuse_other(run, own, config)
-    return RunResult(planned.name, arm, command, own, run, status.state, status.reason)
+    return RunResult(planned.name, arm, repeated, own, run, status.state, status.reason)
 
 
 def _refuse_other(run: Run, own: Config, planned: Config) -> None:
@@ -246,8 +246,7 @@ def shared_groups(results: Results, metric: str, warn: Say = lambda sentence: No
 def _left_out(group: Group, shown: Group) -> str:
     unlike = differences(group.card, shown.card)
     listed = "; ".join(f"{field} {theirs}, not {ours}" for field, (theirs, ours) in unlike.items())
-    scores = "1 score" if group.count == 1 else f"{group.count} scores"
-    return f"left out, as not every scored run has such: {scores} ({listed})"
+    return f"left out, as not every scored run has such: {plural(group.count, 'score')} ({listed})"
 
 
 def _refuse_unknown(results: Results, metric: str) -> None:
@@ -255,6 +254,7 @@ def _refuse_unknown(results: Results, metric: str) -> None:
     if have:
         raise UserError(
             f"no run in {results.sweep.folder} has a score {metric!r} (there are: {', '.join(sorted(have))})"
+            f"{did_you_mean(metric, have)}"
         )
 
 

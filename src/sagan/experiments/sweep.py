@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from sagan.run.config import Config
-from sagan.run.folder import Run
+from sagan.run.folder import Run, absent
 from sagan.run.plan import Plan, PlannedRun, extend, make_plan, read_plan, train_words, write_plan
 from sagan.run.presets import PRESETS
 from sagan.run.scores import scored_steps
@@ -30,6 +30,7 @@ from sagan.run.status import RunStatus, State, Watched
 from sagan.system.console import handling_signals
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, is_held, write_whole
+from sagan.system.sentences import command
 
 Show = Callable[[Sequence[RunStatus]], object]
 
@@ -51,7 +52,7 @@ class Sweep:
         """The sweep in a folder. Raises UserError where there is none."""
         folder = folder.expanduser().resolve()
         if not (folder / "plan.json").is_file():
-            what = "has no plan.json, so it is not a sweep" if folder.is_dir() else "does not exist"
+            what = "has no plan.json, so it is not a sweep" if folder.is_dir() else absent(folder)
             raise UserError(f"{folder} {what}; `sagan sweep` makes one")
         return cls(folder, read_plan(folder / "plan.json"))
 
@@ -273,7 +274,7 @@ def _blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
 
 
 def _write_sentence(path: Path, sentence: str) -> None:
-    write_whole(path, lambda file: file.write(f"{sentence}\n".encode()))
+    write_whole(path, lambda file: file.write(f"{sentence}\n".encode(errors="backslashreplace")))
 
 
 def _last_words(log: Path, start: int, status: int) -> str:
@@ -299,7 +300,8 @@ def carry_out(runner: Runner, runs: Sequence[PlannedRun], jobs: int, show: Show)
 
     def refuse() -> None:
         raise UserError(
-            f"another process carries out the sweep in {sweep.folder}: `sagan status {sweep.folder}` shows its state"
+            f"another process carries out the sweep in {sweep.folder}: "
+            f"`{command('status', sweep.folder)}` shows its state"
         )
 
     def catch(number: int, frame: FrameType | None) -> None:
@@ -337,7 +339,7 @@ def find_watched(place: Path) -> list[Watched]:
         return [Watched(folder, failure=folder.parents[1] / "logs" / f"{folder.name}.failed")]
     within = sorted(path.parent for name in ("config.json", "plan.json") for path in place.glob(f"*/{name}"))
     if not within:
-        what = "contains no run and no sweep" if place.is_dir() else "does not exist"
+        what = "contains no run and no sweep" if place.is_dir() else absent(place)
         raise UserError(f"{place} {what}: give the folder of a sweep or of a run, or one that contains such folders")
     found = []
     for folder in within:

@@ -25,6 +25,7 @@ from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.console import Console, Described, run_safely
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
+from sagan.system.sentences import command, plural
 from sagan.system.typed import fill
 from sagan.training.start import resume_run, start_run
 from sagan.viewing.samples import write_samples
@@ -215,8 +216,8 @@ def _train(flags: PublishedFlags, console: Console) -> int:
     if step is None:
         if (folder / "config.json").exists():
             raise UserError(
-                f"{folder} already holds a run: `sagan resume {folder}` goes on with it; for a new one give another "
-                "--version or --model_save_path"
+                f"{folder} already holds a run: `{command('resume', folder)}` goes on with it; for a new one give "
+                "another --version or --model_save_path"
             )
         return start_run(config, log)
     return _go_on(folder, step, config, flags, log)
@@ -289,7 +290,7 @@ def _sample(flags: PublishedFlags, console: Console) -> int:
             name=lambda number: f"{number + 1}_fake.png",
             progress=progress,
         )
-    console.say(f"{count:,} images in {out}")
+    console.say(f"{plural(count, 'image')} in {out}")
     return 0
 
 

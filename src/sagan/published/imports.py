@@ -19,6 +19,7 @@ from sagan.run.folder import Run, check_free
 from sagan.run.weights import Snapshot, save_checkpoint, save_snapshot
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.sentences import command
 from sagan.training.trainer import Trainer
 
 SPAN_0 = (
@@ -87,11 +88,11 @@ def import_pair(generator_file: Path, config: Config, console: Console) -> Path:
         console.say(f"for sampling only: {missing}")
     else:
         _save_run(folder, config, generator, discriminator_file, step)
-        more = " --total_step N" if config.run.total_step == step else ""
-        console.say(f"to go on training (Adam's moments start anew): sagan resume {folder}{more}")
+        more = ["--total_step", "N"] if config.run.total_step == step else []
+        console.say(f"to go on training (Adam's moments start anew): {command('resume', folder, *more)}")
     snapshot = Run(folder).snapshot_file(step)
     save_snapshot(snapshot, Snapshot(generator, config, step))
-    console.say(f"imported step {step:,}; images: sagan sample {folder} --num 64 --out DIR")
+    console.say(f"imported step {step:,}; images: {command('sample', folder, '--num', 64, '--out', 'DIR')}")
     return snapshot
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sagan.run.weights import read_torch_file, write_torch_file
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 Network = Literal["generator", "discriminator"]
 
@@ -69,7 +70,8 @@ def from_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, T
     wrong = sorted(set(state) ^ set(pairs))
     if wrong:
         raise UserError(
-            f"this is not a published 64x64 {network}: {len(wrong)} keys are missing or unknown, such as {wrong[0]}"
+            f"this is not a published 64x64 {network}: {plural(len(wrong), 'key')} missing or unknown, such as "
+            f"{wrong[0]}"
         )
     try:
         return {ours: _reshape_in(theirs, state[theirs]) for theirs, ours in pairs.items()}

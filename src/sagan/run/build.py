@@ -16,6 +16,7 @@ from sagan.run.config import ModelConfig, spans
 from sagan.system.errors import UserError
 from sagan.system.precision import plain_default_dtype
 from sagan.system.randomness import derived_seed
+from sagan.system.sentences import plural
 
 Network = Literal["generator", "discriminator"]
 
@@ -42,7 +43,7 @@ def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Patter
         listed = ", ".join(f"{size}x{size}" for size in layers) or "none"
         raise UserError(
             f"{network[0]}_span must be one span, or one for each attention layer of the {network} ({listed}), "
-            f"got {len(own)} spans"
+            f"got {plural(len(own), 'span')}"
         )
     own = own * len(layers) if len(own) == 1 else own
     return {

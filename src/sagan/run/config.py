@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 from sagan.core.shapes import ImageShape
 from sagan.system.errors import UserError
-from sagan.system.typed import check_format, fill, from_plain, shorten, suits, wording
+from sagan.system.sentences import did_you_mean
+from sagan.system.typed import check_format, fill, from_plain, make_plain, near_choice, shorten, suits, wording
 
 FORMAT = 1
 
@@ -85,12 +86,13 @@ def setting(
 
 
 def _check_fields(section: Any) -> None:
-    """Raises UserError for a value of another type, and for a number that is not allowed."""
+    """Makes the values plain. Raises UserError for one of another type, and for a number that is not allowed."""
+    make_plain(section)
     hints = get_type_hints(type(section))
     for each in dataclasses.fields(section):
-        value = getattr(section, each.name)
+        value, hint = getattr(section, each.name), hints[each.name]
         _require(
-            suits(value, hints[each.name]), f"{each.name} must be {wording(hints[each.name])}, got {shorten(value)}"
+            suits(value, hint), f"{each.name} must be {wording(hint)}, got {shorten(value)}{near_choice(value, hint)}"
         )
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, (int, float)) and not isinstance(number, bool):
@@ -389,9 +391,23 @@ def from_dict(values: object, where: str = "this config") -> Config:
         raise UserError(f"{where} is damaged: it holds no settings, but {shorten(values)}")
     check_format(values.get("format"), FORMAT, where)
     missing = [name for name in _SECTIONS if name not in values]
-    if missing:
+    if missing and not values.keys() - _SECTIONS.keys() - {"format"}:  # others are of a newer version
         raise UserError(f"{where} is damaged: the section {missing[0]} is missing")
+    _refuse_unknown_choices(values, where)
     return from_plain(Config, {name: value for name, value in values.items() if name != "format"}, where)
+
+
+def _refuse_unknown_choices(values: Mapping[str, object], where: str) -> None:
+    """Raises UserError for a choice that this version does not have, since a newer one may have it."""
+    for section, kind in _SECTIONS.items():
+        given = values.get(section)
+        for name, hint in get_type_hints(kind).items():
+            value = given.get(name) if isinstance(given, dict) else None
+            if get_origin(hint) is Literal and isinstance(value, str) and not suits(value, hint):
+                raise UserError(
+                    f"{where}, {section}, was written by a newer sagan, or is damaged: {name} must be "
+                    f"{wording(hint)}, got {shorten(value)}"
+                )
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
@@ -406,7 +422,13 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:
-    """The config with some settings changed, by name (names are unique over the sections)."""
+    """The config with some settings changed, by name (names are unique over the sections).
+
+    Raises UserError for a name that is no setting, and for values that no config has.
+    """
+    known = roles()
+    for name in changes:
+        _require(name in known, f"there is no setting {name!r}{did_you_mean(name, known)}")
     return fill(Config, changes, config)
 
 

@@ -25,6 +25,7 @@ from sagan.run.config import Config, from_dict, to_dict
 from sagan.run.records import LookRecord, Record, RecordReader, RollbackRecord, TrainRecord, to_line
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, write_whole
+from sagan.system.sentences import command
 from sagan.system.typed import read_json
 
 R = TypeVar("R", bound=Record)
@@ -108,7 +109,7 @@ class Run:
     def open(cls, folder: Path) -> Run:
         """An existing run. Raises UserError if there is none."""
         if not (folder / "config.json").is_file():
-            what = "has no config.json, so it is not a run" if folder.is_dir() else "does not exist"
+            what = "has no config.json, so it is not a run" if folder.is_dir() else absent(folder)
             raise UserError(f"{folder} {what}; a run is a folder that `sagan train` made, such as runs/NAME")
         return cls(folder)
 
@@ -205,10 +206,15 @@ def check_free(folder: Path) -> None:
     """Raises UserError unless a run can be made there: the folder is missing, or holds only files ``*.pth``."""
     if (folder / "config.json").exists():
         raise UserError(
-            f"{folder} already holds a run: `sagan resume {folder}` continues it, or give another --run_dir"
+            f"{folder} already holds a run: `{command('resume', folder)}` continues it, or give another --run_dir"
         )
     if folder.exists() and (not folder.is_dir() or any(path.suffix != ".pth" for path in folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder: give another --run_dir")
+
+
+def absent(folder: Path) -> str:
+    """Why there is no folder of this name, after the name."""
+    return "is a file, not a folder" if folder.exists() else "does not exist"
 
 
 def make_free_folder(wanted: Path) -> Path:

@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import re
-import shlex
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ from sagan.run.config import (
 from sagan.run.presets import PRESETS
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
-from sagan.system.typed import check_format, from_plain, read_json, shorten
+from sagan.system.sentences import command, plural
+from sagan.system.typed import check_format, from_plain, plain, read_json, shorten
 
 FORMAT = 1
 MOST_RUNS = 10_000
@@ -89,7 +89,7 @@ def make_plan(
     for name in OF_THE_SWEEP:
         if name in given:
             raise UserError(f"--{name} is for one run: the runs of a sweep are in its folder, --sweep_dir")
-    axes = {name: tuple(values) for name, values in given.items() if len(values) > 1 or name in ALWAYS}
+    axes = {name: plain(tuple(values)) for name, values in given.items() if len(values) > 1 or name in ALWAYS}
     base = override(base, {name: values[0] for name, values in given.items() if name not in axes})
     for name in ALWAYS:
         axes.setdefault(name, (settings(base)[name],))
@@ -148,7 +148,7 @@ def describe_plan(plan: Plan) -> str:
     axes = ", ".join(f"{name} {' | '.join(' '.join(spell(v)) for v in values)}" for name, values in plan.axes.items())
     count = len(plan.runs())
     left_out = " (some combinations are left out)" if plan.left_out else ""
-    return f"{count} run{'s' * (count != 1)}: {axes}{left_out}"
+    return f"{plural(count, 'run')}: {axes}{left_out}"
 
 
 def spell(value: Any) -> list[str]:
@@ -235,10 +235,10 @@ class _File:
 def write_plan(plan: Plan, path: Path, folder: Path) -> None:
     """Writes a plan as JSON, with the command that repeats each run; ``folder`` is where the runs are."""
 
-    def command(run: PlannedRun) -> str:
-        return shlex.join(["sagan", *train_words(plan.config(run, folder / run.name), run.overrides)])
+    def repeated(run: PlannedRun) -> str:
+        return command(*train_words(plan.config(run, folder / run.name), run.overrides))
 
-    runs = [{"name": run.name, "overrides": run.overrides, "command": command(run)} for run in plan.runs()]
+    runs = [{"name": run.name, "overrides": run.overrides, "command": repeated(run)} for run in plan.runs()]
     values = {
         "format": FORMAT,
         "command": plan.command,

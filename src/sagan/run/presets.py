@@ -25,10 +25,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig
 from sagan.system.errors import UserError
+from sagan.system.sentences import did_you_mean
 
 _BEST_GAME = GameConfig(adv_loss="rpgan", g_lr=8e-4, d_lr=8e-4, r1=0.1, penalty_every=4)
 AUTO = "auto"  # the name of the preset that the machine chooses
@@ -69,10 +68,7 @@ def check_preset(name: str, *more: str) -> None:
     """Raises UserError, with the nearest name, unless there is a preset of this name, or it is one of ``more``."""
     known = [*PRESETS, *more]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise UserError(
-            f"--preset must be {' or '.join(known)}, got {name!r}" + (f": did you mean {near[0]}?" if near else "")
-        )
+        raise UserError(f"--preset must be {' or '.join(known)}, got {name!r}{did_you_mean(name, known)}")
 
 
 def automatic_preset(device_type: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sagan.run.card import Card, differences
+from sagan.run.card import Card, differences, refuse_unlike
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
+from sagan.system.sentences import command
 
 
 def read_scores(run: Run, metric: str) -> list[ScoreRecord]:
@@ -39,9 +40,23 @@ def scores_to_compare(run: Run, metric: str) -> list[ScoreRecord]:
         kinds = {score.metric for score in run.records_of(ScoreRecord)}
         have = ", ".join(sorted(kinds)) or "none"
         raise UserError(
-            f"{run.folder} has no score {metric!r} (it has: {have}); `sagan evaluate {run.folder}` computes them"
+            f"{run.folder} has no score {metric!r} (it has: {have}); `{command('evaluate', run.folder)}` computes them"
         )
     return groups[0]
+
+
+def like_pairs(one: Run, other: Run, metric: str) -> list[tuple[list[ScoreRecord], list[ScoreRecord]]]:
+    """The `like_groups` of two runs that may share an axis, those with the most steps in common first.
+
+    Raises UserError where a run has no score by this metric and, naming what differs, where no groups are alike.
+    """
+    largest = {str(run.folder): scores_to_compare(run, metric) for run in (one, other)}
+    groups = [like_groups(read_scores(run, metric)) for run in (one, other)]
+    pairs = [(mine, its) for mine in groups[0] for its in groups[1] if not differences(mine[0].card, its[0].card)]
+    if not pairs:
+        refuse_unlike((name, found[-1].card) for name, found in largest.items())
+    pairs.sort(key=lambda pair: len({s.step for s in pair[0]} & {s.step for s in pair[1]}), reverse=True)
+    return pairs
 
 
 def best_score(run: Run) -> ScoreRecord:

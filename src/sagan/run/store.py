@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.run.classes import list_classes
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 from sagan.system.typed import Count, check_format, from_plain, read_json, shorten, to_plain
 
 FORMAT = 1  # raised whenever an older program could not read a store, or would misread it
@@ -142,10 +143,9 @@ class Store:
         """One phrase: the number of images, their size, classes (if several), source and crop, and how many were
         skipped or enlarged."""
         how = f"{crop_label(self.meta.crop)}, {self.meta.filter}"
-        images = "image" if self.count == 1 else "images"
         several = len(self.classes) > 1
         classes = f" in {len(self.classes):,} classes ({list_classes(self.classes)})" if several else ""
-        text = f"{self.count:,} {images} of {self.size}x{self.size}{classes} from {self.meta.source} ({how})"
+        text = f"{plural(self.count, 'image')} of {self.size}x{self.size}{classes} from {self.meta.source} ({how})"
         if self.skipped:
             text += f", {len(self.skipped):,} skipped"
         if self.meta.enlarged:
@@ -182,17 +182,17 @@ def meta_file(meta: StoreMeta) -> bytes:
 
 def _map_images(folder: Path, meta: StoreMeta) -> npt.NDArray[np.uint8]:
     shape = (meta.count, *ImageShape.square(meta.size).hwc)
-    return _map_array(folder / "images.npy", "|u1", shape, f"{meta.count:,} images of {meta.size}x{meta.size}")
+    return _map_array(folder / "images.npy", "|u1", shape, f"{plural(meta.count, 'image')} of {meta.size}x{meta.size}")
 
 
 def _map_labels(folder: Path, meta: StoreMeta) -> npt.NDArray[np.int64] | None:
     """None for a store without classes."""
     if meta.classes is None:
         return None
-    labels, classes = _map_array(folder / "labels.npy", "<i8", (meta.count,), f"{meta.count:,} labels"), meta.classes
+    labels, classes = _map_array(folder / "labels.npy", "<i8", (meta.count,), plural(meta.count, "label")), meta.classes
     if not 0 <= labels.min() <= labels.max() < len(classes):
         path = folder / "labels.npy"
-        raise UserError(f"{path} is damaged (a label is not one of the {len(classes):,} classes): {AGAIN}")
+        raise UserError(f"{path} is damaged (a label is not one of the {plural(len(classes), 'class')}): {AGAIN}")
     return labels
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import IO, Protocol
 
 import rich.console
 import rich.progress
@@ -34,13 +37,49 @@ class Described(Protocol):
     def describe(self) -> str: ...
 
 
+def _output(*, stderr: bool = False, quiet: bool = False) -> rich.console.Console:
+    """A stream whose reader may leave, such as `head`: the rest goes nowhere, and the work goes on."""
+    made = rich.console.Console(highlight=False, stderr=stderr, quiet=quiet)
+    made.on_broken_pipe = lambda: _discard(made.file)  # type: ignore[method-assign]
+    return made
+
+
+def _discard(stream: IO[str]) -> None:
+    """Sends what is still written to a stream nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """For what is printed without a `Console`: the reader of standard output may leave, as in `_output`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+
+
+def _open_streams() -> None:
+    """Lets both standard streams take anything: names of files that their encoding lacks are printed with backslashes,
+    and a stream that was closed from the start goes nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open while the program is
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 class Console:
     """Prints sentences and progress, unless ``quiet``, on standard output; warnings always go to standard error."""
 
     def __init__(self, *, quiet: bool = False):
         self.quiet = quiet
-        self._out = rich.console.Console(highlight=False, quiet=quiet)
-        self._err = rich.console.Console(highlight=False, stderr=True)
+        _open_streams()
+        self._out = _output(quiet=quiet)
+        self._err = _output(stderr=True)
         self._terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def hang_up(self) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from sagan.system.errors import UserError
+
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
     """Writes a file completely or not at all: at any moment, even after a crash, it is the old file or the new one.
@@ -34,6 +36,18 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool =
         raise
     if sync:
         _sync_folder(path.parent)
+
+
+def refuse_unwritable(folder: Path, name: str) -> None:
+    """Raises UserError, with the ``name`` of what gave it, where a folder cannot be written to or made. Makes
+    nothing."""
+    place = folder.expanduser().absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"{name} must be a folder, got {folder}: {place} is a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{name} must be a folder that can be written to, got {folder}: {place} cannot")
 
 
 def keep_as(path: Path, other: Path) -> None:

@@ -12,12 +12,14 @@ import functools
 import json
 import math
 import reprlib
+import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sagan.system.errors import UserError
+from sagan.system.sentences import did_you_mean
 
 T = TypeVar("T")
 
@@ -29,6 +31,20 @@ AnyFloat = Annotated[float, _NOT_FINITE]
 _LARGEST = 2**63  # whole numbers in files are smaller than this, as torch and the file formats require
 
 _NUMBERS = {int: "a whole number", float: "a number"}
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's, such as ``np.int64(3)``, as Python's own, also within a tuple; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    numpy = sys.modules.get("numpy")  # without it there are no such numbers
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
+
+
+def make_plain(made: Any) -> None:
+    """Makes the values of a frozen dataclass `plain`; for its ``__post_init__``."""
+    for field in dataclasses.fields(made):
+        object.__setattr__(made, field.name, plain(getattr(made, field.name)))
 
 
 def suits(value: Any, hint: Any) -> bool:
@@ -53,6 +69,16 @@ def wording(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return "whole numbers, or none" if get_args(hint)[0] is int else f"one or more of {wording(get_args(hint)[0])}"
     return {**_NUMBERS, bool: "true or false", Path: "a path"}.get(hint, "text")
+
+
+def near_choice(value: object, hint: Any) -> str:
+    """The end of a sentence that names the choice of a hint nearest to a misspelt one; "" where none is near."""
+    for option in get_args(hint) if is_union(hint) else (hint,):
+        if get_origin(option) is tuple:
+            option = get_args(option)[0]
+        if get_origin(option) is Literal and (near := did_you_mean(str(value), map(str, get_args(option)))):
+            return near
+    return ""
 
 
 def is_union(hint: Any) -> bool:
@@ -104,9 +130,7 @@ def from_plain(kind: type[T], given: object, where: str) -> T:
     upgrade = getattr(kind, "upgraded", dict)
     given = dict[str, object](upgrade(given))
     hints, required = _fields(kind)  # type: ignore[arg-type]
-    unknown = sorted(str(name) for name in given.keys() - hints.keys())
-    if unknown:
-        raise UserError(f"{where} {newer(unknown)}")
+    _refuse_newer(kind, given, where)
     missing = [name for name in required if name not in given]
     if missing:
         raise UserError(f"{where} is damaged: {', '.join(missing)} missing")
@@ -159,6 +183,21 @@ def shorten(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _refuse_newer(kind: Any, given: Mapping[str, object], where: str) -> None:
+    """Raises UserError for names that a dataclass, or one in its fields, does not know: before any value is checked,
+    as a newer version may also allow other values."""
+    hints, _ = _fields(kind)
+    if unknown := sorted(str(name) for name in given.keys() - hints.keys()):
+        raise UserError(f"{where} {newer(unknown)}")
+    for name, hint in hints.items():
+        if dataclasses.is_dataclass(hint) and isinstance(within := given.get(name), dict):
+            _refuse_newer(hint, within, _part(where, name))
+
+
+def _part(where: str, name: str) -> str:
+    return f"{where.removesuffix(',')}, {name},"
+
+
 @functools.cache
 def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The type of every field of a dataclass, and the names of the fields without a default."""
@@ -177,7 +216,7 @@ def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
     if hint is int and type(value) is int and abs(value) < _LARGEST:
         return value
     if dataclasses.is_dataclass(hint):
-        return from_plain(hint, value, f"{where.removesuffix(',')}, {name},")  # type: ignore[arg-type]
+        return from_plain(hint, value, _part(where, name))  # type: ignore[arg-type]
     if is_union(hint):
         return _from_plain_union(hint, value, name, where)
     origin = get_origin(hint)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from sagan.run.config import Config
+from sagan.system.sentences import command
 
 EARLY_GRIDS = (1, 10, 100)  # steps with a grid of samples besides those that --sample_step asks for
 _NIGHT = 10 * 3600.0
@@ -41,12 +41,7 @@ def smaller_command(config: Config) -> str:
         words = ["--dataset", data.dataset, "--image_path", data.image_path]
     else:
         words = ["--data", data.data or "faces"]
-    return quoted(["sagan", "train", *words, "--preset", "auto"])
-
-
-def quoted(words: Sequence[str]) -> str:
-    """A command as it can be pasted into a shell."""
-    return shlex.join(words)
+    return command("train", *words, "--preset", "auto")
 
 
 def about(seconds: float) -> str:

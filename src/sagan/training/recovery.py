@@ -12,6 +12,7 @@ from sagan.run.scores import best_score, read_scores
 from sagan.run.store import Store
 from sagan.run.weights import Checkpoint, load_checkpoint
 from sagan.system.files import keep_as
+from sagan.system.sentences import command, plural
 from sagan.training.guard import Diverged, Guard, Verdict
 from sagan.training.saving import matching_checkpoint, write_checkpoint, write_snapshot
 from sagan.training.trainer import Trainer
@@ -155,8 +156,8 @@ class Recovery:
             sound = good is not None and not (path == self.run.checkpoint_file and self.guard.verdict.collapsed)
             what = "the last good state" if sound else "the last state, of which it is not known whether it is good"
             kept = f"{what}, step {self.trainer.step:,}, is in {path}, {self._best_snapshot(sound)}"
-        tried = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
-        more = f", or `sagan resume {self.run.folder} --max_rollbacks {count + 3}`" if count else ""
+        tried = f" after {plural(count, 'rollback')}" if count else ""
+        more = f", or `{command('resume', self.run.folder, '--max_rollbacks', count + 3)}`" if count else ""
         reason = (
             f"{verdict.reason}: {_ENDINGS[verdict.state]} and was stopped{tried} at step {trouble.step:,}; {kept}. "
             f"The usual remedy is a new run with lower learning rates (--g_lr, --d_lr){more}"

@@ -12,17 +12,22 @@ from typing import Any
 import torch
 
 from sagan.data import Source, Store, choose_source, prepared_store
-from sagan.data.batches import check as check_batches
-from sagan.run.build import check_networks, describe_attention
+from sagan.data.batches import check_count
+from sagan.data.sources.names import short_name
+from sagan.run.build import describe_attention
 from sagan.run.classes import list_classes
-from sagan.run.config import Config, ModelConfig, RunConfig, override, with_absolute_paths
+from sagan.run.config import Config, GameConfig, ModelConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
-from sagan.system.devices import choose_device, emulates_bfloat16
+from sagan.system.devices import emulates_bfloat16
 from sagan.system.errors import UserError
+from sagan.system.sentences import command, plural, typed
+from sagan.training.checks import check_new_run, check_run
+from sagan.training.checks import usable_device as usable_device
 from sagan.training.loop import OnSnapshot, Outcome, Session, train
-from sagan.training.outlook import quoted
 from sagan.training.saving import refuse_other_settings
+
+FEW_IMAGES = 5000  # of which the discriminator soon knows every one (arXiv 2006.10738 trains on as few as 100)
 
 
 def start_run(
@@ -46,19 +51,19 @@ def train_new(
     folder that is in use. A run that cannot start leaves nothing behind, so the corrected command can be given again.
     """
     attention = describe_attention(config.model)
-    check_networks(config.model)
-    device = usable_device(config.run)
+    device = check_new_run(config)
     config = with_absolute_paths(settle(config, device))
-    _check_sample_folder(config)
     with _new_folder(config) as folder:
         store = _open_store(config, console) if store is None else store
         classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
     for unfinished in _unfinished(folder, config):
-        command = quoted(["sagan", "resume", str(unfinished)])
-        console.say(f"{unfinished} is not finished: `{command}` continues it; this is a new run beside it")
+        again = command("resume", unfinished)
+        console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
     console.say(f"run folder: {folder}")
+    if hint := advice_for_few(session.config.game, store.count):
+        console.say(hint)
     for line in attention:
         console.say(line)
     return _train(session, run, console, on_snapshot)
@@ -72,7 +77,7 @@ def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapsho
         raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
-    device = usable_device(config.run)
+    device = check_run(config, folder)
     session = Session(config, device, _open_store(config, console, _source_of_run(config)))
     if not run.checkpoint_file.exists():
         console.say("no checkpoint was written yet: training starts from step 0")
@@ -86,14 +91,6 @@ def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapsho
 # ---- what is decided once
 
 
-def usable_device(run: RunConfig) -> torch.device:
-    """The run's device. Raises UserError if it is not available, or if the run wants CUDA graphs on another kind."""
-    device = choose_device(run.device)
-    if run.cuda_graphs and device.type != "cuda":
-        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: omit it, or set it to false")
-    return device
-
-
 def settle(config: Config, device: torch.device) -> Config:
     """The config with what depends on the device decided, as a run keeps it: its precision."""
     if config.run.precision != "auto":
@@ -102,9 +99,20 @@ def settle(config: Config, device: torch.device) -> Config:
     return override(config, {"precision": "bf16" if native else "fp32"})
 
 
+def advice_for_few(game: GameConfig, count: int) -> str:
+    """A sentence where a run has few images and lacks what helps then; else ""."""
+    lacking = [] if game.augment else ["--augment", "color", "translation", "cutout"]
+    lacking += [] if game.flip or "flip" in game.augment else ["--flip"]
+    if count >= FEW_IMAGES or not lacking:
+        return ""
+    return f"few images ({count:,}): `{typed(*lacking)}` keeps the discriminator from learning them by heart"
+
+
 def _open_store(config: Config, console: Console, source: Source | None = None) -> Store:
+    source = choose_source(config.data, config.model.imsize) if source is None else source
+    check_count(len(source), config.game.batch_size)  # before hours of decoding, and again without unreadable ones
     store = prepared_store(config.data, config.model.imsize, console, source)
-    check_batches(store.images, config.game.batch_size)
+    check_count(store.count, config.game.batch_size)
     return store
 
 
@@ -116,8 +124,8 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
     found = len(store.classes)
     if model.num_classes not in ("auto", found):
         raise UserError(
-            f"num_classes is {model.num_classes}, but the images have {found} classes: {list_classes(store.classes)}; "
-            "a new run with --num_classes auto learns those"
+            f"num_classes is {model.num_classes}, but the images have {plural(found, 'class')}: "
+            f"{list_classes(store.classes)}; a new run with --num_classes auto learns those"
         )
     return found
 
@@ -141,10 +149,10 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
     try:
         return train(session, run, console, on_snapshot)
     except KeyboardInterrupt as interruption:
-        interruption.add_note(f"`sagan resume {run.folder}` {_from_where(run)}")
+        interruption.add_note(f"`{command('resume', run.folder)}` {_from_where(run)}")
         raise
     except OSError as error:
-        error.add_note(f"once that is fixed, `sagan resume {run.folder}` {_from_where(run)}")
+        error.add_note(f"once that is fixed, `{command('resume', run.folder)}` {_from_where(run)}")
         raise
     except torch.OutOfMemoryError as error:
         raise UserError(
@@ -166,7 +174,7 @@ def _report(outcome: Outcome, console: Console) -> int:
         name = signal.Signals(outcome.signal).name
         console.say(
             f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; continue with "
-            f"`sagan resume {run.folder}`"
+            f"`{command('resume', run.folder)}`"
         )
         return 128 + outcome.signal
     if outcome.last_sample is None:
@@ -174,15 +182,10 @@ def _report(outcome: Outcome, console: Console) -> int:
             f"nothing to do: the run is at step {outcome.step:,} already; --total_step N continues it to step N"
         )
         return 0
-    console.say(f"trained to step {outcome.step:,}; more images: sagan sample {run.folder} --num 1000 --out DIR")
+    more = command("sample", run.folder, "--num", 1000, "--out", "DIR")
+    console.say(f"trained to step {outcome.step:,}; more images: {more}")
     console.say(f"samples: {outcome.last_sample}")
     return 0
-
-
-def _check_sample_folder(config: Config) -> None:
-    folder = config.run.sample_dir
-    if folder is not None and any(Path(folder).glob("*_fake.png")):
-        raise UserError(f"{folder} already holds samples of another run: move them away, or name another folder")
 
 
 def _unfinished(folder: Path, config: Config) -> list[Path]:
@@ -224,4 +227,5 @@ def _new_folder(config: Config) -> Iterator[Path]:
 def _run_name(config: Config) -> str:
     """The default name of a run's folder, by its data, image size and span."""
     data, model = config.data, config.model
-    return "-".join([data.dataset or Path(data.data or "faces").stem, f"{model.imsize}px", f"span{model.span}"])
+    name = data.dataset or ("faces" if data.data in (None, "faces") else short_name(Path(data.data)))
+    return "-".join([name, f"{model.imsize}px", f"span{model.span}"])

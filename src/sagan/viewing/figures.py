@@ -230,4 +230,4 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     table.writeheader()
     for row in rows:
         table.writerow({name: "" if value != value else value for name, value in row.items()})
-    write_whole(path, lambda file: file.write(text.getvalue().encode()), sync=False)
+    write_whole(path, lambda file: file.write(text.getvalue().encode(errors="backslashreplace")), sync=False)

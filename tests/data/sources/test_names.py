@@ -38,6 +38,12 @@ def test_images_that_no_folder_tells_apart_have_no_classes(kind, names, why, tmp
     assert re.search(why, source.no_classes)
 
 
+def test_a_short_name_needs_no_quotes_in_a_shell(tmp_path):
+    for name in ("my photos", "it's; here", "a\tb", "caf\udce9 o", "$HOME"):
+        made = short_name(tmp_path / name)
+        assert not set(made) & set(" ;'\t$\udce9"), made
+
+
 def test_names_are_sorted_as_people_do():
     assert sorted(["10", "9", "b2", "a10", "a9", "010", "", "2"], key=natural) == [
         "", "2", "9", "010", "10", "a9", "a10", "b2"

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sagan.system.errors import UserError
+from sagan.system.typed import make_plain
 
 Masking = Literal["after", "before"]
 T = TypeVar("T", bound=tuple[Any, ...])
@@ -94,6 +95,7 @@ class Full(Pattern):
     pool: int = 1
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_grid(self)
 
     @property
@@ -121,6 +123,7 @@ class ExcludeLocal(Pattern):
     pool: int = 1
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_grid(self)
         if self.span != "self":
             _check_count("span", self.span, 0, ' (0 is full attention, "self" hides only the query itself)')
@@ -175,6 +178,7 @@ class Local(Pattern):
     pool: int = 1
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _check_grid(self)
         _check_count("radius", self.radius, 0, " (0 sees only the query itself)")
 

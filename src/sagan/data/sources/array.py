@@ -14,11 +14,12 @@ from PIL import Image
 
 from sagan.data.sources.contents import digest_files, file_stamp
 from sagan.data.sources.decode import to_rgb
-from sagan.data.sources.names import plural, short_name
+from sagan.data.sources.names import short_name
 from sagan.data.sources.remarks import decoding
 from sagan.data.sources.source import PerProcess, Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 
 class ArraySource(Source):

@@ -20,7 +20,6 @@ from sagan.data.sources.names import (
     digest,
     is_image,
     kind_of,
-    plural,
     short_name,
     visible,
 )
@@ -28,6 +27,7 @@ from sagan.data.sources.own import what_is_ours
 from sagan.data.sources.source import Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 
 class FolderSource(Source):

@@ -17,10 +17,11 @@ from PIL import Image
 
 from sagan.data.sources.contents import digest_files, file_stamp
 from sagan.data.sources.decode import decode
-from sagan.data.sources.names import plural, short_name
+from sagan.data.sources.names import short_name
 from sagan.data.sources.source import PerProcess, Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 # Damaged pages make LMDB abort its process or read outside the file, so another process goes through all of it first:
 # every key, and the first and last byte of what is found under it.

@@ -89,7 +89,7 @@ def kind_of(names: Iterable[str]) -> str:
 
 
 def short_name(path: Path) -> str:
-    """The last part of a path without its suffix, in characters that are valid in the name of a folder."""
+    """The last part of a path without its suffix, in characters that need no quotes in the name of a folder."""
     name = path.resolve().stem if path.is_file() else path.resolve().name
     suited = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
     return suited.encode()[:LONGEST_NAME].decode(errors="ignore").strip(".-") or "images"
@@ -100,7 +100,3 @@ def digest(lines: Iterable[str]) -> str:
     for line in lines:
         state.update(line.encode(errors="surrogateescape") + b"\n")
     return state.hexdigest()
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -18,12 +18,12 @@ from sagan.data.sources.names import (
     digest,
     is_image,
     kind_of,
-    plural,
     short_name,
     visible,
 )
 from sagan.data.sources.source import PerProcess, Source
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 
 class ZipSource(Source):

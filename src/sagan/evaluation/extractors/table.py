@@ -18,6 +18,7 @@ from sagan.evaluation.extractors.timm import load_timm
 from sagan.evaluation.extractors.torchscript import load_torchscript
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
+from sagan.system.sentences import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def load_extractor(
     kind = EXTRACTORS.get(key)
     if kind is None:
         names = [f"{key}:{kind.argument}" if kind.argument else key for key, kind in EXTRACTORS.items()]
-        raise UserError(f"extractor must be one of {', '.join(names)}, got {name!r}")
+        raise UserError(f"extractor must be one of {', '.join(names)}, got {name!r}{did_you_mean(key, EXTRACTORS)}")
     if bool(argument) != bool(kind.argument) or (":" in name and not kind.argument):
         wanted = f"{key}:{kind.argument}" if kind.argument else key
         raise UserError(f"extractor {key} is named as {wanted}, got {name!r}")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
+from sagan.system.sentences import typed
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
             f"{path} is not a weights file, or is truncated ({first_line}); a TorchScript file is named as"
-            f" torchscript:{path}"
+            f" {typed(f'torchscript:{path}')}"
         ) from error
     if not isinstance(read, dict) or not read or not all(isinstance(value, Tensor) for value in read.values()):
         raise UserError(f"{path} is not a weights file: it must hold tensors by name, a state dict")

@@ -14,6 +14,7 @@ from torch import Tensor
 from sagan.evaluation.metrics.frechet import frechet_distance
 from sagan.evaluation.metrics.moments import Moments, check_features
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 POINTS = 8  # subset sizes on the line
 IMAGES_PER_DIM = 4  # the fewest images for each number of a feature vector
@@ -46,7 +47,7 @@ def extrapolated_distance(
     if count < IMAGES_PER_DIM * dim:
         raise UserError(
             f"extrapolating needs {IMAGES_PER_DIM} images or more for each of the {dim:,} numbers of a feature vector, "
-            f"got {count:,} images: score more images"
+            f"got {plural(count, 'image')}: score more"
         )
     smallest = max(count // 4, 2 * dim)
     sizes = [smallest + (count - smallest) * point // (POINTS - 1) for point in range(POINTS)]

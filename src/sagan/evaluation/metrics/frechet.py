@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sagan.evaluation.metrics.moments import Moments, different_dims
 from sagan.system.errors import UserError
+from sagan.system.sentences import plural
 
 SMALL = 4  # with fewer images than SMALL x dim the distance mostly measures the sample size
 
@@ -53,8 +54,8 @@ def few_images_warning(count: int, dim: int) -> str | None:
     much, else None."""
     if count <= dim:
         return (
-            f"{count:,} images for features of {dim:,} numbers: their covariance has no full rank, and the Fréchet "
-            f"distance mostly measures the sample size; use more than {dim:,} images, better {SMALL * dim:,}"
+            f"{plural(count, 'image')} for features of {dim:,} numbers: their covariance has no full rank, and the "
+            f"Fréchet distance mostly measures the sample size; use more than {dim:,} images, better {SMALL * dim:,}"
         )
     if count < SMALL * dim:
         return (

@@ -93,7 +93,7 @@ def nearest(features: Tensor, reference: Tensor, k: int, *, exclude_self: bool =
     check_pair(features, reference, least=1)
     offered = len(reference) - exclude_self
     if not 1 <= k <= offered:
-        raise UserError(f"the number of neighbours must be from 1 to the {offered} images there are, got {k}")
+        raise UserError(f"the number of neighbours must be from 1 to that of the images, {offered}, got {k}")
     found = [
         nearest_of_block(rows, reference, k, number * BLOCK if exclude_self else None)
         for number, rows in enumerate(features.split(BLOCK))

@@ -1,0 +1,30 @@
+"""Parts of the sentences that a person reads: counts, commands to give next, the nearest of several names."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Iterable
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: 1 image, 2,000 images, 2 classes."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def command(*words: object) -> str:
+    """A command of `sagan` as it is typed in a shell."""
+    return typed("sagan", *words)
+
+
+def typed(*words: object) -> str:
+    """Words as they are typed in a shell, with quotes around those that need them."""
+    return shlex.join(map(str, words))
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """The end of a sentence that names the nearest of several names, in any case; "" where none is near."""
+    known = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), known, n=1)
+    return f": did you mean {known[near[0]]}?" if near else ""

@@ -1,0 +1,50 @@
+"""What can be known about a run before any work is done for it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+from sagan.run.build import check_networks
+from sagan.run.config import Config, RunConfig
+from sagan.run.folder import check_free
+from sagan.system.devices import choose_device
+from sagan.system.errors import UserError
+from sagan.system.files import refuse_unwritable
+
+
+def check_new_run(config: Config) -> torch.device:
+    """The device of a run that is to begin. Raises UserError where its folder is in use, and as `check_run`."""
+    run = config.run
+    if run.run_dir is not None:
+        check_free(Path(run.run_dir))
+    if run.sample_dir is not None and any(Path(run.sample_dir).glob("*_fake.png")):
+        raise UserError(
+            f"{run.sample_dir} already holds samples of another run: move them away, or name another folder"
+        )
+    return check_run(config, Path(run.run_dir or "runs"))
+
+
+def check_run(config: Config, folder: Path) -> torch.device:
+    """The device of a run in a folder. Raises UserError for networks that cannot be built, a device that is not
+    available, an extra that is not installed and places that cannot be written to."""
+    run = config.run
+    check_networks(config.model)
+    device = usable_device(run)
+    if run.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError("--tensorboard needs an extra: pip install 'sagan[tensorboard]'")
+    places = {"run_dir": folder, "sample_dir": run.sample_dir, "prepared": config.data.prepared}
+    for name, place in places.items():
+        if place is not None:
+            refuse_unwritable(Path(place), f"--{name}")
+    return device
+
+
+def usable_device(run: RunConfig) -> torch.device:
+    """The run's device. Raises UserError if it is not available, or if the run wants CUDA graphs on another kind."""
+    device = choose_device(run.device)
+    if run.cuda_graphs and device.type != "cuda":
+        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: omit it, or set it to false")
+    return device
