@@ -172,7 +172,7 @@ def from_line(line: bytes, where: str) -> Record:
         raise UserError(f"{where} is damaged: it is not a record")
     kind = values.pop("kind")
     if kind not in KINDS:
-        raise UserError(f"{where} {newer([f'records of the kind {kind[:40]!r}'])}")
+        raise UserError(f"{where} {newer([f'records of the kind {shorten(kind)}'])}")
     return from_plain(KINDS[kind], values, where)
 
 
