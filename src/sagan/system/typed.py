@@ -11,10 +11,11 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import reprlib
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -23,10 +24,20 @@ from sagan.system.sentences import did_you_mean
 
 T = TypeVar("T")
 
-_NOT_NEGATIVE, _NOT_FINITE = "0 or more", "NaN and infinity too"
-Count = Annotated[int, _NOT_NEGATIVE]
-Seconds = Annotated[float, _NOT_NEGATIVE]
+_NOT_FINITE = "NaN and infinity too"
+_ALLOWED: dict[str, Callable[[Any], bool]] = {  # in words, and the check
+    "0 or more": lambda number: number >= 0,
+    "1 or more": lambda number: number >= 1,
+    "64 hexadecimal digits": lambda text: re.fullmatch("[0-9a-f]{64}", text) is not None,
+    "height x width, such as 64x64": lambda text: re.fullmatch("[1-9][0-9]{0,8}x[1-9][0-9]{0,8}", text) is not None,
+}
+Count = Annotated[int, "0 or more"]
+Positive = Annotated[int, "1 or more"]
+Amount = Annotated[float, "0 or more"]
+Seconds = Amount
 AnyFloat = Annotated[float, _NOT_FINITE]
+Sha256 = Annotated[str, "64 hexadecimal digits"]
+ImageSize = Annotated[str, "height x width, such as 64x64"]
 
 LARGEST = 2**63 - 1  # of the whole numbers in files, as torch and the file formats require
 
@@ -268,10 +279,10 @@ def _from_plain_annotated(hint: Any, value: Any, name: str, where: str) -> Any:
     kind, allowed = get_args(hint)
     if allowed == _NOT_FINITE:
         return value if type(value) is float else float(_from_plain_value(kind, value, name, where))
-    number = _from_plain_value(kind, value, name, where)
-    if number < 0:
+    made = _from_plain_value(kind, value, name, where)
+    if not _ALLOWED[allowed](made):
         raise _wrong(name, allowed, value, where)
-    return number
+    return made
 
 
 def _from_plain_union(hint: Any, value: Any, name: str, where: str) -> Any:
