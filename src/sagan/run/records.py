@@ -161,8 +161,8 @@ FACTORS = ("g_lr", "d_lr", "penalties")
 
 
 def check_factors(name: str, factors: Mapping[str, float], rollbacks: int) -> None:
-    """Raises UserError for factors, called ``name``, that this many rollbacks do not come to: each lowers a rate at
-    most by half or more, and at most doubles the penalties."""
+    """Raises UserError for factors, called ``name``, that this many rollbacks do not come to: they lower rates, or
+    leave them, and each at most doubles the penalties."""
     for key, factor in factors.items():
         if key not in FACTORS:
             raise UserError(f"{name} must be of {', '.join(FACTORS)}, got {shorten(key)}")

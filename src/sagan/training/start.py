@@ -63,19 +63,20 @@ def train_new(
         classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
-    for unfinished in _unfinished(folder, config):
-        again = command("resume", unfinished)
-        console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
-    console.say(f"run folder: {folder}")
-    if hint := advice_for_few(session.config.game, store.count):
-        console.say(hint)
-    for line in attention:
-        console.say(line)
-    try:
-        return _train(session, run, console, on_snapshot)
-    except TooLittleMemory:
-        _remove_unbegun(run)
-        raise
+        for unfinished in _unfinished(folder, config):
+            again = command("resume", unfinished)
+            console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
+        console.say(f"run folder: {folder}")
+        if hint := advice_for_few(session.config.game, store.count):
+            console.say(hint)
+        for line in attention:
+            console.say(line)
+        try:
+            return _train(session, run, console, on_snapshot)
+        except TooLittleMemory:
+            if all(path == run.config_file or path.suffix == ".pth" for path in folder.iterdir()):
+                run.config_file.unlink()
+            raise
 
 
 def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
@@ -176,13 +177,6 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
         ) from error
 
 
-def _remove_unbegun(run: Run) -> None:
-    """Removes the folder of a run that holds only its settings."""
-    if [path.name for path in run.folder.iterdir()] == [run.config_file.name]:
-        run.config_file.unlink()
-        run.folder.rmdir()
-
-
 def _from_where(run: Run) -> str:
     if run.checkpoint_file.exists():
         return "continues from the last checkpoint"
@@ -223,7 +217,7 @@ def _unfinished(folder: Path, config: Config) -> list[Path]:
 @contextlib.contextmanager
 def _new_folder(config: Config) -> Iterator[Path]:
     """Makes the folder of a new run, before anything else, so that a bad place is found out at once. On an error it is
-    removed again."""
+    removed again, if it is empty."""
     folder = Path(config.run.run_dir or Path("runs", _run_name(config)))
     missing = [place for place in folder.parents if not place.exists()]
     try:
