@@ -453,7 +453,8 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
     """
     known = roles()
     for name in changes:
-        _require(name in known, f"there is no setting {name!r}{did_you_mean(name, known)}")
+        if name not in known:
+            raise UserError(f"there is no setting {name!r}{did_you_mean(name, known)}")
     return fill(Config, changes, config)
 
 
