@@ -49,6 +49,23 @@ def test_unknown_fields_are_of_a_newer_version_and_missing_ones_damage():
         from_plain(Card, lacking, "the card")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("samples", -5, "1 or more"),
+        ("reference_count", 0, "1 or more"),
+        ("reference_samples", -1, "0 or more"),
+        ("dim", -1, "1 or more"),
+        ("repeats", 0, "1 or more"),
+        ("image_size", "banana", "height x width, such as 64x64"),
+        ("image_size", "0x16", "height x width, such as 64x64"),
+    ],
+)
+def test_what_no_score_has_is_damage(field, value, allowed):
+    with pytest.raises(ValueError, match=f"^the card is damaged: {field} must be {allowed}, got {value!r}$"):
+        from_plain(Card, to_plain(CARD) | {field: value}, "the card")
+
+
 def test_a_repository_that_merely_lies_around_the_package_is_not_its_own(tmp_path):
     def git(*arguments):
         author = ("-c", "user.name=a", "-c", "user.email=a@example.org")

@@ -194,3 +194,26 @@ def test_a_misspelt_setting_or_choice_is_answered_with_the_nearest():
         override(Config(), {"spna": 3})
     with pytest.raises(ValueError, match=r"got 'celeba': did you mean celeb\?"):
         override(Config(), {"dataset": "celeba"})
+
+
+@pytest.mark.parametrize("seed", [1_720_000_000, -1_720_000_000, 2**63 - 1, -(2**63) + 1])
+def test_a_seed_is_any_number_that_a_file_can_hold(seed):
+    config = Config(run=RunConfig(seed=seed, total_step=10**10, snapshot_every=10**12))
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        (RunConfig, {"seed": 2**63}, "seed must be at most 9,223,372,036,854,775,807, got 9223372036854775808"),
+        (RunConfig, {"seed": -(2**63)}, "seed must be at least -9,223,372,036,854,775,807, got -9223372036854775808"),
+        (RunConfig, {"seed": 10**5000}, "seed must be at most .*, got int"),
+        (ModelConfig, {"span": -9000}, r"span must be 0 or more, got -9000 \(0 is full attention\)"),
+        (ModelConfig, {"span": 9000}, "span must be at most 8,192, got 9000$"),
+        (ModelConfig, {"z_dim": float("-inf")}, "z_dim must be a whole number, got -inf"),
+        (GameConfig, {"g_lr": float("-inf")}, "g_lr must be more than 0, got -inf"),
+    ],
+)
+def test_a_bound_is_named_on_the_side_where_it_lies(kind, values, said):
+    with pytest.raises(ValueError, match=said):
+        kind(**values)

@@ -1,5 +1,6 @@
 """Which runs a sweep has, and that runs of one seed differ in nothing but the axes."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -93,6 +94,26 @@ def test_the_plan_in_the_file_is_the_plan(tmp_path, preset):
     plan = make_plan(PRESETS[preset], given, [{"span": 0, "g_attention": (8,)}], "sagan sweep ...")
     write_plan(plan, tmp_path / "plan.json", tmp_path / "runs")
     assert read_plan(tmp_path / "plan.json") == plan
+
+
+def test_types_are_looked_up_once_however_many_runs_a_plan_has(tmp_path, monkeypatch):
+    plan = make_plan(Config(), {"seed": range(20), "span": [0, 1]})
+    write_plan(plan, tmp_path / "plan.json", tmp_path)
+    monkeypatch.setattr("sagan.system.typed.get_type_hints", None)
+    assert read_plan(tmp_path / "plan.json") == plan
+
+
+def test_foreign_names_are_quoted_and_cut(tmp_path):
+    plan = make_plan(Config(), {"seed": [0, 1]})
+    write_plan(plan, tmp_path / "plan.json", tmp_path)
+    values = json.loads((tmp_path / "plan.json").read_text())
+    name = "a\nb" * 5000
+    for changes in ({"axes": values["axes"] | {name: [1]}}, {"left_out": [{name: 1}]}, {name: 1}):
+        (tmp_path / "plan.json").write_text(json.dumps(values | changes))
+        with pytest.raises(ValueError, match="plan.json .*'a") as refusal:
+            read_plan(tmp_path / "plan.json")
+        assert "\n" not in str(refusal.value)
+        assert len(str(refusal.value)) < 400 + len(str(tmp_path))
 
 
 def test_a_damaged_plan_is_named(tmp_path):

@@ -196,6 +196,55 @@ def test_a_file_that_is_written_anew_while_it_is_read(path, monkeypatch):
     assert reader.read() == [*ALL, records.train(50)]
 
 
+def test_a_file_that_was_written_anew_under_the_number_of_the_old_one_is_read_from_its_start(path):
+    add(path, to_line(records.train(1)), to_line(records.train(2)))
+    reader = RecordReader(path)
+    reader.read()
+    number = path.stat().st_ino
+    other = [records.train(1), records.train(3), records.train(4)]
+    path.write_bytes(b"".join(map(to_line, other)))
+    assert path.stat().st_ino == number
+    assert reader.read() == other
+    assert reader.restarted
+    add(path, to_line(records.train(5)))
+    assert reader.read() == [records.train(5)]
+    assert not reader.restarted
+
+
+@pytest.mark.parametrize(
+    ("record", "changes", "said"),
+    [
+        (records.rollback(4, 9), {"attempt": 0}, "attempt must be 1 or more, got 0"),
+        (records.rollback(4, 9), {"step": 10}, "step must be at most from_step, 9, got 10"),
+        (
+            records.rollback(4, 9),
+            {"remedy": {"g_lr": 0.0}},
+            "remedy of g_lr must be more than 0 and at most 1, got 0.0",
+        ),
+        (records.rollback(4, 9), {"remedy": {"d_lr": 1e300}}, "remedy of d_lr must be more than 0 and at most 1"),
+        (
+            records.rollback(4, 9),
+            {"remedy": {"penalties": 0.5}},
+            r"remedy of penalties must be from 1 to 2\^1, got 0.5",
+        ),
+        (records.rollback(4, 9), {"remedy": {"a\n": 1.0}}, r"remedy must be of g_lr, d_lr, penalties, got 'a\\n'"),
+        (records.score(4, 1.0), {"spread": -3.0}, "spread must be 0 or more, got -3.0"),
+        (records.score(4, 1.0), {"error": -3.0}, "error must be 0 or more"),
+        (records.score(4, 1.0), {"snapshot_sha256": "x"}, "snapshot_sha256 must be 64 hexadecimal digits, got 'x'"),
+        (records.train(4), {"g_grad_norm": -1.0}, "g_grad_norm must be 0 or more"),
+    ],
+)
+def test_what_no_run_writes_is_damage(record, changes, said):
+    with pytest.raises(ValueError, match=f"^the line is damaged: {said}"):
+        from_line(json.dumps({**json.loads(to_line(record)), **changes}).encode(), "the line")
+
+
+def test_a_kind_of_any_text_is_quoted_and_cut():
+    with pytest.raises(ValueError, match=r"does not know records of the kind 'a\\na") as refusal:
+        from_line(json.dumps({"kind": "a\n" * 5000}).encode(), "the line")
+    assert len(str(refusal.value)) < 200
+
+
 def test_a_file_that_was_cut_or_taken_away_is_read_from_its_start(path):
     add(path, *map(to_line, ALL))
     reader = RecordReader(path)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import zipfile
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sagan.run.build import build_discriminator, build_generator
-from sagan.run.config import Config, ModelConfig, to_dict
+from sagan.run.config import Config, GameConfig, ModelConfig, to_dict
 from sagan.run.weights import Checkpoint, Snapshot, load_checkpoint, load_snapshot, save_checkpoint, save_snapshot
 from tests import records
 
@@ -73,6 +74,96 @@ def test_a_file_of_another_kind_is_refused_in_a_sentence(tmp_path):
     torch.save({"weights": torch.zeros(2)}, tmp_path / "last.pt")
     with pytest.raises(ValueError, match=r"last\.pt is not a checkpoint of sagan"):
         load_checkpoint(tmp_path / "last.pt")
+
+
+ROLLBACK = records.rollback(3, 9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"caution": {"g_lr": -5.0, "d_lr": 1.0, "penalties": 1.0}},
+            "caution of g_lr must be more than 0 and at most 1",
+        ),
+        ({"caution": {"g_lr": 1.0, "d_lr": 0.0, "penalties": 1.0}}, "caution of d_lr must be more than 0"),
+        (
+            {"caution": {"g_lr": 1.0, "d_lr": 1.0, "penalties": 1e300}},
+            r"caution of penalties must be from 1 to 2\^0, got",
+        ),
+        ({"attempt": 99}, "attempt must be the number of rollbacks, 0, got 99"),
+        ({"attempt": 2, "rollback": ROLLBACK}, "attempt must be the number of rollbacks, 1, got 2"),
+        ({"rollback": ROLLBACK}, "attempt must be the number of rollbacks, 1, got 0"),
+        ({"anchors": torch.zeros(2)}, "anchors must be None without lecam, got tensor"),
+    ],
+)
+def test_a_checkpoint_that_no_run_comes_to_is_refused(tmp_path, changes, said):
+    save_checkpoint(tmp_path / "last.pt", checkpoint(**changes))
+    with pytest.raises(ValueError, match=rf"last\.pt is damaged: {said}"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kind": "train"}, "last.pt is damaged: the kind of rollback must be 'rollback', got 'train'"),
+        ({"step": 10}, "last.pt, rollback, is damaged: step must be at most from_step, 9, got 10"),
+        ({"attempt": 0}, "last.pt, rollback, is damaged: attempt must be 1 or more, got 0"),
+    ],
+)
+def test_a_rollback_that_no_run_made_is_refused(tmp_path, changes, said):
+    save_checkpoint(tmp_path / "last.pt", checkpoint(attempt=1, rollback=ROLLBACK))
+    state = torch.load(tmp_path / "last.pt")
+    state["rollback"] |= changes
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=said):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        MemoryError(),
+        OSError(5, "Input/output error"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"),
+    ],
+)
+def test_trouble_of_the_machine_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch, trouble):
+    save_checkpoint(tmp_path / "last.pt", checkpoint())
+
+    def fail(*arguments, **options):
+        raise trouble
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(trouble)) as error:
+        load_checkpoint(tmp_path / "last.pt")
+    assert error.value is trouble
+
+
+def test_a_damaged_file_is_refused_with_the_reason(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, checkpoint())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"last\.pt is not a whole checkpoint file: the checksum of '.*/data/.*' is wrong"
+    ):
+        load_checkpoint(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.pkl", b"x" * 100)
+    with pytest.raises(ValueError, match=r"last\.pt is not a whole checkpoint file: a part of it is compressed"):
+        load_checkpoint(path)
+
+
+def test_the_default_dtype_of_the_process_does_not_matter(tmp_path):
+    config = dataclasses.replace(SMALL, game=GameConfig(lecam=0.1))
+    save_checkpoint(tmp_path / "last.pt", checkpoint(config=config, anchors=torch.zeros(2)))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert load_checkpoint(tmp_path / "last.pt").anchors.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -180,3 +271,44 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "last.pt")
     with pytest.raises(ValueError, match="is a pipe or a device, not a checkpoint file"):
         load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("name", ["00000099.safetensors", "latest-00000099.safetensors", "100000000.safetensors"])
+def test_a_snapshot_under_the_name_of_another_step_is_refused(tmp_path, name):
+    made = Snapshot(build_generator(SMALL.model), SMALL, step=4)
+    save_snapshot(tmp_path / name, made)
+    with pytest.raises(ValueError, match=f"{name} is a snapshot of step 4, and not of the step that its name says"):
+        load_snapshot(tmp_path / name)
+    for own in ("00000004.safetensors", "latest-00000004.safetensors", "99.safetensors", "mine-00000099.safetensors"):
+        save_snapshot(tmp_path / own, made)
+        assert load_snapshot(tmp_path / own).step == 4
+
+
+@pytest.mark.parametrize("changes", [{"g_attention": [7]}, {"pool": 3}, {"g_span": [1, 2, 3]}])
+def test_networks_that_cannot_be_built_are_damage_of_their_file(tmp_path, changes):
+    config = to_dict(SMALL)
+    config["model"] |= changes
+    facts = {"format": "sagan-generator-1", "config": config, "step": 1}
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"sagan": json.dumps(facts)})
+    with pytest.raises(ValueError, match=r"a\.safetensors is damaged: "):
+        load_snapshot(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"step": "9" * 5000}, "is damaged: step must be a whole number, got '9"),
+        (
+            {"format": "sagan-generator-2" + "\n" * 5000},
+            r"was written by a newer sagan: .* format 'sagan-generator-2\\n",
+        ),
+        ({"a\n" * 5000: "x"}, r"was written by a newer sagan: this version does not know 'a\\na"),
+    ],
+)
+def test_metadata_of_any_text_makes_one_short_sentence(tmp_path, changes, said):
+    facts = {"format": "sagan-generator-1", "config": json.dumps(to_dict(SMALL)), "step": "1"}  # as 0.1 wrote it
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=facts | changes)
+    with pytest.raises(ValueError, match=said) as refusal:
+        load_snapshot(tmp_path / "a.safetensors")
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 300 + len(str(tmp_path))

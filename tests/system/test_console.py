@@ -58,6 +58,13 @@ def test_any_other_error_is_a_bug_of_ours_and_keeps_its_traceback(error, capsys)
     assert "sagan --version" in said
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate")])
+def test_too_little_memory_is_one_sentence_and_no_bug(error, capsys):
+    assert run_safely(failing(error), Console()) == 2
+    expected = "error: there is too little memory: close other programs, or ask for less\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_ctrl_c_is_status_130(capsys):
     assert run_safely(failing(KeyboardInterrupt()), Console()) == 130
     assert capsys.readouterr().err == "error: interrupted\n"

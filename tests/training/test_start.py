@@ -8,6 +8,7 @@ from PIL import Image
 from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, override
 from sagan.run.folder import Run
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.training.start import advice_for_few, resume_run, settle, start_run, usable_device
 from tests.training.conftest import TINY
 
@@ -142,3 +143,39 @@ def test_few_images_are_met_with_what_is_lacking():
     assert "`--augment color translation cutout`" in advice_for_few(GameConfig(flip=True), 128)
     assert advice_for_few(GameConfig(flip=True, augment=("color",)), 128) == ""
     assert advice_for_few(GameConfig(), 50_000) == ""
+
+
+def test_a_run_with_other_settings_than_its_checkpoint_is_refused_before_images_are_prepared(config, tmp_path):
+    start(config, run_dir="mine")
+    run = Run(tmp_path / "mine")
+    run.write_config(override(run.config(), {"imsize": 1024}))
+    before = sorted((tmp_path / "prepared").rglob("*"))
+    with pytest.raises(ValueError, match=r"was trained with imsize 16 \(not 1024\)"):
+        resume_run(run.folder, {"total_step": 3}, Console(quiet=True))
+    assert sorted((tmp_path / "prepared").rglob("*")) == before
+
+
+def test_networks_too_large_for_this_machine_are_one_sentence_and_leave_nothing(config, tmp_path):
+    with pytest.raises(ValueError, match="^this machine has too little memory for this run: give a smaller"):
+        start(config, imsize=64, z_dim=65_536, g_conv_dim=16_384)  # more than any machine can address
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("?")]
+)
+def test_too_little_memory_is_known_in_every_form_and_a_bug_is_none(config, tmp_path, monkeypatch, error):
+    start(config, run_dir="old")
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("sagan.training.loop.Trainer", fail)
+    expected = RuntimeError if str(error) == "?" else UserError
+    (tmp_path / "new").mkdir()
+    with pytest.raises(expected):
+        start(config, run_dir="new")
+    assert (tmp_path / "new" / "config.json").exists() == (expected is RuntimeError)
+    with pytest.raises(expected):
+        resume_run(tmp_path / "old", {"total_step": 3}, Console(quiet=True))
+    assert Run(tmp_path / "old").checkpoint_file.exists()

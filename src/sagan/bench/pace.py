@@ -20,7 +20,7 @@ from sagan.bench.timing import ROUNDS, Timing, time_in_turns
 from sagan.data.batches import Batches
 from sagan.run.config import Config, override
 from sagan.system.console import duration
-from sagan.system.errors import UserError
+from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.sentences import plural
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Trainer, steps_by_kind
@@ -179,7 +179,9 @@ def _steps_fit(config: Config, device: torch.device) -> bool:
     try:
         _take_two_steps(override(config, {"compile": False, "cuda_graphs": False}), device)
         return True
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return False
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sagan.evaluation.extractors import NVIDIA_INCEPTION_SHA256
 from sagan.system.errors import UserError
+from sagan.system.typed import Count, ImageSize, Positive
 
 # they say which images were drawn and by which build, not what is measured; the last two follow from the extractor
 _MAY_DIFFER = {"seed", "repeats", "versions", "commit", "is_fid", "dim"}
@@ -24,14 +25,14 @@ class Card:
     """Its name, which differs for other weights or another resize."""
     weights_sha256: str | None
     resize: str
-    samples: int
+    samples: Positive
     """Images of one draw that this metric used."""
-    image_size: str
+    image_size: ImageSize
     """Of the images scored and of the reference, ``64x64``, before the extractor's resize."""
     reference: str
     """The hash of the reference's pixels: the same for a folder, a zip and a store of the same images."""
-    reference_count: int
-    reference_samples: int
+    reference_count: Positive
+    reference_samples: Count
     """Images of the reference that this metric used."""
     reference_split: str
     """Which images of the reference this metric used: ``all``, ``random part`` or ``none``."""
@@ -39,12 +40,12 @@ class Card:
     source: str
     """``averaged generator, eval mode``, or ``images``."""
     seed: int
-    repeats: int
+    repeats: Positive
     versions: Mapping[str, str]
     commit: str | None
     is_fid: bool
     """Whether a Fréchet distance by this extractor is called FID: only with the Inception network of 2015."""
-    dim: int | None
+    dim: Positive | None
     """Length of a feature vector; None if an earlier version did not record it."""
 
     @classmethod

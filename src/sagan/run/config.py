@@ -13,12 +13,23 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_origin
 
 from sagan.core.shapes import ImageShape
 from sagan.system.errors import UserError
 from sagan.system.sentences import did_you_mean
-from sagan.system.typed import check_format, fill, from_plain, make_plain, near_choice, shorten, suits, wording
+from sagan.system.typed import (
+    LARGEST,
+    check_format,
+    fill,
+    from_plain,
+    make_plain,
+    near_choice,
+    shorten,
+    suits,
+    type_hints,
+    wording,
+)
 
 FORMAT = 1
 
@@ -60,7 +71,8 @@ class Role:
         where things are on this machine; it may also differ when a sweep is continued.
     pairs: whether two runs of one seed that differ in it share their first weights, z and order of images.
     idle: returns why it has no effect in a config, or "" if it has one.
-    must_be, most: the numbers allowed; by default any up to 10^9.
+    must_be, most: the numbers allowed. By default any that a file can hold: no bound that protects nothing.
+    zero: what 0 means, for the sentence about a negative number.
     """
 
     effect: Effect
@@ -68,6 +80,7 @@ class Role:
     idle: Callable[[Config], str]
     must_be: Literal["any", "0 or more", "more than 0"]
     most: float
+    zero: str
 
 
 def setting(
@@ -77,10 +90,11 @@ def setting(
     pairs: bool | None = None,
     idle: Callable[[Config], str] = lambda config: "",
     must_be: Literal["any", "0 or more", "more than 0"] = "any",
-    most: float = 10**9,
+    most: float = LARGEST,
+    zero: str = "",
 ) -> T:
     """A field with a default and a `Role`. By default runs that differ in it are pairs unless it is computed."""
-    role = Role(effect, effect != "computed" if pairs is None else pairs, idle, must_be, most)
+    role = Role(effect, effect != "computed" if pairs is None else pairs, idle, must_be, most, zero)
     made: T = field(default=default, metadata={"role": role})
     return made
 
@@ -88,22 +102,31 @@ def setting(
 def _check_fields(section: Any) -> None:
     """Makes the values plain. Raises UserError for one of another type, and for a number that is not allowed."""
     make_plain(section)
-    hints = get_type_hints(type(section))
+    hints = type_hints(type(section))  # type: ignore[arg-type]
     for each in dataclasses.fields(section):
         value, hint = getattr(section, each.name), hints[each.name]
-        _require(
-            suits(value, hint), f"{each.name} must be {wording(hint)}, got {shorten(value)}{near_choice(value, hint)}"
-        )
+        if value is each.default:  # most values; a plan checks thousands of configs
+            continue
+        if not suits(value, hint):
+            raise UserError(f"{each.name} must be {wording(hint)}, got {shorten(value)}{near_choice(value, hint)}")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 _check_number(each.name, number, each.metadata["role"])
 
 
 def _check_number(name: str, number: float, role: Role) -> None:
-    _require(number == number, f"{name} must be a number, got nan")
-    _require(abs(number) <= role.most, f"{name} must be at most {role.most:,}, got {shorten(number)}")
-    allowed = {"any": True, "0 or more": number >= 0, "more than 0": number > 0}[role.must_be]
-    _require(allowed, f"{name} must be {role.must_be}, got {number}")
+    if number != number:
+        must_be = "a number"
+    elif not {"any": True, "0 or more": number >= 0, "more than 0": number > 0}[role.must_be]:
+        must_be = role.must_be
+    elif number > role.most:
+        must_be = f"at most {role.most:,}"
+    elif number < -role.most:
+        must_be = f"at least {-role.most:,}"
+    else:
+        return
+    meaning = f" ({role.zero})" if role.zero and number < 0 else ""
+    raise UserError(f"{name} must be {must_be}, got {shorten(number)}{meaning}")
 
 
 def roles() -> dict[str, Role]:
@@ -131,6 +154,8 @@ def _all_spans_are_0(config: Config) -> bool:
     own = [model.span if each is None else each for each in (model.g_span, model.d_span)]
     return all(span == 0 for each in own for span in spans(each))
 
+
+_FULL = "0 is full attention"
 
 _no_dataset = _when(lambda c: c.data.dataset is None, "it says where a --dataset is")
 _nothing_hidden = _when(_all_spans_are_0, "at span 0 nothing is excluded")
@@ -188,7 +213,7 @@ class ModelConfig:
     """dcgan: the published program's; resnet: the residual networks of the paper's own code."""
     num_classes: int | Literal["auto"] = setting(0, "computed", must_be="0 or more", most=1_000_000)
     """Number of classes: 0 for an unconditional model, 'auto' for one class per folder of images."""
-    imsize: int = setting(64, "computed", most=8192)
+    imsize: int = setting(64, "computed", must_be="more than 0", most=8192)
     """Height and width of the images: a power of two, 16 or more."""
     z_dim: int = setting(128, "computed", must_be="more than 0", most=65_536)
     """Length of the latent vector z."""
@@ -196,12 +221,16 @@ class ModelConfig:
     """Channels of the generator's largest map."""
     d_conv_dim: int = setting(64, "computed", must_be="more than 0", most=16_384)
     """Channels of the discriminator's largest map."""
-    span: Span = setting(0, "computed", pairs=True, idle=_two_spans_given, most=8192)
+    span: Span = setting(0, "computed", pairs=True, idle=_two_spans_given, must_be="0 or more", most=8192, zero=_FULL)
     """A pixel may not attend to the (2*span+1) x (2*span+1) square around it; 0 is full attention, the original SAGAN.
     'self' hides only the pixel itself."""
-    g_span: Span | tuple[Span, ...] | None = setting(None, "computed", pairs=True, most=8192)
+    g_span: Span | tuple[Span, ...] | None = setting(
+        None, "computed", pairs=True, must_be="0 or more", most=8192, zero=_FULL
+    )
     """The span of the generator, or one for each of its attention layers in order; by default --span."""
-    d_span: Span | tuple[Span, ...] | None = setting(None, "computed", pairs=True, most=8192)
+    d_span: Span | tuple[Span, ...] | None = setting(
+        None, "computed", pairs=True, must_be="0 or more", most=8192, zero=_FULL
+    )
     """The same for the discriminator."""
     masking: Literal["after", "before"] = setting("after", "computed", pairs=True, idle=_nothing_hidden)
     """'after': weights in the square are set to 0 after the softmax; 'before': its keys are left out of the softmax."""
@@ -223,9 +252,6 @@ class ModelConfig:
             self.imsize >= 16 and self.imsize & (self.imsize - 1) == 0,
             f"imsize must be a power of two, 16 or more, got {self.imsize}",
         )
-        for name in ("span", "g_span", "d_span"):
-            for value in spans(getattr(self, name)):
-                _require(value == "self" or value >= 0, f"{name} must be 0 or more, got {value} (0 is full attention)")
 
     @property
     def shape(self) -> ImageShape:
@@ -259,7 +285,7 @@ class GameConfig:
     """Mirror half of the real images."""
     batch_size: int = setting(64, "computed", must_be="more than 0", most=10_000_000)
     """Real images, and fakes, in each step; on the command line also 'auto': the largest batch that fits."""
-    n_critic: int = setting(1, "computed", must_be="more than 0")
+    n_critic: int = setting(1, "computed", must_be="more than 0", most=10**9)
     """Discriminator steps per generator step."""
     g_lr: float = setting(1e-4, "computed", pairs=True, must_be="more than 0")
     """Learning rate of the generator."""
@@ -275,7 +301,7 @@ class GameConfig:
     """How both learning rates fall over the run; linear and cosine reach 0 at its last step."""
     max_grad_norm: float | None = setting(None, "computed", pairs=True, must_be="more than 0")
     """Clip the norm of each network's gradient to this; no limit by default."""
-    ema_halflife: int = setting(44_000, "computed", pairs=True)
+    ema_halflife: int = setting(44_000, "computed", pairs=True, must_be="0 or more", zero="0: no averaging")
     """Half-life, in images, of the exponential moving average (EMA) of the generator's weights, from which samples are
     drawn. 0: no EMA."""
 
@@ -284,7 +310,6 @@ class GameConfig:
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be from 0 to below 1, got {value}")
-        _require(self.ema_halflife >= 0, f"ema_halflife must be 0 or more, got {self.ema_halflife} (0: no averaging)")
         _require(len(set(self.augment)) == len(self.augment), f"augment must name each once, got {self.augment}")
 
     @property
@@ -332,7 +357,7 @@ class RunConfig:
     """The folder for grids of samples, instead of RUN/samples."""
     eval_every: int | None = setting(None, "free", must_be="more than 0")
     """Steps between scores: a snapshot is written and scored. By default `sagan evaluate RUN` does so afterwards."""
-    eval_num: int = setting(2000, "free", idle=_no_scoring, must_be="more than 0")
+    eval_num: int = setting(2000, "free", idle=_no_scoring, must_be="more than 0", most=10**9)
     """Images drawn for each of these scores; the last step is also scored with 5 times as many."""
     extractor: str | None = setting(None, "free", idle=_no_scoring)
     """The network whose features are compared, as for `sagan evaluate`.
@@ -401,7 +426,7 @@ def _refuse_unknown_choices(values: Mapping[str, object], where: str) -> None:
     """Raises UserError for a choice that this version does not have, since a newer one may have it."""
     for section, kind in _SECTIONS.items():
         given = values.get(section)
-        for name, hint in get_type_hints(kind).items():
+        for name, hint in type_hints(kind).items():  # type: ignore[arg-type]
             value = given.get(name) if isinstance(given, dict) else None
             if get_origin(hint) is Literal and isinstance(value, str) and not suits(value, hint):
                 raise UserError(
@@ -428,7 +453,8 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
     """
     known = roles()
     for name in changes:
-        _require(name in known, f"there is no setting {name!r}{did_you_mean(name, known)}")
+        if name not in known:
+            raise UserError(f"there is no setting {name!r}{did_you_mean(name, known)}")
     return fill(Config, changes, config)
 
 

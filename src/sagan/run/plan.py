@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from sagan.run.presets import PRESETS
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.sentences import command, plural
-from sagan.system.typed import check_format, from_plain, plain, read_json, shorten
+from sagan.system.typed import check_format, foreign, from_plain, plain, read_json, shorten
 
 FORMAT = 1
 MOST_RUNS = 10_000
@@ -187,31 +188,32 @@ def _check(plan: Plan) -> None:
         _check_axis(plan, name, values)
     for condition in plan.left_out:
         for axis, value in condition.items():
-            given = f"--leave_out {axis}={_listed([value])}"
+            given = f"--leave_out {foreign(axis)}={_listed([value])}"
             if axis not in plan.axes:
-                raise UserError(f"{given}: {axis} is not an axis; the axes are {' and '.join(plan.axes)}")
+                raise UserError(f"{given}: {foreign(axis)} is not an axis; the axes are {' and '.join(plan.axes)}")
             if value not in plan.axes[axis]:
                 raise UserError(f"{given}: --{axis} has only {_listed(plan.axes[axis])}")
     runs = plan.runs()
     if not runs:
         raise UserError("--leave_out leaves out every run")
-    names = [run.name for run in runs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two values of an axis would both name a run {name}: rename what one of them refers to")
+    names = Counter(run.name for run in runs)
+    name, count = names.most_common(1)[0]
+    if count > 1:
+        raise UserError(f"two values of an axis would both name a run {name}: rename what one of them refers to")
     for run in runs:  # values that are allowed one by one may not go together
         plan.config(run, Path(run.name))
 
 
 def _check_axis(plan: Plan, name: str, values: Sequence[Any]) -> None:
     if name not in settings(plan.base) or name in OF_THE_SWEEP:
-        raise UserError(f"{name[:40]} is not a setting that a sweep can vary")
+        raise UserError(f"{foreign(name)} is not a setting that a sweep can vary")
     if not values:
         raise UserError(f"--{name} has no values")
     for value in values:
         override(plan.base, {name: value})
-        if values.count(value) > 1:
-            raise UserError(f"--{name} has {shorten(value)} twice")
+    value, count = Counter(values).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"--{name} has {shorten(value)} twice")
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -7,6 +7,7 @@ write are None. Records of a newer version are distinguished from damage.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,19 @@ from typing import ClassVar, Literal, get_args
 
 from sagan.run.card import Card
 from sagan.system.errors import UserError
-from sagan.system.typed import AnyFloat, Count, Seconds, from_plain, newer, parse_json, shorten, to_plain
+from sagan.system.typed import (
+    Amount,
+    AnyFloat,
+    Count,
+    Positive,
+    Seconds,
+    Sha256,
+    from_plain,
+    newer,
+    parse_json,
+    shorten,
+    to_plain,
+)
 
 State = Literal["healthy", "D winning", "diversity falling", "diverged"]
 """The guard's verdict on a run."""
@@ -38,9 +51,9 @@ class TrainRecord:
     """The mean logit of real images."""
     d_fake: float
     g_loss: float
-    d_grad_norm: float | None = None
+    d_grad_norm: Amount | None = None
     """Of the discriminator's gradient, before it is limited."""
-    g_grad_norm: float | None = None
+    g_grad_norm: Amount | None = None
     penalty: float | None = None
     """The last gradient penalty, weighted; None without one."""
     lecam: float | None = None
@@ -48,7 +61,7 @@ class TrainRecord:
     """The gate of each attention layer, by network and map: ``{"G16": 0.01, "D8": ...}``."""
     verdict: State | None = None
     """The guard's latest; None before its first check and when it is off."""
-    images_per_second: float
+    images_per_second: Amount
     """Since the previous record."""
     seconds: Seconds
     """Of training, over all the processes that worked on the run."""
@@ -109,16 +122,16 @@ class ScoreRecord:
     """The name of the score for a person, such as FID."""
     step: Count
     value: float
-    spread: float | None = None
+    spread: Amount | None = None
     """The standard deviation over draws; None for one draw."""
-    error: float | None = None
+    error: Amount | None = None
     """The metric's own standard error, if it has one and there is one draw."""
     floor: float | None = None
     """The score of ``floor_samples`` real images against as many others."""
     floor_samples: Count | None = None
     seconds: Seconds | None = None
     """The time that scoring took, for all metrics together."""
-    snapshot_sha256: str | None = None
+    snapshot_sha256: Sha256 | None = None
     card: Card
 
 
@@ -131,11 +144,32 @@ class RollbackRecord:
     step: Count
     """Where the run went back to."""
     from_step: Count
-    attempt: Count
+    attempt: Positive
     """The number of rollbacks so far, this one included."""
     verdict: State
     reason: str
     remedy: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if self.step > self.from_step:
+            raise UserError(f"step must be at most from_step, {self.from_step:,}, got {self.step:,}")
+        check_factors("remedy", self.remedy, 1)
+
+
+FACTORS = ("g_lr", "d_lr", "penalties")
+"""What rollbacks multiply: both learning rates, which fall, and the weight of gradient penalties, which grows."""
+
+
+def check_factors(name: str, factors: Mapping[str, float], rollbacks: int) -> None:
+    """Raises UserError for factors, called ``name``, that this many rollbacks do not come to: they lower rates, or
+    leave them, and each at most doubles the penalties."""
+    for key, factor in factors.items():
+        if key not in FACTORS:
+            raise UserError(f"{name} must be of {', '.join(FACTORS)}, got {shorten(key)}")
+        if key == "penalties" and not (factor >= 1 and math.log2(factor) <= rollbacks):
+            raise UserError(f"{name} of penalties must be from 1 to 2^{rollbacks}, got {shorten(factor)}")
+        if key != "penalties" and not 0 < factor <= 1:
+            raise UserError(f"{name} of {key} must be more than 0 and at most 1, got {shorten(factor)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,24 +206,31 @@ def from_line(line: bytes, where: str) -> Record:
         raise UserError(f"{where} is damaged: it is not a record")
     kind = values.pop("kind")
     if kind not in KINDS:
-        raise UserError(f"{where} {newer([f'records of the kind {kind[:40]!r}'])}")
+        raise UserError(f"{where} {newer([f'records of the kind {shorten(kind)}'])}")
     return from_plain(KINDS[kind], values, where)
 
 
 Damage = Callable[[UserError], None]
 
 
+_TAIL = 128  # bytes by which a file is known again
+
+
 class RecordReader:
     """Reads a file of records: at the first call all of them, later those added since the last call.
 
     An incomplete last line, as of a process that was killed or is still writing, is left for later. When the file was
-    rewritten, as after a rollback, reading starts over and ``restarted`` is true.
+    rewritten, as after a rollback, reading starts over and ``restarted`` is true: it is another file, or what
+    was read last is no longer there, as a new file may have the number of a removed one.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.restarted = True
-        self._inode = self._offset = self._lines = 0
+        self._start_over(0)
+
+    def _start_over(self, inode: int) -> None:
+        self._inode, self._offset, self._lines, self._last = inode, 0, 0, b""
 
     def read(self, on_damage: Damage | None = None) -> list[Record]:
         """The records since the last call; none if there is no file.
@@ -215,15 +256,18 @@ class RecordReader:
             raise UserError(f"{self.path} is damaged: it is not a file")
         try:
             with self.path.open("rb") as file:
-                found = os.fstat(file.fileno())  # of the open file: another may take its name meanwhile
-                self.restarted = found.st_ino != self._inode or found.st_size < self._offset
+                inode = os.fstat(file.fileno()).st_ino  # of the open file: another may take its name meanwhile
+                file.seek(self._offset - len(self._last))
+                self.restarted = inode != self._inode or file.read(len(self._last)) != self._last
                 if self.restarted:
-                    self._inode, self._offset, self._lines = found.st_ino, 0, 0
-                file.seek(self._offset)
+                    self._start_over(inode)
+                    file.seek(0)
                 added = file.read()
         except FileNotFoundError:
-            self.restarted, self._inode, self._offset, self._lines = True, 0, 0, 0
+            self.restarted = True
+            self._start_over(0)
             return []
         complete = added[: added.rfind(b"\n") + 1]
         self._offset += len(complete)
+        self._last = (self._last + complete)[-_TAIL:]
         return [line + b"\n" for line in complete.split(b"\n")[:-1]]

@@ -6,9 +6,12 @@ shapes and dtypes of the networks that the file's own config describes. Nothing 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,8 +25,8 @@ from sagan.core.game.average import batch_norm_latents, measure_batch_norm
 from sagan.core.networks.interface import Generator
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict
-from sagan.run.records import RollbackRecord
-from sagan.system.errors import UserError
+from sagan.run.records import FACTORS, RollbackRecord, check_factors
+from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.files import write_whole
 from sagan.system.typed import Count, Seconds, check_format, from_plain, newer, parse_json, shorten, to_plain
 
@@ -32,7 +35,7 @@ SNAPSHOT_FORMAT = "sagan-generator-1"
 
 Tensors = Mapping[str, Tensor]
 
-_NO_CAUTION = {"g_lr": 1.0, "d_lr": 1.0, "penalties": 1.0}
+_NO_CAUTION = dict.fromkeys(FACTORS, 1.0)
 
 
 # ---- snapshots
@@ -92,11 +95,22 @@ def load_snapshot(path: str | Path) -> Snapshot:
     except SafetensorError as error:
         raise UserError(f"{path} is not a whole snapshot: it is torn, or not a safetensors file") from error
     config, facts = _read_metadata(metadata, str(path))
+    _check_name(path, facts.step)
     generator = _empty_generator(config.model, str(path))
     _check_classes(facts.classes, config.model, str(path))
     _check_tensors(tensors, generator.state_dict(), f"{path}")
     generator.load_state_dict(tensors, assign=True)
     return Snapshot(generator.eval().requires_grad_(False), config, facts.step, facts.images, facts.classes)
+
+
+def _check_name(path: Path, step: int) -> None:
+    """Raises UserError for a file that is named as a run names its snapshot of another step."""
+    named = re.fullmatch(r"(latest-)?([0-9]{8,19})", path.stem)
+    if named and int(named[2]) != step:
+        raise UserError(
+            f"{path} is a snapshot of step {step:,}, and not of the step that its name says: rename it, or bring back "
+            "the file of that step"
+        )
 
 
 def _snapshot_of(checkpoint: Checkpoint) -> Snapshot:
@@ -114,7 +128,8 @@ def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts
         values = parse_json(metadata["sagan"].encode(), where)
     elif "config" in metadata:  # as versions up to 0.1 wrote it: one entry per fact, all of them text
         values = {**metadata, "config": parse_json(metadata["config"].encode(), where)}
-        values["step"] = int(metadata["step"]) if metadata.get("step", "").isdecimal() else metadata.get("step")
+        number = metadata.get("step", "")
+        values["step"] = int(number) if re.fullmatch("[0-9]{1,19}", number) else number
     else:
         raise UserError(f"{where} is not a snapshot of sagan: its metadata is {shorten(metadata)}")
     if not isinstance(values, dict) or not {"format", "config"} <= values.keys():
@@ -122,7 +137,7 @@ def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts
     found, config = values.pop("format"), values.pop("config")
     if found != SNAPSHOT_FORMAT:
         known = isinstance(found, str) and found.startswith("sagan-generator-")
-        wrong = newer([f"the format {found}"]) if known else f"is damaged: its format is {shorten(found)}"
+        wrong = newer([f"the format {shorten(found)}"]) if known else f"is damaged: its format is {shorten(found)}"
         raise UserError(f"{where} {wrong}")
     return from_dict(config, where), from_plain(_Facts, values, where)
 
@@ -131,8 +146,18 @@ def _empty_generator(model: ModelConfig, where: str) -> Generator:
     """The generator without memory for its weights, which a damaged config may make of any size."""
     if model.num_classes == "auto":
         raise UserError(f"{where} is damaged: num_classes must be a whole number, got 'auto'")
-    with torch.device("meta"):
+    with _building(where):
         return build_generator(model)
+
+
+@contextlib.contextmanager
+def _building(where: str) -> Iterator[None]:
+    """Networks are built without memory inside this context. Settings that no networks have are damage."""
+    try:
+        with torch.device("meta"):
+            yield
+    except UserError as error:
+        raise UserError(f"{where} is damaged: {error}") from error
 
 
 def _check_classes(classes: tuple[str, ...], model: ModelConfig, where: str) -> None:
@@ -193,8 +218,13 @@ class _Values:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.caution is not None and self.caution.keys() != _NO_CAUTION.keys():
-            raise UserError(f"caution must hold {', '.join(_NO_CAUTION)}, got {shorten(dict(self.caution))}")
+        if self.caution is not None:
+            if self.caution.keys() != _NO_CAUTION.keys():
+                raise UserError(f"caution must hold {', '.join(FACTORS)}, got {shorten(dict(self.caution))}")
+            check_factors("caution", self.caution, self.attempt)
+        made = 0 if self.rollback is None else self.rollback.attempt
+        if made != self.attempt:
+            raise UserError(f"attempt must be the number of rollbacks, {made:,}, got {self.attempt:,}")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -222,12 +252,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     check_format(state.pop("format"), CHECKPOINT_FORMAT, where)
     parts = {name: state.pop(name, None) for name in _TENSORS}
     if isinstance(state.get("rollback"), dict):
-        state["rollback"].pop("kind", None)
+        kind = state["rollback"].pop("kind", RollbackRecord.kind)
+        if kind != RollbackRecord.kind:
+            raise UserError(f"{where} is damaged: the kind of rollback must be 'rollback', got {shorten(kind)}")
     values = from_plain(_Values, state, where)
     config = from_dict(parse_json(values.config.encode(), where), where)
     generator = _empty_generator(config.model, where)
     _check_classes(values.classes, config.model, where)
-    with torch.device("meta"):
+    with _building(where):
         discriminator = build_discriminator(config.model)
     networks: dict[str, nn.Module] = {"generator": generator, "average": generator, "discriminator": discriminator}
     for name, network in networks.items():
@@ -235,7 +267,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     for name, network in (("g_optimizer", generator), ("d_optimizer", discriminator)):
         _check_optimizer(parts[name], network, f"{where}, {name},")
     if config.game.lecam:
-        _check_tensors({"anchors": parts["anchors"]}, {"anchors": torch.empty(2, device="meta")}, where)
+        means = torch.empty(2, dtype=torch.float32, device="meta")
+        _check_tensors({"anchors": parts["anchors"]}, {"anchors": means}, where)
+    elif parts["anchors"] is not None:
+        raise UserError(f"{where} is damaged: anchors must be None without lecam, got {shorten(parts['anchors'])}")
     known = vars(values) | {"config": config, "caution": values.caution or _NO_CAUTION}
     return Checkpoint(**parts, **known)
 
@@ -279,7 +314,7 @@ def _check_optimizer(found: Any, network: nn.Module, where: str) -> None:
         raise UserError(f"{where} is damaged: it must have a state for each of {len(parameters)} parameters")
     for number, parameter in enumerate(parameters) if state else ():
         like = parameter.detach()
-        moments = {"step": torch.empty((), device="meta"), "exp_avg": like, "exp_avg_sq": like}
+        moments = {"step": torch.empty((), dtype=torch.float32, device="meta"), "exp_avg": like, "exp_avg_sq": like}
         _check_tensors(state[number], moments, f"{where} parameter {number},")
 
 
@@ -308,7 +343,14 @@ def read_torch_file(path: Path) -> Any:
             _check_archive(file)
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
+        except UserError as error:
+            raise UserError(f"{path} is not a whole checkpoint file: {error}") from error
         except Exception as error:  # torch does not document what it raises for other files
+            if is_out_of_memory(error):
+                raise
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a seek by a torn archive's offset
+                error.filename = error.filename or str(path)
+                raise
             raise UserError(f"{path} is not a whole checkpoint file") from error
 
 
@@ -318,6 +360,7 @@ def _check_archive(file: BinaryIO) -> None:
     if zipfile.is_zipfile(file):
         archive = zipfile.ZipFile(file)
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise UserError("a member is compressed")
-        if archive.testzip() is not None:
-            raise UserError("a checksum is wrong")
+            raise UserError("a part of it is compressed")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise UserError(f"the checksum of {shorten(damaged)} is wrong")

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.text import Text
 
 from sagan.system.callbacks import Progress, Say
-from sagan.system.errors import UserError
+from sagan.system.errors import UserError, is_out_of_memory
 
 USAGE_ERROR = 2
 BUG = "this is a bug in sagan: please report it with the command, the lines below and the output of `sagan --version`"
@@ -162,7 +162,10 @@ def run_safely(action: Callable[[], int], console: Console) -> int:
         console.error(_with_notes(f"{error.strerror or error}{where}", error))
     except UserError as error:
         console.error(_with_notes(str(error), error))
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            console.error(_with_notes("there is too little memory: close other programs, or ask for less", error))
+            return USAGE_ERROR
         console.error(BUG)
         raise
     return USAGE_ERROR

@@ -1,4 +1,4 @@
-"""The one class of error for a person's mistakes."""
+"""The one class of error for a person's mistakes, and how too little memory shows itself."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,13 @@ class UserError(ValueError):
     The message is one sentence: what is wrong with which value or file, what is allowed, what to do. The command line
     shows it without a traceback. Every other exception except OSError is a bug in sagan and keeps its traceback.
     """
+
+
+_OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")  # in torch's RuntimeErrors
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or this machine, has too little memory."""
+    if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
+        return any(form in str(error) for form in _OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)

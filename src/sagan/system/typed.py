@@ -11,10 +11,11 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import reprlib
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -23,12 +24,22 @@ from sagan.system.sentences import did_you_mean
 
 T = TypeVar("T")
 
-_NOT_NEGATIVE, _NOT_FINITE = "0 or more", "NaN and infinity too"
-Count = Annotated[int, _NOT_NEGATIVE]
-Seconds = Annotated[float, _NOT_NEGATIVE]
+_NOT_FINITE = "NaN and infinity too"
+_ALLOWED: dict[str, Callable[[Any], bool]] = {  # in words, and the check
+    "0 or more": lambda number: number >= 0,
+    "1 or more": lambda number: number >= 1,
+    "64 hexadecimal digits": lambda text: re.fullmatch("[0-9a-f]{64}", text) is not None,
+    "height x width, such as 64x64": lambda text: re.fullmatch("[1-9][0-9]{0,8}x[1-9][0-9]{0,8}", text) is not None,
+}
+Count = Annotated[int, "0 or more"]
+Positive = Annotated[int, "1 or more"]
+Amount = Annotated[float, "0 or more"]
+Seconds = Amount
 AnyFloat = Annotated[float, _NOT_FINITE]
+Sha256 = Annotated[str, "64 hexadecimal digits"]
+ImageSize = Annotated[str, "height x width, such as 64x64"]
 
-_LARGEST = 2**63  # whole numbers in files are smaller than this, as torch and the file formats require
+LARGEST = 2**63 - 1  # of the whole numbers in files, as torch and the file formats require
 
 _NUMBERS = {int: "a whole number", float: "a number"}
 
@@ -49,6 +60,8 @@ def make_plain(made: Any) -> None:
 
 def suits(value: Any, hint: Any) -> bool:
     """Whether a value has the type of a field's hint. A whole number may stand for a float, a bool for no number."""
+    if type(value) is hint:  # most values, so first
+        return True
     if get_origin(hint) is Literal:
         return any(value is choice or (type(value) is type(choice) and value == choice) for choice in get_args(hint))
     if is_union(hint):
@@ -85,11 +98,20 @@ def is_union(hint: Any) -> bool:
     return get_origin(hint) in (Union, types.UnionType)
 
 
+@functools.cache
+def type_hints(kind: type[Any]) -> Mapping[str, Any]:
+    """The types of a dataclass's fields by name. They take long to find out, so once for each class."""
+    return get_type_hints(kind)
+
+
 def fill(kind: type[T], values: Mapping[str, Any], base: T | None = None) -> T:
     """A dataclass, and the dataclasses in its fields, from values by field name. What ``values`` lacks is taken from
     ``base`` or, without one, is the field's default."""
+    hints = type_hints(kind)  # type: ignore[arg-type]
+    if base is not None and hints.keys().isdisjoint(values) and not any(map(dataclasses.is_dataclass, hints.values())):
+        return base
     given = {}
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in hints.items():
         if dataclasses.is_dataclass(hint):
             given[name] = fill(hint, values, getattr(base, name, None))  # type: ignore[arg-type]
         elif name in values:
@@ -187,7 +209,7 @@ def _refuse_newer(kind: Any, given: Mapping[str, object], where: str) -> None:
     """Raises UserError for names that a dataclass, or one in its fields, does not know: before any value is checked,
     as a newer version may also allow other values."""
     hints, _ = _fields(kind)
-    if unknown := sorted(str(name) for name in given.keys() - hints.keys()):
+    if unknown := sorted(map(foreign, given.keys() - hints.keys())):
         raise UserError(f"{where} {newer(unknown)}")
     for name, hint in hints.items():
         if dataclasses.is_dataclass(hint) and isinstance(within := given.get(name), dict):
@@ -196,6 +218,11 @@ def _refuse_newer(kind: Any, given: Mapping[str, object], where: str) -> None:
 
 def _part(where: str, name: str) -> str:
     return f"{where.removesuffix(',')}, {name},"
+
+
+def foreign(name: object) -> str:
+    """A name from a file, for a sentence: as it is if it could be one of ours, else quoted and cut."""
+    return name if isinstance(name, str) and name.isidentifier() and len(name) <= 60 else shorten(name)
 
 
 @functools.cache
@@ -213,7 +240,7 @@ def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
         return value
     if hint is float and type(value) is float and math.isfinite(value):  # most values, so first
         return value
-    if hint is int and type(value) is int and abs(value) < _LARGEST:
+    if hint is int and type(value) is int and abs(value) <= LARGEST:
         return value
     if dataclasses.is_dataclass(hint):
         return from_plain(hint, value, _part(where, name))  # type: ignore[arg-type]
@@ -228,14 +255,14 @@ def _from_plain_value(hint: Any, value: Any, name: str, where: str) -> Any:
         if not isinstance(value, dict):
             raise _wrong(name, "a JSON object", value, where)
         kind = get_args(hint)[1]
-        return {key: _from_plain_value(kind, each, f"{name}[{key!r}]", where) for key, each in value.items()}
+        return {key: _from_plain_value(kind, each, f"{name}[{shorten(key)}]", where) for key, each in value.items()}
     if not suits(value, hint):
         raise _wrong(name, wording(hint), value, where)
     if isinstance(value, str) and not _is_text(value):
         raise _wrong(name, "text without NUL and lone surrogates", value, where)
     if isinstance(value, float) and not math.isfinite(value):
         raise _wrong(name, "finite", value, where)
-    if isinstance(value, int) and abs(value) >= _LARGEST:
+    if isinstance(value, int) and abs(value) > LARGEST:
         raise _wrong(name, "below 2**63", value, where)
     return value
 
@@ -252,10 +279,10 @@ def _from_plain_annotated(hint: Any, value: Any, name: str, where: str) -> Any:
     kind, allowed = get_args(hint)
     if allowed == _NOT_FINITE:
         return value if type(value) is float else float(_from_plain_value(kind, value, name, where))
-    number = _from_plain_value(kind, value, name, where)
-    if number < 0:
+    made = _from_plain_value(kind, value, name, where)
+    if not _ALLOWED[allowed](made):
         raise _wrong(name, allowed, value, where)
-    return number
+    return made
 
 
 def _from_plain_union(hint: Any, value: Any, name: str, where: str) -> Any:

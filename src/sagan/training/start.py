@@ -18,9 +18,10 @@ from sagan.run.build import describe_attention
 from sagan.run.classes import list_classes
 from sagan.run.config import Config, GameConfig, ModelConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
+from sagan.run.weights import load_checkpoint
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
-from sagan.system.errors import UserError
+from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.sentences import command, plural, typed
 from sagan.training.checks import check_new_run, check_run
 from sagan.training.checks import usable_device as usable_device
@@ -28,6 +29,10 @@ from sagan.training.loop import OnSnapshot, Outcome, Session, train
 from sagan.training.saving import refuse_other_settings
 
 FEW_IMAGES = 5000  # of which the discriminator soon knows every one (arXiv 2006.10738 trains on as few as 100)
+
+
+class TooLittleMemory(UserError):
+    """The run's device has too little memory for it."""
 
 
 def start_run(
@@ -58,15 +63,20 @@ def train_new(
         classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
-    for unfinished in _unfinished(folder, config):
-        again = command("resume", unfinished)
-        console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
-    console.say(f"run folder: {folder}")
-    if hint := advice_for_few(session.config.game, store.count):
-        console.say(hint)
-    for line in attention:
-        console.say(line)
-    return _train(session, run, console, on_snapshot)
+        for unfinished in _unfinished(folder, config):
+            again = command("resume", unfinished)
+            console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
+        console.say(f"run folder: {folder}")
+        if hint := advice_for_few(session.config.game, store.count):
+            console.say(hint)
+        for line in attention:
+            console.say(line)
+        try:
+            return _train(session, run, console, on_snapshot)
+        except TooLittleMemory:
+            if all(path == run.config_file or path.suffix == ".pth" for path in folder.iterdir()):
+                run.config_file.unlink()
+            raise
 
 
 def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
@@ -77,13 +87,16 @@ def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapsho
         raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
+    if run.checkpoint_file.exists():  # before images are prepared for settings that the run does not have
+        refuse_other_settings(load_checkpoint(run.checkpoint_file).config, config, folder)
+    attention = describe_attention(config.model)
     device = check_run(config, folder)
     session = Session(config, device, _open_store(config, console, _source_of_run(config)))
     if not run.checkpoint_file.exists():
         console.say("no checkpoint was written yet: training starts from step 0")
         _count_classes(config.model, session.store)
     console.say(f"run folder: {folder}")
-    for line in describe_attention(config.model):
+    for line in attention:
         console.say(line)
     return _train(session, run, console, on_snapshot)
 
@@ -154,9 +167,12 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
     except OSError as error:
         error.add_note(f"once that is fixed, `{command('resume', run.folder)}` {_from_where(run)}")
         raise
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{settings.device} has too little memory for this run: give a smaller --batch_size, --imsize or "
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        where = "this machine" if session.device.type == "cpu" else str(session.device)
+        raise TooLittleMemory(
+            f"{where} has too little memory for this run: give a smaller --batch_size, --imsize or "
             "--g_conv_dim and --d_conv_dim"
         ) from error
 
@@ -201,7 +217,7 @@ def _unfinished(folder: Path, config: Config) -> list[Path]:
 @contextlib.contextmanager
 def _new_folder(config: Config) -> Iterator[Path]:
     """Makes the folder of a new run, before anything else, so that a bad place is found out at once. On an error it is
-    removed again."""
+    removed again, if it is empty."""
     folder = Path(config.run.run_dir or Path("runs", _run_name(config)))
     missing = [place for place in folder.parents if not place.exists()]
     try:

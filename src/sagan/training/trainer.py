@@ -19,7 +19,7 @@ from sagan.core.networks.interface import Discriminator, Generator
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, GameConfig
-from sagan.run.records import LookRecord, RollbackRecord
+from sagan.run.records import FACTORS, LookRecord, RollbackRecord
 from sagan.run.weights import Checkpoint
 from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
@@ -94,7 +94,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0  # spent on training, in all the processes that have worked on the run
         self.attempt = 0  # the number of rollbacks
-        self.caution = dict.fromkeys(("g_lr", "d_lr", "penalties"), 1.0)  # the product of the remedies so far
+        self.caution = dict.fromkeys(FACTORS, 1.0)  # the product of the remedies so far
         self.rollback: RollbackRecord | None = None  # the last one
         self.penalty: Tensor | None = None  # the latest, as not every step has one
         self._measured_step = -1
