@@ -88,8 +88,11 @@ def _check(flags: AttentionFlags) -> None:
             "--over_training measures the generator of each snapshot, and --images are for the discriminator: leave "
             "out one of them"
         )
-    if flags.out is not None and flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
-        raise UserError(f"{flags.out} is not an empty folder: give another --out")
+    if flags.out is not None:
+        from sagan.data.sources.own import is_unused
+
+        if not is_unused(flags.out):
+            raise UserError(f"{flags.out} is not an empty folder: give another --out")
 
 
 def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:

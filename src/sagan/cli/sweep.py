@@ -108,7 +108,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
                 console.say(" && ".join(shlex.join(["sagan", *each]) for _, each in commands))
         return 0
     todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]
-    prepare_images(map(begun.config, todo), console)
+    prepare_images(map(begun.config, todo), begun.folder, console)
     if flags.cluster is not None:
         return _submit(begun, todo, extractor, flags, flags.jobs if "jobs" in given else None, console)
     return _carry_out(begun, todo, extractor, flags, console)

@@ -34,10 +34,10 @@ def extractor_name(plan: Plan) -> str:
     return names.pop()
 
 
-def prepare_images(configs: Iterable[Config], console: Console) -> None:
-    """Decodes the images of runs, each data set once."""
+def prepare_images(configs: Iterable[Config], folder: Path, console: Console) -> None:
+    """Decodes the images of the runs of a sweep in ``folder``, each data set once."""
     for data, size in dict.fromkeys((config.data, config.model.imsize) for config in configs):
-        prepared_store(data, size, console)
+        prepared_store(data, size, console, outputs=[folder])
 
 
 def _configs(plan: Plan) -> list[Config]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from sagan.data.sources.own import mark_as_ours
 from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import (
@@ -119,7 +120,7 @@ def write_report(
     _check(report, published)
     if threshold is None and metric == "frechet" and report.groups and report.groups[0].card.is_fid:
         report.threshold = FID_THRESHOLD
-    out.mkdir(parents=True, exist_ok=True)
+    mark_as_ours(out)
     _clear(out)
     sections = [*_scores(report), *_samples(report), *_events(report), *_attention(report), *_origin(report)]
     report.findings = report.findings or [_nothing_compared(report)]

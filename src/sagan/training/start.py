@@ -13,8 +13,10 @@ import torch
 
 from sagan.data import Source, Store, choose_source, prepared_store
 from sagan.data.batches import check as check_batches
+from sagan.data.sources.own import refuse_foreign_images
 from sagan.run.build import check_networks, describe_attention
 from sagan.run.classes import list_classes
+from sagan.run.checkpoints import find_run, go_on_from, refuse_lost
 from sagan.run.config import Config, ModelConfig, RunConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
@@ -49,9 +51,9 @@ def train_new(
     check_networks(config.model)
     device = usable_device(config.run)
     config = with_absolute_paths(settle(config, device))
-    _check_sample_folder(config)
+    _check_sample_folder(config, new=True)
     with _new_folder(config) as folder:
-        store = _open_store(config, console) if store is None else store
+        store = _open_store(config, console, folder) if store is None else store
         classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
@@ -64,16 +66,22 @@ def train_new(
     return _train(session, run, console, on_snapshot)
 
 
-def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
-    """Resumes the run in a folder; ``changes`` are to its length and intervals, never to what is computed."""
-    run = Run.open(folder)
-    trained = run.config()
+def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
+    """Resumes the run in a folder, or from one of its checkpoint files; ``changes`` are to its length and intervals,
+    never to what is computed."""
+    run, checkpoint = find_run(place)
+    folder, trained = run.folder, run.config()
     if changes.get("data") and trained.data.dataset:
         raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
     device = usable_device(config.run)
-    session = Session(config, device, _open_store(config, console, _source_of_run(config)))
+    _check_sample_folder(config, new=config.run.sample_dir != trained.run.sample_dir)
+    if checkpoint is None:
+        refuse_lost(run)
+    session = Session(config, device, _open_store(config, console, folder, _source_of_run(config)))
+    if checkpoint is not None:
+        go_on_from(run, checkpoint)
     if not run.checkpoint_file.exists():
         console.say("no checkpoint was written yet: training starts from step 0")
         _count_classes(config.model, session.store)
@@ -102,8 +110,9 @@ def settle(config: Config, device: torch.device) -> Config:
     return override(config, {"precision": "bf16" if native else "fp32"})
 
 
-def _open_store(config: Config, console: Console, source: Source | None = None) -> Store:
-    store = prepared_store(config.data, config.model.imsize, console, source)
+def _open_store(config: Config, console: Console, folder: Path, source: Source | None = None) -> Store:
+    outputs = folder, config.run.sample_dir
+    store = prepared_store(config.data, config.model.imsize, console, source, outputs)
     check_batches(store.images, config.game.batch_size)
     return store
 
@@ -179,9 +188,13 @@ def _report(outcome: Outcome, console: Console) -> int:
     return 0
 
 
-def _check_sample_folder(config: Config) -> None:
+def _check_sample_folder(config: Config, *, new: bool) -> None:
+    """Raises UserError for a folder of samples that holds other images; ``new``: or those of another run."""
     folder = config.run.sample_dir
-    if folder is not None and any(Path(folder).glob("*_fake.png")):
+    if folder is None:
+        return
+    refuse_foreign_images(Path(folder), "--sample_dir")
+    if new and any(Path(folder).glob("*_fake.png")):
         raise UserError(f"{folder} already holds samples of another run: move them away, or name another folder")
 
 

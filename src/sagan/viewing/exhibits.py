@@ -17,6 +17,7 @@ from sagan.core.sampling import numbered_latents
 from sagan.data import choose_recipe, open_source
 from sagan.data.recipe import prepare_image
 from sagan.run.classes import describe_class, list_classes
+from sagan.data.sources.own import mark_as_ours
 from sagan.run.config import Config
 from sagan.run.folder import Run, find_snapshot
 from sagan.run.records import TrainRecord
@@ -193,6 +194,7 @@ def write_exhibits(
         for exhibit in exhibits
         for layer, measures in zip(exhibit.layers, exhibit.measures, strict=True)
     ]
+    mark_as_ours(folder)
     with console.progress("drawing pictures") as progress:
         for image in range(len(points)):
             draw_maps(folder / f"image-{image:04d}.png", exhibits, image, points[image])
