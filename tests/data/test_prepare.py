@@ -34,7 +34,7 @@ def test_the_store_does_not_depend_on_the_number_of_workers(workers, chunks, tmp
 
 def test_meta_says_what_the_store_is(tmp_path):
     store = prepare(Pictures(10, bad=[4]), Recipe(8, "12", "lanczos"), tmp_path / "store", **quiet)
-    assert set(content(store.folder)) == {"images.npy", "labels.npy", "meta.json"}
+    assert set(content(store.folder)) == {"images.npy", "labels.npy", "meta.json", "names.json"}
     expected = {
         "format": 1,
         "identity": "pictures:1",

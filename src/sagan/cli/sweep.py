@@ -173,7 +173,7 @@ def _carry_out(
     runner = Runner(begun, extractor, threads_each(flags.jobs))
     with live_table(console, flags.jobs) as show:
         stopped = carry_out(runner, todo, flags.jobs, show)
-    statuses = [begun.watch(run).look() for run in runs]
+    statuses = [begun.watch(run, scored=extractor is not None).look() for run in runs]
     console.table(status_table(statuses))
     console.say(describe_progress(statuses))
     for run, each in zip(runs, statuses, strict=True):

@@ -18,7 +18,7 @@ _NAMED = 3  # images of a kind
 def other_images(run: Path, data: DataConfig, found: Store, trained: str) -> str:
     """The sentence for a run that was trained on other images than ``found``; ``trained``: the hash of their pixels,
     and perhaps that of their classes after a space."""
-    now = f"the run in {run} was trained on other images than {found.meta.source} are now"
+    now = f"the run in {run} was trained on other images than are in {data.data or data.image_path} now"
     if trained.partition(" ")[0] == found.hash:
         return f"{now}: they are the same, but in other classes; move them back, or start a new run with --run_dir"
     old = find_store(trained.partition(" ")[0], (Path(data.prepared), found.folder.parent))
@@ -41,7 +41,7 @@ def find_store(pixels: str, roots: Sequence[Path]) -> Store | None:
 
 
 def describe_changes(old: Store, new: Store) -> str:
-    """Such as "of 40 images, 2 are gone (a.png, b.png), 1 is new (c.png) and 1 has changed (d.png)"."""
+    """Such as "of 40 images, 2 gone (a.png, b.png), 1 new (c.png) and 1 changed (d.png)"."""
     names, others = old.names(), new.names()
     was, now = _hashes(old), _hashes(new)
     if names is None or others is None:  # a store of an earlier version: only pixels can be compared
@@ -55,7 +55,7 @@ def describe_changes(old: Store, new: Store) -> str:
         changed = [name for name in names if name in after and before[name] != after[name]]
         kinds = {"gone": gone, "new": new_ones, "changed": changed}
         parts = [_part(len(which), kind, which) for kind, which in kinds.items()]
-    *first, last = [part for part in parts if part] or ["none is gone or new, but their order is another"]
+    *first, last = [part for part in parts if part] or ["none gone or new, but in another order"]
     return f"of {old.count:,} images, {', '.join(first) + ' and ' if first else ''}{last}"
 
 
@@ -63,7 +63,7 @@ def _part(count: int, what: str, names: Sequence[str]) -> str:
     if count == 0:
         return ""
     listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    return f"{count:,} {'is' if count == 1 else 'are'} {what}" + (f" ({listed})" if listed else "")
+    return f"{count:,} {what}" + (f" ({listed})" if listed else "")
 
 
 def _hashes(store: Store) -> list[bytes]:

@@ -54,6 +54,7 @@ from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.images import save_png
+from sagan.system.paths import command_without_paths
 from sagan.system.typed import to_plain
 
 FID_THRESHOLD = 30.0
@@ -486,7 +487,7 @@ def _origin(report: Report) -> list[Block]:
         blocks += [Heading("How scores were computed"), Table(rows)]
     runs = report.results.runs
     made = f"This report: {_versions(versions())}, commit {commit() or 'unknown'}."
-    plan = report.results.sweep.plan.command
+    plan = command_without_paths(report.results.sweep.plan.command)
     whole: list[Block] = [Paragraph("The whole sweep, with another --sweep_dir:"), Code([plan])] if plan else []
     each: list[Block] = [Paragraph("Or run by run, with its scores:"), Code([run.command for run in runs])]
     return [*blocks, Heading("How to reproduce this"), *whole, *each, Paragraph(made)]

@@ -17,7 +17,6 @@ from sagan.core.sampling import numbered_latents
 from sagan.data import choose_recipe, open_source
 from sagan.data.recipe import prepare_image
 from sagan.run.classes import describe_class, list_classes
-from sagan.data.sources.own import mark_as_ours
 from sagan.run.config import Config
 from sagan.run.folder import Run, find_snapshot
 from sagan.run.records import TrainRecord
@@ -87,8 +86,16 @@ def open_subjects(places: Sequence[Path], step: int | None = None) -> list[Subje
         turns = tuple(map(last.classes.index, first.classes))
         subjects[-1] = dataclasses.replace(last, turns=turns)
     if len(subjects) == 2 and first.name == last.name and first.run != last.run:
-        return [dataclasses.replace(each, name=str(place)) for each, place in zip(subjects, places, strict=True)]
+        names = _told_apart([place.absolute() for place in places])
+        return [dataclasses.replace(each, name=name) for each, name in zip(subjects, names, strict=True)]
     return subjects
+
+
+def _told_apart(places: Sequence[Path]) -> list[str]:
+    """The last parts of different paths, as many as tell them apart: no more of this machine is shown."""
+    most = max(len(place.parts) for place in places)
+    tails = ([Path(*place.parts[-count:]).as_posix() for place in places] for count in range(1, most + 1))
+    return next((names for names in tails if len(set(names)) == len(names)), [place.name for place in places])
 
 
 def _open(place: Path, step: int | None) -> Subject:
@@ -194,7 +201,6 @@ def write_exhibits(
         for exhibit in exhibits
         for layer, measures in zip(exhibit.layers, exhibit.measures, strict=True)
     ]
-    mark_as_ours(folder)
     with console.progress("drawing pictures") as progress:
         for image in range(len(points)):
             draw_maps(folder / f"image-{image:04d}.png", exhibits, image, points[image])

@@ -11,7 +11,7 @@ from sagan.data.sources.names import is_image
 from sagan.system.errors import UserError
 
 MARK = ".sagan"  # a file in folders of samples and figures, which nothing else tells apart
-_RUN = "config.json", {"records.jsonl", "checkpoints", "snapshots"}  # the last three are written as they are due
+_RUN = "config.json", {"records.jsonl", "checkpoints", "snapshots", "running.lock"}  # of which one is there
 _SWEEP = {"plan.json", "runs"}
 _STORES = {"meta.json", "images.npy"}, {"journal.jsonl", "images.npy"}
 _GRID = re.compile(r"\d+_fake\.png")  # as runs of earlier versions have them in folders without a mark
