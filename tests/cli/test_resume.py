@@ -5,10 +5,12 @@ import shutil
 import pytest
 
 from sagan.cli import main
-from sagan.run.checkpoints import find_run
+from sagan.run.checkpoints import find_run, go_on_from
 from sagan.run.folder import Run
+from sagan.run.records import RollbackRecord
 from sagan.run.status import Watched
 from sagan.run.weights import load_checkpoint, saved_step
+from tests import records
 from tests.cli.made import refused
 
 
@@ -37,6 +39,13 @@ def test_a_torn_checkpoint_names_an_older_whole_one_and_the_command_works(run, t
     assert main([*command.split()[1:], "--total_step", "5"]) == 0
     assert load_checkpoint(run.checkpoint_file).step == 5
     assert (run.checkpoint_file.with_name("replaced.pt")).exists()
+
+
+def test_going_back_to_an_older_checkpoint_forgets_later_rollbacks(run):
+    run.append(records.rollback(2, 4))
+    shutil.copy(run.checkpoint_file, run.healthy_file)
+    go_on_from(run, run.healthy_file)
+    assert not run.records_of(RollbackRecord)
 
 
 def test_a_lost_checkpoint_does_not_start_a_run_anew(run, capsys):

@@ -193,7 +193,8 @@ def _run_result(sweep: Sweep, planned: PlannedRun, varied: list[str]) -> RunResu
     repeat = train_words(shared, planned.overrides), evaluate_words(shared, again)
     command = " && ".join(shlex.join(["sagan", *words]) for words in repeat)
     status = sweep.watch(planned).look()
-    reason = without_paths(status.reason, [sweep.folder])
+    places = [Path(place) for place in (config.data.data, config.data.prepared) if place and Path(place).is_absolute()]
+    reason = without_paths(status.reason, [sweep.folder, *places])
     run = Run(sweep.run_folder(planned))
     if not run.config_file.is_file():
         return RunResult(planned.name, arm, command, config, None, status.state, reason)

@@ -45,11 +45,12 @@ def go_on_from(run: Run, path: Path) -> None:
     """Makes a checkpoint of a run its last one; the former one, torn or not, is kept as ``replaced.pt``."""
     if path.name == run.checkpoint_file.name:
         return
-    load_checkpoint(path)  # raises for a torn one, before anything is changed
+    checkpoint = load_checkpoint(path)  # raises for a torn one, before anything is changed
     with run.locked():
         if run.checkpoint_file.exists():
             run.checkpoint_file.replace(run.checkpoint_file.with_name("replaced.pt"))
         keep_as(path, run.checkpoint_file)
+        run.forget_rollbacks(checkpoint.attempt)
 
 
 def _older(run: Run) -> str:
