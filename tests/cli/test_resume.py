@@ -21,7 +21,7 @@ def tear(path):
 def test_a_run_is_found_by_its_folder_and_by_its_checkpoint(run):
     assert find_run(run.folder) == (run, None)
     assert find_run(run.checkpoint_file) == (run, run.checkpoint_file)
-    with pytest.raises(ValueError, match=r"is not a checkpoint.*`sagan resume runs.*span1` resumes its run"):
+    with pytest.raises(ValueError, match=r"is not a checkpoint.*`sagan resume .*span1` resumes its run"):
         find_run(run.snapshot())
     with pytest.raises(ValueError, match="does not exist"):
         find_run(run.folder / "nowhere.pt")
@@ -39,6 +39,13 @@ def test_a_torn_checkpoint_names_an_older_whole_one_and_the_command_works(run, t
     assert main([*command.split()[1:], "--total_step", "5"]) == 0
     assert load_checkpoint(run.checkpoint_file).step == 5
     assert (run.checkpoint_file.with_name("replaced.pt")).exists()
+
+
+def test_a_torn_pending_checkpoint_names_a_command_that_goes_on_without_it(run, trained, capsys):
+    (run.folder.parents[1] / "photos.npy").symlink_to(trained / "photos.npy")
+    tear(shutil.copy(run.checkpoint_file, run.pending_file))
+    command = refused(capsys, "resume", run.folder, "--guard", "recover", "--total_step", "5").split("`")[1]
+    assert main([*command.split()[1:], "--guard", "recover", "--total_step", "5"]) == 0
 
 
 def test_going_back_to_an_older_checkpoint_forgets_later_rollbacks(run):

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from sagan.run.folder import Run
-from sagan.run.weights import Checkpoint, load_checkpoint
+from sagan.run.weights import Checkpoint, load_checkpoint, saved_step
 from sagan.system.errors import UserError
 from sagan.system.files import keep_as
 
@@ -41,12 +41,24 @@ def refuse_lost(run: Run) -> None:
         raise UserError(f"{run.checkpoint_file} is missing; {_older(run)}")
 
 
+def pending_step(run: Run) -> int:
+    """The step of ``pending.pt``. Raises UserError, with what to do, for a torn one."""
+    try:
+        return load_checkpoint(run.pending_file).step
+    except UserError as error:
+        raise UserError(f"{error}; `{_command(run.checkpoint_file)}` goes on without it") from error
+
+
 def go_on_from(run: Run, path: Path) -> None:
-    """Makes a checkpoint of a run its last one; the former one, torn or not, is kept as ``replaced.pt``."""
-    if path.name == run.checkpoint_file.name:
-        return
-    checkpoint = load_checkpoint(path)  # raises for a torn one, before anything is changed
+    """Makes a checkpoint of a run its last one; the former one, torn or not, is kept as ``replaced.pt``. Others that
+    are torn are removed: the run would not go on beside them."""
+    checkpoint = last_checkpoint(run) if path.name == run.checkpoint_file.name else load_checkpoint(path)
     with run.locked():
+        for other in (run.healthy_file, run.pending_file):
+            if other.exists() and saved_step(other) is None:
+                other.unlink()
+        if path.name == run.checkpoint_file.name:
+            return
         if run.checkpoint_file.exists():
             run.checkpoint_file.replace(run.checkpoint_file.with_name("replaced.pt"))
         keep_as(path, run.checkpoint_file)
