@@ -76,7 +76,7 @@ def test_labels_of_a_partial_do_not_stay_for_another_source(tmp_path, monkeypatc
             prepare(Pictures(), Recipe(8), tmp_path / "store", **quiet)
     assert (tmp_path / "store.partial" / "labels.npy").exists()
     store = prepare(Pictures(identity="others:1", kinds=()), Recipe(8), tmp_path / "store", **quiet)
-    assert set(content(store.folder)) == {"images.npy", "meta.json"}
+    assert set(content(store.folder)) == {"images.npy", "meta.json", "names.json"}
     assert store.labels is None
 
 

@@ -172,7 +172,7 @@ def test_labels_stay_with_their_images_whatever_is_skipped(bad, chunks, tmp_path
 def test_the_classes_do_not_change_the_pixels_or_their_hash(tmp_path):
     with_classes = prepare(Pictures(bad=[3]), Recipe(8), tmp_path / "with", **quiet)
     without = prepare(Pictures(bad=[3], kinds=()), Recipe(8), tmp_path / "without", **quiet)
-    assert set(content(without.folder)) == {"images.npy", "meta.json"}
+    assert set(content(without.folder)) == {"images.npy", "meta.json", "names.json"}
     assert without.meta.classes is None
     assert (without.classes, without.labels) == ((), None)
     assert without.hash == with_classes.hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from sagan.run.folder import Run
+from sagan.run.folder import Run, snapshot_step
 from sagan.run.weights import Checkpoint, load_checkpoint, saved_step
 from sagan.system.errors import UserError
 from sagan.system.files import keep_as
@@ -76,8 +76,9 @@ def _older(run: Run) -> str:
     if whole:
         step, path = max(whole)
         return f"`{_command(path)}` goes on from an older one, of step {step:,}"
-    if snapshots := run.snapshots():
-        return f"there is no older one, but its generator of step {int(snapshots[-1].stem):,} is in {snapshots[-1]}"
+    if snapshots := [*run.snapshots(), *run.latest_snapshots()]:
+        newest = max(snapshots, key=snapshot_step)
+        return f"there is no older one, but its generator of step {snapshot_step(newest):,} is in {newest}"
     return "there is no older one, so the run must be started again with another --run_dir"
 
 

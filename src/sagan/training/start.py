@@ -76,7 +76,7 @@ def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
     device = usable_device(config.run)
-    _check_sample_folder(config, new=config.run.sample_dir != trained.run.sample_dir)
+    _check_sample_folder(config, new=False)
     if checkpoint is None:
         refuse_lost(run)
     session = Session(config, device, _open_store(config, console, folder, _source_of_run(config)))
