@@ -59,7 +59,7 @@ def prepared_store(
     source = choose_source(data, size) if source is None else source
     for remark in source.remarks:
         console.warn(remark)
-    if sentence := _outputs_inside(source, [*outputs, data.prepared]):
+    if isinstance(source, FolderSource) and (sentence := outputs_inside(source.root, [*outputs, data.prepared])):
         console.say(sentence)
     if isinstance(source, StoreSource):
         store = source.served(size, data.crop, data.filter)
@@ -80,15 +80,13 @@ def prepared_store(
     return store
 
 
-def _outputs_inside(source: Source, outputs: Sequence[str | Path | None]) -> str:
-    """A sentence that names the folders for output that lie inside the folder of the images, "" where none does."""
-    if not isinstance(source, FolderSource):
-        return ""
-    root = source.root.resolve()
+def outputs_inside(images: Path, outputs: Sequence[str | Path | None]) -> str:
+    """A sentence that names the folders for output that lie inside a folder of images, "" where none does."""
+    root = images.expanduser().resolve()
     places = [Path(output).expanduser().resolve() for output in outputs if output is not None]
     inside = list(dict.fromkeys(str(place.relative_to(root)) for place in places if place.is_relative_to(root)))
     if not inside:
         return ""
     listed = f"{', '.join(inside[:-1])} and {inside[-1]} lie" if len(inside) > 1 else f"{inside[0]} lies"
     what = "what is written there is" if len(inside) == 1 else "what is written to them is"
-    return f"{listed} inside the folder of the images, {source.root}: {what} left out of the images"
+    return f"{listed} inside the folder of the images, {images}: {what} left out of the images"

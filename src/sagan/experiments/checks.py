@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sagan.data import prepared_store
+from sagan.data.choice import outputs_inside
 from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.scoring import refuse_few
 from sagan.run.build import check_networks
@@ -37,7 +38,9 @@ def extractor_name(plan: Plan) -> str:
 def prepare_images(configs: Iterable[Config], folder: Path, console: Console) -> None:
     """Decodes the images of the runs of a sweep in ``folder``, each data set once."""
     for data, size in dict.fromkeys((config.data, config.model.imsize) for config in configs):
-        prepared_store(data, size, console, outputs=[folder])
+        if data.data is not None and (sentence := outputs_inside(Path(data.data), [folder])):
+            console.say(sentence)
+        prepared_store(data, size, console)
 
 
 def _configs(plan: Plan) -> list[Config]:
