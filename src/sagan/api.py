@@ -33,8 +33,8 @@ from PIL import Image
 
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images
-from sagan.run.classes import class_number
 from sagan.run.checkpoints import find_run
+from sagan.run.classes import class_number
 from sagan.run.config import Config, override
 from sagan.run.folder import Run, find_snapshot
 from sagan.run.presets import PRESETS, check_preset

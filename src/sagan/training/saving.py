@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sagan.core.sampling import classes_in_turn, generate
-from sagan.data.sources.names import natural
 from sagan.data.changes import other_images
+from sagan.data.sources.names import natural
 from sagan.data.sources.own import mark_as_ours
 from sagan.published.keys import save_published_pair
 from sagan.run.checkpoints import last_checkpoint

@@ -15,8 +15,8 @@ from sagan.data import Source, Store, choose_source, prepared_store
 from sagan.data.batches import check as check_batches
 from sagan.data.sources.own import refuse_foreign_images
 from sagan.run.build import check_networks, describe_attention
-from sagan.run.classes import list_classes
 from sagan.run.checkpoints import find_run, go_on_from, refuse_lost
+from sagan.run.classes import list_classes
 from sagan.run.config import Config, ModelConfig, RunConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
