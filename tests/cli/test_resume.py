@@ -55,7 +55,8 @@ def test_going_back_to_an_older_checkpoint_forgets_later_rollbacks(run):
     assert not run.records_of(RollbackRecord)
 
 
-def test_a_lost_checkpoint_does_not_start_a_run_anew(run, capsys):
+def test_a_lost_checkpoint_does_not_start_a_run_anew(run, trained, capsys):
+    (run.folder.parents[1] / "photos.npy").symlink_to(trained / "photos.npy")
     run.checkpoint_file.rename(run.pending_file)
     assert f"last.pt is missing; `sagan resume {run.pending_file}`" in refused(capsys, "resume", run.folder)
 

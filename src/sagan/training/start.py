@@ -77,14 +77,13 @@ def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot
     refuse_other_settings(trained, config, folder)
     device = usable_device(config.run)
     _check_sample_folder(config, new=False)
-    if checkpoint is None:
-        refuse_lost(run)
     session = Session(config, device, _open_store(config, console, folder, _source_of_run(config)))
     if checkpoint is not None:
         go_on_from(run, checkpoint)
     if not run.checkpoint_file.exists():
-        console.say("no checkpoint was written yet: training starts from step 0")
         _count_classes(config.model, session.store)
+        refuse_lost(run)
+        console.say("no checkpoint was written yet: training starts from step 0")
     console.say(f"run folder: {folder}")
     for line in describe_attention(config.model):
         console.say(line)
