@@ -49,7 +49,7 @@ def test_a_run_is_trained_and_opened(run, home):
 
 def test_samples_are_the_files_that_the_command_writes(run, home):
     assert main(["sample", str(run.folder), "--num", "5", "--seed", "3", "--out", str(home / "five")]) == 0
-    files = [np.asarray(Image.open(path)) for path in sorted((home / "five").iterdir())]
+    files = [np.asarray(Image.open(path)) for path in sorted((home / "five").glob("*.png"))]
     drawn = sagan.load(run.folder, device="cpu").sample(5, seed=3)
     assert drawn.dtype == np.uint8
     assert drawn.shape == (5, 16, 16, 3)

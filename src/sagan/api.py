@@ -33,6 +33,7 @@ from PIL import Image
 
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images
+from sagan.run.checkpoints import find_run
 from sagan.run.classes import class_number
 from sagan.run.config import Config, override
 from sagan.run.folder import Run, find_snapshot
@@ -286,6 +287,6 @@ def resume(path: str | Path, *, quiet: bool = False, **settings: object) -> Open
     from sagan.evaluation.while_training import score_while_training
     from sagan.training.start import train_on
 
-    folder, console = Path(path).expanduser(), Console(quiet=quiet)
-    config = override(Run.open(folder).config(), settings)
-    return OpenedRun(train_on(folder, settings, console, score_while_training(config, console)).run.folder)
+    place, console = Path(path).expanduser(), Console(quiet=quiet)
+    config = override(find_run(place)[0].config(), settings)
+    return OpenedRun(train_on(place, settings, console, score_while_training(config, console)).run.folder)

@@ -158,6 +158,8 @@ def test_runs_of_one_name_are_told_apart(home):
     make_run(home / "elsewhere" / "run", span=2)
     assert command("run --compare elsewhere/run --num 1 --out out") == 0
     assert {row["run"] for row in table(home / "out" / "layers.csv")} == {"run", "elsewhere/run"}
+    assert command(f"{home}/elsewhere/run --compare {home}/elsewhere/../run --num 1 --out other") == 0
+    assert str(home.parent) not in (home / "other" / "layers.csv").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,19 @@
 
 import dataclasses
 import json
+import os
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sagan.data import Store
 from sagan.data.faces import FacesSource
+from sagan.evaluation.image_sets import open_images
 from sagan.run.weights import load_snapshot, save_snapshot
+from sagan.system.console import Console
 from tests.cli.made import command, scores, train_on_faces
 
 pytestmark = pytest.mark.usefixtures("few_faces")
@@ -119,3 +124,43 @@ def test_runs_are_compared_only_when_their_cards_are_alike(capsys):
     assert command("evaluate third --num 40 --last --extractor random-conv") == 0
     assert command("compare-metrics one third") == 2
     assert "their cards differ in samples: 30 and 40" in capsys.readouterr().err
+
+
+# ---- images of other sizes, and what is remembered of images
+
+
+def test_imsize_brings_both_to_one_size_and_the_card_says_so(tmp_path, capsys):
+    for name, seed, size in (("real", 0, 32), ("fake", 1, 16)):
+        (tmp_path / name).mkdir()
+        source = FacesSource(25, size, seed)
+        for number in range(25):
+            source.read(number).save(tmp_path / name / f"{number}.png")
+    assert command("evaluate fake --reference real --extractor random-conv") == 2
+    assert "--imsize SIZE brings both to one" in capsys.readouterr().err
+    assert command("evaluate fake --reference real --extractor random-conv --imsize 24") == 0
+    printed = capsys.readouterr().out
+    assert "image_size 24x24" in printed
+    assert "resized centre square, bilinear" in printed
+    assert command("evaluate fake --reference fake --extractor random-conv --imsize 0") == 2
+
+
+def test_two_arrays_of_one_size_and_time_are_different_references(tmp_path, capsys):
+    hashes = []
+    for name, seed in (("a", 0), ("b", 1)):
+        (tmp_path / name).mkdir()
+        draw = np.random.default_rng(seed).integers(0, 256, (25, 16, 16, 3)).astype(np.uint8)
+        np.save(tmp_path / name / "set.npy", draw)
+        os.utime(tmp_path / name / "set.npy", ns=(0, 0))
+        assert command(f"evaluate a/set.npy --reference {name}/set.npy --extractor random-conv") == 0
+        hashes.append(re.search("reference (pixels:[0-9a-f]+)", capsys.readouterr().out)[1])
+    assert hashes[0] != hashes[1]
+
+
+def test_a_reference_is_not_read_again_to_know_which_it_is(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    source = FacesSource(25, 16, 0)
+    for number in range(25):
+        source.read(number).save(tmp_path / "real" / f"{number}.png")
+    first = open_images(Path("real"), Path("cache"), Console(quiet=True)).identity
+    monkeypatch.setattr("sagan.data.sources.folder.digest_files", lambda *_: pytest.fail("every byte is read again"))
+    assert open_images(Path("real"), Path("cache"), Console(quiet=True)).identity == first

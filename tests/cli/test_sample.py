@@ -11,9 +11,9 @@ from tests.cli.made import refused
 def test_samples_are_numbered_and_never_mixed(run, capsys):
     assert main(["sample", str(run.folder), "--num", "5", "--out", "out", "--batch_size", "2"]) == 0
     names = [f"{number:06d}.png" for number in range(5)]
-    assert sorted(path.name for path in (run.folder.parents[1] / "out").iterdir()) == names
+    assert sorted(path.name for path in (run.folder.parents[1] / "out").glob("*.png")) == names
     assert "is not empty" in refused(capsys, "sample", run.folder, "--num", "7", "--out", "out")
-    assert sorted(path.name for path in (run.folder.parents[1] / "out").iterdir()) == names
+    assert sorted(path.name for path in (run.folder.parents[1] / "out").glob("*.png")) == names
 
 
 def test_samples_need_no_images_and_are_the_same_from_the_file(run):
@@ -42,3 +42,19 @@ def test_samples_that_cannot_be_drawn(run, capsys, words, said):
 def test_a_torn_snapshot_is_refused(run, capsys):
     run.snapshot().write_bytes(run.snapshot().read_bytes()[:1000])
     assert "is not a whole" in refused(capsys, "sample", run.folder, "--out", "out")
+
+
+def test_a_name_that_ends_in_png_gets_one_grid(run, capsys):
+    assert main(["sample", str(run.folder), "--num", "10", "--out", "x.png"]) == 0
+    assert Image.open("x.png").size == (8 * 18 + 2, 2 * 18 + 2)
+    assert "is there already" in refused(capsys, "sample", run.folder, "--out", "x.png")
+    assert main(["sample", str(run.folder), "--num", "2", "--out", "y.png"]) == 0  # another grid is no person's image
+
+
+def test_a_grid_is_not_put_among_a_persons_images(run, capsys):
+    (run.folder.parents[1] / "photos").mkdir()
+    Image.new("RGB", (4, 4)).save("photos/a.png")
+    assert "would be beside other images, such as a.png" in refused(
+        capsys, "sample", run.folder, "--out", "photos/x.png"
+    )
+    assert not (run.folder.parents[1] / "photos" / "x.png").exists()

@@ -1,6 +1,7 @@
 """`sagan train` and `sagan resume`, called in process from a person's folder, with tiny networks."""
 
 import dataclasses
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sagan.cli import main
 from sagan.run.config import to_dict
 from sagan.run.folder import Run
 from sagan.run.presets import PRESETS
+from sagan.run.weights import load_snapshot
 from tests.cli.made import FEW_FACES, refused, scores, tiny, train_on_faces
 
 PUBLISHED = {
@@ -287,3 +289,55 @@ def test_a_full_disk_says_how_to_go_on(run, capsys, monkeypatch):
     said = refused(capsys, "resume", run.folder, "--total_step", "5")
     assert "No space left on device" in said
     assert f"sagan resume {run.folder}" in said
+
+
+# ---- a folder of images that the runs lie in
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """The working directory is a folder of twelve images."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(f"{number:02d}.png")
+    return tmp_path / "photos"
+
+
+def test_runs_inside_the_images_train_on_the_same_images_each_time(photos, capsys):
+    assert main(tiny(data=".", total_step=2, sample_dir="grids")) == 0
+    said = capsys.readouterr().out
+    assert "runs/photos-16px-span0, grids and prepared lie inside the folder of the images" in said
+    assert main(["sample", "runs/photos-16px-span0", "--num", "2", "--out", "drawn"]) == 0
+    assert main(["resume", "runs/photos-16px-span0", "--total_step", "3"]) == 0
+    assert main(tiny(data=".", total_step=1)) == 0
+    assert len(list((photos / "prepared").glob("*/meta.json"))) == 1
+    assert "12 images of 16x16" in capsys.readouterr().out
+
+
+def test_samples_are_not_put_among_the_images(photos, capsys):
+    for folder in (".", ".."):
+        said = refused(capsys, *tiny(data=".", total_step=1, sample_dir=folder))
+        assert "give --sample_dir a folder of its own" in said
+    assert not (photos / "runs").exists()
+
+
+def test_a_run_whose_images_changed_names_them_and_goes_on_with_the_prepared_ones(photos, capsys):
+    assert main(tiny(data=".", total_step=1, run_dir="run")) == 0
+    (photos / "03.png").unlink()
+    said = refused(capsys, "resume", "run", "--total_step", "2")
+    assert "of 12 images, 1 gone (03.png)" in said
+    assert main([*shlex.split(said.split("`")[1])[1:], "--total_step", "2"]) == 0
+    (store,) = (path.parent for path in photos.glob("prepared/*/meta.json") if '"count": 12' in path.read_text())
+    assert main(tiny(data=store, total_step=1, run_dir="other")) == 0
+    assert "prepared at 16x16, and imsize is 32: give --imsize 16" in refused(capsys, *tiny(data=store, imsize=32))
+
+
+def test_what_is_handed_on_names_no_folder_of_the_machine(photos, monkeypatch):
+    assert main(tiny(data=".", total_step=1, run_dir="run", sample_dir="grids")) == 0
+    for path in (*(photos / "run" / "snapshots").iterdir(), *(photos / "run" / "checkpoints").iterdir()):
+        assert str(photos.parent).encode() not in path.read_bytes()
+    assert load_snapshot(Run(photos / "run").snapshot()).config.data.data == "photos"
+    monkeypatch.chdir(photos.parent)
+    assert main(["resume", "photos/run", "--total_step", "2"]) == 0

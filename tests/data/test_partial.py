@@ -52,7 +52,7 @@ def test_labels_are_right_after_an_interruption_and_a_move(chunks, tmp_path):
     moved = (tmp_path / "zoo").rename(tmp_path / "else" / "zoo")
     said = []
     store = prepare(open_source(moved), Recipe(8), tmp_path / "store", warn=said.append)
-    assert said[0] == "resuming an interrupted preparation: 8 of 11 images are done"
+    assert said[0] == "resuming an interrupted preparation: 8 of 11 images done"
     assert pairs(store) == ANIMALS
 
 
@@ -76,7 +76,7 @@ def test_labels_of_a_partial_do_not_stay_for_another_source(tmp_path, monkeypatc
             prepare(Pictures(), Recipe(8), tmp_path / "store", **quiet)
     assert (tmp_path / "store.partial" / "labels.npy").exists()
     store = prepare(Pictures(identity="others:1", kinds=()), Recipe(8), tmp_path / "store", **quiet)
-    assert set(content(store.folder)) == {"images.npy", "meta.json"}
+    assert set(content(store.folder)) == {"images.npy", "meta.json", "names.json"}
     assert store.labels is None
 
 

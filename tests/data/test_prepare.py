@@ -34,7 +34,7 @@ def test_the_store_does_not_depend_on_the_number_of_workers(workers, chunks, tmp
 
 def test_meta_says_what_the_store_is(tmp_path):
     store = prepare(Pictures(10, bad=[4]), Recipe(8, "12", "lanczos"), tmp_path / "store", **quiet)
-    assert set(content(store.folder)) == {"images.npy", "labels.npy", "meta.json"}
+    assert set(content(store.folder)) == {"images.npy", "labels.npy", "meta.json", "names.json"}
     expected = {
         "format": 1,
         "identity": "pictures:1",
@@ -172,7 +172,7 @@ def test_labels_stay_with_their_images_whatever_is_skipped(bad, chunks, tmp_path
 def test_the_classes_do_not_change_the_pixels_or_their_hash(tmp_path):
     with_classes = prepare(Pictures(bad=[3]), Recipe(8), tmp_path / "with", **quiet)
     without = prepare(Pictures(bad=[3], kinds=()), Recipe(8), tmp_path / "without", **quiet)
-    assert set(content(without.folder)) == {"images.npy", "meta.json"}
+    assert set(content(without.folder)) == {"images.npy", "meta.json", "names.json"}
     assert without.meta.classes is None
     assert (without.classes, without.labels) == ((), None)
     assert without.hash == with_classes.hash
@@ -285,7 +285,7 @@ def test_a_killed_process_leaves_work_to_go_on_with_and_no_lock(chunks, tmp_path
     said = []
     prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store", warn=said.append)
     straight = prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "straight")
-    assert said == ["resuming an interrupted preparation: 16 of 30 images are done"]
+    assert said == ["resuming an interrupted preparation: 16 of 30 images done"]
     assert content(tmp_path / "store") == content(straight.folder)
 
 

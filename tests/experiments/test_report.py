@@ -15,8 +15,10 @@ from sagan.experiments.plots import Times, draw_times, save_figure, stack_sample
 from sagan.experiments.report import write_report
 from sagan.experiments.results import Arm
 from sagan.experiments.statistics import compare
+from sagan.experiments.sweep import Sweep
 from sagan.run.config import names_of, override, roles
 from sagan.run.folder import Run
+from sagan.run.plan import make_plan
 from sagan.training.trainer import Trainer
 from tests import records
 from tests.experiments.made import BASE, begun, empty_figure, full_sweep, made_sweep, scored, with_samples
@@ -395,3 +397,20 @@ def test_characters_that_mean_something_are_kept_as_text(tmp_path):
     text = to_markdown("t", blocks)
     assert 'a \\< b & "c" \\*d\\* \\[e\\] \\| f |' in text
     assert f"```\n{words}\n```" in text
+
+
+def test_a_report_names_no_folder_of_the_machine(tmp_path):
+    images = tmp_path / "my photos"
+    base = override(BASE, {"data": str(images), "prepared": str(tmp_path / "prepared")})
+    command = f"sagan sweep --data '{images}' --sweep_dir {tmp_path}/sweep"
+    sweep = Sweep.begin(tmp_path / "sweep", make_plan(base, {"span": (0, 1), "seed": (0,)}, (), command))
+    sweep.write()
+    scored(begun(sweep, "span0-seed0"), {100: 30.0})
+    sweep.failure_file(sweep.plan.run("span1-seed0")).parent.mkdir()
+    sweep.failure_file(sweep.plan.run("span1-seed0")).write_text(f"{images}/a b.png is torn; see {tmp_path}/runs/x.log")
+    write_report(tmp_path / "sweep", tmp_path / "report")
+    for path in (tmp_path / "report").iterdir():
+        assert str(tmp_path) not in path.read_text(errors="replace"), path
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "sagan sweep --data 'my photos' --sweep_dir sweep" in text
+    assert "is torn; see x.log" in text

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from sagan.run.folder import Run
 from sagan.run.status import RunStatus, Watched, describe_progress, status_table
 from sagan.system.files import is_held
 from tests import records
-from tests.experiments.made import made_sweep
+from tests.experiments.made import BASE, begun, made_sweep
 
 
 def make_run(folder, total=100):
@@ -174,6 +175,29 @@ def test_what_is_left_of_all_is_shared_by_those_at_a_time():
     assert describe_progress(runs, 100).endswith("0:03:20 left")  # a run is not taken apart
     assert describe_progress(runs[2:], 2) == "3 waiting"  # nothing has a pace
     assert describe_progress([]) == "no runs"
+
+
+def test_the_time_left_counts_scoring():
+    scored = RunStatus("a", "running", 50, 100, seconds_per_step=2.0, unscored=1, seconds_per_score=60.0)
+    new = RunStatus("b", "waiting", 0, 100, unscored=2)
+    assert scored.seconds_left == 160
+    assert describe_progress([scored, new], 1).endswith("about 0:08:00 left")  # 160 + 200 + 120 seconds
+    scoring = RunStatus("a", "scoring", 100, 100, seconds_per_step=2.0, unscored=1, seconds_per_score=60.0)
+    assert describe_progress([scoring]).endswith("about 0:01:00 left")
+    assert status_table([scoring])[1][-1] == "0:01:00"
+    unknown = RunStatus("a", "running", 50, 100, seconds_per_step=2.0, unscored=1)
+    assert describe_progress([unknown]).endswith("0:01:40 left, besides scoring, of which the pace is not known yet")
+
+
+def test_a_sweeps_runs_know_how_many_scores_are_left(tmp_path):
+    sweep = made_sweep(tmp_path / "sweep", override(BASE, {"snapshot_every": 150}), span=(0,), seed=(0,))
+    (planned,) = sweep.plan.runs()
+    assert sweep.watch(planned).look().unscored == 3  # at 150, 300 and 400
+    assert sweep.watch(planned, scored=False).look().unscored == 0
+    run = begun(sweep, planned.name)
+    run.append(*(replace(records.score(150, 3.0, metric), seconds=8.0) for metric in ("frechet", "kernel")))
+    status = sweep.watch(planned).look()
+    assert (status.unscored, status.seconds_per_score) == (2, 8.0)
 
 
 # ---- what is meant

@@ -242,7 +242,7 @@ def test_everything_of_an_attempt_is_set_aside(workshop, monkeypatch, tmp_path):
     aside = run.folder / "attempt-0"
     assert load_checkpoint(aside / "last.pt").step == 6
     assert (aside / "4_fake.png").exists()
-    grids = {int(path.stem.removesuffix("_fake")) for path in (tmp_path / "grids").iterdir()}
+    grids = {int(path.stem.removesuffix("_fake")) for path in (tmp_path / "grids").glob("*.png")}
     assert grids == {0, 1, 4, 8, 10, 12}
 
 

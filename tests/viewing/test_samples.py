@@ -19,7 +19,7 @@ def generator():
 
 
 def images(folder):
-    return {path.name: np.asarray(Image.open(path)).astype(int) for path in sorted(folder.iterdir())}
+    return {path.name: np.asarray(Image.open(path)).astype(int) for path in sorted(folder.glob("*.png"))}
 
 
 def test_images_are_numbered_without_gaps(generator, tmp_path):

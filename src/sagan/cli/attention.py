@@ -90,9 +90,11 @@ def _check(flags: AttentionFlags) -> None:
             "--over_training measures the generator of each snapshot, and --images are for the discriminator: leave "
             "out one of them"
         )
-    if flags.out is not None and flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
-        raise UserError(f"{flags.out} is not an empty folder: give another --out")
     if flags.out is not None:
+        from sagan.data.sources.own import is_unused
+
+        if not is_unused(flags.out):
+            raise UserError(f"{flags.out} is not an empty folder: give another --out")
         refuse_unwritable(flags.out, "--out")
 
 
@@ -104,15 +106,15 @@ def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:
 
 
 def _make_folder(subject: Subject, flags: AttentionFlags) -> Path:
+    from sagan.data.sources.own import mark_as_ours
     from sagan.run.folder import make_free_folder
 
-    if flags.out is not None:
-        flags.out.mkdir(parents=True, exist_ok=True)
-        return flags.out
-    if subject.run is None:
-        return make_free_folder(Path(f"{subject.path.stem}-attention"))
-    what = "-images" if flags.images is not None else ""
-    return make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}")
+    if flags.out is None and subject.run is not None:
+        what = "-images" if flags.images is not None else ""
+        return make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}")
+    folder = flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"))
+    mark_as_ours(folder)
+    return folder
 
 
 def _summary(rows: Sequence[dict[str, Any]], *, several: bool) -> list[list[str]]:

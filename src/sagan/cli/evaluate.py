@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import parse, read
 from sagan.run.config import check_device
+from sagan.run.store import LARGEST_SIZE
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import refuse_unwritable
@@ -46,6 +47,9 @@ class EvaluateFlags:
     """Score again the snapshot with the best Fréchet distance, among the largest group of comparable scores."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
+    imsize: int | None = None
+    """Bring images of other sizes to this height and width: those scored and the real ones, or for a run, whose size it
+    must be, the real ones given by --reference. The card says so."""
     prepared: str = "./prepared"
     """Folder for the features of reference images, so that the next score starts at once."""
 
@@ -55,6 +59,8 @@ def evaluate(words: Sequence[str], console: Console) -> int:
     given = read(EvaluateFlags, words, "sagan evaluate")
     flags = fill(EvaluateFlags, given)
     check_device(flags.device)
+    if flags.imsize is not None and not 1 <= flags.imsize <= LARGEST_SIZE:
+        raise UserError(f"imsize must be from 1 to {LARGEST_SIZE:,}, got {flags.imsize}")
     if (flags.target / "config.json").is_file():
         return _evaluate_run(flags, console)
     for name in ("step", "last", "best", "num", "repeats", "seed"):
@@ -71,6 +77,10 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     if sum([flags.step is not None, flags.last, flags.best]) > 1:
         raise UserError("give one of --step, --last and --best")
     run = Run.open(flags.target)
+    if flags.imsize is not None and (flags.reference is None or flags.imsize != run.config().model.imsize):
+        raise UserError(
+            f"--imsize brings the images of --reference to the size of the run's, which is {run.config().model.imsize}"
+        )
     snapshots = choose_snapshots(run, flags.step, last=flags.last, best=flags.best)
     scorer = run_scorer(
         run,
@@ -84,6 +94,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
         device=flags.device,
         reference=flags.reference,
         cache=Path(flags.prepared),
+        size=flags.imsize,
     )
     if flags.step is None and not flags.last and not flags.best:
         done = scorer.scored_steps(run)
@@ -116,15 +127,16 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
         raise UserError(
             f"{flags.target} is not the folder of a run: to score images, give the real ones with --reference"
         )
-    refuse_unwritable(Path(flags.prepared), "--prepared")
-    images, real = open_images(flags.target), open_images(flags.reference)
+    cache = Path(flags.prepared)
+    refuse_unwritable(cache, "--prepared")
+    images, real = (open_images(each, cache, console, flags.imsize) for each in (flags.target, flags.reference))
     refuse_unfit(images, real)
     extractor = load_extractor(flags.extractor, weights=flags.weights, device=flags.device)
-    scorer = Scorer(extractor, open_reference(real, extractor, Path(flags.prepared), console), images.count)
+    scorer = Scorer(extractor, open_reference(real, extractor, cache, console), images.count)
     scores = scorer.score_set(images, console)
     console.say(f"{plural(images.count, 'image')} against {plural(real.count, 'real one')}")
     console.table(score_table(scores))
-    card = to_plain(scorer.card("images"))
+    card = to_plain(replace(scorer.card("images"), resized=images.resized or real.resized))
     console.say("card: " + ", ".join(f"{name} {value}" for name, value in card.items() if name != "versions"))
     return 0
 

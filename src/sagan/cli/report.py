@@ -39,10 +39,11 @@ class ReportFlags:
 def report(words: Sequence[str], console: Console) -> int:
     """Write a report on a sweep: curves, intervals, times and samples on one page."""
     flags = parse(ReportFlags, words, "sagan report")
+    from sagan.data.sources.own import is_unused
     from sagan.experiments.report import write_report
 
     out = flags.sweep / "report" if flags.out is None else flags.out
-    if out.exists() and not (out / "report.html").is_file() and (not out.is_dir() or any(out.iterdir())):
+    if not is_unused(out) and not (out / "report.html").is_file():
         raise UserError(f"{out} is neither empty nor an earlier report: give another --out")
     refuse_unwritable(out, "--out")
     page, findings = write_report(

@@ -24,7 +24,7 @@ class SampleFlags:
     run: Annotated[Path, Positional]
     """A run's folder, whose newest snapshot is used, or a snapshot file."""
     out: Path
-    """A new or empty folder for the images."""
+    """A new or empty folder for the images; or a new file NAME.png, for one grid of them."""
     num: int = 64
     """The number of images."""
     seed: int = 0
@@ -47,15 +47,17 @@ def sample(words: Sequence[str], console: Console) -> int:
     from sagan.run.folder import find_snapshot
     from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
-    from sagan.viewing.samples import write_samples
+    from sagan.viewing.samples import write_grid, write_samples
 
-    refuse_unwritable(flags.out, "--out")
+    one_file = flags.out.suffix.lower() == ".png"
+    refuse_unwritable(flags.out.parent if one_file else flags.out, "--out")
     path = find_snapshot(flags.run, flags.step)
     snapshot = load_snapshot(path)
     names, count = snapshot.classes, snapshot.generator.num_classes
     label = class_number(flags.label, names, count) if flags.label else None
+    write = write_grid if one_file else write_samples
     with console.progress("drawing images") as progress:
-        write_samples(
+        write(
             snapshot.generator,
             flags.out,
             flags.num,

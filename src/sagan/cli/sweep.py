@@ -111,7 +111,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
             if commands := begun.commands(run, extractor):
                 console.say(" && ".join(command(*each) for _, each in commands))
         return 0
-    prepare_images(map(begun.config, todo), console)
+    prepare_images(map(begun.config, todo), begun.folder, console)
     if flags.cluster is not None:
         return _submit(begun, todo, extractor, flags, flags.jobs if "jobs" in given else None, console)
     return _carry_out(begun, todo, extractor, flags, console)
@@ -176,7 +176,7 @@ def _carry_out(
     runner = Runner(begun, extractor, threads_each(flags.jobs))
     with live_table(console, flags.jobs) as show:
         stopped = carry_out(runner, todo, flags.jobs, show)
-    statuses = [begun.watch(run).look() for run in runs]
+    statuses = [begun.watch(run, scored=extractor is not None).look() for run in runs]
     console.table(status_table(statuses))
     console.say(describe_progress(statuses))
     for run, each in zip(runs, statuses, strict=True):

@@ -86,7 +86,8 @@ def train(words: Sequence[str], console: Console) -> int:
         source = choose_source(config.data, config.model.imsize)
         config = settle(config, device)
     if largest:
-        store = None if dry_run else prepared_store(config.data, config.model.imsize, console, source)
+        outputs = config.run.run_dir or "runs", config.run.sample_dir
+        store = None if dry_run else prepared_store(config.data, config.model.imsize, console, source, outputs)
         images = len(source) if store is None else store.count
         size = largest_batch(config, device, min(images, 1024))
         console.say(f"the largest batch that fits is {size}")
@@ -103,7 +104,7 @@ def resume_flags() -> type[Any]:
     """The flags of `sagan resume`: the settings that may change, and a few that are only checked against the run's."""
     chosen = names_of("free", "place") - {"run_dir", "dataset"} | {"span", "imsize", "seed"}
     sections = (RunConfig, DataConfig, ModelConfig)
-    run = Annotated[Path, Positional, arg(help="The run's folder.")]
+    run = Annotated[Path, Positional, arg(help="The run's folder, or one of its checkpoint files.")]
     text = "Resume a run from its last checkpoint. It ends in exactly the bits of a run that was never stopped."
     return optional_flags("ResumeFlags", text, sections, chosen, {"run": run})
 
@@ -114,11 +115,11 @@ def resume(words: Sequence[str], console: Console) -> int:
     changes = read(resume_flags(), words, "sagan resume", own_settings)
     folder = changes.pop("run")
     from sagan.evaluation.while_training import score_while_training
-    from sagan.run.folder import Run
+    from sagan.run.checkpoints import find_run
     from sagan.training.start import resume_run
 
     changes = {name: value for name, value in changes.items() if value is not None}
-    config = override(Run.open(folder).config(), changes)
+    config = override(find_run(folder)[0].config(), changes)
     _warn_of_idle(changes, config, console)
     return resume_run(folder, changes, console, score_while_training(config, console))
 

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sagan.data.faces import FacesSource
 from sagan.data.prepare import open_or_prepare
 from sagan.data.recipe import Recipe
+from sagan.data.sources.folder import FolderSource
 from sagan.data.sources.open import open_source
 from sagan.data.sources.places import PUBLISHED_CROPS, find_dataset
 from sagan.data.sources.source import Source
+from sagan.data.sources.stored import StoreSource
 from sagan.run.config import DataConfig
-from sagan.run.store import Store
+from sagan.run.store import Store, is_store
 from sagan.system.console import Console
 
 FACES = 10_000
 
 
 def choose_source(data: DataConfig, size: int) -> Source:
-    """The images that the settings specify: a data set, a path, or the drawn faces."""
+    """The images that the settings specify: a data set, a path, or the drawn faces. Raises UserError for a prepared
+    store whose images are not as the settings want them."""
     if data.dataset is None and data.data in (None, "faces"):
         return FacesSource(FACES, size)
-    place = Path(str(data.data)) if data.dataset is None else find_dataset(data.dataset, Path(data.image_path))
-    return open_source(place, max_pixels=data.max_pixels)
+    source = open_source(_place(data), max_pixels=data.max_pixels)
+    if isinstance(source, StoreSource):
+        source.served(size, data.crop, data.filter)
+    return source
+
+
+def _place(data: DataConfig) -> Path:
+    if data.dataset is None:
+        return Path(str(data.data))
+    place = Path(data.image_path).expanduser()
+    return place if is_store(place) else find_dataset(data.dataset, place)
 
 
 def choose_recipe(data: DataConfig, size: int) -> Recipe:
@@ -31,14 +44,27 @@ def choose_recipe(data: DataConfig, size: int) -> Recipe:
     return Recipe(size, crop, data.filter)
 
 
-def prepared_store(data: DataConfig, size: int, console: Console, source: Source | None = None) -> Store:
+def prepared_store(
+    data: DataConfig,
+    size: int,
+    console: Console,
+    source: Source | None = None,
+    outputs: Sequence[str | Path | None] = (),
+) -> Store:
     """The prepared images that the settings specify. Prints a description and what was skipped.
 
-    ``source``: the result of `choose_source`, if it was called before.
+    ``source``: the result of `choose_source`, if it was called before. ``outputs``: where more will be written; what
+    of it lies in the folder of the images is named.
     """
     source = choose_source(data, size) if source is None else source
     for remark in source.remarks:
         console.warn(remark)
+    if isinstance(source, FolderSource) and (sentence := outputs_inside(source.root, [*outputs, data.prepared])):
+        console.say(sentence)
+    if isinstance(source, StoreSource):
+        store = source.served(size, data.crop, data.filter)
+        console.say(store.describe())
+        return store
     recipe, root = choose_recipe(data, size), Path(data.prepared)
     try:
         with console.progress("preparing images") as progress:
@@ -52,3 +78,15 @@ def prepared_store(data: DataConfig, size: int, console: Console, source: Source
         raise
     console.say(store.describe())
     return store
+
+
+def outputs_inside(images: Path, outputs: Sequence[str | Path | None]) -> str:
+    """A sentence that names the folders for output that lie inside a folder of images, "" where none does."""
+    root = images.expanduser().resolve()
+    places = [Path(output).expanduser().resolve() for output in outputs if output is not None]
+    inside = list(dict.fromkeys(str(place.relative_to(root)) for place in places if place.is_relative_to(root)))
+    if not inside:
+        return ""
+    listed = f"{', '.join(inside[:-1])} and {inside[-1]} lie" if len(inside) > 1 else f"{inside[0]} lies"
+    what = "what is written there is" if len(inside) == 1 else "what is written to them is"
+    return f"{listed} inside the folder of the images, {images}: {what} left out of the images"

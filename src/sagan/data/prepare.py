@@ -34,7 +34,7 @@ from sagan.data.recipe import Prepared, Recipe, prepare_image
 from sagan.data.sources.decode import MAX_PIXELS
 from sagan.data.sources.names import natural
 from sagan.data.sources.source import Source, unseen
-from sagan.run.store import AGAIN, FORMAT, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
+from sagan.run.store import AGAIN, FORMAT, NAMES, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, write_whole
@@ -171,6 +171,8 @@ def make(
             sha256=partial.hash.hexdigest(),
             classes=classes,
         )
+        within = json.dumps([source.name_within(index) for index in partial.kept()])
+        write_whole(partial.folder / NAMES, lambda file: file.write(within.encode()))
         partial.finish(folder, meta, labels)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,11 @@ from torch import Tensor
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_latents
 from sagan.core.shapes import CHANNELS, ImageShape
-from sagan.data import Source, Store, open_source
+from sagan.data import Recipe, Source, Store, open_or_prepare, open_source
 from sagan.data.faces import holds_drawn_faces
+from sagan.data.prepare import settle_identity
+from sagan.run.store import crop_label, is_store
+from sagan.system.console import Console
 from sagan.system.devices import send
 from sagan.system.errors import UserError
 from sagan.system.finite import FiniteCheck
@@ -24,7 +27,7 @@ from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
-from sagan.system.sentences import command, plural
+from sagan.system.sentences import plural
 
 DRAWN = 64  # images that a generator draws at a time
 
@@ -77,11 +80,12 @@ class ImageSet:
     """
 
     description: str
-    identity: str  # sets with equal identity hold equal images; found without reading them
+    identity: str  # sets with equal identity hold equal images
     count: int
     shape: ImageShape
     read: Callable[[int, int], Tensor]
     drawn_faces: bool = False
+    resized: str | None = None  # how images of other sizes were brought to this one
     random: bool = False
     ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = read_ahead
     verify: Callable[[], None] = lambda: None
@@ -109,11 +113,23 @@ class ImageSet:
         return [int(number) for number in order]
 
 
-def open_images(path: Path) -> ImageSet:
-    """The images at a path: a prepared store, a folder, a zip, an LMDB or a .npy. UserError where there are none."""
-    if (path / "meta.json").is_file() and (path / "images.npy").is_file():  # other folders may hold a meta.json, too
-        return store_images(Store.open(path))
-    return _source_images(open_source(path), path)
+def open_images(path: Path, cache: Path, console: Console, size: int | None = None) -> ImageSet:
+    """The images at a path: a prepared store, a folder, a zip, an LMDB or a .npy. UserError where there are none.
+
+    ``size``: their height and width, to which others are brought as for training. ``cache``: the folder that remembers
+    which files hold which images, so that they are not read for it again, and keeps those brought to a size.
+    """
+    if is_store(path) and (store := Store.open(path)).size == (size or store.size):
+        return store_images(store)
+    source, cache = open_source(path), cache.expanduser()
+    if size is None:
+        with console.progress(f"reading {path}") as progress:
+            settle_identity(source, cache, progress)
+        return _source_images(source)
+    recipe = Recipe(size)
+    with console.progress(f"resizing {path}") as progress:
+        store = open_or_prepare(source, recipe, cache, progress=progress, warn=console.warn)
+    return replace(store_images(store), resized=f"{crop_label(recipe.crop)}, {recipe.filter}")
 
 
 def store_images(store: Store) -> ImageSet:
@@ -132,7 +148,7 @@ def store_images(store: Store) -> ImageSet:
     )
 
 
-def _source_images(source: Source, path: Path) -> ImageSet:
+def _source_images(source: Source) -> ImageSet:
     """The images of a source as they are, neither cropped nor resized: they must be of one size."""
     width, height = source.read(0).size
 
@@ -141,8 +157,8 @@ def _source_images(source: Source, path: Path) -> ImageSet:
         if image.size != (width, height):
             found = f"{image.width}x{image.height} pixels, {source.name(0)} {width}x{height}"
             raise UserError(
-                f"images to be scored must be of one size, but {source.name(index)} has {found}: bring them to one "
-                f"size with `{command('prepare', path, '--imsize', 'SIZE')}`, and give the folder that it makes"
+                f"images to be scored must be of one size, but {source.name(index)} has {found}: --imsize SIZE brings "
+                "them to one"
             )
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 

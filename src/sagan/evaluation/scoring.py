@@ -155,7 +155,7 @@ def refuse_other_size(image_size: str, real: ImageSet) -> None:
     if image_size != real.image_size:
         raise UserError(
             f"the images to score are {image_size}, the reference's are {real.image_size}: "
-            "bring both to one size first, with `sagan prepare`"
+            "--imsize SIZE brings both to one"
         )
 
 

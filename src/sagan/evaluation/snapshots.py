@@ -69,6 +69,7 @@ class Scorer:
             commit=commit(),
             is_fid=self.extractor.is_fid,
             dim=self.extractor.dim,
+            resized=images.resized,
         )
 
     def scored_steps(self, run: Run, snapshots: Iterable[Path] | None = None) -> set[int]:
@@ -139,12 +140,14 @@ def run_scorer(
     device: str,
     reference: Path | None,
     cache: Path,
+    size: int | None = None,
 ) -> Scorer:
     """The scorer of a run's snapshots against the images it was trained on, or against those at ``reference``.
 
     ``extractor``, ``weights`` and ``device``: as for `load_extractor`. ``cache``: the folder that keeps features of
-    real images. Raises UserError, before features of the real images are computed, where ``snapshot``, one of those to
-    score, is not of the run or not of its images, where sizes differ, and for too few images or draws.
+    real images. ``size``: that of the run's images, to which those at ``reference`` are brought. Raises UserError,
+    before features of the real images are computed, where ``snapshot``, one of those to score, is not of the run or not
+    of its images, where sizes differ, and for too few images or draws.
     """
     refuse_few("num", samples)
     refuse_unwritable(run.folder / "evaluation", "the folder of scores")
@@ -154,7 +157,7 @@ def run_scorer(
     network = load_extractor(extractor, weights=weights, device=device)
     config = run.config()
     if reference is not None:
-        real, trained_on = open_images(reference), None
+        real, trained_on = open_images(reference, cache, console, size), None
     else:
         store = prepared_store(config.data, config.model.imsize, console)
         real, trained_on = store_images(store), store.hash

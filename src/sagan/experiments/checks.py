@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sagan.data import choose_source, prepared_store
 from sagan.data.batches import check_count
+from sagan.data.choice import outputs_inside
 from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.scoring import refuse_few
 from sagan.run.config import Config, DataConfig, override
@@ -47,9 +48,11 @@ def extractor_name(plan: Plan) -> str:
     return names.pop()
 
 
-def prepare_images(configs: Iterable[Config], console: Console) -> None:
-    """Decodes the images of runs, each data set once."""
+def prepare_images(configs: Iterable[Config], folder: Path, console: Console) -> None:
+    """Decodes the images of the runs of a sweep in ``folder``, each data set once."""
     for data, size in dict.fromkeys((config.data, config.model.imsize) for config in configs):
+        if data.data is not None and (sentence := outputs_inside(Path(data.data), [folder])):
+            console.say(sentence)
         prepared_store(data, size, console)
 
 

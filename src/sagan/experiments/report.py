@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from sagan.data.sources.own import mark_as_ours
 from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import (
@@ -52,6 +53,7 @@ from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.images import save_png
+from sagan.system.paths import command_without_paths
 from sagan.system.sentences import plural
 from sagan.system.typed import to_plain
 
@@ -119,7 +121,7 @@ def write_report(
     _check(report, published)
     if threshold is None and metric == "frechet" and report.groups and report.groups[0].card.is_fid:
         report.threshold = FID_THRESHOLD
-    out.mkdir(parents=True, exist_ok=True)
+    mark_as_ours(out)
     _clear(out)
     sections = [*_scores(report), *_samples(report), *_events(report), *_attention(report), *_origin(report)]
     report.findings = report.findings or [_nothing_compared(report)]
@@ -483,7 +485,7 @@ def _origin(report: Report) -> list[Block]:
         blocks += [Heading("How scores were computed"), Table(rows)]
     runs = report.results.runs
     made = f"This report: {_versions(versions())}, commit {commit() or 'unknown'}."
-    plan = report.results.sweep.plan.command
+    plan = command_without_paths(report.results.sweep.plan.command)
     whole: list[Block] = [Paragraph("The whole sweep, with another --sweep_dir:"), Code([plan])] if plan else []
     each: list[Block] = [Paragraph("Or run by run, with its scores:"), Code([run.command for run in runs])]
     return [*blocks, Heading("How to reproduce this"), *whole, *each, Paragraph(made)]

@@ -12,14 +12,15 @@ import numpy as np
 
 from sagan.experiments.sweep import Sweep, evaluate_words
 from sagan.run.card import Card, differences, refuse_unlike
-from sagan.run.config import Config, names_of, override, settings
+from sagan.run.config import Config, names_of, override, settings, without_places
 from sagan.run.folder import Run
-from sagan.run.plan import PlannedRun, spell, train_words
+from sagan.run.plan import PATHS, PlannedRun, spell, train_words
 from sagan.run.records import LookRecord, Record, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
 from sagan.run.scores import like_groups, read_scores
 from sagan.run.status import State
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
+from sagan.system.paths import last_name, without_paths
 from sagan.system.sentences import command, did_you_mean, plural
 from sagan.training.recovery import describe_remedy
 
@@ -40,7 +41,8 @@ class Arm:
     @property
     def label(self) -> str:
         """Such as "span 3" or "span 3, masking before"."""
-        return ", ".join(f"{name} {spelt(value)}" for name, value in self.settings) or "every run"
+        shown = ((name, last_name(value) if name in PATHS and value else spelt(value)) for name, value in self.settings)
+        return ", ".join(f"{name} {value}" for name, value in shown) or "every run"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class RunResult:
     name: str
     arm: Arm
     command: str
-    """It repeats the run and its scores in another folder."""
+    """It repeats the run and its scores in another folder; the images are named by the last part of their path."""
     config: Config
     run: Run | None
     state: State
@@ -187,15 +189,18 @@ def _run_result(sweep: Sweep, planned: PlannedRun, varied: list[str]) -> RunResu
     config = sweep.config(planned)
     arm = Arm(tuple((axis, planned.overrides[axis]) for axis in varied))
     again = Path("again") / planned.name
-    repeat = train_words(override(config, {"run_dir": str(again)}), planned.overrides), evaluate_words(config, again)
+    shared = override(without_places(config), {"run_dir": str(again)})
+    repeat = train_words(shared, planned.overrides), evaluate_words(shared, again)
     repeated = " && ".join(command(*words) for words in repeat)
     status = sweep.watch(planned).look()
+    places = [Path(place) for place in (config.data.data, config.data.prepared) if place and Path(place).is_absolute()]
+    reason = without_paths(status.reason, [sweep.folder, *places])
     run = Run(sweep.run_folder(planned))
     if not run.config_file.is_file():
-        return RunResult(planned.name, arm, repeated, config, None, status.state, status.reason)
+        return RunResult(planned.name, arm, repeated, config, None, status.state, reason)
     own = run.config()
     _refuse_other(run, own, config)
-    return RunResult(planned.name, arm, repeated, own, run, status.state, status.reason)
+    return RunResult(planned.name, arm, repeated, own, run, status.state, reason)
 
 
 def _refuse_other(run: Run, own: Config, planned: Config) -> None:
@@ -311,7 +316,7 @@ def events(result: RunResult) -> list[Event]:
         first = step
         if goes_on and isinstance(record, LookRecord) and found[-1].verdict == record.verdict:
             first = found.pop().first
-        found.append(Event(result.name, first, step, record.verdict, record.reason, action))
+        found.append(Event(result.name, first, step, record.verdict, without_paths(record.reason), action))
         goes_on = isinstance(record, LookRecord)
     return found
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sagan.run.config import Config
+from sagan.run.config import Config, RunConfig
 from sagan.run.folder import Run, absent
 from sagan.run.plan import Plan, PlannedRun, extend, make_plan, read_plan, train_words, write_plan
 from sagan.run.presets import PRESETS
@@ -85,9 +85,11 @@ class Sweep:
     def config(self, run: PlannedRun) -> Config:
         return self.plan.config(run, self.run_folder(run))
 
-    def watch(self, run: PlannedRun) -> Watched:
-        total = self.config(run).run.total_step
-        return Watched(self.run_folder(run), run.name, total, self.failure_file(run))
+    def watch(self, run: PlannedRun, *, scored: bool = True) -> Watched:
+        """The run's status, to be asked for repeatedly; ``scored``: whether its snapshots are to be scored."""
+        settings = self.config(run).run
+        scores = len(snapshot_steps(settings)) if scored else 0
+        return Watched(self.run_folder(run), run.name, settings.total_step, self.failure_file(run), scores)
 
     def is_scored(self, run: PlannedRun, extractor: str) -> bool:
         """Whether every snapshot of a run has its planned score. ``extractor``: the name on cards."""
@@ -152,6 +154,12 @@ def plan_sweep(
     if "image_path" in given and "dataset" not in given:
         raise UserError("--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it")
     return Sweep.begin(folder, make_plan(base or PRESETS["best"], given, left_out, command))
+
+
+def snapshot_steps(settings: RunConfig) -> set[int]:
+    """The steps of which a run has snapshots at its end."""
+    total, intervals = settings.total_step, (settings.snapshot_every, settings.eval_every or settings.total_step)
+    return {step for interval in intervals for step in range(interval, total + 1, interval)} | {total}
 
 
 def threads_each(jobs: int) -> int | None:
@@ -295,7 +303,7 @@ def carry_out(runner: Runner, runs: Sequence[PlannedRun], jobs: int, show: Show)
     Raises UserError where another process carries out the sweep.
     """
     sweep = runner.sweep
-    watched = [sweep.watch(run) for run in sweep.plan.runs()]
+    watched = [sweep.watch(run, scored=runner.extractor is not None) for run in sweep.plan.runs()]
     caught: list[int] = []
 
     def refuse() -> None:

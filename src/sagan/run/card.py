@@ -13,8 +13,9 @@ from sagan.evaluation.extractors import NVIDIA_INCEPTION_SHA256
 from sagan.system.errors import UserError
 from sagan.system.typed import Count, ImageSize, Positive
 
-# they say which images were drawn and by which build, not what is measured; the last two follow from the extractor
-_MAY_DIFFER = {"seed", "repeats", "versions", "commit", "is_fid", "dim"}
+# they say which images were drawn and by which build, not what is measured; is_fid and dim follow from the extractor,
+# and what resizing made of the reference is in its hash
+_MAY_DIFFER = {"seed", "repeats", "versions", "commit", "is_fid", "dim", "resized"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Card:
     """Whether a Fréchet distance by this extractor is called FID: only with the Inception network of 2015."""
     dim: Positive | None
     """Length of a feature vector; None if an earlier version did not record it."""
+    resized: str | None = None
+    """How images of other sizes were brought to ``image_size``; None where none were."""
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> dict[str, Any]:

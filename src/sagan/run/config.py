@@ -458,6 +458,22 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
     return fill(Config, changes, config)
 
 
+def without_places(config: Config) -> Config:
+    """The config without what belongs to this machine, for files that are handed on: of the images' path only the last
+    name is left, of other paths none. A run's own ``config.json`` keeps them."""
+    data, run = config.data, config.run
+    kind, colon, file = (run.extractor or "").partition(":")
+    changes = {
+        "data": None if data.data is None else Path(data.data).name or None,
+        "image_path": DataConfig.image_path,
+        "prepared": DataConfig.prepared,
+        "run_dir": None if run.run_dir is None else Path(run.run_dir).name or None,
+        "sample_dir": None,
+        "extractor": f"{kind}:{Path(file).name}" if colon and kind == "torchscript" else run.extractor,
+    }
+    return override(config, changes)
+
+
 def with_absolute_paths(config: Config) -> Config:
     """The config with absolute paths, so that the run can be resumed from another working directory."""
     given = {

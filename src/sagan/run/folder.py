@@ -157,6 +157,11 @@ class Run:
         with self._records_lock():
             self._keep_records(lambda record: not isinstance(record, TrainRecord | LookRecord) or record.step <= step)
 
+    def forget_rollbacks(self, attempt: int) -> None:
+        """Removes the records of rollbacks after an attempt, to which the run goes back: they may happen again."""
+        with self._records_lock():
+            self._keep_records(lambda record: not isinstance(record, RollbackRecord) or record.attempt <= attempt)
+
     def set_aside(self, step: int, attempt: int, sample_folders: Sequence[Path] = ()) -> None:
         """Moves everything that an attempt wrote after ``step`` into its folder: records and scores, snapshots,
         published checkpoints and grids of samples, including those in ``sample_folders``. Records of rollbacks stay.

@@ -33,7 +33,7 @@ FORMAT = 1
 MOST_RUNS = 10_000
 ALWAYS = ("span", "seed")  # axes of every sweep, even with one value, so that they are in the names of its runs
 OF_THE_SWEEP = ("run_dir", "sample_dir")  # settings that the sweep decides
-_PATHS = ("data", "image_path", "prepared")
+PATHS = ("data", "image_path", "prepared")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def make_plan(
         axes.setdefault(name, (settings(base)[name],))
     axes["seed"] = axes.pop("seed")
     base = with_absolute_paths(base)
-    for name in axes.keys() & _PATHS:
+    for name in axes.keys() & PATHS:
         axes[name] = tuple(settings(with_absolute_paths(override(base, {name: value})))[name] for value in axes[name])
     plan = Plan(base, axes, tuple(map(dict, left_out)), command)
     _check(plan)
@@ -172,7 +172,7 @@ def _label(axis: str, value: Any) -> str:
     """A value in the name of a folder, after its axis: a number as it is, anything else after an underscore."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    text = Path(value).stem if axis in _PATHS and value else "+".join(spell(value))
+    text = Path(value).stem if axis in PATHS and value else "+".join(spell(value))
     return ("" if isinstance(value, tuple) and text[:1].isdigit() else "_") + re.sub(r"[^\w.+-]+", "_", text)
 
 

@@ -45,26 +45,44 @@ class RunStatus:
     seconds_per_step: float | None = None
     reason: str = ""
     """Why it failed, or what is wrong with its files."""
+    unscored: int = 0
+    """Snapshots, made or planned, that are still to be scored."""
+    seconds_per_score: float | None = None
+    """For each of these; None if none has been scored yet."""
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds to the last step at the run's own pace; None if that is unknown."""
-        if self.seconds_per_step is None or self.total is None:
+        """Seconds to the last step, and for the scores, at the run's own pace; None if that is unknown. Scores are left
+        out before the first one."""
+        return self.seconds_at(self.seconds_per_step, self.seconds_per_score)
+
+    def seconds_at(self, per_step: float | None, per_score: float | None) -> float | None:
+        """The same at another pace."""
+        if per_step is None or self.total is None:
             return None
-        return max(0, self.total - self.step) * self.seconds_per_step
+        return max(0, self.total - self.step) * per_step + self.unscored * (per_score or 0)
 
 
 class Watched:
     """A run's folder whose status is asked for repeatedly: each time only new records are read.
 
     ``total``: its last step, for a run without a config. ``failure``: the file with the reason for a failure, if any.
+    ``planned_scores``: of a config, how many snapshots are to be scored.
     """
 
     damage: str  # what is wrong with its files
 
-    def __init__(self, folder: Path, name: str = "", total: int | None = None, failure: Path | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "",
+        total: int | None = None,
+        failure: Path | None = None,
+        planned_scores: int = 0,
+    ):
         self.run, self.name, self.failure = Run(folder), name or folder.name, failure
-        self.planned = total
+        self.planned, self.planned_scores = total, planned_scores
+        self.saved: tuple[tuple[int, int], int] = (0, 0), 0  # size and time of the last checkpoint, and its step
         self.reader = RecordReader(self.run.records_file)
         self._forget()
 
@@ -73,17 +91,34 @@ class Watched:
         self._read_records()
         begun = self.run.config_file.is_file()
         total = self._total() if begun else self.planned
+        state = state or self._state(begun)
+        step = self.marks[-1][0] if self.marks else 0
         return RunStatus(
             self.name,
-            state or self._state(begun),
-            self.marks[-1][0] if self.marks else 0,
+            state,
+            max(step, self._saved_step()) if state == "cut" else step,
             total,
             score=self.score,
             verdict=self.verdict,
             rollbacks=self.rollbacks,
             seconds_per_step=self._pace(),
             reason=self.damage or self._failure() or self.stopped,
+            unscored=max(0, self.planned_scores - len(self.scored)),
+            seconds_per_score=sum(self.scored.values()) / len(self.scored) if self.scored else None,
         )
+
+    def _saved_step(self) -> int:
+        """The step of the last checkpoint, which a run that was stopped wrote after its last record; 0 without one."""
+        try:
+            found = self.run.checkpoint_file.stat()
+        except OSError:
+            return 0
+        if self.saved[0] != (found.st_size, found.st_mtime_ns):
+            from sagan.run.weights import saved_step  # here, as it imports torch
+
+            step = saved_step(self.run.checkpoint_file)
+            self.saved = (found.st_size, found.st_mtime_ns), step or 0
+        return self.saved[1]
 
     def is_trained(self) -> bool:
         """Whether the run has reached its last step, so that its last snapshot exists."""
@@ -116,6 +151,7 @@ class Watched:
 
     def _forget(self) -> None:
         self.score: ScoreRecord | None = None  # the last Fréchet distance
+        self.scored: dict[int, float] = {}  # by step, the seconds that its scores took
         self.marks: deque[tuple[int, float]] = deque(maxlen=_PACE)  # (step, seconds)
         self.verdict = ""
         self.damage = ""
@@ -140,6 +176,7 @@ class Watched:
                 self.rollbacks += 1
             elif isinstance(record, ScoreRecord) and record.metric == "frechet":
                 self.score = record
+                self.scored[record.step] = record.seconds or 0
         if damaged:
             self.damage = str(damaged[0])
 
@@ -166,7 +203,7 @@ def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
         if status.score:
             named = f" {status.score.label}" if label == "score" else ""
             score = f"{status.score.value:.3f}{named} at {status.score.step:,}"
-        left = status.seconds_left if status.state in ("running", "cut") else None
+        left = status.seconds_left if status.state in ("running", "scoring", "cut") else None
         rows.append(
             [
                 status.name,
@@ -184,16 +221,27 @@ def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
 def describe_progress(statuses: Sequence[RunStatus], at_once: int | None = None) -> str:
     """One sentence for all runs: "3 done, 2 running, 10 waiting; about 1:20:00 left".
 
-    ``at_once``: the number of runs trained at a time; by default the number running now. The time, which excludes
-    scoring, is left out if no run has a pace yet.
+    ``at_once``: the number of runs trained at a time; by default the number running now. The time is left out if no
+    run has a pace yet; it says so if it excludes scoring, because nothing has been scored yet.
     """
     counts = {state: sum(status.state == state for status in statuses) for state in STATES}
     sentence = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no runs"
     paces = [status.seconds_per_step for status in statuses if status.seconds_per_step is not None]
-    at_once = at_once or counts["running"]
-    to_go = [status for status in statuses if status.state in ("running", "waiting", "cut")]
+    score_paces = [status.seconds_per_score for status in statuses if status.seconds_per_score is not None]
+    at_once = at_once or counts["running"] + counts["scoring"]
+    to_go = [status for status in statuses if status.state in ("running", "scoring", "waiting", "cut")]
     if not paces or not at_once or not to_go:
         return sentence
     usual = sum(paces) / len(paces)
-    each = [status.seconds_left if status.seconds_left is not None else (status.total or 0) * usual for status in to_go]
-    return f"{sentence}; about {duration(max(sum(each) / at_once, *each, 0))} left"
+    per_score = sum(score_paces) / len(score_paces) if score_paces else None
+    each = [
+        status.seconds_at(
+            usual if status.seconds_per_step is None else status.seconds_per_step,
+            per_score if status.seconds_per_score is None else status.seconds_per_score,
+        )
+        or 0.0
+        for status in to_go
+    ]
+    unknown = per_score is None and any(status.unscored for status in to_go)
+    left = f"about {duration(max(sum(each) / at_once, *each, 0))} left"
+    return f"{sentence}; {left}" + (", besides scoring, of which the pace is not known yet" if unknown else "")

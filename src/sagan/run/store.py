@@ -1,5 +1,5 @@
 """The prepared store: a folder of ``images.npy`` (uint8, memory-mapped), ``meta.json`` (their description) and, if the
-images have classes, ``labels.npy``."""
+images have classes, ``labels.npy``. ``names.json`` tells a person which image is which."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from sagan.system.typed import Count, check_format, from_plain, read_json, short
 
 FORMAT = 1  # raised whenever an older program could not read a store, or would misread it
 PIXELS = "uint8 NHWC RGB"
+NAMES = "names.json"  # of the images within their source, in their order
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
 AGAIN = "delete the folder and prepare it again"
-_LARGEST_SIZE = 65_536
+LARGEST_SIZE = 65_536
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class StoreMeta:
     """The names of the classes, by number; None without classes."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= _LARGEST_SIZE:
-            raise UserError(f"size must be from 1 to {_LARGEST_SIZE:,}, got {self.size}")
+        if not 1 <= self.size <= LARGEST_SIZE:
+            raise UserError(f"size must be from 1 to {LARGEST_SIZE:,}, got {self.size}")
         if self.count < 1:
             raise UserError(f"count must be 1 or more, got {self.count}")
         if (self.channels, self.pixels) != (CHANNELS, PIXELS):
@@ -126,6 +127,17 @@ class Store:
         """The names of the classes by number, each of which has an image; empty without classes."""
         return self.meta.classes or ()
 
+    def names(self) -> list[str] | None:
+        """The name of each image within its source; None in a store of an earlier version. Raises UserError if the
+        file is damaged."""
+        path = self.folder / NAMES
+        if not path.is_file():
+            return None
+        names = read_json(path)
+        if not isinstance(names, list) or len(names) != self.count or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{path} is damaged (it does not name {self.count:,} images): {AGAIN}")
+        return names
+
     def needed_labels(self) -> npt.NDArray[np.int64]:
         """``labels``. Raises UserError with the reason if there are none."""
         if self.labels is None:
@@ -151,6 +163,11 @@ class Store:
         if self.meta.enlarged:
             text += f", {self.meta.enlarged:,} enlarged from smaller ones"
         return text
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store, perhaps a damaged one; other folders may hold a ``meta.json``, too."""
+    return (folder / "meta.json").is_file() and (folder / "images.npy").is_file()
 
 
 def crop_label(crop: str) -> str:

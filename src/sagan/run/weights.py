@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sagan.core.game.average import batch_norm_latents, measure_batch_norm
 from sagan.core.networks.interface import Generator
 from sagan.run.build import build_discriminator, build_generator
-from sagan.run.config import Config, ModelConfig, from_dict, to_dict
+from sagan.run.config import Config, ModelConfig, from_dict, to_dict, without_places
 from sagan.run.records import FACTORS, RollbackRecord, check_factors
 from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.files import write_whole
@@ -68,7 +68,7 @@ class _Facts:
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Writes a snapshot as safetensors, completely or not at all. Equal snapshots give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.generator.state_dict().items()}
-    facts = {"format": SNAPSHOT_FORMAT, "config": to_dict(snapshot.config), "step": snapshot.step}
+    facts = {"format": SNAPSHOT_FORMAT, "config": to_dict(without_places(snapshot.config)), "step": snapshot.step}
     if snapshot.images is not None:
         facts["images"] = snapshot.images
     if snapshot.classes:
@@ -229,7 +229,8 @@ class _Values:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint as `write_torch_file` does: an error leaves the old file."""
-    values = vars(checkpoint) | {"format": CHECKPOINT_FORMAT, "config": json.dumps(to_dict(checkpoint.config))}
+    config = json.dumps(to_dict(without_places(checkpoint.config)))
+    values = vars(checkpoint) | {"format": CHECKPOINT_FORMAT, "config": config}
     classes = list(values.pop("classes"))
     if classes:  # else the file is as earlier versions wrote it
         values["classes"] = classes
@@ -273,6 +274,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{where} is damaged: anchors must be None without lecam, got {shorten(parts['anchors'])}")
     known = vars(values) | {"config": config, "caution": values.caution or _NO_CAUTION}
     return Checkpoint(**parts, **known)
+
+
+def saved_step(path: Path) -> int | None:
+    """The step of a checkpoint, read without its tensors; None where there is no such file or it is torn."""
+    try:
+        state = torch.load(path, map_location="meta", mmap=True, weights_only=True)
+    except Exception:  # torch does not document what it raises for other files
+        return None
+    step = state.get("step") if isinstance(state, dict) else None
+    return step if isinstance(step, int) else None
 
 
 # ---- tensors

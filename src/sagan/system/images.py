@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sagan.system.files import write_whole
@@ -33,6 +34,10 @@ def grid(images: Tensor, *, columns: int = 8, padding: int = 2) -> np.ndarray:
     return picture
 
 
-def save_png(picture: np.ndarray, path: Path) -> None:
-    """Writes (height, width, 3) uint8 as PNG, completely or not at all."""
-    write_whole(path, lambda file: Image.fromarray(picture).save(file, format="PNG"), sync=False)
+def save_png(picture: np.ndarray, path: Path, *, software: str | None = None) -> None:
+    """Writes (height, width, 3) uint8 as PNG, completely or not at all. ``software``: kept in its metadata."""
+    notes = None
+    if software is not None:
+        notes = PngInfo()
+        notes.add_text("Software", software)
+    write_whole(path, lambda file: Image.fromarray(picture).save(file, format="PNG", pnginfo=notes), sync=False)

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from sagan.run.checkpoints import pending_step
 from sagan.run.folder import Run
 from sagan.run.records import RollbackRecord, State, StoppedRecord
 from sagan.run.scores import best_score, read_scores
 from sagan.run.store import Store
-from sagan.run.weights import Checkpoint, load_checkpoint
+from sagan.run.weights import Checkpoint
 from sagan.system.files import keep_as
 from sagan.system.sentences import command, plural
 from sagan.training.guard import Diverged, Guard, Verdict
@@ -55,7 +56,7 @@ class Recovery:
         self.saved = trainer.step
         self.guard = Guard()
         pending = self.enabled and run.pending_file.exists()
-        self.pending = load_checkpoint(run.pending_file).step if pending else None  # its step
+        self.pending = pending_step(run) if pending else None  # its step
 
     def start(self, guard: Guard) -> None:
         """Finds what there is to go back to, at the start of a run and after a rollback; ``guard`` is the one that

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sagan.core.sampling import classes_in_turn, generate
+from sagan.data.changes import other_images
 from sagan.data.sources.names import natural
+from sagan.data.sources.own import mark_as_ours
 from sagan.published.keys import save_published_pair
+from sagan.run.checkpoints import last_checkpoint
 from sagan.run.config import Config, differences, names_of
 from sagan.run.folder import Run
 from sagan.run.store import Store
@@ -58,6 +61,8 @@ def write_samples(trainer: Trainer, run: Run) -> Path:
     labels = classes_in_turn(range(settings.sample_count), trainer.config.model.num_classes)
     images = generate(trainer.measured_average(), z.to(trainer.device), labels)
     folder = Path(settings.sample_dir) if settings.sample_dir else run.folder / "samples"
+    if settings.sample_dir:
+        mark_as_ours(folder)
     path = folder / f"{trainer.step}_fake.png"
     save_png(grid(images), path)
     return path
@@ -71,15 +76,12 @@ def matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> t
 
     Raises UserError if it was trained with another config or on other images.
     """
-    state = load_checkpoint(path)
+    state = last_checkpoint(run) if path == run.checkpoint_file else load_checkpoint(path)
     refuse_other_settings(state.config, config, run.folder)
     for numbered in _numberings(store, state.classes) if config.model.num_classes else [store]:
         if state.images in (None, _identity(numbered, config)):  # None: imported weights
             return state, numbered
-    raise UserError(
-        f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
-        "bring those back, or start a new run with another --run_dir"
-    )
+    raise UserError(other_images(run.folder, config.data, store, state.images or ""))
 
 
 def _numberings(store: Store, classes: Sequence[str]) -> Iterator[Store]:

@@ -14,7 +14,9 @@ import torch
 from sagan.data import Source, Store, choose_source, prepared_store
 from sagan.data.batches import check_count
 from sagan.data.sources.names import short_name
+from sagan.data.sources.own import refuse_foreign_images
 from sagan.run.build import describe_attention
+from sagan.run.checkpoints import find_run, go_on_from, last_checkpoint, refuse_lost
 from sagan.run.classes import list_classes
 from sagan.run.config import Config, GameConfig, ModelConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
@@ -58,8 +60,9 @@ def train_new(
     attention = describe_attention(config.model)
     device = check_new_run(config)
     config = with_absolute_paths(settle(config, device))
+    _check_sample_folder(config)
     with _new_folder(config) as folder:
-        store = _open_store(config, console) if store is None else store
+        store = _open_store(config, console, folder) if store is None else store
         classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
@@ -79,22 +82,31 @@ def train_new(
             raise
 
 
-def train_on(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
-    """Resumes the run in a folder; ``changes`` are to its length and intervals, never to what is computed."""
-    run = Run.open(folder)
-    trained = run.config()
+def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
+    """Resumes the run in a folder, or from one of its checkpoint files; ``changes`` are to its length and intervals,
+    never to what is computed."""
+    run, checkpoint = find_run(place)
+    folder, trained = run.folder, run.config()
     if changes.get("data") and trained.data.dataset:
         raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
-    if run.checkpoint_file.exists():  # before images are prepared for settings that the run does not have
-        refuse_other_settings(load_checkpoint(run.checkpoint_file).config, config, folder)
+    if checkpoint is not None or run.checkpoint_file.exists():  # before images are prepared for other settings
+        if checkpoint is None or checkpoint.name == run.checkpoint_file.name:
+            state = last_checkpoint(run)
+        else:
+            state = load_checkpoint(checkpoint)
+        refuse_other_settings(state.config, config, folder)
     attention = describe_attention(config.model)
     device = check_run(config, folder)
-    session = Session(config, device, _open_store(config, console, _source_of_run(config)))
+    _check_sample_folder(config)
+    session = Session(config, device, _open_store(config, console, folder, _source_of_run(config)))
+    if checkpoint is not None:
+        go_on_from(run, checkpoint)
     if not run.checkpoint_file.exists():
-        console.say("no checkpoint was written yet: training starts from step 0")
         _count_classes(config.model, session.store)
+        refuse_lost(run)
+        console.say("no checkpoint was written yet: training starts from step 0")
     console.say(f"run folder: {folder}")
     for line in attention:
         console.say(line)
@@ -121,10 +133,10 @@ def advice_for_few(game: GameConfig, count: int) -> str:
     return f"few images ({count:,}): `{typed(*lacking)}` keeps the discriminator from learning them by heart"
 
 
-def _open_store(config: Config, console: Console, source: Source | None = None) -> Store:
+def _open_store(config: Config, console: Console, folder: Path, source: Source | None = None) -> Store:
     source = choose_source(config.data, config.model.imsize) if source is None else source
     check_count(len(source), config.game.batch_size)  # before hours of decoding, and again without unreadable ones
-    store = prepared_store(config.data, config.model.imsize, console, source)
+    store = prepared_store(config.data, config.model.imsize, console, source, (folder, config.run.sample_dir))
     check_count(store.count, config.game.batch_size)
     return store
 
@@ -202,6 +214,12 @@ def _report(outcome: Outcome, console: Console) -> int:
     console.say(f"trained to step {outcome.step:,}; more images: {more}")
     console.say(f"samples: {outcome.last_sample}")
     return 0
+
+
+def _check_sample_folder(config: Config) -> None:
+    """Raises UserError for a folder of samples that holds other images."""
+    if config.run.sample_dir is not None:
+        refuse_foreign_images(Path(config.run.sample_dir), "--sample_dir")
 
 
 def _unfinished(folder: Path, config: Config) -> list[Path]:

@@ -86,8 +86,19 @@ def open_subjects(places: Sequence[Path], step: int | None = None) -> list[Subje
         turns = tuple(map(last.classes.index, first.classes))
         subjects[-1] = dataclasses.replace(last, turns=turns)
     if len(subjects) == 2 and first.name == last.name and first.run != last.run:
-        return [dataclasses.replace(each, name=str(place)) for each, place in zip(subjects, places, strict=True)]
+        names = _told_apart(places)
+        return [dataclasses.replace(each, name=name) for each, name in zip(subjects, names, strict=True)]
     return subjects
+
+
+def _told_apart(places: Sequence[Path]) -> list[str]:
+    """Different paths as they were given; of absolute ones, as many of the last parts as tell them apart, as the rest
+    says where they are on this machine."""
+    if not any(place.is_absolute() for place in places):
+        return [str(place) for place in places]
+    parts = [place.absolute().parts for place in places]
+    tails = ([Path(*each[-count:]).as_posix() for each in parts] for count in range(1, max(map(len, parts))))
+    return next((names for names in tails if len(set(names)) == len(names)), [place.name for place in places])
 
 
 def _open(place: Path, step: int | None) -> Subject:

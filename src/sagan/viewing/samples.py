@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import Tensor
 
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images, numbered_latents
+from sagan.data.sources.names import is_image
+from sagan.data.sources.own import MARK, is_unused, mark_as_ours
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
-from sagan.system.images import save_png
+from sagan.system.images import grid, save_png
 
+SOFTWARE = "sagan"  # in a grid's metadata, which tells it from a person's images
 _WAITING = 512  # images that are drawn before those not yet written are waited for
 
 
@@ -35,15 +40,9 @@ def write_samples(
     sums are rounded in another order. Classes come in turn, or all images are of the class ``label``. Raises UserError
     for a folder that is not empty, and for a class that does not exist.
     """
-    for what, number in (("num", count), ("batch_size", batch_size)):
-        if number < 1:
-            raise UserError(f"{what} must be 1 or more, got {number}")
-    numbered_latents(generator, seed, range(1), label)  # refuses a class before a folder is made
+    _check(generator, count, seed, batch_size, label)
     _make_empty_folder(folder)
-    generator = generator.to(device)
-    images = numbered_images(
-        generator, seed, range(count), device=torch.device(device), batch_size=batch_size, label=label
-    )
+    images = _draw(generator, count, seed, batch_size, device, label)
     with ThreadPoolExecutor() as writers:
         waiting = []
         for number, image in images:
@@ -55,9 +54,70 @@ def write_samples(
             progress(number + 1, count)
 
 
+def write_grid(
+    generator: Generator,
+    path: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    label: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> None:
+    """Writes the images that `write_samples` writes as one picture, 8 in a row, into a new file.
+
+    Raises UserError for a file that is there, and for one beside other images, which it would be taken for.
+    """
+    _check(generator, count, seed, batch_size, label)
+    _refuse_place_of_grid(path)
+    images = []
+    for number, image in _draw(generator, count, seed, batch_size, device, label):
+        images.append(image)
+        progress(number + 1, count)
+    save_png(grid(torch.stack(images)), path, software=SOFTWARE)
+
+
+def _check(generator: Generator, count: int, seed: int, batch_size: int, label: int | None) -> None:
+    """Raises UserError for what cannot be drawn, before anything is made."""
+    for what, number in (("num", count), ("batch_size", batch_size)):
+        if number < 1:
+            raise UserError(f"{what} must be 1 or more, got {number}")
+    numbered_latents(generator, seed, range(1), label)
+
+
+def _draw(
+    generator: Generator, count: int, seed: int, batch_size: int, device: torch.device | str, label: int | None
+) -> Iterator[tuple[int, Tensor]]:
+    device = torch.device(device)
+    return numbered_images(generator.to(device), seed, range(count), device=device, batch_size=batch_size, label=label)
+
+
+def _refuse_place_of_grid(path: Path) -> None:
+    if path.exists():
+        raise UserError(f"{path} is there already: give another --out")
+    if not path.parent.is_dir() or MARK in (beside := {other.name for other in path.parent.iterdir()}):
+        return
+    for other in sorted(beside):
+        if is_image(other) and not _is_grid(path.with_name(other)):
+            raise UserError(
+                f"{path} would be beside other images, such as {other}, and a training on their folder would take it "
+                "for one of them: give --out another folder"
+            )
+
+
+def _is_grid(path: Path) -> bool:
+    """Whether a picture was written by `write_grid`."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == SOFTWARE
+    except (OSError, ValueError):
+        return False
+
+
 def _make_empty_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: images need a new or empty folder")
-    if folder.exists() and any(folder.iterdir()):
+    if not is_unused(folder):
         raise UserError(f"{folder} is not empty, and samples of two generators would mix: images need an empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    mark_as_ours(folder)

@@ -51,6 +51,9 @@ class ArraySource(Source):
     def name(self, index: int) -> str:
         return f"{self.path}[{index}]"
 
+    def name_within(self, index: int) -> str:
+        return f"image {index}"
+
     def read(self, index: int) -> Image.Image:
         pixels = self._read_bytes(index) if self.by_column is None else np.array(self.by_column[index])
         with decoding(self.name(index)):

@@ -68,6 +68,9 @@ class FolderSource(Source):
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])
 
+    def name_within(self, index: int) -> str:
+        return self.paths[index]
+
     def read(self, index: int) -> Image.Image:
         path = self.root / self.paths[index]
         if self.paths[index] in self.dangling:

@@ -66,8 +66,11 @@ class LmdbSource(Source):
         return len(self.keys)
 
     def name(self, index: int) -> str:
+        return f"{self.path}:{self.name_within(index)}"
+
+    def name_within(self, index: int) -> str:
         key = self.keys[index]
-        return f"{self.path}:{key.decode() if key.isascii() else key.hex()}"
+        return key.decode() if key.isascii() else key.hex()
 
     def read(self, index: int) -> Image.Image:
         try:

@@ -13,12 +13,15 @@ from sagan.data.sources.folder import FolderSource
 from sagan.data.sources.lmdb import LmdbSource
 from sagan.data.sources.names import is_image
 from sagan.data.sources.source import Source
+from sagan.data.sources.stored import StoreSource
 from sagan.data.sources.zip import ZipSource
+from sagan.run.store import is_store
 from sagan.system.errors import UserError
 
 
 def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Source:
-    """The source at ``path``: a folder of images, a folder holding ``data.mdb``, a zip, a ``.mdb`` or a ``.npy``.
+    """The source at ``path``: a folder of images, a prepared store, a folder holding ``data.mdb``, a zip, a ``.mdb``
+    or a ``.npy``.
 
     Images of more than ``max_pixels`` count as damaged. Raises UserError, with what was found and what to do, for a
     path that is missing, empty or anything else.
@@ -32,6 +35,8 @@ def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -
 
 
 def _open(path: Path) -> Source:
+    if is_store(path):
+        return StoreSource(path)
     if path.is_dir():
         return LmdbSource(path) if (path / "data.mdb").is_file() else FolderSource(path)
     if path.name == "data.mdb" and path.is_file():

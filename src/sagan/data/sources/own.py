@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from sagan.data.sources.names import is_image
+from sagan.system.errors import UserError
+
 MARK = ".sagan"  # a file in folders of samples and figures, which nothing else tells apart
-_RUN = {"config.json", "records.jsonl"}
+_RUN = "config.json", {"records.jsonl", "checkpoints", "snapshots", "running.lock"}  # of which one is there
 _SWEEP = {"plan.json", "runs"}
 _STORES = {"meta.json", "images.npy"}, {"journal.jsonl", "images.npy"}
+_GRID = re.compile(r"\d+_fake\.png")  # as runs of earlier versions have them in folders without a mark
 
 
 def what_is_ours(names: Iterable[str]) -> str:
     """What of ours a folder with these entries is, for a person: "a run", or an empty text."""
     names = set(names)
-    if names >= _RUN:
+    if _RUN[0] in names and names & _RUN[1]:
         return "a run"
     if names >= _SWEEP:
         return "a sweep"
@@ -26,4 +32,27 @@ def what_is_ours(names: Iterable[str]) -> str:
 def mark_as_ours(folder: Path) -> None:
     """Makes the folder, and marks what will be written there as no training images."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).write_text("Written by sagan. The images in this folder are not taken for training images.\n")
+    if not (folder / MARK).exists():
+        text = "Written by sagan. The images in this folder are not taken for training images.\n"
+        (folder / MARK).write_text(text, encoding="utf-8")
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether a folder is missing or holds nothing, or only the mark."""
+    return not folder.exists() or (folder.is_dir() and all(path.name == MARK for path in folder.iterdir()))
+
+
+def refuse_foreign_images(folder: Path, flag: str) -> None:
+    """Raises UserError where a folder for pictures holds images that this program did not make: the pictures would
+    become training images, or those images would be left out with them. ``flag``: the one that names the folder."""
+    for place, folders, files in os.walk(folder):
+        if what_is_ours([*folders, *files]):
+            folders.clear()
+            continue
+        found = sorted(name for name in files if is_image(name) and not _GRID.fullmatch(name))
+        if found:
+            raise UserError(
+                f"{folder} holds other images, such as {Path(place, found[0])}, which would be mixed with the pictures "
+                f"that are written there: give {flag} a folder of its own"
+            )
+        folders.sort()

@@ -27,9 +27,10 @@ class Source(Protocol):
     """Images by index.
 
     ``description`` is a phrase for a person ("2,000 JPEG files under data/CelebA"); ``remarks`` are warnings.
-    ``name(index)`` names an image in messages. ``read(index)`` returns it in mode RGB and may be called from several
-    threads at once. It raises UserError if the image is damaged or has more than ``max_pixels``, and OSError if it
-    cannot be reached, which says nothing about the image.
+    ``name(index)`` names an image in messages, ``name_within(index)`` the same image wherever the source is.
+    ``read(index)`` returns it in mode RGB and may be called from several threads at once. It raises UserError if the
+    image is damaged or has more than ``max_pixels``, and OSError if it cannot be reached, which says nothing about the
+    image.
 
     ``identity`` is "short-name:digest"; it changes whenever images are added, removed or changed, and identifies the
     prepared store. ``identify(progress)`` computes it at first use, by reading every byte. ``signature`` is a cheap
@@ -57,6 +58,9 @@ class Source(Protocol):
     def __len__(self) -> int: ...
     def name(self, index: int) -> str: ...
     def read(self, index: int) -> Image.Image: ...
+
+    def name_within(self, index: int) -> str:
+        return self.name(index)
 
     def class_of(self, index: int) -> str | None:
         return None

@@ -55,7 +55,10 @@ class ZipSource(Source):
         return len(self.members)
 
     def name(self, index: int) -> str:
-        return f"{self.path}:{self.members[index]}"
+        return f"{self.path}:{self.name_within(index)}"
+
+    def name_within(self, index: int) -> str:
+        return str(self.members[index])
 
     def read(self, index: int) -> Image.Image:
         return decode(self.read_member(self.found[index]), self.name(index), self.max_pixels)

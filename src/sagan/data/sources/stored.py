@@ -1,0 +1,66 @@
+"""Images that were prepared before: a store, as a source."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sagan.data.sources.names import short_name
+from sagan.data.sources.source import Source
+from sagan.run.store import Store
+from sagan.system.errors import UserError
+from sagan.system.sentences import plural
+
+
+class StoreSource(Source):
+    """The images of a prepared store. Where they are wanted as they are, `served` gives the store itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = store = Store.open(folder)
+        self.names = store.names()
+        self.no_classes = store.no_classes
+        self.drawn_faces = bool(store.meta.drawn_faces)
+        self.description = f"{plural(store.count, 'prepared image')} of {store.size}x{store.size} in {folder}"
+        digest = store.hash
+        if store.labels is not None:
+            lines = [digest, *store.classes, hashlib.sha256(store.labels.tobytes()).hexdigest()]
+            digest = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+        self.identity = f"{short_name(folder)}:{digest}"
+
+    def served(self, size: int, crop: str, filter: str) -> Store:
+        """The store. Raises UserError where it holds images of another size, or prepared in another way: ``crop`` may
+        be auto, and any filter is as good as bilinear, the default."""
+        meta, folder = self.store.meta, self.store.folder
+        if meta.size != size:
+            raise UserError(
+                f"{folder} holds images that are prepared at {meta.size}x{meta.size}, and imsize is {size}: give "
+                f"--imsize {meta.size}, or the images themselves instead of the prepared ones"
+            )
+        wanted = {"crop": crop, "filter": filter}
+        usual = {"crop": "auto", "filter": "bilinear"}
+        for name, value in wanted.items():
+            found = {"crop": meta.crop, "filter": meta.filter}[name]
+            if value not in (usual[name], found):
+                raise UserError(
+                    f"{folder} holds images that are prepared with --{name} {found}, not {value}: leave out --{name}, "
+                    "or give the images themselves instead of the prepared ones"
+                )
+        return self.store
+
+    def __len__(self) -> int:
+        return self.store.count
+
+    def name(self, index: int) -> str:
+        return f"{self.store.folder}:{self.name_within(index)}"
+
+    def name_within(self, index: int) -> str:
+        return f"image {index}" if self.names is None else self.names[index]
+
+    def read(self, index: int) -> Image.Image:
+        return Image.fromarray(np.array(self.store.images[index]))
+
+    def class_of(self, index: int) -> str | None:
+        return None if self.store.labels is None else self.store.classes[self.store.labels[index]]

@@ -1,0 +1,90 @@
+"""Which checkpoint a run is resumed from: its last one, or an older one where that is torn or lost."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from sagan.run.folder import Run, snapshot_step
+from sagan.run.weights import Checkpoint, load_checkpoint, saved_step
+from sagan.system.errors import UserError
+from sagan.system.files import keep_as
+
+
+def find_run(place: Path) -> tuple[Run, Path | None]:
+    """The run in a folder; or the run that a checkpoint file is of, and that file, to resume from it.
+
+    Raises UserError for anything else.
+    """
+    if not place.is_file():
+        return Run.open(place), None
+    folder = place.parent.parent
+    run = Run(folder)
+    known = place.parent.name == "checkpoints" and place.name in _names(run)
+    if not known or not run.config_file.is_file():
+        hint = f"; `{_command(folder)}` resumes its run" if run.config_file.is_file() else ""
+        raise UserError(f"{place} is not a checkpoint in a run's folder, which is what a run is resumed from{hint}")
+    return run, place
+
+
+def last_checkpoint(run: Run) -> Checkpoint:
+    """The last checkpoint of a run. Raises UserError where it cannot be read, with an older one that can."""
+    try:
+        return load_checkpoint(run.checkpoint_file)
+    except UserError as error:
+        raise UserError(f"{error}; {_older(run)}") from error
+
+
+def refuse_lost(run: Run) -> None:
+    """Raises UserError where a run has lost its last checkpoint, but not older ones."""
+    if not run.checkpoint_file.exists() and (run.healthy_file.exists() or run.pending_file.exists()):
+        raise UserError(f"{run.checkpoint_file} is missing; {_older(run)}")
+
+
+def pending_step(run: Run) -> int:
+    """The step of ``pending.pt``. Raises UserError, with what to do, for a torn one."""
+    try:
+        return load_checkpoint(run.pending_file).step
+    except UserError as error:
+        raise UserError(f"{error}; `{_command(run.checkpoint_file)}` goes on without it") from error
+
+
+def go_on_from(run: Run, path: Path) -> None:
+    """Makes a checkpoint of a run its last one; the former one, torn or not, is kept as ``replaced.pt``. Others that
+    are torn are removed: the run would not go on beside them."""
+    checkpoint = last_checkpoint(run) if path.name == run.checkpoint_file.name else load_checkpoint(path)
+    with run.locked():
+        for other in (run.healthy_file, run.pending_file):
+            if other.exists() and saved_step(other) is None:
+                other.unlink()
+        if path.name == run.checkpoint_file.name:
+            return
+        if run.checkpoint_file.exists():
+            run.checkpoint_file.replace(run.checkpoint_file.with_name("replaced.pt"))
+        keep_as(path, run.checkpoint_file)
+        run.forget_rollbacks(checkpoint.attempt)
+
+
+def _older(run: Run) -> str:
+    """What can be done without the last checkpoint."""
+    whole = []
+    for path in (run.healthy_file, run.pending_file):
+        try:
+            whole.append((load_checkpoint(path).step, path))
+        except (UserError, OSError):
+            continue
+    if whole:
+        step, path = max(whole)
+        return f"`{_command(path)}` goes on from an older one, of step {step:,}"
+    if snapshots := [*run.snapshots(), *run.latest_snapshots()]:
+        newest = max(snapshots, key=snapshot_step)
+        return f"there is no older one, but its generator of step {snapshot_step(newest):,} is in {newest}"
+    return "there is no older one, so the run must be started again with another --run_dir"
+
+
+def _command(place: Path) -> str:
+    return shlex.join(["sagan", "resume", str(place)])
+
+
+def _names(run: Run) -> set[str]:
+    return {path.name for path in (run.checkpoint_file, run.healthy_file, run.pending_file)} | {"replaced.pt"}

@@ -1,0 +1,50 @@
+import pytest
+
+from sagan.data.sources.folder import FolderSource
+from sagan.data.sources.own import MARK, is_unused, mark_as_ours, refuse_foreign_images, what_is_ours
+from tests.data.sources.made import picture, put
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["config.json", "snapshots"], "a run"),
+        (["config.json", "checkpoints", "snapshots"], "a run"),
+        (["config.json", "a.png"], ""),
+        (["records.jsonl", "a.png"], ""),
+    ],
+)
+def test_a_run_is_known_before_its_first_record(names, what):
+    assert what_is_ours(names) == what
+
+
+def test_a_marked_folder_is_unused_until_something_is_in_it(tmp_path):
+    assert is_unused(tmp_path / "out")
+    mark_as_ours(tmp_path / "out")
+    assert is_unused(tmp_path / "out")
+    (tmp_path / "out" / "a").touch()
+    assert not is_unused(tmp_path / "out")
+    assert not is_unused(tmp_path / "out" / "a")
+
+
+def test_pictures_are_not_mixed_with_a_persons_images_at_any_depth(tmp_path):
+    put(tmp_path / "out" / "cats" / "a.png", picture(0))
+    with pytest.raises(ValueError, match=r"such as .*a\.png.*give --sample_dir a folder of its own"):
+        refuse_foreign_images(tmp_path / "out", "--sample_dir")
+
+
+def test_other_files_samples_of_earlier_runs_and_marked_folders_are_no_danger(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "log.txt").touch()
+    put(tmp_path / "out" / "100_fake.png", picture(0))
+    put(tmp_path / "out" / "drawn" / "000000.png", picture(0))
+    mark_as_ours(tmp_path / "out" / "drawn")
+    refuse_foreign_images(tmp_path / "out", "--sample_dir")
+    refuse_foreign_images(tmp_path / "nowhere", "--sample_dir")
+
+
+def test_what_is_marked_is_left_out(tmp_path):
+    put(tmp_path / "a.png", picture(0))
+    put(tmp_path / "drawn" / "000000.png", picture(0))
+    (tmp_path / "drawn" / MARK).touch()
+    assert FolderSource(tmp_path).paths == ["a.png"]
