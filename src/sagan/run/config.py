@@ -9,6 +9,7 @@ effect. Resuming, sweeps, scores and reports all follow these declarations.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -129,7 +130,8 @@ def _check_number(name: str, number: float, role: Role) -> None:
     raise UserError(f"{name} must be {must_be}, got {shorten(number)}{meaning}")
 
 
-def roles() -> dict[str, Role]:
+@functools.cache
+def roles() -> Mapping[str, Role]:
     """The role of every setting, by name."""
     return {each.name: each.metadata["role"] for section in _SECTIONS.values() for each in dataclasses.fields(section)}
 
