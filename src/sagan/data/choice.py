@@ -13,6 +13,7 @@ from sagan.data.sources.source import Source
 from sagan.run.config import DataConfig
 from sagan.run.store import Store
 from sagan.system.console import Console
+from sagan.system.files import expand
 
 FACES = 10_000
 
@@ -39,7 +40,7 @@ def prepared_store(data: DataConfig, size: int, console: Console, source: Source
     source = choose_source(data, size) if source is None else source
     for remark in source.remarks:
         console.warn(remark)
-    recipe, root = choose_recipe(data, size), Path(data.prepared)
+    recipe, root = choose_recipe(data, size), expand(data.prepared)
     try:
         with console.progress("preparing images") as progress:
             store = open_or_prepare(source, recipe, root, strict=data.strict, progress=progress, warn=console.warn)
