@@ -179,3 +179,14 @@ def test_too_little_memory_is_known_in_every_form_and_a_bug_is_none(config, tmp_
     with pytest.raises(expected):
         resume_run(tmp_path / "old", {"total_step": 3}, Console(quiet=True))
     assert Run(tmp_path / "old").checkpoint_file.exists()
+
+
+def test_a_resumed_run_is_not_said_to_be_elsewhere(config, tmp_path):
+    start(config, run_dir="mine", total_step=1)
+    before = Run(tmp_path / "mine").config_file.read_bytes()
+    for change in ({"run_dir": "elsewhere"}, {"run_dir": None}, {"dataset": "celeb"}):
+        with pytest.raises(ValueError, match=f"{next(iter(change))} cannot be"):
+            resume_run(Path("mine"), {"total_step": 2, **change}, Console(quiet=True))
+    assert Run(tmp_path / "mine").config_file.read_bytes() == before
+    resume_run(Path("mine"), {"total_step": 2, "run_dir": str(tmp_path / "mine"), "dataset": None}, Console(quiet=True))
+    assert Run(tmp_path / "mine").is_finished()
