@@ -78,7 +78,7 @@ def matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> t
             return state, numbered
     raise UserError(
         f"the run in {run.folder} was trained on other images than {store.folder} holds now; "
-        "bring those back, or start a new run with another --run_dir"
+        "bring those back, or start a new run with another run_dir"
     )
 
 
