@@ -75,7 +75,7 @@ def test_training_ends_with_the_path_of_a_grid(trained):
         ({"batch_size": 25}, "has only 24 images"),
         ({"crop": 17}, "smaller than the 17x17 pixels"),
         ({"g_attention": "8,99"}, "no 99x99 map"),
-        ({"prepared": "photos.npy"}, "another folder as prepared"),
+        ({"prepared": "photos.npy"}, "prepared must be a folder"),
         ({"published_checkpoints": True}, "published networks"),
     ],
 )

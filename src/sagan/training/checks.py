@@ -34,11 +34,11 @@ def check_run(config: Config, folder: Path) -> torch.device:
     check_networks(config.model)
     device = usable_device(run)
     if run.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError("--tensorboard needs an extra: pip install 'sagan[tensorboard]'")
+        raise UserError("tensorboard needs an extra: pip install 'sagan[tensorboard]'")
     places = {"run_dir": folder, "sample_dir": run.sample_dir, "prepared": config.data.prepared}
     for name, place in places.items():
         if place is not None:
-            refuse_unwritable(Path(place), f"--{name}")
+            refuse_unwritable(Path(place), name)
     return device
 
 
