@@ -117,7 +117,7 @@ def fill(kind: type[T], values: Mapping[str, Any], base: T | None = None) -> T:
     """A dataclass, and the dataclasses in its fields, from values by field name. What ``values`` lacks is taken from
     ``base`` or, without one, is the field's default. See `ordinary`. Raises UserError, with the nearest name, for an
     unknown one."""
-    known = _names(kind)
+    known = _names(kind)  # type: ignore[arg-type]
     for name in values:
         if name not in known:
             raise UserError(f"there is no setting {name!r}{did_you_mean(name, known)}")
@@ -125,10 +125,12 @@ def fill(kind: type[T], values: Mapping[str, Any], base: T | None = None) -> T:
 
 
 @functools.cache
-def _names(kind: type[Any]) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     """The names of a dataclass's fields and, in place of those that are dataclasses, of theirs."""
-    hints = type_hints(kind).items()
-    return tuple(each for name, hint in hints for each in (_names(hint) if dataclasses.is_dataclass(hint) else [name]))
+    names: list[str] = []
+    for name, hint in type_hints(kind).items():
+        names += _names(hint) if dataclasses.is_dataclass(hint) else [name]  # type: ignore[arg-type]
+    return tuple(names)
 
 
 def _fill(kind: type[T], values: Mapping[str, Any], base: T | None) -> T:
