@@ -3,16 +3,21 @@
 import doctest
 import importlib.metadata
 import io
+import os
 import re
+import signal
+import typing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sagan
 import sagan.api
 from sagan.cli import main
+from sagan.training.trainer import Trainer
 
 TINY = {
     "batch_size": 4,
@@ -75,18 +80,82 @@ def test_what_is_wrong_is_a_user_error(tmp_path, run):
         lambda: sagan.train("bst"),
         lambda: sagan.train(imsize=48),
         lambda: run.load().sample(0),
+        lambda: run.load().sample("3"),
+        lambda: run.load().sample(2.0),
+        lambda: run.load().sample(True),
+        lambda: run.load().sample(2, seed="x"),
         lambda: run.load().sample(2, label=1),
+        lambda: run.load().sample(2, label=0.5),
+        lambda: run.load().images(3).grid(columns=0),
+        lambda: run.load().images(3).grid(columns="3"),
+        lambda: run.load().images(3)[5:].grid(),
+        lambda: sagan.load(run, device="meta"),
+        lambda: sagan.load(5),
+        lambda: sagan.open_run(None),
+        lambda: sagan.open_run("~nobody-here/x"),
+        lambda: sagan.evaluate(run, reference="~nobody-here/x"),
+        lambda: sagan.train("quick", run_dir="~nobody-here/x"),
+        lambda: sagan.train(5),
+        lambda: sagan.train({"imsize": 32}),
+        lambda: sagan.train(Path("quick")),
+        lambda: sagan.train(preset="quick"),
         lambda: sagan.resume(run.folder, imsize=32),
+        lambda: sagan.resume(run, run_dir="elsewhere"),
     ):
         with pytest.raises(sagan.UserError) as error:
             mistake()
         assert "\n" not in str(error.value)
+        assert "--" not in str(error.value)
+
+
+def test_a_misspelt_setting_is_refused_with_the_nearest(run):
+    before = run.records()
+    with pytest.raises(sagan.UserError, match="there is no setting 'spann': did you mean span"):
+        sagan.train("published", spann=3)
+    with pytest.raises(sagan.UserError, match="there is no setting 'totl_step': did you mean total_step"):
+        sagan.resume(run, totl_step=12)
+    assert run.records() == before
+
+
+def test_a_run_is_given_as_it_was_returned_or_by_its_folder(run):
+    assert sagan.open_run(run) == sagan.open_run(str(run.folder)) == sagan.open_run(run.folder) == run
+    assert sagan.load(run, step=2).step == 2
+    assert sagan.resume(run, quiet=True) == run
+    assert sagan.evaluate(run, extractor="random-conv", num=20, quiet=True)
 
 
 def test_a_run_goes_on(home):
     places = {"run_dir": str(home / "longer"), "prepared": str(home / "prepared"), "data": str(home / "images.npy")}
     short = sagan.train("published", quiet=True, **{**TINY, **places, "total_step": 2})
     assert sagan.resume(short.folder, total_step=4, quiet=True).step == 4
+
+
+def test_settings_are_ordinary_python_values(home):
+    places = {"run_dir": home / "plain", "prepared": home / "prepared", "data": home / "images.npy"}
+    lists = {"g_attention": [8], "g_span": [1], "device": torch.device("cpu"), "total_step": 1}
+    run = sagan.train("published", quiet=True, **{**TINY, **places, **lists})
+    assert run.folder == home / "plain"
+    assert run.config.model.g_span == (1,)
+
+
+def test_ctrl_c_saves_says_so_and_returns_the_run_early(home, monkeypatch, capsys):
+    places = {"run_dir": str(home / "early"), "prepared": str(home / "prepared"), "data": str(home / "images.npy")}
+    take, taken = Trainer.advance, []
+
+    def advance(trainer, batches):
+        taken.append(trainer)
+        if len(taken) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return take(trainer, batches)
+
+    monkeypatch.setattr(Trainer, "advance", advance)
+    run = sagan.train("published", **{**TINY, **places, "log_step": 100, "snapshot_every": 100})
+    assert (run.step, run.finished) == (3, False)
+    assert "stopped by SIGINT at step 3 of 4, all saved" in " ".join(capsys.readouterr().out.split())
+    assert "not finished" in run._repr_html_()
+    run = sagan.resume(run, quiet=True)
+    assert (run.step, run.finished) == (4, True)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_notebook_shows_pictures_without_a_script(run):
@@ -97,12 +166,47 @@ def test_a_notebook_shows_pictures_without_a_script(run):
     assert "step 4 of 4" in run._repr_html_()
 
 
+def test_a_generator_describes_itself_in_a_line_and_a_picture(run):
+    generator = run.load()
+    count = sum(weights.numel() for weights in generator.module.parameters())
+    assert repr(generator) == f"LoadedGenerator({run.folder}, step 4, 16x16, {count:,} parameters)"
+    shown = generator._repr_html_()
+    assert generator.images(8)._repr_html_() in shown
+    assert "<script" not in shown
+    file = run.folder / "snapshots" / "00000002.safetensors"
+    assert repr(sagan.load(file)).startswith(f"LoadedGenerator({file}, step 2,")
+
+
+def test_images_are_a_typed_sequence(run):
+    one, some = (typing.get_type_hints(each)["return"] for each in typing.get_overloads(sagan.Images.__getitem__))
+    images = run.load().images(3, 1)
+    assert isinstance(images[np.int64(1)], one)
+    assert isinstance(images[1:], some)
+    assert np.array_equal(images.pixels, run.load().sample(3, 1, None))
+    with pytest.raises(IndexError):
+        images[3]
+
+
+def test_rows_have_every_field_and_only_plain_values(run):
+    sagan.evaluate(run, extractor="random-conv", num=20, quiet=True)
+    rows = run.records()
+    assert [row for row in rows if row["kind"] == "score"] == [{"kind": "score", **row} for row in run.scores()]
+    assert all(value is None or isinstance(value, (str, int, float)) for row in rows for value in row.values())
+    for kind in ("train", "score"):
+        assert len({tuple(row) for row in rows if row["kind"] == kind}) == 1
+    train, score = rows[0], run.scores()[0]
+    assert train["penalty"] is None
+    assert "gamma_G8" in train
+    assert score["spread"] is None
+    assert score["card_versions_torch"] == torch.__version__
+
+
 def test_scores_are_flat_rows_and_those_of_the_command(run, home):
     made = sagan.evaluate(run.folder, extractor="random-conv", num=20, quiet=True)
     assert run.scores()[-len(made) :] == made
     words = ["--extractor", "random-conv", "--num", "20", "--prepared", str(home / "prepared"), "--step", "4"]
     assert main(["evaluate", str(run.folder), *words]) == 0
-    row, again = [row for row in run.scores() if row["metric"] == "frechet"]
+    row, again = [row for row in run.scores() if row["metric"] == "frechet"][-2:]
     assert row["value"] == again["value"]
     assert row["step"] == 4
     assert row["card_extractor"] == "random-conv"

@@ -22,9 +22,12 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import operator
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -36,15 +39,16 @@ from sagan.core.sampling import numbered_images
 from sagan.run.checkpoints import find_run
 from sagan.run.classes import class_number
 from sagan.run.config import Config, override
-from sagan.run.folder import Run, find_snapshot
+from sagan.run.folder import Run, find_snapshot, snapshot_step
 from sagan.run.presets import PRESETS, check_preset
-from sagan.run.records import ScoreRecord, TrainRecord
+from sagan.run.records import Record, ScoreRecord, TrainRecord
 from sagan.run.weights import load_snapshot
 from sagan.system.console import Console
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
+from sagan.system.files import expand
 from sagan.system.images import grid
-from sagan.system.typed import plain, to_plain
+from sagan.system.typed import plain, shorten
 
 Row = dict[str, object]
 
@@ -62,16 +66,25 @@ class Images(Sequence[Image.Image]):
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Images: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Image.Image | Images:
         if isinstance(index, slice):
             return Images(self.pixels[index])
-        return Image.fromarray(self.pixels[index])
+        return Image.fromarray(self.pixels[operator.index(index)])
 
     def __iter__(self) -> Iterator[Image.Image]:
         return map(Image.fromarray, self.pixels)
 
     def grid(self, columns: int = 8) -> Image.Image:
-        """All images in one picture, with ``columns`` in each row."""
+        """All images in one picture, with ``columns`` in each row. Raises UserError if there are none."""
+        columns = _whole("columns", columns, least=1)
+        if not len(self):
+            raise UserError("there are no images for a grid: these are 0 images")
         return Image.fromarray(grid(torch.from_numpy(self.pixels).permute(0, 3, 1, 2), columns=columns))
 
     def _repr_html_(self) -> str:
@@ -86,6 +99,16 @@ def _embed(picture: Image.Image) -> str:
     return f'<img src="data:image/png;base64,{source}" width="{picture.width}" style="image-rendering: pixelated">'
 
 
+def _whole(name: str, value: object, least: int | None = None) -> int:
+    """A whole number that a person gave, as an int. Raises UserError, with its name, for anything else."""
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool):
+        raise UserError(f"{name} must be a whole number, got {shorten(value)}")
+    number = operator.index(value)
+    if least is not None and number < least:
+        raise UserError(f"{name} must be {least} or more, got {number}")
+    return number
+
+
 # ---- generators
 
 
@@ -94,13 +117,15 @@ class LoadedGenerator:
     """A trained generator, ready to sample from.
 
     ``module`` is the network, in eval mode on ``device``: it takes z (n, z_dim) float32 and, if it is conditional,
-    labels (n,) int64, and returns images (n, channels, height, width) in [-1, 1].
+    labels (n,) int64, and returns images (n, channels, height, width) in [-1, 1]. A notebook shows its first 8 images.
     """
 
     module: Generator
     config: Config
     step: int
     device: torch.device
+    source: Path
+    """The run's folder or the snapshot file that it was loaded from."""
     classes: tuple[str, ...] = ()
     """The names of the classes by number; empty without classes, and if an earlier version wrote the snapshot."""
 
@@ -109,38 +134,51 @@ class LoadedGenerator:
         """The number of classes; 0 for an unconditional generator."""
         return self.module.num_classes
 
-    def sample(self, n: int, *, seed: int = 0, label: str | int | None = None) -> npt.NDArray[np.uint8]:
+    def sample(self, n: int, seed: int = 0, label: str | int | None = None) -> npt.NDArray[np.uint8]:
         """Images 0 to n - 1 of a seed, uint8 (n, height, width, channels): the same as ``sagan sample`` writes.
 
         Image i depends only on the seed and i. Classes take turns, or all images are of the class ``label``: a text is
-        its name or, if no class has this name, its number. Raises UserError if ``n`` is less than 1 or there is no such
-        class.
+        its name or, if no class has this name, its number. Raises UserError if ``n`` is less than 1, ``n`` or
+        ``seed`` is not a whole number, or there is no such class.
         """
-        n, seed, label = plain((n, seed, label))
-        if n < 1:
-            raise UserError(f"n must be 1 or more, got {n}")
-        number = None if label is None else class_number(label, self.classes, self.num_classes)
-        images = numbered_images(self.module, seed, range(n), device=self.device, label=number)
+        n, seed = _whole("n", n, least=1), _whole("seed", seed)
+        if label is not None:
+            asked = label if isinstance(label, str) else _whole("label", label)
+            label = class_number(asked, self.classes, self.num_classes)
+        images = numbered_images(self.module, seed, range(n), device=self.device, label=label)
         return np.stack([image.permute(1, 2, 0).numpy() for _, image in images])
 
-    def images(self, n: int, *, seed: int = 0, label: str | int | None = None) -> Images:
+    def images(self, n: int, seed: int = 0, label: str | int | None = None) -> Images:
         """The same images as PIL images."""
-        return Images(self.sample(n, seed=seed, label=label))
+        return Images(self.sample(n, seed, label))
+
+    def __repr__(self) -> str:
+        return f"LoadedGenerator({self._describe()})"
+
+    def _describe(self) -> str:
+        weights, size = sum(each.numel() for each in self.module.parameters()), self.config.model.imsize
+        classes = f", {self.num_classes} classes" if self.num_classes else ""
+        return f"{self.source}, step {self.step:,}, {size}x{size}{classes}, {weights:,} parameters"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self._describe())}</p>{self.images(8)._repr_html_()}"
 
 
-def load(path: str | Path, step: int | None = None, device: str | torch.device | None = None) -> LoadedGenerator:
+def load(path: Place, step: int | None = None, device: str | torch.device | None = None) -> LoadedGenerator:
     """The averaged generator of a run's folder or a snapshot file.
 
     Args:
-        path: a run's folder, or a file ``*.safetensors`` from its ``snapshots``.
+        path: a run or its folder, or a file ``*.safetensors`` from its ``snapshots``.
         step: the step of the run's snapshot; by default the newest.
         device: where to sample; by default a GPU if there is one, else the CPU.
 
     Raises UserError if there is no such snapshot or it is damaged.
     """
-    snapshot = load_snapshot(find_snapshot(Path(path).expanduser(), plain(step)))
-    place = choose_device("auto" if device is None else str(device))
-    return LoadedGenerator(snapshot.generator.to(place), snapshot.config, snapshot.step, place, snapshot.classes)
+    source = _place(path)
+    snapshot = load_snapshot(find_snapshot(source, plain(step)))
+    chosen = choose_device("auto" if device is None else str(device))
+    module = snapshot.generator.to(chosen)
+    return LoadedGenerator(module, snapshot.config, snapshot.step, chosen, source, snapshot.classes)
 
 
 # ---- runs
@@ -148,7 +186,10 @@ def load(path: str | Path, step: int | None = None, device: str | torch.device |
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run's folder: its settings, its records and scores as plain rows, and its samples."""
+    """A run's folder: its settings, its records and scores as flat rows, and its samples.
+
+    Everything is read from the files when it is asked for, so it is also right while another process trains the run.
+    """
 
     folder: Path
 
@@ -159,15 +200,29 @@ class OpenedRun:
 
     @property
     def step(self) -> int:
-        """The last recorded step; 0 before the first record."""
-        return max((record.step for record in self._run.records_of(TrainRecord)), default=0)
+        """The last step that was recorded or of which there is a snapshot; 0 before."""
+        run = self._run
+        recorded = [record.step for record in run.records_of(TrainRecord)]
+        return max([0, *recorded, *map(snapshot_step, [*run.snapshots(), *run.latest_snapshots()])])
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has reached its last step, ``config.run.total_step``; if not, `sagan.resume` continues it."""
+        return self._run.is_finished()
 
     def records(self) -> list[Row]:
-        """Every record as a plain dictionary, with its ``kind``: train, guard, score, rollback or stopped."""
-        return [{"kind": record.kind, **to_plain(record)} for record in self._run.records()]
+        """Every record as a flat row, with its ``kind``: train, guard, score, rollback or stopped.
+
+        Rows of one kind have the same columns, all plain values: None where there is none, and a column for each value
+        of a group, such as ``gamma_G16`` or ``card_extractor``. The layers of ``gamma`` are those of the run.
+        """
+        return [{"kind": record.kind, **_flat(record)} for record in self._run.records()]
 
     def scores(self) -> list[Row]:
-        """Every score as a flat row, including the fields of its card, for a table or a ``DataFrame``."""
+        """Every score as a flat row, for a table or a ``DataFrame``: all fields, None where there is no value.
+
+        The fields of its card are columns too: ``card_extractor``, ``card_versions_torch`` and so on.
+        """
         return [_flat(score) for score in self._run.records_of(ScoreRecord)]
 
     def newest_grid(self) -> Path | None:
@@ -187,21 +242,43 @@ class OpenedRun:
     def _repr_html_(self) -> str:
         total, model = self.config.run.total_step, self.config.model
         line = f"{self.folder.name}: step {self.step:,} of {total:,}, {model.imsize}x{model.imsize}, span {model.span}"
+        line += "" if self.finished else ", not finished"
         picture = self.newest_grid()
         shown = "" if picture is None else _embed(Image.open(picture))
         return f"<p>{html.escape(line)}</p>{shown}"
 
 
-def _flat(score: ScoreRecord) -> Row:
-    row: Row = to_plain(score)
-    card = row.pop("card")
-    assert isinstance(card, dict), "a card is a dataclass"
-    return {**row, **{f"card_{name}": value for name, value in card.items()}}
+Place = str | os.PathLike[str] | OpenedRun
+"""Where a run is: its folder, or the run as `train`, `resume` and `open_run` return it."""
 
 
-def open_run(path: str | Path) -> OpenedRun:
+def _place(given: Place) -> Path:
+    if isinstance(given, OpenedRun):
+        return given.folder
+    if not isinstance(given, (str, os.PathLike)):
+        raise UserError(f"a run is given as its folder, or as sagan.open_run returns it, got {shorten(given)}")
+    return expand(given)
+
+
+def _flat(record: Record) -> Row:
+    """All fields of a record as plain values."""
+    return dict(_columns("", record))
+
+
+def _columns(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """A value as columns: those of a dataclass or a mapping have its name before their own."""
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, held in value.items():
+        yield from _columns(f"{name}_{key}" if name else str(key), held)
+
+
+def open_run(path: Place) -> OpenedRun:
     """A run that `sagan train` made. Raises UserError if there is none."""
-    return OpenedRun(Run.open(Path(path).expanduser()).folder)
+    return OpenedRun(Run.open(_place(path)).folder)
 
 
 def train(config: Config | str = "best", *, quiet: bool = False, **settings: object) -> OpenedRun:
@@ -211,23 +288,44 @@ def train(config: Config | str = "best", *, quiet: bool = False, **settings: obj
         config: all settings, or the name of a preset.
         quiet: print only warnings.
         settings: settings to change, by the names of the command's flags: ``data="photos", imsize=64, span=3``.
-            With ``eval_every`` the run is scored during training.
+            Paths may be ``Path``, and several values a list. With ``eval_every`` the run is scored during training.
 
-    Ctrl-C saves and stops early, so that ``step`` is less than ``config.run.total_step``. Raises UserError for wrong
-    settings and for a run that has collapsed.
+    Ctrl-C during training ends it after the current step: everything is saved, a line says where (unless ``quiet``),
+    and the run is returned early. Its ``step`` says how far it came, its ``finished`` is false, and `sagan.resume`
+    continues it. A second Ctrl-C raises KeyboardInterrupt. Raises UserError for wrong or misspelt settings and for a
+    run that has collapsed.
     """
     from sagan.evaluation.while_training import score_while_training
-    from sagan.training.start import train_new
+    from sagan.training.start import report_end, train_new
 
-    if isinstance(config, str):
-        check_preset(config)
-        config = PRESETS[config]
-    config, console = override(config, settings), Console(quiet=quiet)
-    return OpenedRun(train_new(config, console, score_while_training(config, console)).run.folder)
+    config, console = override(_start(config, settings), _plain(settings)), Console(quiet=quiet)
+    outcome = train_new(config, console, score_while_training(config, console))
+    report_end(outcome, console)
+    return OpenedRun(outcome.run.folder)
+
+
+def _start(config: Config | str, settings: Mapping[str, object]) -> Config:
+    """The settings to start from. Raises UserError for anything but a Config or the name of a preset."""
+    if "preset" in settings:
+        raise UserError(f"a preset is named first: sagan.train({shorten(settings['preset'])}, ...)")
+    if isinstance(config, Config):
+        return config
+    if not isinstance(config, str):
+        several = ", and single settings by name: sagan.train(imsize=64)" if isinstance(config, Mapping) else ""
+        allowed = f"a Config or the name of a preset, {' or '.join(PRESETS)}"
+        raise UserError(f"config must be {allowed}, got {shorten(config)}{several}")
+    check_preset(config)
+    return PRESETS[config]
+
+
+def _plain(settings: dict[str, object]) -> dict[str, object]:
+    """Settings with a torch device by its name, and with a folder ``faces`` distinguished from the drawn faces."""
+    named = {name: str(value) if isinstance(value, torch.device) else value for name, value in settings.items()}
+    return {**named, "data": "./faces"} if settings.get("data") == Path("faces") else named
 
 
 def evaluate(
-    path: str | Path,
+    path: Place,
     *,
     reference: str | Path | None = None,
     extractor: str | None = None,
@@ -242,7 +340,7 @@ def evaluate(
     """Scores a snapshot of a run against real images, as ``sagan evaluate`` does, and returns flat rows.
 
     Args:
-        path: the run's folder. The scores are also added to its records.
+        path: the run or its folder. The scores are also added to its records.
         reference: the real images, a folder, a zip, a store ...; by default those that the run was trained on.
         extractor: the network whose features are compared, as for the command; by default the best available.
         weights: the extractor's weights file.
@@ -258,7 +356,7 @@ def evaluate(
     from sagan.evaluation.snapshots import run_scorer
 
     num, repeats, step, seed = plain((num, repeats, step, seed))
-    run, console = Run.open(Path(path).expanduser()), Console(quiet=bool(quiet))
+    run, console = Run.open(_place(path)), Console(quiet=bool(quiet))
     snapshot = run.snapshot(step)
     scorer = run_scorer(
         run,
@@ -268,9 +366,9 @@ def evaluate(
         repeats=repeats,
         seed=seed,
         extractor=extractor,
-        weights=None if weights is None else Path(weights),
+        weights=None if weights is None else expand(weights),
         device="auto" if device is None else str(device),
-        reference=None if reference is None else Path(reference).expanduser(),
+        reference=None if reference is None else expand(reference),
         cache=Path(run.config().data.prepared),
     )
     before = len(run.records_of(ScoreRecord))
@@ -278,15 +376,17 @@ def evaluate(
     return [_flat(score) for score in run.records_of(ScoreRecord)[before:]]
 
 
-def resume(path: str | Path, *, quiet: bool = False, **settings: object) -> OpenedRun:
+def resume(path: Place, *, quiet: bool = False, **settings: object) -> OpenedRun:
     """Resumes a run from its last checkpoint, as ``sagan resume`` does, and returns it.
 
-    ``settings``: lengths and intervals that may change, such as ``total_step=20_000``. Raises UserError for settings
-    that may not.
+    ``settings``: lengths and intervals that may change, such as ``total_step=20_000``. Ctrl-C ends it early, as in
+    `train`. Raises UserError for misspelt settings, and for those that may not change.
     """
     from sagan.evaluation.while_training import score_while_training
-    from sagan.training.start import train_on
+    from sagan.training.start import report_end, train_on
 
-    place, console = Path(path).expanduser(), Console(quiet=quiet)
-    config = override(find_run(place)[0].config(), settings)
-    return OpenedRun(train_on(place, settings, console, score_while_training(config, console)).run.folder)
+    place, changes, console = _place(path), _plain(settings), Console(quiet=quiet)
+    config = override(find_run(place)[0].config(), changes)
+    outcome = train_on(place, changes, console, score_while_training(config, console))
+    report_end(outcome, console)
+    return OpenedRun(outcome.run.folder)

@@ -228,3 +228,12 @@ def test_the_help_draws_every_flag_with_its_text_and_default(capsys):
         assert text in shown, text
     assert "(default: unset)" in shown
     assert "(required)" in shown
+
+
+def test_a_path_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert convert(["~/a"], Path) == convert(["~/a"], Path | None) == Path("/home/me/a")
+    assert convert(["~/a", "b,c"], tuple[Path, ...]) == (Path("/home/me/a"), Path("b,c"))
+    for hint in (Path, Path | None, tuple[Path, ...]):
+        with pytest.raises(ValueError, match="~nobody-here is not the home folder of a user here"):
+            convert(["~nobody-here/a"], hint)

@@ -77,7 +77,7 @@ def test_training_ends_with_the_path_of_a_grid(trained):
         ({"batch_size": 25}, "has only 24 images"),
         ({"crop": 17}, "smaller than the 17x17 pixels"),
         ({"g_attention": "8,99"}, "no 99x99 map"),
-        ({"prepared": "photos.npy"}, "--prepared"),
+        ({"prepared": "photos.npy"}, "prepared must be a folder"),
         ({"published_checkpoints": True}, "published networks"),
     ],
 )
@@ -233,7 +233,7 @@ def test_resume_needs_only_the_folder_and_works_from_anywhere(run, tmp_path, mon
         (["--span", "self"], "trained with span 1 (not self)"),
         (["--imsize", "32", "--seed", "4"], "imsize 16 (not 32), seed 0 (not 4)"),
         (["--total_step", "3"], "is at step 4 already"),
-        (["--data", "nowhere"], "--data says where they are now"),
+        (["--data", "nowhere"], "data says where they are now"),
         (["--data", "other.npy"], "trained on other images"),
         (["--device", "gpu"], "device must be"),
     ],

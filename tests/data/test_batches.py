@@ -136,7 +136,7 @@ def test_an_order_that_is_no_permutation_is_refused():
 @pytest.mark.parametrize(
     ("images", "batch_size", "message"),
     [
-        (IMAGES, 24, "batch_size is 24 but the data set has only 23 images: use --batch_size 23 or less"),
+        (IMAGES, 24, "batch_size is 24 but the data set has only 23 images: use a batch_size of 23 or less"),
         (IMAGES, 0, "batch_size must be 1 or more, got 0"),
         (IMAGES.astype(np.float32), 4, "got float32"),
         (IMAGES.transpose(0, 3, 1, 2), 4, r"shape \(23, 3, 4, 4\)"),

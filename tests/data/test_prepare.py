@@ -75,12 +75,12 @@ def test_skips_go_to_the_log_when_nobody_asks_for_them(tmp_path, caplog):
 
 
 def test_strict_refuses_the_first_bad_image(chunks, tmp_path):
-    with pytest.raises(ValueError, match=r"picture 9 cannot be read: it is bad \(refused by --strict"):
+    with pytest.raises(ValueError, match=r"picture 9 cannot be read: it is bad \(refused by strict=true"):
         prepare(Pictures(bad=[9, 20]), Recipe(8), tmp_path / "store", strict=True, **quiet)
     assert not (tmp_path / "store").exists()
     store = prepare(Pictures(bad=[9, 20]), Recipe(8), tmp_path / "store", **quiet)  # resumes from there
     assert store.count == 28
-    with pytest.raises(ValueError, match=r"picture 9 .* was prepared without --strict"):
+    with pytest.raises(ValueError, match=r"picture 9 .* was prepared without strict"):
         prepare(Pictures(bad=[9, 20]), Recipe(8), tmp_path / "store", strict=True)
 
 

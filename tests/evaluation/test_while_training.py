@@ -68,5 +68,5 @@ def test_rare_enough_is_at_most_a_twentieth_of_the_time():
 def test_a_large_share_comes_with_its_remedy(capsys):
     trained("run", eval_every=1)
     printed = capsys.readouterr().out
-    assert "that is more than 5%: --eval_every " in printed
+    assert "that is more than 5%: eval_every " in printed
     assert "is infrequent enough" in printed

@@ -217,3 +217,14 @@ def test_a_seed_is_any_number_that_a_file_can_hold(seed):
 def test_a_bound_is_named_on_the_side_where_it_lies(kind, values, said):
     with pytest.raises(ValueError, match=said):
         kind(**values)
+
+
+def test_ordinary_values_are_made_plain():
+    config = override(
+        Config(), {"g_attention": [8], "g_span": [1], "augment": ["flip"], "data": Path("a"), "sample_dir": Path("b")}
+    )
+    assert (config.model.g_attention, config.model.g_span, config.game.augment) == ((8,), (1,), ("flip",))
+    assert (config.data.data, config.run.sample_dir) == ("a", "b")
+    for wrong in ({"span": [1]}, {"g_attention": ["8"]}, {"imsize": Path("64")}, {"masking": Path("after")}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be"):
+            override(Config(), wrong)

@@ -21,3 +21,8 @@ def test_what_is_sent_to_a_gpu_arrives_as_it_was():
     for _ in range(100):  # pinned memory is used again: not before it has been read
         x = torch.randn(1000)
         assert torch.equal(send(x, torch.device("cuda")).cpu(), x)
+
+
+def test_a_device_that_computes_nothing_is_refused():
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda, cuda:1 .* or mps, got 'meta'"):
+        choose_device("meta")

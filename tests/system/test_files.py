@@ -3,10 +3,12 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from sagan.system.files import exclusive_lock, is_held, write_whole
+from sagan.system.errors import UserError
+from sagan.system.files import exclusive_lock, expand, is_held, write_whole
 
 
 class Busy(Exception):
@@ -117,3 +119,11 @@ def test_of_many_at_once_one_holds_the_lock(tmp_path):
         list(pool.map(hold, range(4)))
     assert together == [1] * 80
     assert not list(tmp_path.iterdir())
+
+
+def test_home_folders_are_expanded_and_unknown_users_refused(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand("~/runs") == Path("/home/me/runs")
+    assert expand(Path("a/~b")) == Path("a/~b")
+    with pytest.raises(UserError, match="~nobody-here/x cannot be expanded: ~nobody-here is not the home folder"):
+        expand("~nobody-here/x")

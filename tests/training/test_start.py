@@ -63,7 +63,7 @@ def test_changes_are_kept_in_the_config(config, tmp_path):
 
 def test_a_data_sets_run_is_told_its_new_place_by_image_path(tmp_path):
     run = Run.create(tmp_path / "run", Config(DataConfig(dataset="celeb"), ModelConfig(imsize=16), run=RunConfig()))
-    with pytest.raises(ValueError, match="--image_path says where it is now"):
+    with pytest.raises(ValueError, match="image_path says where it is now"):
         resume_run(run.folder, {"data": "photos"}, Console(quiet=True))
 
 
@@ -99,7 +99,7 @@ def test_a_run_whose_images_have_moved_is_told_the_flag(config, tmp_path):
     (tmp_path / "images0.npy").rename(tmp_path / "elsewhere.npy")
     with pytest.raises(ValueError, match="does not exist") as caught:
         resume_run(tmp_path / "mine", {"total_step": 3}, Console(quiet=True))
-    assert caught.value.__notes__ == ["if the run's images have moved, --data says where they are now"]
+    assert caught.value.__notes__ == ["if the run's images have moved, data says where they are now"]
     resume_run(tmp_path / "mine", {"total_step": 3, "data": "elsewhere.npy"}, Console(quiet=True))
 
 
@@ -179,3 +179,14 @@ def test_too_little_memory_is_known_in_every_form_and_a_bug_is_none(config, tmp_
     with pytest.raises(expected):
         resume_run(tmp_path / "old", {"total_step": 3}, Console(quiet=True))
     assert Run(tmp_path / "old").checkpoint_file.exists()
+
+
+def test_a_resumed_run_is_not_said_to_be_elsewhere(config, tmp_path):
+    start(config, run_dir="mine", total_step=1)
+    before = Run(tmp_path / "mine").config_file.read_bytes()
+    for change in ({"run_dir": "elsewhere"}, {"run_dir": None}, {"dataset": "celeb"}):
+        with pytest.raises(ValueError, match=f"{next(iter(change))} cannot be"):
+            resume_run(Path("mine"), {"total_step": 2, **change}, Console(quiet=True))
+    assert Run(tmp_path / "mine").config_file.read_bytes() == before
+    resume_run(Path("mine"), {"total_step": 2, "run_dir": str(tmp_path / "mine"), "dataset": None}, Console(quiet=True))
+    assert Run(tmp_path / "mine").is_finished()

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, Optional, TypeVar, get_args, get_ori
 from sagan.run.plan import spell
 from sagan.system.console import reader_may_leave
 from sagan.system.errors import UserError
+from sagan.system.files import expand
 from sagan.system.typed import fill, is_union, near_choice, suits, wording
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def convert(words: Sequence[str], hint: Any) -> Any:
     """
     item = item_hint(hint)
     if item is Path:
-        return tuple(map(Path, words))  # a path may contain commas, or be called none
+        return tuple(map(expand, words))  # a path may contain commas, or be called none
     if item and not (len(words) == 1 and words[0].lower() == "none"):
         return tuple(convert([part], item) for word in words for part in word.split(",") if part)
     if item:
@@ -64,6 +65,8 @@ def _readings(text: str, hint: Any) -> list[Any]:
         return [None] if text.lower() == "none" else []
     if get_origin(hint) is Literal:
         return [choice for choice in get_args(hint) if str(choice) == text]
+    if hint is Path:
+        return [expand(text)]
     try:
         return [{bool: truth, int: _whole}.get(hint, hint)(text)]
     except ValueError:

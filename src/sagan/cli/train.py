@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from sagan.cli.flags import flags_of, group, optional_flags, read
-from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_settings, names_of, override
+from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_settings, override, resumable
 from sagan.run.presets import AUTO, PRESETS, automatic_preset, check_preset
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -102,7 +102,7 @@ def train(words: Sequence[str], console: Console) -> int:
 
 def resume_flags() -> type[Any]:
     """The flags of `sagan resume`: the settings that may change, and a few that are only checked against the run's."""
-    chosen = names_of("free", "place") - {"run_dir", "dataset"} | {"span", "imsize", "seed"}
+    chosen = resumable() | {"span", "imsize", "seed"}
     sections = (RunConfig, DataConfig, ModelConfig)
     run = Annotated[Path, Positional, arg(help="The run's folder, or one of its checkpoint files.")]
     text = "Resume a run from its last checkpoint. It ends in exactly the bits of a run that was never stopped."

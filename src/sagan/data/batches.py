@@ -114,7 +114,7 @@ def check_count(images: int, batch_size: int) -> None:
     if images < batch_size:
         raise UserError(
             f"batch_size is {batch_size} but the data set has only {plural(images, 'image')}: "
-            f"use --batch_size {images} or less, or more images"
+            f"use a batch_size of {images} or less, or more images"
         )
 
 

@@ -16,6 +16,7 @@ from sagan.data.sources.stored import StoreSource
 from sagan.run.config import DataConfig
 from sagan.run.store import Store, is_store
 from sagan.system.console import Console
+from sagan.system.files import expand
 
 FACES = 10_000
 
@@ -59,13 +60,14 @@ def prepared_store(
     source = choose_source(data, size) if source is None else source
     for remark in source.remarks:
         console.warn(remark)
-    if isinstance(source, FolderSource) and (sentence := outputs_inside(source.root, [*outputs, data.prepared])):
+    root = expand(data.prepared)
+    if isinstance(source, FolderSource) and (sentence := outputs_inside(source.root, [*outputs, root])):
         console.say(sentence)
     if isinstance(source, StoreSource):
         store = source.served(size, data.crop, data.filter)
         console.say(store.describe())
         return store
-    recipe, root = choose_recipe(data, size), Path(data.prepared)
+    recipe = choose_recipe(data, size)
     try:
         with console.progress("preparing images") as progress:
             store = open_or_prepare(source, recipe, root, strict=data.strict, progress=progress, warn=console.warn)
@@ -74,7 +76,7 @@ def prepared_store(
         raise
     except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
         if error.filename is None or Path(error.filename).absolute().is_relative_to(root.absolute()):
-            error.add_note(f"prepared images cannot be kept in {root}: name another folder with --prepared")
+            error.add_note(f"prepared images cannot be kept in {root}: give another folder as prepared")
         raise
     console.say(store.describe())
     return store

@@ -203,7 +203,7 @@ def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
             f"name another folder, or {AGAIN}"
         )
     if strict and store.skipped:
-        raise UserError(f"{refusal(store.skipped[0])}; the store {folder} was prepared without --strict")
+        raise UserError(f"{refusal(store.skipped[0])}; the store {folder} was prepared without strict")
     return store if store.labels is not None else with_classes(store, source)
 
 
@@ -259,7 +259,7 @@ def cores() -> int:
 
 
 def refusal(skipped: Skipped) -> str:
-    return f"{skipped.name} {skipped.reason} (refused by --strict; without it such images are skipped and reported)"
+    return f"{skipped.name} {skipped.reason} (refused by strict=true; without it such images are skipped and reported)"
 
 
 def nothing_left(source: Source, recipe: Recipe, skipped: list[Skipped]) -> str:

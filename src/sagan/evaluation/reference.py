@@ -20,7 +20,7 @@ from sagan.evaluation.metrics.manifold import manifold_scores, nearest, radii
 from sagan.evaluation.metrics.moments import Moments, float64_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, write_whole
+from sagan.system.files import exclusive_lock, expand, write_whole
 
 KEPT = 10_000  # images of each set for the metrics that compare images, not moments
 REMEMBERED = 50_000  # real images that are searched for the nearest one to a sample
@@ -95,7 +95,7 @@ def open_reference(images: ImageSet, extractor: FeatureExtractor, cache: Path, c
     sizes = f"{KEPT}/{REMEMBERED}/{images.image_size}"
     key = f"{_FORMAT}/{sizes}/{images.identity}/{extractor.name}/{extractor.weights_sha256}"
     name = f"{extractor.name.replace(':', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-    path = cache.expanduser() / "statistics" / name
+    path = expand(cache) / "statistics" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another process is computing the features of {images.description}: waiting until it is done"
     with exclusive_lock(path.with_suffix(".lock"), functools.partial(console.warn, waiting)):

@@ -190,8 +190,8 @@ def open_snapshot(path: Path, run: Run, trained_on: str | None = None) -> Snapsh
         raise UserError(f"{path} is not of the run in {run.folder}: it was trained with {listed}")
     if trained_on is not None and snapshot.images not in (None, trained_on):
         raise UserError(
-            f"{path} was trained on other images than the run's settings lead to now: restore those, or say with "
-            "--reference which real images to score against"
+            f"{path} was trained on other images than the run's settings lead to now: restore those, or give "
+            "the real images to score against as reference"
         )
     return snapshot
 

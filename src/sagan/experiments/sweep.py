@@ -29,7 +29,7 @@ from sagan.run.scores import scored_steps
 from sagan.run.status import RunStatus, State, Watched
 from sagan.system.console import handling_signals
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, is_held, write_whole
+from sagan.system.files import exclusive_lock, expand, is_held, write_whole
 from sagan.system.sentences import command
 
 Show = Callable[[Sequence[RunStatus]], object]
@@ -50,7 +50,7 @@ class Sweep:
     @classmethod
     def open(cls, folder: Path) -> Sweep:
         """The sweep in a folder. Raises UserError where there is none."""
-        folder = folder.expanduser().resolve()
+        folder = expand(folder).resolve()
         if not (folder / "plan.json").is_file():
             what = "has no plan.json, so it is not a sweep" if folder.is_dir() else absent(folder)
             raise UserError(f"{folder} {what}; `sagan sweep` makes one")
@@ -62,7 +62,7 @@ class Sweep:
 
         Raises UserError where the folder contains another sweep, or something else.
         """
-        folder = folder.expanduser().resolve()
+        folder = expand(folder).resolve()
         if (folder / "plan.json").is_file():
             return cls(folder, extend(read_plan(folder / "plan.json"), plan, folder))
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, get_origin
 
 from sagan.core.shapes import ImageShape
 from sagan.system.errors import UserError
-from sagan.system.sentences import did_you_mean
+from sagan.system.files import expand
 from sagan.system.typed import (
     LARGEST,
     check_format,
@@ -139,6 +139,11 @@ def roles() -> Mapping[str, Role]:
 def names_of(*effects: Effect) -> frozenset[str]:
     """The names of the settings with one of these effects."""
     return frozenset(name for name, role in roles().items() if role.effect in effects)
+
+
+def resumable() -> frozenset[str]:
+    """The names of the settings that may change when a run is resumed. Where it is and which data set it has stay."""
+    return names_of("free", "place") - {"run_dir", "dataset"}
 
 
 def idle_settings(config: Config) -> dict[str, str]:
@@ -453,10 +458,6 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
 
     Raises UserError for a name that is no setting, and for values that no config has.
     """
-    known = roles()
-    for name in changes:
-        if name not in known:
-            raise UserError(f"there is no setting {name!r}{did_you_mean(name, known)}")
     return fill(Config, changes, config)
 
 
@@ -484,4 +485,4 @@ def with_absolute_paths(config: Config) -> Config:
         "sample_dir": config.run.sample_dir,
         "data": None if config.data.data == "faces" else config.data.data,
     }
-    return override(config, {name: str(Path(path).expanduser().resolve()) for name, path in given.items() if path})
+    return override(config, {name: str(expand(path).resolve()) for name, path in given.items() if path})

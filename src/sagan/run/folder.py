@@ -89,7 +89,7 @@ class Run:
             if snapshot_step(path) == step:
                 return path
         if not found:
-            raise UserError(f"{self.folder} has no snapshot yet: see --snapshot_every; every stop writes one, too")
+            raise UserError(f"{self.folder} has no snapshot yet: see snapshot_every; every stop writes one, too")
         steps = ", ".join(str(snapshot_step(path)) for path in found)
         raise UserError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
 
@@ -116,6 +116,10 @@ class Run:
     def config(self) -> Config:
         """The run's settings. Raises UserError, naming the file, if they are damaged."""
         return from_dict(read_json(self.config_file), str(self.config_file))
+
+    def is_finished(self) -> bool:
+        """Whether it has reached its last step, so that its last snapshot exists."""
+        return self.snapshot_file(self.config().run.total_step).is_file()
 
     def write_config(self, config: Config) -> None:
         text = json.dumps(to_dict(config), indent=1) + "\n"
@@ -211,10 +215,10 @@ def check_free(folder: Path) -> None:
     """Raises UserError unless a run can be made there: the folder is missing, or holds only files ``*.pth``."""
     if (folder / "config.json").exists():
         raise UserError(
-            f"{folder} already holds a run: `{command('resume', folder)}` continues it, or give another --run_dir"
+            f"{folder} already holds a run: `{command('resume', folder)}` continues it, or give another run_dir"
         )
     if folder.exists() and (not folder.is_dir() or any(path.suffix != ".pth" for path in folder.iterdir())):
-        raise UserError(f"{folder} is not an empty folder: give another --run_dir")
+        raise UserError(f"{folder} is not an empty folder: give another run_dir")
 
 
 def absent(folder: Path) -> str:
@@ -245,7 +249,7 @@ def find_snapshot(place: Path, step: int | None = None) -> Path:
     """
     if place.is_file():
         if step is not None:
-            raise UserError(f"{place} is one snapshot: --step chooses among those of a run's folder")
+            raise UserError(f"{place} is one snapshot: step chooses among those of a run's folder")
         return place
     run = Run(place) if (place / "snapshots").is_dir() else Run.open(place)
     return run.snapshot(step)

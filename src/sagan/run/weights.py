@@ -27,7 +27,7 @@ from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict, without_places
 from sagan.run.records import FACTORS, RollbackRecord, check_factors
 from sagan.system.errors import UserError, is_out_of_memory
-from sagan.system.files import write_whole
+from sagan.system.files import expand, write_whole
 from sagan.system.typed import Count, Seconds, check_format, from_plain, newer, parse_json, shorten, to_plain
 
 CHECKPOINT_FORMAT = 1
@@ -83,7 +83,7 @@ def load_snapshot(path: str | Path) -> Snapshot:
 
     Raises UserError for a file that is not a complete snapshot or checkpoint of this program.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if not path.is_file():
         raise UserError(f"{path} is not a snapshot file, but a folder" if path.is_dir() else f"{path} does not exist")
     if path.suffix == ".pt":

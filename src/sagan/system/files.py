@@ -14,6 +14,15 @@ from typing import BinaryIO
 from sagan.system.errors import UserError
 
 
+def expand(path: str | os.PathLike[str]) -> Path:
+    """A path as a person writes it, with ``~`` and ``~name`` as home folders. Raises UserError for an unknown user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        name = Path(path).parts[0]
+        raise UserError(f"{path} cannot be expanded: {name} is not the home folder of a user here") from error
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
     """Writes a file completely or not at all: at any moment, even after a crash, it is the old file or the new one.
 
@@ -41,7 +50,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool =
 def refuse_unwritable(folder: Path, name: str) -> None:
     """Raises UserError, with the ``name`` of what gave it, where a folder cannot be written to or made. Makes
     nothing."""
-    place = folder.expanduser().absolute()
+    place = expand(folder).absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():

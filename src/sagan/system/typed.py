@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import re
 import reprlib
 import sys
@@ -73,6 +74,14 @@ def suits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+def ordinary(value: object, hint: Any) -> object:
+    """A value given in Python as the plain one of a field's hint: a list as a tuple, a path as text."""
+    options = get_args(hint) if is_union(hint) else (hint,)
+    if isinstance(value, list) and any(get_origin(option) is tuple for option in options):
+        return tuple(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) and str in options else value
+
+
 def wording(hint: Any) -> str:
     """The values that a hint allows, in words: "a whole number", "hinge or wgan-gp", "a whole number or self"."""
     if is_union(hint):
@@ -106,16 +115,34 @@ def type_hints(kind: type[Any]) -> Mapping[str, Any]:
 
 def fill(kind: type[T], values: Mapping[str, Any], base: T | None = None) -> T:
     """A dataclass, and the dataclasses in its fields, from values by field name. What ``values`` lacks is taken from
-    ``base`` or, without one, is the field's default."""
+    ``base`` or, without one, is the field's default. See `ordinary`. Raises UserError, with the nearest name, for an
+    unknown one."""
+    known = _names(kind)  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise UserError(f"there is no setting {name!r}{did_you_mean(name, known)}")
+    return _fill(kind, values, base)
+
+
+@functools.cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """The names of a dataclass's fields and, in place of those that are dataclasses, of theirs."""
+    names: list[str] = []
+    for name, hint in type_hints(kind).items():
+        names += _names(hint) if dataclasses.is_dataclass(hint) else [name]  # type: ignore[arg-type]
+    return tuple(names)
+
+
+def _fill(kind: type[T], values: Mapping[str, Any], base: T | None) -> T:
     hints = type_hints(kind)  # type: ignore[arg-type]
     if base is not None and hints.keys().isdisjoint(values) and not any(map(dataclasses.is_dataclass, hints.values())):
         return base
     given = {}
     for name, hint in hints.items():
         if dataclasses.is_dataclass(hint):
-            given[name] = fill(hint, values, getattr(base, name, None))  # type: ignore[arg-type]
+            given[name] = _fill(hint, values, getattr(base, name, None))  # type: ignore[arg-type]
         elif name in values:
-            given[name] = values[name]
+            given[name] = ordinary(values[name], hint)
         elif base is not None:
             given[name] = getattr(base, name)
     return kind(**given)

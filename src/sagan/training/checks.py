@@ -12,19 +12,19 @@ from sagan.run.config import Config, RunConfig
 from sagan.run.folder import check_free
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
-from sagan.system.files import refuse_unwritable
+from sagan.system.files import expand, refuse_unwritable
 
 
 def check_new_run(config: Config) -> torch.device:
     """The device of a run that is to begin. Raises UserError where its folder is in use, and as `check_run`."""
     run = config.run
     if run.run_dir is not None:
-        check_free(Path(run.run_dir))
-    if run.sample_dir is not None and any(Path(run.sample_dir).glob("*_fake.png")):
+        check_free(expand(run.run_dir))
+    if run.sample_dir is not None and any(expand(run.sample_dir).glob("*_fake.png")):
         raise UserError(
             f"{run.sample_dir} already holds samples of another run: move them away, or name another folder"
         )
-    return check_run(config, Path(run.run_dir or "runs"))
+    return check_run(config, expand(run.run_dir or "runs"))
 
 
 def check_run(config: Config, folder: Path) -> torch.device:
@@ -34,11 +34,11 @@ def check_run(config: Config, folder: Path) -> torch.device:
     check_networks(config.model)
     device = usable_device(run)
     if run.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError("--tensorboard needs an extra: pip install 'sagan[tensorboard]'")
+        raise UserError("tensorboard needs an extra: pip install 'sagan[tensorboard]'")
     places = {"run_dir": folder, "sample_dir": run.sample_dir, "prepared": config.data.prepared}
     for name, place in places.items():
         if place is not None:
-            refuse_unwritable(Path(place), f"--{name}")
+            refuse_unwritable(Path(place), name)
     return device
 
 

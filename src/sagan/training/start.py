@@ -24,6 +24,7 @@ from sagan.run.weights import load_checkpoint
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
 from sagan.system.errors import UserError, is_out_of_memory
+from sagan.system.files import expand
 from sagan.system.sentences import command, plural, typed
 from sagan.training.checks import check_new_run, check_run
 from sagan.training.checks import usable_device as usable_device
@@ -41,12 +42,12 @@ def start_run(
     config: Config, console: Console, on_snapshot: OnSnapshot | None = None, store: Store | None = None
 ) -> int:
     """`train_new`, and prints how it ended. Returns the exit status of the command."""
-    return _report(train_new(config, console, on_snapshot, store), console)
+    return report_end(train_new(config, console, on_snapshot, store), console)
 
 
 def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> int:
     """`train_on`, and prints how it ended. Returns the exit status of the command."""
-    return _report(train_on(folder, changes, console, on_snapshot), console)
+    return report_end(train_on(folder, changes, console, on_snapshot), console)
 
 
 def train_new(
@@ -84,11 +85,15 @@ def train_new(
 
 def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
     """Resumes the run in a folder, or from one of its checkpoint files; ``changes`` are to its length and intervals,
-    never to what is computed."""
+    never to what is computed.
+
+    Raises what `training.loop.train` does, and UserError for changes that a run cannot have.
+    """
     run, checkpoint = find_run(place)
     folder, trained = run.folder, run.config()
     if changes.get("data") and trained.data.dataset:
-        raise UserError(f"the run's images are the data set {trained.data.dataset}: --image_path says where it is now")
+        raise UserError(f"the run's images are the data set {trained.data.dataset}: image_path says where it is now")
+    _refuse_moving(run, trained, changes)
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
     if checkpoint is not None or run.checkpoint_file.exists():  # before images are prepared for other settings
@@ -111,6 +116,17 @@ def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot
     for line in attention:
         console.say(line)
     return _train(session, run, console, on_snapshot)
+
+
+def _refuse_moving(run: Run, trained: Config, changes: dict[str, Any]) -> None:
+    """Raises UserError where a resumed run would be said to be in another folder, or of another data set."""
+    place = changes.get("run_dir", run.folder)
+    if place is None or expand(place).resolve() != run.folder.resolve():
+        raise UserError(f"run_dir cannot be {place} for the run in {run.folder}: to move a run, move its folder")
+    dataset = changes.get("dataset", trained.data.dataset)
+    if dataset != trained.data.dataset:
+        had = f"the data set {trained.data.dataset}" if trained.data.dataset else "not a data set"
+        raise UserError(f"dataset cannot be {dataset}: the images of the run in {run.folder} are {had}")
 
 
 # ---- what is decided once
@@ -150,7 +166,7 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
     if model.num_classes not in ("auto", found):
         raise UserError(
             f"num_classes is {model.num_classes}, but the images have {plural(found, 'class')}: "
-            f"{list_classes(store.classes)}; a new run with --num_classes auto learns those"
+            f"{list_classes(store.classes)}; a new run with num_classes auto learns those"
         )
     return found
 
@@ -159,7 +175,7 @@ def _source_of_run(config: Config) -> Source:
     try:
         return choose_source(config.data, config.model.imsize)
     except UserError as error:
-        where = "--image_path" if config.data.dataset else "--data"
+        where = "image_path" if config.data.dataset else "data"
         error.add_note(f"if the run's images have moved, {where} says where they are now")
         raise
 
@@ -170,7 +186,7 @@ def _source_of_run(config: Config) -> Source:
 def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None) -> Outcome:
     settings = session.config.run
     if settings.precision == "bf16" and emulates_bfloat16(session.device):
-        console.warn("this processor has no bfloat16 products, so bf16 is many times slower here: omit --precision")
+        console.warn("this processor has no bfloat16 products, so bf16 is many times slower here: omit precision")
     try:
         return train(session, run, console, on_snapshot)
     except KeyboardInterrupt as interruption:
@@ -184,8 +200,8 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
             raise
         where = "this machine" if session.device.type == "cpu" else str(session.device)
         raise TooLittleMemory(
-            f"{where} has too little memory for this run: give a smaller --batch_size, --imsize or "
-            "--g_conv_dim and --d_conv_dim"
+            f"{where} has too little memory for this run: give a smaller batch_size, imsize or "
+            "g_conv_dim and d_conv_dim"
         ) from error
 
 
@@ -195,7 +211,7 @@ def _from_where(run: Run) -> str:
     return "starts from step 0: no checkpoint was written yet"
 
 
-def _report(outcome: Outcome, console: Console) -> int:
+def report_end(outcome: Outcome, console: Console) -> int:
     """Says how a run ended and what to do next; returns the exit status."""
     run, total = outcome.run, outcome.total
     if outcome.signal is not None:
@@ -206,9 +222,7 @@ def _report(outcome: Outcome, console: Console) -> int:
         )
         return 128 + outcome.signal
     if outcome.last_sample is None:
-        console.say(
-            f"nothing to do: the run is at step {outcome.step:,} already; --total_step N continues it to step N"
-        )
+        console.say(f"nothing to do: the run is at step {outcome.step:,} already; total_step N continues it to step N")
         return 0
     more = command("sample", run.folder, "--num", 1000, "--out", "DIR")
     console.say(f"trained to step {outcome.step:,}; more images: {more}")
@@ -229,14 +243,14 @@ def _unfinished(folder: Path, config: Config) -> list[Path]:
     name = _run_name(config)
     beside = [Path("runs", name), *Path("runs").glob(f"{glob.escape(name)}-[0-9]*")]
     runs = [Run(path) for path in beside if path != folder and (path / "config.json").is_file()]
-    return [run.folder for run in runs if not run.snapshot_file(run.config().run.total_step).is_file()]
+    return [run.folder for run in runs if not run.is_finished()]
 
 
 @contextlib.contextmanager
 def _new_folder(config: Config) -> Iterator[Path]:
     """Makes the folder of a new run, before anything else, so that a bad place is found out at once. On an error it is
     removed again, if it is empty."""
-    folder = Path(config.run.run_dir or Path("runs", _run_name(config)))
+    folder = expand(config.run.run_dir or Path("runs", _run_name(config)))
     missing = [place for place in folder.parents if not place.exists()]
     try:
         if config.run.run_dir is None:

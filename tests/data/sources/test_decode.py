@@ -212,7 +212,7 @@ def test_a_png_with_much_text_or_a_large_profile_is_read(kind, content):
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked():
     data = encoded(Image.new("1", (400, 300)))
     assert decode(data, "it", 120_000).size == (400, 300)
-    with pytest.raises(UserError, match=r"it cannot be read: it has 400x300 pixels, more than the 119,999 of --max_p"):
+    with pytest.raises(UserError, match=r"it cannot be read: it has 400x300 pixels, more than the 119,999 of max_p"):
         decode(data, "it", 119_999)
 
 

@@ -45,7 +45,7 @@ def test_one_data_set_is_not_taken_for_the_other(tmp_path):
     put(tmp_path / "LSUN" / "church" / "1.png", picture(0))
     put(tmp_path / "CelebA" / "transformed_images" / "1.png", picture(0))
     with pytest.raises(
-        ValueError, match=r"not found .looked at .*img_align_celeba.* jessicali9530/celeba-dataset .*--data PATH"
+        ValueError, match=r"not found .looked at .*img_align_celeba.* jessicali9530/celeba-dataset .*data PATH"
     ):
         find_dataset("celeb", tmp_path)
 

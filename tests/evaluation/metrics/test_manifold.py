@@ -173,11 +173,11 @@ def test_no_block_grows_with_the_sets(monkeypatch, cut):
 
 def test_what_cannot_be_compared_is_refused():
     x = features(1, 6, 4)
-    with pytest.raises(ValueError, match="from 1 to the 5 images there are, got 6"):
+    with pytest.raises(ValueError, match="from 1 to that of the images, 5, got 6"):
         manifold_scores(x, features(2, 50, 4), nearest_k=6)
-    with pytest.raises(ValueError, match="from 1 to the 6 images there are, got 7"):
+    with pytest.raises(ValueError, match="from 1 to that of the images, 6, got 7"):
         nearest(features(2, 50, 4), x, 7)
-    with pytest.raises(ValueError, match="from 1 to the 6 images there are, got 0"):
+    with pytest.raises(ValueError, match="from 1 to that of the images, 6, got 0"):
         nearest(features(2, 50, 4), x, 0)
     with pytest.raises(ValueError, match="features of 4 and 5 numbers"):
         nearest(x, features(2, 50, 5), 1)

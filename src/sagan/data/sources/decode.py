@@ -68,7 +68,7 @@ def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
 def _decode(data: bytes, max_pixels: int) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
     if image.width * image.height > max_pixels:
-        raise UserError(f"it has {image.width:,}x{image.height:,} pixels, more than the {max_pixels:,} of --max_pixels")
+        raise UserError(f"it has {image.width:,}x{image.height:,} pixels, more than the {max_pixels:,} of max_pixels")
     if isinstance(image, TiffImageFile):
         _name_planes(image)
     image.load()

@@ -17,6 +17,7 @@ from sagan.data.sources.stored import StoreSource
 from sagan.data.sources.zip import ZipSource
 from sagan.run.store import is_store
 from sagan.system.errors import UserError
+from sagan.system.files import expand
 
 
 def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Source:
@@ -26,7 +27,7 @@ def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -
     Images of more than ``max_pixels`` count as damaged. Raises UserError, with what was found and what to do, for a
     path that is missing, empty or anything else.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if not path.exists():
         raise UserError(missing(path))
     source = _open(path)

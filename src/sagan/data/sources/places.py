@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from sagan.data.sources.folder import walk
 from sagan.data.sources.names import is_image
 from sagan.system.errors import UserError
+from sagan.system.files import expand
 
 # Where the downloads unpack and where the published program looked, most specific first; "." is image_path itself, used
 # only if it has one of the NAMES or if images (or data.mdb) are directly in it.
@@ -55,8 +56,8 @@ def find_dataset(dataset: str, image_path: str | os.PathLike[str]) -> Path:
     names. Raises UserError with the places searched and what to download.
     """
     if dataset not in PLACES:
-        raise UserError(f"dataset must be one of {', '.join(PLACES)}, got {dataset!r} (or name your own: --data PATH)")
-    root = Path(image_path).expanduser()
+        raise UserError(f"dataset must be one of {', '.join(PLACES)}, got {dataset!r} (or name your own: data PATH)")
+    root = expand(image_path)
     for place in PLACES[dataset]:
         candidate = in_any_case(root, place)
         if candidate is not None and (found := images_at(candidate, dataset, itself=place == ".")):
@@ -65,7 +66,7 @@ def find_dataset(dataset: str, image_path: str | os.PathLike[str]) -> Path:
     tried = ", ".join(str(root / place) for place in PLACES[dataset])
     raise UserError(
         f"the data set {dataset!r} was not found (looked at {tried}): download the Kaggle data set {download} and "
-        f"unpack it as {root / folder}, or name a folder, zip, LMDB or .npy of images with --data PATH"
+        f"unpack it as {root / folder}, or name a folder, zip, LMDB or .npy of images with data PATH"
     )
 
 

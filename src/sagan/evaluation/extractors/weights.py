@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.system.errors import UserError
-from sagan.system.files import file_sha256
+from sagan.system.files import expand, file_sha256
 from sagan.system.sentences import typed
 
 
@@ -53,7 +53,7 @@ INCEPTION = PublishedWeights(
 
 def own_cache() -> Path:
     """``~/.cache/sagan``, or ``sagan`` in the folder that XDG_CACHE_HOME names."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sagan"
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sagan"
 
 
 def hub_cache() -> Path:
@@ -72,7 +72,7 @@ def find_weights(published: PublishedWeights) -> Path | None:
 
 def existing_file(path: Path, source: str) -> Path:
     """``path`` with ``~`` expanded; UserError, saying that ``source`` gave it, where no file is there."""
-    path = path.expanduser()
+    path = expand(path)
     if not path.is_file():
         raise UserError(f"{source} names {path}, which is not a file")
     return path
