@@ -49,13 +49,13 @@ def sample(words: Sequence[str], console: Console) -> int:
     from sagan.system.devices import choose_device
     from sagan.viewing.samples import write_grid, write_samples
 
-    one_file = flags.out.suffix.lower() == ".png"
-    refuse_unwritable(flags.out.parent if one_file else flags.out, "--out")
+    as_grid = flags.out.suffix.lower() == ".png"
+    refuse_unwritable(flags.out.parent if as_grid else flags.out, "--out")
     path = find_snapshot(flags.run, flags.step)
     snapshot = load_snapshot(path)
     names, count = snapshot.classes, snapshot.generator.num_classes
     label = class_number(flags.label, names, count) if flags.label else None
-    write = write_grid if one_file else write_samples
+    write = write_grid if as_grid else write_samples
     with console.progress("drawing images") as progress:
         write(
             snapshot.generator,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from sagan.run.config import DataConfig
 from sagan.run.store import Store, is_store
 from sagan.system.errors import UserError
+from sagan.system.sentences import command
 
 _NAMED = 3  # images of a kind
 
@@ -25,8 +25,8 @@ def other_images(run: Path, data: DataConfig, found: Store, trained: str) -> str
     if old is None:
         return f"{now}: bring those back, or start a new run with another --run_dir"
     flag = "--data" if data.dataset is None else "--image_path"
-    command = shlex.join(["sagan", "resume", str(run), flag, str(old.folder)])
-    return f"{now}: {describe_changes(old, found)}. Those it was trained on are still prepared: `{command}` uses them"
+    again = command("resume", run, flag, old.folder)
+    return f"{now}: {describe_changes(old, found)}. Those it was trained on are still prepared: `{again}` uses them"
 
 
 def find_store(pixels: str, roots: Sequence[Path]) -> Store | None:

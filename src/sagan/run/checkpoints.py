@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.weights import Checkpoint, load_checkpoint, saved_step
 from sagan.system.errors import UserError
 from sagan.system.files import keep_as
+from sagan.system.sentences import command
 
 
 def find_run(place: Path) -> tuple[Run, Path | None]:
@@ -25,6 +25,13 @@ def find_run(place: Path) -> tuple[Run, Path | None]:
         hint = f"; `{_command(folder)}` resumes its run" if run.config_file.is_file() else ""
         raise UserError(f"{place} is not a checkpoint in a run's folder, which is what a run is resumed from{hint}")
     return run, place
+
+
+def chosen_checkpoint(run: Run, path: Path | None) -> Checkpoint | None:
+    """The checkpoint that `find_run` gave, by default the last one, if there is one."""
+    if path is None and not run.checkpoint_file.exists():
+        return None
+    return last_checkpoint(run) if path in (None, run.checkpoint_file) else load_checkpoint(path or Path())
 
 
 def last_checkpoint(run: Run) -> Checkpoint:
@@ -83,7 +90,7 @@ def _older(run: Run) -> str:
 
 
 def _command(place: Path) -> str:
-    return shlex.join(["sagan", "resume", str(place)])
+    return command("resume", place)
 
 
 def _names(run: Run) -> set[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from sagan.data.sources.own import refuse_foreign_images
 from sagan.run.build import check_networks
 from sagan.run.config import Config, RunConfig
 from sagan.run.folder import check_free
@@ -29,8 +30,10 @@ def check_new_run(config: Config) -> torch.device:
 
 def check_run(config: Config, folder: Path) -> torch.device:
     """The device of a run in a folder. Raises UserError for networks that cannot be built, a device that is not
-    available, an extra that is not installed and places that cannot be written to."""
+    available, an extra that is not installed, places that cannot be written to and samples among other images."""
     run = config.run
+    if run.sample_dir is not None:
+        refuse_foreign_images(Path(run.sample_dir), "--sample_dir")
     check_networks(config.model)
     device = usable_device(run)
     if run.tensorboard and importlib.util.find_spec("tensorboard") is None:

@@ -14,13 +14,11 @@ import torch
 from sagan.data import Source, Store, choose_source, prepared_store
 from sagan.data.batches import check_count
 from sagan.data.sources.names import short_name
-from sagan.data.sources.own import refuse_foreign_images
 from sagan.run.build import describe_attention
-from sagan.run.checkpoints import find_run, go_on_from, last_checkpoint, refuse_lost
+from sagan.run.checkpoints import chosen_checkpoint, find_run, go_on_from, refuse_lost
 from sagan.run.classes import list_classes
 from sagan.run.config import Config, GameConfig, ModelConfig, override, with_absolute_paths
 from sagan.run.folder import Run, check_free, make_free_folder
-from sagan.run.weights import load_checkpoint
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
 from sagan.system.errors import UserError, is_out_of_memory
@@ -61,7 +59,6 @@ def train_new(
     attention = describe_attention(config.model)
     device = check_new_run(config)
     config = with_absolute_paths(settle(config, device))
-    _check_sample_folder(config)
     with _new_folder(config) as folder:
         store = _open_store(config, console, folder) if store is None else store
         classes = _count_classes(config.model, store)
@@ -96,15 +93,11 @@ def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot
     _refuse_moving(run, trained, changes)
     config = with_absolute_paths(override(trained, changes))
     refuse_other_settings(trained, config, folder)
-    if checkpoint is not None or run.checkpoint_file.exists():  # before images are prepared for other settings
-        if checkpoint is None or checkpoint.name == run.checkpoint_file.name:
-            state = last_checkpoint(run)
-        else:
-            state = load_checkpoint(checkpoint)
+    state = chosen_checkpoint(run, checkpoint)
+    if state is not None:  # before images are prepared for settings that the run does not have
         refuse_other_settings(state.config, config, folder)
     attention = describe_attention(config.model)
     device = check_run(config, folder)
-    _check_sample_folder(config)
     session = Session(config, device, _open_store(config, console, folder, _source_of_run(config)))
     if checkpoint is not None:
         go_on_from(run, checkpoint)
@@ -228,12 +221,6 @@ def report_end(outcome: Outcome, console: Console) -> int:
     console.say(f"trained to step {outcome.step:,}; more images: {more}")
     console.say(f"samples: {outcome.last_sample}")
     return 0
-
-
-def _check_sample_folder(config: Config) -> None:
-    """Raises UserError for a folder of samples that holds other images."""
-    if config.run.sample_dir is not None:
-        refuse_foreign_images(Path(config.run.sample_dir), "--sample_dir")
 
 
 def _unfinished(folder: Path, config: Config) -> list[Path]:
