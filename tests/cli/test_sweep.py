@@ -210,7 +210,7 @@ def test_runs_begin_from_the_preset(in_a_folder_with_images):
         ("--sweep_dir S --span 0 -2", "span must be 0 or more, got -2"),
         (
             "--sweep_dir S --span 0 --preset quik",
-            "--preset must be best or published or paper or quick or small, got 'quik'",
+            "preset must be best or published or paper or quick or small, got 'quik'",
         ),
         ("--sweep_dir S --span 0 --parallel_runs 2", "use --jobs"),
         ("--sweep_dir S --span 0 --jobs 0", "jobs must be 1 or more, got 0"),
