@@ -107,11 +107,16 @@ def test_a_folder_and_a_store_of_the_same_images_are_one_reference(extractor, tm
             pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / place / f"{abs(number - (23 if place == 'other' else 0))}.png")
     store = open_or_prepare(open_source(tmp_path / "one"), Recipe(16), tmp_path / "prepared")
-    sets = [open_images(tmp_path / "one"), open_images(tmp_path / "other"), store_images(store)]
+    cache = tmp_path / "cache"
+    sets = [
+        open_images(tmp_path / "one", cache, QUIET),
+        open_images(tmp_path / "other", cache, QUIET),
+        store_images(store),
+    ]
     found = [open_reference(images, extractor, tmp_path, QUIET) for images in sets]
     assert len({each.identity for each in found}) == 1
     Image.fromarray(draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "one" / "24.png")
-    more = open_reference(open_images(tmp_path / "one"), extractor, tmp_path, QUIET)
+    more = open_reference(open_images(tmp_path / "one", cache, QUIET), extractor, tmp_path, QUIET)
     assert more.identity != found[0].identity
 
 

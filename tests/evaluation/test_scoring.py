@@ -115,7 +115,7 @@ def two_classes(folder):
 
 
 def test_a_folder_sorted_by_class_is_scored_on_all_of_them(few_kept, extractor, tmp_path):
-    images = open_images(two_classes(tmp_path / "real"))
+    images = open_images(two_classes(tmp_path / "real"), tmp_path / "cache", Console(quiet=True))
     store = store_images(open_or_prepare(open_source(tmp_path / "real"), Recipe(16), tmp_path / "prepared"))
     for found in (images, store):
         bright = (found.sample(0, 60).float().mean((1, 2, 3)) > 125).sum()
@@ -164,12 +164,12 @@ def test_a_folder_named_faces_holds_no_drawn_faces(tmp_path):
 
 def test_a_folder_with_a_meta_json_of_its_own_is_a_folder_of_images(tmp_path):
     (two_classes(tmp_path / "real") / "meta.json").write_text('{"author": "x"}')
-    assert open_images(tmp_path / "real").count == 200
+    assert open_images(tmp_path / "real", tmp_path / "cache", Console(quiet=True)).count == 200
 
 
 def test_images_of_mixed_sizes_are_refused_with_the_way_out(tmp_path):
     folder = two_classes(tmp_path / "real")
     Image.new("RGB", (20, 16)).save(folder / "120.png")
-    images = open_images(folder)
-    with pytest.raises(ValueError, match="must be of one size, .* `sagan prepare .*real --imsize SIZE`"):
+    images = open_images(folder, folder.parent / "cache", Console(quiet=True))
+    with pytest.raises(ValueError, match="must be of one size, .*: --imsize SIZE brings them to one"):
         images.read(0, 200)
