@@ -34,6 +34,21 @@ def test_every_snapshot_that_has_no_score_gets_one(capsys):
     assert scores(run)[0].value == scores(run)[2].value
 
 
+def test_a_stopped_run_is_scored_by_its_latest_snapshot_or_its_checkpoint(capsys):
+    run = train_on_faces("run")
+    run.snapshot_file(2).unlink()
+    run.snapshot_file(4).rename(run.latest_file(4))
+    for again in (False, True):
+        assert command("evaluate run --num 30 --extractor random-conv") == 0
+        assert ("nothing to do" in capsys.readouterr().out) == again
+    assert command("evaluate run --num 30 --extractor random-conv --step 4") == 0
+    run.latest_file(4).unlink()
+    assert command("evaluate run --num 30 --extractor random-conv") == 0
+    assert "step 4, 30 samples" in capsys.readouterr().out
+    assert [record.step for record in scores(run)] == [4, 4, 4]
+    assert len({record.value for record in scores(run)}) == 1
+
+
 def with_other_images(run, images):
     """Says in the run's snapshots on which images they were trained."""
     for path in run.snapshots():

@@ -257,7 +257,7 @@ def test_a_report_of_an_unfinished_sweep_says_what_is_missing(tmp_path):
         "one pair of runs shows nothing about span 1 and span 0: their difference is 0.000 at 200 steps "
         "(1 paired seed; without seed 1, where a score is missing)"
     ]
-    assert "Time to 30" not in write_report(sweep.folder, tmp_path / "other")[0].read_text()  # it is no FID
+    assert "Time to 30" not in write_report(sweep.folder, tmp_path / "other")[0].read_text()  # it is not an FID
     for said in ("span1-seed1 has not begun", "span1-seed0 is at step 200 of 400", "> 200", "not scored"):
         assert said in text
 

@@ -68,7 +68,7 @@ def test_a_lock_file_that_a_killed_process_left_is_held_by_none(tmp_path):
     assert path.exists()
     with Run(tmp_path).locked():
         assert is_held(path)
-        assert is_held(path)  # looking does not let go of it
+        assert is_held(path)  # checking a lock does not release it
 
 
 @pytest.mark.skipif(os.name != "posix", reason="on Windows those who look exclude each other for a moment")

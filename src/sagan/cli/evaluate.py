@@ -73,6 +73,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.snapshots import choose_snapshots, run_scorer
     from sagan.evaluation.tables import score_table
     from sagan.run.folder import Run
+    from sagan.run.weights import step_of
 
     if sum([flags.step is not None, flags.last, flags.best]) > 1:
         raise UserError("give one of --step, --last and --best")
@@ -97,15 +98,15 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
         size=flags.imsize,
     )
     if flags.step is None and not flags.last and not flags.best:
-        done = scorer.scored_steps(run)
-        snapshots = [path for path in snapshots if int(path.stem) not in done]
+        done = scorer.scored_steps(run, snapshots)
+        snapshots = [path for path in snapshots if step_of(path) not in done]
     if not snapshots:
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores it again")
         return 0
     real = scorer.reference.images.count
     for path in snapshots:
         scores = scorer.score_snapshot(run, path, console)
-        console.say(f"step {int(path.stem):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
+        console.say(f"step {step_of(path):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
         console.table(score_table(scores))
     console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
     return 0

@@ -23,7 +23,7 @@ from sagan.run.config import names_of
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.run.scores import best_score, scored_steps
-from sagan.run.weights import Snapshot, load_snapshot
+from sagan.run.weights import Snapshot, load_snapshot, step_of
 from sagan.system.callbacks import Say
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -80,7 +80,7 @@ class Scorer:
         def wanted(card: Card) -> bool:
             return not differences(card, own) and (card.seed, card.repeats) == (own.seed, own.repeats)
 
-        return scored_steps(run, wanted, snapshots)
+        return scored_steps(run, wanted, None if snapshots is None else {step_of(path): path for path in snapshots})
 
     def score_snapshot(self, run: Run, path: Path, console: Console) -> list[Score]:
         """Scores one snapshot of a run and writes the records, the picture of nearest images and the curve.

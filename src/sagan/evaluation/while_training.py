@@ -13,7 +13,7 @@ from sagan.evaluation.reference import open_reference
 from sagan.evaluation.scoring import refuse_few
 from sagan.evaluation.snapshots import Scorer
 from sagan.run.config import Config
-from sagan.run.folder import Run
+from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import TrainRecord
 from sagan.run.store import Store
 from sagan.system.console import Console, duration
@@ -50,7 +50,7 @@ class ScoringWhileTraining:
         once = time.monotonic()
         self._score(run, path, self.scorer)
         cost = time.monotonic() - once
-        if int(path.stem) == self.config.run.total_step:
+        if snapshot_step(path) == self.config.run.total_step:
             self._score(run, path, dataclasses.replace(self.scorer, samples=FULL * self.scorer.samples))
         self.seconds += time.monotonic() - start
         self._say_share(run, cost)
@@ -61,7 +61,7 @@ class ScoringWhileTraining:
         return Scorer(self.extractor, reference, self.config.run.eval_num)
 
     def _score(self, run: Run, path: Path, scorer: Scorer) -> None:
-        step = int(path.stem)
+        step = snapshot_step(path)
         if step in scorer.scored_steps(run, [path]):
             return
         scores = scorer.score_snapshot(run, path, self.console)

@@ -13,7 +13,7 @@ import numpy as np
 from sagan.experiments.sweep import Sweep, evaluate_words
 from sagan.run.card import Card, differences, refuse_unlike
 from sagan.run.config import Config, names_of, override, settings, without_places
-from sagan.run.folder import Run
+from sagan.run.folder import Run, snapshot_step
 from sagan.run.plan import PATHS, PlannedRun, spell, train_words
 from sagan.run.records import LookRecord, Record, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
 from sagan.run.scores import like_groups, read_scores
@@ -336,7 +336,7 @@ def _missing(result: RunResult, groups: list[Group]) -> Iterator[str]:
     elif result.step < total:
         yield f"{result.name} is at step {result.step:,} of {total:,} ({result.state})"
     scored = groups[0].values(result) if groups else {}
-    unscored = [step for step in (int(path.stem) for path in result.run.snapshots()) if step not in scored]
+    unscored = [step for step in map(snapshot_step, result.run.snapshots()) if step not in scored]
     if unscored:
         steps = ", ".join(f"{step:,}" for step in unscored[:6]) + (" ..." if len(unscored) > 6 else "")
         yield f"{result.name} has snapshots without such a score: of step {steps}"

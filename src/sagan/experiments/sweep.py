@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from sagan.run.config import Config, RunConfig
-from sagan.run.folder import Run, absent
+from sagan.run.folder import Run, absent, snapshot_step
 from sagan.run.plan import Plan, PlannedRun, extend, make_plan, read_plan, train_words, write_plan
 from sagan.run.presets import PRESETS
 from sagan.run.scores import scored_steps
@@ -95,7 +95,7 @@ class Sweep:
         """Whether every snapshot of a run has its planned score. ``extractor``: the name on cards."""
         made, samples = Run(self.run_folder(run)), self.config(run).run.eval_num
         scored = scored_steps(made, lambda card: (card.samples, card.extractor) == (samples, extractor))
-        return scored >= {int(path.stem) for path in made.snapshots()}
+        return scored >= set(map(snapshot_step, made.snapshots()))
 
     def commands(self, run: PlannedRun, extractor: str | None) -> list[tuple[State, list[str]]]:
         """The remaining commands of a run: the words after ``sagan`` of each, and the state that the run is in then.

@@ -101,7 +101,7 @@ def setting(
 
 
 def _check_fields(section: Any) -> None:
-    """Makes the values plain. Raises UserError for one of another type, and for a number that is not allowed."""
+    """Converts the values to plain ones. Raises UserError for a value of another type and for a number out of range."""
     make_plain(section)
     hints = type_hints(type(section))  # type: ignore[arg-type]
     for each in dataclasses.fields(section):

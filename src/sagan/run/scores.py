@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sagan.run.card import Card, differences, refuse_unlike
-from sagan.run.folder import Run
+from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import ScoreRecord
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
@@ -64,12 +64,12 @@ def best_score(run: Run) -> ScoreRecord:
     return min(scores_to_compare(run, "frechet"), key=lambda score: score.value)
 
 
-def scored_steps(run: Run, wanted: Callable[[Card], bool], snapshots: Iterable[Path] | None = None) -> set[int]:
-    """The steps of those snapshots (by default all) that are scored.
+def scored_steps(run: Run, wanted: Callable[[Card], bool], snapshots: Mapping[int, Path] | None = None) -> set[int]:
+    """The steps of those snapshots, given by step (by default all of the run), that are scored.
 
     A snapshot is scored if its step has a Fréchet distance with a ``wanted`` card and the hash of the file as it is
     now. Scores of versions that did not record the hash count for any file of that step."""
     made = {(score.step, score.snapshot_sha256) for score in read_scores(run, "frechet") if wanted(score.card)}
-    found = {int(path.stem): path for path in (run.snapshots() if snapshots is None else snapshots)}
+    found = {snapshot_step(path): path for path in run.snapshots()} if snapshots is None else snapshots
     steps = found.keys() & {step for step, _ in made}  # so that no other file is read
     return {step for step in steps if (step, None) in made or (step, file_sha256(found[step])) in made}

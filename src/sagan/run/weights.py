@@ -25,6 +25,7 @@ from sagan.core.game.average import batch_norm_latents, measure_batch_norm
 from sagan.core.networks.interface import Generator
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict, without_places
+from sagan.run.folder import snapshot_step
 from sagan.run.records import FACTORS, RollbackRecord, check_factors
 from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.files import expand, write_whole
@@ -284,6 +285,14 @@ def saved_step(path: Path) -> int | None:
         return None
     step = state.get("step") if isinstance(state, dict) else None
     return step if isinstance(step, int) else None
+
+
+def step_of(path: Path) -> int:
+    """The step of what `load_snapshot` reads: by the name of a snapshot's file, or as a checkpoint says."""
+    if path.suffix != ".pt":
+        return snapshot_step(path)
+    step = saved_step(path)
+    return load_checkpoint(path).step if step is None else step  # which says what is wrong with a torn one
 
 
 # ---- tensors

@@ -33,7 +33,7 @@ def check_run(config: Config, folder: Path) -> torch.device:
     available, an extra that is not installed, places that cannot be written to and samples among other images."""
     run = config.run
     if run.sample_dir is not None:
-        refuse_foreign_images(Path(run.sample_dir), "--sample_dir")
+        refuse_foreign_images(expand(run.sample_dir), "--sample_dir")
     check_networks(config.model)
     device = usable_device(run)
     if run.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -41,7 +41,7 @@ def check_run(config: Config, folder: Path) -> torch.device:
     places = {"run_dir": folder, "sample_dir": run.sample_dir, "prepared": config.data.prepared}
     for name, place in places.items():
         if place is not None:
-            refuse_unwritable(Path(place), name)
+            refuse_unwritable(expand(place), name)
     return device
 
 

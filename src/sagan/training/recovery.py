@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagan.run.checkpoints import pending_step
-from sagan.run.folder import Run
+from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import RollbackRecord, State, StoppedRecord
 from sagan.run.scores import best_score, read_scores
 from sagan.run.store import Store
@@ -173,7 +173,7 @@ class Recovery:
             return f"the best snapshot ({best.label} {best.value:.4g}) is {self.run.snapshot_file(best.step)}"
         if not sound:
             began = self.guard.began() if self.guard.verdict.collapsed else math.inf
-            earlier = [path for path in self.run.snapshots() if int(path.stem) < began]
+            earlier = [path for path in self.run.snapshots() if snapshot_step(path) < began]
             if earlier:
                 return f"and the newest snapshot from before it went wrong is {earlier[-1]}"
         path = self.run.snapshot_file(self.trainer.step)
