@@ -49,6 +49,7 @@ from sagan.system.errors import UserError
 from sagan.system.files import expand
 from sagan.system.images import grid
 from sagan.system.typed import plain, shorten
+from sagan.system.world import joined
 
 Row = dict[str, object]
 
@@ -292,14 +293,16 @@ def train(config: Config | str = "best", *, quiet: bool = False, **settings: obj
 
     Ctrl-C during training ends it after the current step: everything is saved, a line says where (unless ``quiet``),
     and the run is returned early. Its ``step`` says how far it came, its ``finished`` is false, and `sagan.resume`
-    continues it. A second Ctrl-C raises KeyboardInterrupt. Raises UserError for wrong or misspelt settings and for a
-    run that has collapsed.
+    continues it. A second Ctrl-C raises KeyboardInterrupt. The processes of a script that ``torchrun`` starts train one
+    run together. Raises UserError for wrong or misspelt settings and for a run that has collapsed.
     """
     from sagan.evaluation.while_training import score_while_training
     from sagan.training.start import report_end, train_new
 
     config, console = override(_start(config, settings), _plain(settings)), Console(quiet=quiet)
-    outcome = train_new(config, console, score_while_training(config, console))
+    with joined() as world:
+        scoring = score_while_training(config, console) if world.leads else None
+        outcome = train_new(config, console, scoring, world=world)
     report_end(outcome, console)
     return OpenedRun(outcome.run.folder)
 
@@ -387,6 +390,8 @@ def resume(path: Place, *, quiet: bool = False, **settings: object) -> OpenedRun
 
     place, changes, console = _place(path), _plain(settings), Console(quiet=quiet)
     config = override(find_run(place)[0].config(), changes)
-    outcome = train_on(place, changes, console, score_while_training(config, console))
+    with joined() as world:
+        scoring = score_while_training(config, console) if world.leads else None
+        outcome = train_on(place, changes, console, scoring, world)
     report_end(outcome, console)
     return OpenedRun(outcome.run.folder)

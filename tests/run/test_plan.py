@@ -191,12 +191,12 @@ def played(tmp_path, monkeypatch):
     def train_run(plan, run):
         weights, turns = {}, []
 
-        def spy(self, kind, given):
+        def spy(self, kind, given, add_up):
             if not turns:
                 for name, network in self.networks().items():
                     weights.update({f"{name}.{key}": x.clone() for key, x in network.state_dict().items()})
-            turns.append([{name: x.clone() for name, x in turn.items()} for turn in given])
-            return play(self, kind, given)
+            turns.append([{name: x.clone() for name, x in turn.items()} for (turn,) in given])
+            return play(self, kind, given, add_up)
 
         monkeypatch.setattr(Trainer, "play", spy)
         config = plan.config(run, tmp_path / run.name)

@@ -239,12 +239,14 @@ def test_a_paired_loss_compares_images_of_one_class(home, loss, monkeypatch):
     """And any other draws the classes of its fakes by themselves."""
     seen = []
     play = Trainer.play
-    monkeypatch.setattr(Trainer, "play", lambda self, kind, turns: seen.append(turns) or play(self, kind, turns))
+    monkeypatch.setattr(
+        Trainer, "play", lambda self, kind, turns, add_up: seen.append(turns) or play(self, kind, turns, add_up)
+    )
     assert train(adv_loss=loss, batch_size=8, guard="off") == 0
     same = [
-        torch.equal(turn["fake_labels"], turns[0]["labels"])
+        torch.equal(turn["fake_labels"], turns[0][0]["labels"])
         for turns in seen
-        for turn in turns  # the discriminator's, then the generator's
+        for (turn,) in turns  # the discriminator's, then the generator's
     ]
     assert all(same) if loss == "rpgan" else not any(same)
 
@@ -253,9 +255,9 @@ def test_penalties_judge_images_as_of_their_own_classes(home, monkeypatch):
     now, seen = {}, []
     play = Trainer.play
 
-    def watched_play(self, kind, turns):
-        now.update(network=self.discriminator, turn=turns[0])
-        return play(self, kind, turns)
+    def watched_play(self, kind, turns, add_up):
+        now.update(network=self.discriminator, turn=turns[0][0])
+        return play(self, kind, turns, add_up)
 
     def watched_penalty(judge, images):
         name = ["labels", "fake_labels"][len(seen) % 2]

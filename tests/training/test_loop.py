@@ -303,7 +303,7 @@ def test_a_run_goes_on_with_its_own_images_only(workshop):
 
 def test_the_critic_steps_as_often_as_asked(workshop, monkeypatch):
     count = {"d": 0, "g": 0}
-    for letter, name in (("d", "discriminator_step"), ("g", "generator_step")):
+    for letter, name in (("d", "discriminator_gradient"), ("g", "generator_gradient")):
         step = getattr(trainer_module, name)
 
         def counted(*args, letter=letter, step=step, **options):
@@ -325,13 +325,13 @@ def test_rates_decay_with_the_passes_over_the_images(workshop):
 def test_runs_that_differ_in_span_see_the_same_images_and_latents(workshop, monkeypatch):
     """Comparisons over spans are paired by the seed."""
     seen = {1: [], 2: []}
-    step = trainer_module.discriminator_step
+    step = trainer_module.discriminator_gradient
 
-    def watching(generator, discriminator, optimizer, real, z, **options):
+    def watching(generator, discriminator, real, z, **options):
         seen[span].append((real.clone(), z.clone()))
-        return step(generator, discriminator, optimizer, real, z, **options)
+        return step(generator, discriminator, real, z, **options)
 
-    monkeypatch.setattr(trainer_module, "discriminator_step", watching)
+    monkeypatch.setattr(trainer_module, "discriminator_gradient", watching)
     for span in seen:
         workshop.train(f"span{span}", span=span, total_step=4)
     torch.testing.assert_close(seen[1], seen[2], rtol=0, atol=0)

@@ -19,6 +19,7 @@ from sagan.cli.train import resume, resume_flags, train, train_defaults
 from sagan.system.console import Console, run_safely
 from sagan.system.errors import UserError
 from sagan.system.sentences import did_you_mean
+from sagan.system.world import leads
 
 
 class Command(NamedTuple):
@@ -27,19 +28,21 @@ class Command(NamedTuple):
     run: Callable[[Sequence[str], Console], int]
     shown: Callable[[Sequence[str]], Any]
     """What its help shows: a dataclass of flags, or an instance whose values are shown as defaults."""
+    together: bool = False
+    """Whether several processes work on it together; any other is left to the first of them."""
 
 
 COMMANDS = {
-    "train": Command(train, train_defaults),
-    "resume": Command(resume, lambda words: resume_flags()),
-    "evaluate": Command(evaluate, lambda words: EvaluateFlags),
+    "train": Command(train, train_defaults, together=True),
+    "resume": Command(resume, lambda words: resume_flags(), together=True),
+    "evaluate": Command(evaluate, lambda words: EvaluateFlags, together=True),
     "compare-metrics": Command(compare_metrics, lambda words: CompareFlags),
     "sweep": Command(sweep, lambda words: sweep_defaults()),
     "status": Command(status, lambda words: StatusFlags),
     "report": Command(report, lambda words: ReportFlags),
     "attention": Command(attention, lambda words: AttentionFlags),
     "bench": Command(bench, lambda words: BenchFlags),
-    "sample": Command(sample, lambda words: SampleFlags),
+    "sample": Command(sample, lambda words: SampleFlags, together=True),
     "prepare": Command(prepare, lambda words: PrepareFlags),
     "import": Command(import_published, lambda words: ImportFlags),
 }
@@ -70,7 +73,7 @@ def _run(arguments: list[str], console: Console) -> int:
     if "-h" in rest or "--help" in rest:
         show_help(command.shown(rest), f"sagan {name}")
         return 0
-    return command.run(rest, console)
+    return command.run(rest, console) if command.together or leads() else 0
 
 
 def _overview() -> str:

@@ -15,8 +15,10 @@ from sagan.run.store import LARGEST_SIZE
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import refuse_unwritable
+from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import plural
 from sagan.system.typed import fill, to_plain
+from sagan.system.world import World, joined, leads
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class EvaluateFlags:
     """Score again the snapshot with the best Fréchet distance, among the largest group of comparable scores."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
+    gpus: int = 1
+    """For the snapshots of a run: the number of GPUs of this machine that share the work, one process each."""
     imsize: int | None = None
     """Bring images of other sizes to this height and width: those scored and the real ones, or for a run, whose size it
     must be, the real ones given by --reference. The card says so."""
@@ -62,14 +66,17 @@ def evaluate(words: Sequence[str], console: Console) -> int:
     if flags.imsize is not None and not 1 <= flags.imsize <= LARGEST_SIZE:
         raise UserError(f"imsize must be from 1 to {LARGEST_SIZE:,}, got {flags.imsize}")
     if (flags.target / "config.json").is_file():
-        return _evaluate_run(flags, console)
-    for name in ("step", "last", "best", "num", "repeats", "seed"):
+        with joined() as world:
+            if flags.gpus != 1 and world.size == 1:
+                return run_on_gpus(flags.gpus, flags.device, ["evaluate", *words])
+            return _evaluate_run(flags, console, world)
+    for name in ("gpus", "step", "last", "best", "num", "repeats", "seed"):
         if name in given:
             raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is not the folder of a run")
-    return _evaluate_images(flags, console)
+    return _evaluate_images(flags, console) if leads() else 0
 
 
-def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
+def _evaluate_run(flags: EvaluateFlags, console: Console, world: World) -> int:
     from sagan.evaluation.snapshots import choose_snapshots, run_scorer
     from sagan.evaluation.tables import score_table
     from sagan.run.folder import Run
@@ -96,9 +103,10 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
         reference=flags.reference,
         cache=Path(flags.prepared),
         size=flags.imsize,
+        world=world,
     )
     if flags.step is None and not flags.last and not flags.best:
-        done = scorer.scored_steps(run, snapshots)
+        done = world.share(lambda: scorer.scored_steps(run, snapshots))
         snapshots = [path for path in snapshots if step_of(path) not in done]
     if not snapshots:
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores it again")
@@ -106,8 +114,9 @@ def _evaluate_run(flags: EvaluateFlags, console: Console) -> int:
     real = scorer.reference.images.count
     for path in snapshots:
         scores = scorer.score_snapshot(run, path, console)
-        console.say(f"step {step_of(path):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
-        console.table(score_table(scores))
+        if world.leads:
+            console.say(f"step {step_of(path):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
+            console.table(score_table(scores))
     console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.files import refuse_unwritable
+from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import plural
+from sagan.system.world import World, joined
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class SampleFlags:
     """Images drawn at once; it only affects speed."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
+    gpus: int = 1
+    """The number of GPUs of this machine that share the work, one process each."""
     step: int | None = None
     """Use the run's snapshot of this step."""
     label: str = ""
@@ -42,20 +47,29 @@ class SampleFlags:
 
 def sample(words: Sequence[str], console: Console) -> int:
     """Draw images from a trained generator."""
+    with joined() as world:
+        return _sample(words, console, world)
+
+
+def _sample(words: Sequence[str], console: Console, world: World) -> int:
     flags = parse(SampleFlags, words, "sagan sample")
     check_device(flags.device)
+    if flags.gpus != 1 and world.size == 1:
+        return run_on_gpus(flags.gpus, flags.device, ["sample", *words])
     from sagan.run.folder import find_snapshot
     from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
     from sagan.viewing.samples import write_grid, write_samples
 
     as_grid = flags.out.suffix.lower() == ".png"
-    refuse_unwritable(flags.out.parent if as_grid else flags.out, "--out")
+    world.in_turn(lambda: refuse_unwritable(flags.out.parent if as_grid else flags.out, "--out"))
     path = find_snapshot(flags.run, flags.step)
     snapshot = load_snapshot(path)
     names, count = snapshot.classes, snapshot.generator.num_classes
     label = class_number(flags.label, names, count) if flags.label else None
-    write = write_grid if as_grid else write_samples
+    if as_grid and not world.leads:
+        return 0
+    write = write_grid if as_grid else functools.partial(write_samples, world=world)
     with console.progress("drawing images") as progress:
         write(
             snapshot.generator,

@@ -14,8 +14,10 @@ from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_se
 from sagan.run.presets import AUTO, PRESETS, automatic_preset, check_preset
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import typed
 from sagan.system.typed import fill
+from sagan.system.world import World, joined
 
 _PUBLISHED_NAMES = {
     "d_iters": "use --n_critic",
@@ -28,7 +30,7 @@ _PUBLISHED_NAMES = {
     "pretrained_model": "`sagan resume RUN` continues a run, and `sagan import` imports a published checkpoint",
     "train": "`sagan sample RUN --out DIR` draws images",
     "num_workers": "images are decoded once, before training, so no workers are needed",
-    "parallel": "training runs on one device",
+    "parallel": "use --gpus",
     "model": "the only model is sagan",
 }
 
@@ -44,6 +46,9 @@ class TrainFlags:
     config: Config = field(default_factory=Config)
     preset: str = "best"
     """The settings to start from: best, published, paper, quick or small. auto: best on a GPU, else small."""
+    gpus: int = 1
+    """Train on this many GPUs of this machine, one process each; --batch_size is that of all together. For several
+    machines use torchrun."""
     dry_run: bool = False
     """Do not train: show what the run would cost and, from a few steps on noise, how long it would take."""
 
@@ -57,7 +62,14 @@ def train_defaults(words: Sequence[str]) -> TrainFlags:
 
 def train(words: Sequence[str], console: Console) -> int:
     """Train a GAN on your images, or on drawn faces."""
+    with joined() as world:
+        return _train(words, console, world)
+
+
+def _train(words: Sequence[str], console: Console, world: World) -> int:
     given = read(TrainFlags, words, "sagan train", _PUBLISHED_NAMES, {"batch_size": int | Literal["auto"]})
+    if (gpus := given.pop("gpus", 1)) != 1 and world.size == 1:
+        return run_on_gpus(gpus, given.get("device", "auto"), ["train", *words])
     check_image_path(given)
     preset, dry_run = given.pop("preset", TrainFlags.preset), given.pop("dry_run", False)
     check_preset(preset, AUTO)
@@ -79,7 +91,10 @@ def train(words: Sequence[str], console: Console) -> int:
     from sagan.training.checks import check_new_run
     from sagan.training.start import settle, start_run
 
-    scoring, store = score_while_training(config, console), None
+    scoring, store = score_while_training(config, console) if world.leads else None, None
+    if world.size > 1 and (largest or dry_run):
+        which = "--batch_size auto" if largest else "--dry_run"
+        raise UserError(f"{which} measures one process: give it without torchrun and --gpus")
     if largest or dry_run:
         check_classes(config.model)
         device = check_new_run(config)
@@ -97,13 +112,13 @@ def train(words: Sequence[str], console: Console) -> int:
         for line in describe_run(config, device):
             console.say(line)
         return 0
-    return start_run(config, console, scoring, store)
+    return start_run(config, console, scoring, store, world)
 
 
 def resume_flags() -> type[Any]:
     """The flags of `sagan resume`: the settings that may change, and a few that are only checked against the run's."""
-    chosen = resumable() | {"span", "imsize", "seed"}
-    sections = (RunConfig, DataConfig, ModelConfig)
+    chosen = resumable() | {"span", "imsize", "seed", "gpus"}
+    sections = (TrainFlags, RunConfig, DataConfig, ModelConfig)
     run = Annotated[Path, Positional, arg(help="The run's folder, or one of its checkpoint files.")]
     text = "Resume a run from its last checkpoint. It ends in exactly the bits of a run that was never stopped."
     return optional_flags("ResumeFlags", text, sections, chosen, {"run": run})
@@ -111,9 +126,16 @@ def resume_flags() -> type[Any]:
 
 def resume(words: Sequence[str], console: Console) -> int:
     """Resume a run that was stopped; only its folder is needed."""
+    with joined() as world:
+        return _resume(words, console, world)
+
+
+def _resume(words: Sequence[str], console: Console, world: World) -> int:
     own_settings = dict.fromkeys(flags_of(Config), "a run is resumed with its own settings")
     changes = read(resume_flags(), words, "sagan resume", own_settings)
-    folder = changes.pop("run")
+    folder, gpus = changes.pop("run"), changes.pop("gpus", None)
+    if gpus not in (None, 1) and world.size == 1:
+        return run_on_gpus(gpus, changes.get("device") or "auto", ["resume", *words])
     from sagan.evaluation.while_training import score_while_training
     from sagan.run.checkpoints import find_run
     from sagan.training.start import resume_run
@@ -121,7 +143,8 @@ def resume(words: Sequence[str], console: Console) -> int:
     changes = {name: value for name, value in changes.items() if value is not None}
     config = override(find_run(folder)[0].config(), changes)
     _warn_of_idle(changes, config, console)
-    return resume_run(folder, changes, console, score_while_training(config, console))
+    scoring = score_while_training(config, console) if world.leads else None
+    return resume_run(folder, changes, console, scoring, world)
 
 
 # ---- settings that do not go together

@@ -95,9 +95,12 @@ class ImageSet:
         """For cards, such as "64x64"."""
         return str(self.shape)
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """All images in random order, ``size`` at a time, each batch with the position of its first image."""
-        starts = range(0, self.count, size)
+    def batches(self, size: int, first: int = 0, every: int = 1) -> Iterator[Batch]:
+        """All images in random order, ``size`` at a time, each batch with the position of its first image.
+
+        Or only a process's share of these batches: from number ``first`` on, each of number ``every`` after the last.
+        """
+        starts = range(first * size, self.count, every * size)
         yield from self.ahead((start, self.sample(start, min(start + size, self.count))) for start in starts)
         self.verify()
 

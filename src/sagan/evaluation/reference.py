@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sagan.evaluation.extractors.interface import FeatureExtractor
+from sagan.evaluation.features import features_of
 from sagan.evaluation.image_sets import ImageSet
 from sagan.evaluation.metrics.frechet import SMALL, covariance_factor, few_images_warning, frechet_distance
 from sagan.evaluation.metrics.kernel import kernel_distance
@@ -21,6 +23,7 @@ from sagan.evaluation.metrics.moments import Moments, float64_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, expand, write_whole
+from sagan.system.world import SINGLE_PROCESS, World
 
 KEPT = 10_000  # images of each set for the metrics that compare images, not moments
 REMEMBERED = 50_000  # real images that are searched for the nearest one to a sample
@@ -84,11 +87,14 @@ class Reference:
         return None
 
 
-def open_reference(images: ImageSet, extractor: FeatureExtractor, cache: Path, console: Console) -> Reference:
+def open_reference(
+    images: ImageSet, extractor: FeatureExtractor, cache: Path, console: Console, world: World = SINGLE_PROCESS
+) -> Reference:
     """The reference of an image set under an extractor: from the folder ``cache``, or computed now and kept there.
 
     The key is the images' identity with the extractor's name and weights. Of several processes that need the same one,
-    one computes it and the others wait. Warns of a small sample. Raises UserError for too few images.
+    one computes it and the others wait; those of a ``world`` compute it together. Warns of a small sample. Raises
+    UserError for too few images.
     """
     if images.count < FEWEST:
         raise UserError(f"a reference needs {FEWEST} images or more, {images.description} has {images.count}")
@@ -98,12 +104,14 @@ def open_reference(images: ImageSet, extractor: FeatureExtractor, cache: Path, c
     path = expand(cache) / "statistics" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another process is computing the features of {images.description}: waiting until it is done"
-    with exclusive_lock(path.with_suffix(".lock"), functools.partial(console.warn, waiting)):
-        tensors = _read(path, images.count, extractor.dim)
+    alone = exclusive_lock(path.with_suffix(".lock"), functools.partial(console.warn, waiting))
+    with alone if world.leads else contextlib.nullcontext():
+        tensors = world.share(lambda: _read(path, images.count, extractor.dim))
         if tensors is None:
-            tensors = _compute(images, extractor, console)
-            data = save(tensors)
-            write_whole(path, lambda file: file.write(data))
+            tensors = _compute(images, extractor, console, world)
+            if world.leads:
+                data = save(tensors)
+                write_whole(path, lambda file: file.write(data))
     reference = _assemble(images, tensors, extractor.device)
     if sentence := reference.small_sample():
         console.warn(sentence)
@@ -127,14 +135,13 @@ def _read(path: Path, count: int, dim: int) -> dict[str, Tensor] | None:
     return tensors if whole and all(tensor.isfinite().all() for tensor in tensors.values()) else None
 
 
-def _compute(images: ImageSet, extractor: FeatureExtractor, console: Console) -> dict[str, Tensor]:
+def _compute(images: ImageSet, extractor: FeatureExtractor, console: Console, world: World) -> dict[str, Tensor]:
     """One pass over the images, which go to the two halves in turn, then all that follows from their features."""
     halves = [Moments(extractor.dim), Moments(extractor.dim)]
     features = []
     pixels = PixelHash(images.image_size)
     with console.progress("features of real images") as progress:
-        for start, batch in images.batches(extractor.batch_size):
-            found = extractor(batch)
+        for start, batch, found, _ in features_of(images, extractor, world):
             for half in (0, 1):
                 halves[half].add(found[(half - start) % 2 :: 2])
             if start < REMEMBERED:

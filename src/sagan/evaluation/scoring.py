@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from sagan.data.faces import eye_colour_agreement, left_right_symmetry
 from sagan.evaluation.extractors.interface import FeatureExtractor
+from sagan.evaluation.features import features_of
 from sagan.evaluation.image_sets import ImageSet
 from sagan.evaluation.metrics.extrapolation import IMAGES_PER_DIM, extrapolated_distance
 from sagan.evaluation.metrics.frechet import few_images_warning, frechet_distance
@@ -22,6 +24,7 @@ from sagan.evaluation.reference import FEWEST, KEPT, MANIFOLD, NEAREST_K, NEARES
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
+from sagan.system.world import SINGLE_PROCESS, World
 
 PICTURED = 8  # samples in the picture of nearest images
 FACES = 1000  # images in which eyes are measured
@@ -82,11 +85,13 @@ def score_images(
     progress: Progress,
     warn: Say,
     say: Say = lambda sentence: None,
+    world: World = SINGLE_PROCESS,
 ) -> tuple[list[Score], Features]:
     """All scores of one or more draws of one generator, or of one set of images, and the first draw's features.
 
-    ``warn`` gets a sentence where a sample is small for its metric, ``say`` one before metrics that take long. Raises
-    UserError for images of another size than the reference's, and for too few images.
+    ``warn`` gets a sentence where a sample is small for its metric, ``say`` one before metrics that take long. The
+    processes of a ``world`` divide the images; the scores are those of one process. Raises UserError for images of
+    another size than the reference's, and for too few images.
     """
     for draw in draws:
         refuse_unfit(draw, reference.images)
@@ -96,7 +101,8 @@ def score_images(
     total = sum(draw.count for draw in draws)
     for number, draw in enumerate(draws):
         offset = number * draw.count
-        found = extract(draw, extractor, lambda done, _, offset=offset: progress(offset + done, total), pictured)  # type: ignore[misc]
+        shown = functools.partial(_show_from, progress, offset, total)
+        found = extract(draw, extractor, shown, pictured, world)
         if len(found.features) >= SLOW:
             say(f"computing the metrics of {draw.count:,} images")
         values.append(_metrics(found, reference, seed=number))
@@ -109,13 +115,22 @@ def score_images(
     return scores, first
 
 
-def extract(images: ImageSet, extractor: FeatureExtractor, progress: Progress, pictured: int = PICTURED) -> Features:
+def _show_from(progress: Progress, offset: int, total: int, done: int, _: int) -> None:
+    progress(offset + done, total)
+
+
+def extract(
+    images: ImageSet,
+    extractor: FeatureExtractor,
+    progress: Progress,
+    pictured: int = PICTURED,
+    world: World = SINGLE_PROCESS,
+) -> Features:
     """One pass: moments over all images, features of the first `KEPT`, pixels of the first ``pictured``."""
     moments = Moments(extractor.dim)
     inception = InceptionScoreStream(images.count) if extractor.has_logits else None
     features, pixels = [], []
-    for start, batch in images.batches(extractor.batch_size):
-        found, logits = extractor.with_logits(batch) if inception else (extractor(batch), None)
+    for start, batch, found, logits in features_of(images, extractor, world, with_logits=extractor.has_logits):
         moments.add(found)
         if inception is not None and logits is not None:
             inception.add(logits)

@@ -16,7 +16,7 @@ from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.image_sets import ImageSet, generated_images, open_images, store_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
 from sagan.evaluation.reference import Reference, open_reference
-from sagan.evaluation.scoring import Score, nearest_real, refuse_few, refuse_other_size, score_images
+from sagan.evaluation.scoring import Score, extract, nearest_real, refuse_few, refuse_other_size, score_images
 from sagan.run.card import Card, commit, differences, versions
 from sagan.run.config import differences as setting_differences
 from sagan.run.config import names_of
@@ -29,6 +29,7 @@ from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, file_sha256, refuse_unwritable
 from sagan.system.images import grid, save_png
+from sagan.system.world import SINGLE_PROCESS, World
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Scorer:
     seed: int = 0
     trained_on: str | None = None
     """The hash of the images that snapshots must have been trained on, or None where that does not matter."""
+    world: World = SINGLE_PROCESS
+    """The processes that score together, of which the leading one writes."""
     said: set[str] = field(default_factory=set, compare=False, repr=False)
     """Sentences that are not repeated for the next snapshot."""
 
@@ -95,10 +98,20 @@ class Scorer:
             generated_images(snapshot.generator, self.samples, self.seed + repeat, device=device, name=name)
             for repeat in range(self.repeats)
         ]
+        if not self.world.leads:
+            for draw in draws:
+                extract(draw, self.extractor, lambda done, total: None, world=self.world)
+            return []
         warn = functools.partial(self._once, console.warn)
         with console.progress(f"scoring step {step:,}") as progress:
             scores, found = score_images(
-                draws, self.reference, self.extractor, progress=progress, warn=warn, say=console.say
+                draws,
+                self.reference,
+                self.extractor,
+                progress=progress,
+                warn=warn,
+                say=console.say,
+                world=self.world,
             )
         seconds = round(time.monotonic() - began, 2)
         folder = run.folder / "evaluation"
@@ -141,6 +154,7 @@ def run_scorer(
     reference: Path | None,
     cache: Path,
     size: int | None = None,
+    world: World = SINGLE_PROCESS,
 ) -> Scorer:
     """The scorer of a run's snapshots against the images it was trained on, or against those at ``reference``.
 
@@ -154,16 +168,17 @@ def run_scorer(
     refuse_unwritable(cache, "--prepared")
     if repeats < 1:
         raise UserError(f"repeats must be 1 or more, got {repeats}")
-    network = load_extractor(extractor, weights=weights, device=device)
+    network = world.in_turn(lambda: load_extractor(extractor, weights=weights, device=device))
     config = run.config()
     if reference is not None:
-        real, trained_on = open_images(reference, cache, console, size), None
+        real, trained_on = world.in_turn(lambda: open_images(reference, cache, console, size)), None
     else:
-        store = prepared_store(config.data, config.model.imsize, console)
+        store = world.in_turn(lambda: prepared_store(config.data, config.model.imsize, console))
         real, trained_on = store_images(store), store.hash
     open_snapshot(snapshot, run, trained_on)
     refuse_other_size(str(config.model.shape), real)
-    return Scorer(network, open_reference(real, network, cache, console), samples, repeats, seed, trained_on)
+    known = open_reference(real, network, cache, console, world)
+    return Scorer(network, known, samples, repeats, seed, trained_on, world)
 
 
 def choose_snapshots(run: Run, step: int | None = None, *, last: bool = False, best: bool = False) -> list[Path]:

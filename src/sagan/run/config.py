@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, get_origin
 from sagan.core.shapes import ImageShape
 from sagan.system.errors import UserError
 from sagan.system.files import expand
+from sagan.system.sentences import plural
 from sagan.system.typed import (
     LARGEST,
     check_format,
@@ -292,6 +293,9 @@ class GameConfig:
     """Mirror half of the real images."""
     batch_size: int = setting(64, "computed", must_be="more than 0", most=10_000_000)
     """Real images, and fakes, in each step; on the command line also 'auto': the largest batch that fits."""
+    shards: int = setting(1, "computed", pairs=True, must_be="more than 0", most=10_000)
+    """Parts of the batch, each with its own batch norm statistics, for one or several processes: the results depend on
+    the shards, not on the processes. By default one for each process."""
     n_critic: int = setting(1, "computed", must_be="more than 0", most=10**9)
     """Discriminator steps per generator step."""
     g_lr: float = setting(1e-4, "computed", pairs=True, must_be="more than 0")
@@ -318,6 +322,10 @@ class GameConfig:
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must be from 0 to below 1, got {value}")
         _require(len(set(self.augment)) == len(self.augment), f"augment must name each once, got {self.augment}")
+        _require(
+            self.batch_size % self.shards == 0,
+            f"batch_size must be a multiple of shards, got {self.batch_size} for {plural(self.shards, 'shard')}",
+        )
 
     @property
     def penalized(self) -> bool:

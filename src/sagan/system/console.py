@@ -21,7 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.text import Text
 
 from sagan.system.callbacks import Progress, Say
-from sagan.system.errors import UserError, is_out_of_memory
+from sagan.system.errors import UserError, describe, is_out_of_memory
+from sagan.system.world import leads
 
 USAGE_ERROR = 2
 BUG = "this is a bug in sagan: please report it with the command, the lines below and the output of `sagan --version`"
@@ -73,13 +74,16 @@ def _open_streams() -> None:
 
 
 class Console:
-    """Prints sentences and progress, unless ``quiet``, on standard output; warnings always go to standard error."""
+    """Prints sentences and progress, unless ``quiet``, on standard output; warnings always go to standard error.
+
+    Of several processes that ``torchrun`` started, only the first prints.
+    """
 
     def __init__(self, *, quiet: bool = False):
-        self.quiet = quiet
+        self.quiet = quiet or not leads()
         _open_streams()
-        self._out = _output(quiet=quiet)
-        self._err = _output(stderr=True)
+        self._out = _output(quiet=self.quiet)
+        self._err = _output(stderr=True, quiet=not leads())
         self._terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def hang_up(self) -> None:
@@ -158,10 +162,9 @@ def run_safely(action: Callable[[], int], console: Console) -> int:
         console.error(_with_notes("interrupted", interruption))
         return 128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        console.error(_with_notes(f"{error.strerror or error}{where}", error))
+        console.error(_with_notes(describe(error), error))
     except UserError as error:
-        console.error(_with_notes(str(error), error))
+        console.error(_with_notes(describe(error), error))
     except Exception as error:
         if is_out_of_memory(error):
             console.error(_with_notes("there is too little memory: close other programs, or ask for less", error))

@@ -17,3 +17,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
         return any(form in str(error) for form in _OUT_OF_MEMORY)
     return isinstance(error, MemoryError)
+
+
+def describe(error: BaseException) -> str:
+    """An error in a sentence: what is wrong, and with which file."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".rstrip(": ")

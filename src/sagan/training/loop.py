@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,16 +22,19 @@ from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.records import LookRecord, TrainRecord
 from sagan.run.store import Store
+from sagan.run.weights import Checkpoint
 from sagan.system.callbacks import Say
 from sagan.system.console import Console, handling_signals
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
 from sagan.system.typed import to_plain
+from sagan.system.world import SINGLE_PROCESS, World
 from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.outlook import EARLY_GRIDS, describe_outlook
 from sagan.training.recovery import Recovery, finish_rollback
 from sagan.training.saving import (
+    identity,
     matching_checkpoint,
     write_checkpoint,
     write_latest_snapshot,
@@ -42,6 +46,7 @@ from sagan.training.trainer import Trainer, purpose
 _HANGUP = signal.SIGHUP if hasattr(signal, "SIGHUP") else None  # there is none on Windows
 STOP_SIGNALS = [each for each in (signal.SIGINT, signal.SIGTERM, _HANGUP) if each is not None]
 _OUTLOOK_AFTER = 5.0  # seconds
+_SAME_SIGNAL = 3.0  # seconds in which a signal that comes again to one of several processes is the same one
 
 
 @dataclass(frozen=True)
@@ -72,18 +77,34 @@ def data_order(seed: int, count: int, epoch: int, attempt: int = 0) -> Tensor:
 OnSnapshot = Callable[[Run, Store, Path], None]
 
 
-def train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
+@dataclass(frozen=True)
+class _Terms:
+    """What the leading process tells the others before the first step."""
+
+    config: Config
+    images: str  # identify them, with their classes
+    classes: tuple[str, ...]
+    state: Checkpoint
+
+
+def train(
+    session: Session,
+    run: Run,
+    console: Console,
+    on_snapshot: OnSnapshot | None = None,
+    world: World = SINGLE_PROCESS,
+) -> Outcome:
     """Trains until the session's last step, from the run's checkpoint if there is one, else from step 0.
 
     Writes records, sample grids, snapshots and checkpoints into the run's folder. Every ``eval_every`` steps it writes
     a snapshot and calls ``on_snapshot`` with it, while the run's clock is stopped: this is where scoring is done. A
     first SIGINT or SIGTERM ends the run after the current step, with everything saved. Raises `Diverged` if the run has
     gone wrong and cannot go back, UserError for a checkpoint of another config or of other images, OSError if a file
-    cannot be written.
+    cannot be written. Of several processes only the leading one is here; the others are in `follow`.
     """
     config, store = session.config, session.store
-    with run.locked():
-        trainer = Trainer(config, session.device)
+    with run.locked(), _computing_alike(config, session.device):
+        trainer = Trainer(config, session.device, world)
         if run.checkpoint_file.exists():
             state, store = matching_checkpoint(run.checkpoint_file, run, config, store)
             trainer.load(state)
@@ -103,8 +124,58 @@ def train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot 
         console.say(trainer.describe_backends())
         if config.model.num_classes:
             console.say(f"the networks' classes: {list_classes(store.classes)}")
-        with exact_convolutions(config.run.precision):
-            return _Loop(trainer, run, store, console, on_snapshot, recovery).run_steps()
+        world.share(lambda: _Terms(config, identity(store, config), store.classes, trainer.state()))
+        return _Loop(trainer, run, store, console, on_snapshot, recovery).run_steps()
+
+
+def follow(world: World, device: torch.device, open_store: Callable[[Config], Store]) -> None:
+    """Takes the same steps as the leading process, which is in `train`: computes this process's shards, and writes,
+    prints and judges nothing.
+
+    ``open_store``: the images of a config, which the leading process has prepared. Raises UserError for other images
+    than the leading process has.
+    """
+    terms: _Terms = world.share(nothing)
+    config, store = terms.config, open_store(terms.config)
+    if sorted(store.classes) == sorted(terms.classes) and store.classes != terms.classes:
+        store = store.numbered_as(terms.classes)
+    if identity(store, config) != terms.images:
+        raise UserError("the images here are not those of rank 0: give every machine the same images")
+    with _computing_alike(config, device), _collecting_signals(lambda number: None) as caught:
+        trainer = Trainer(config, device, world)
+        trainer.load(terms.state)
+        batches = _batches(trainer, store)
+        while trainer.step < config.run.total_step:
+            stop, went_back = world.largest(caught[0] if caught else 0, 0)
+            if stop:
+                return
+            if went_back:
+                trainer.load(world.share(nothing))
+                trainer.forget_captures()
+                batches.reorder(_data_order(trainer, store))
+            trainer.advance(batches)
+
+
+def nothing() -> Any:
+    """What a process shares that does not lead."""
+    raise AssertionError("this is the leading process's to make")
+
+
+def _batches(trainer: Trainer, store: Store) -> Batches:
+    config = trainer.config
+    return Batches(
+        store.images,
+        config.game.batch_size,
+        _data_order(trainer, store),
+        trainer.device,
+        config.run.resident,
+        labels=store.needed_labels() if config.model.num_classes else None,
+        channels_last=True,
+    )
+
+
+def _data_order(trainer: Trainer, store: Store) -> Callable[[int], Tensor]:
+    return partial(data_order, trainer.config.run.seed, store.count, attempt=trainer.attempt)
 
 
 class _Loop:
@@ -125,15 +196,8 @@ class _Loop:
         self.settings = config.run
         self._start_attempt()
         self.watch = FiniteWatch(trainer.networks())
-        self.batches = Batches(
-            store.images,
-            config.game.batch_size,
-            self._data_order(),
-            trainer.device,
-            config.run.resident,
-            labels=store.needed_labels() if config.model.num_classes else None,
-            channels_last=True,
-        )
+        self.batches = _batches(trainer, store)
+        self.went_back = False  # since the other processes were told
         self.last_sample: Path | None = None
         self.kept = time.monotonic()  # when there was a snapshot last, or when this process began
 
@@ -144,9 +208,6 @@ class _Loop:
         self.recovery.start(self.guard)
         self.board = _tensorboard(self.run, self.trainer.step) if self.settings.tensorboard else None
 
-    def _data_order(self) -> Callable[[int], Tensor]:
-        return partial(data_order, self.settings.seed, self.store.count, attempt=self.trainer.attempt)
-
     def run_steps(self) -> Outcome:
         trainer, total = self.trainer, self.settings.total_step
         if trainer.compiled and trainer.step < total:
@@ -155,7 +216,10 @@ class _Loop:
             self.last_sample = write_samples(trainer, self.run)  # noise: what the first weights draw
         outlook = _Outlook(trainer, self.console.say)
         with self._stop_signals() as stopped, self.console.training(trainer.step, total) as show:
-            while trainer.step < total and not stopped:
+            while trainer.step < total:
+                self._tell_others(stopped)
+                if stopped:
+                    break
                 try:
                     record = self._take_step()
                     outlook.step_taken()
@@ -169,6 +233,18 @@ class _Loop:
         if self.board:
             self.board.close()
         return Outcome(self.run, trainer.step, total, self.last_sample, stopped[0] if stopped else None)
+
+    def _tell_others(self, stopped: list[int]) -> None:
+        """Tells the other processes, before a step, whether to stop and where to go on; ``stopped`` gets what stops
+        one of them."""
+        world = self.trainer.world
+        stop, _ = world.largest(stopped[0] if stopped else 0, int(self.went_back))
+        if stop and world.size > 1:
+            stopped[:] = [stop]
+            self._say_stopping(stop)
+        if self.went_back and not stopped:
+            world.share(self.trainer.state)
+        self.went_back = False
 
     def _take_step(self) -> TrainRecord | None:
         """Takes one step and does everything that is due after it; returns the record, if one was due."""
@@ -242,29 +318,25 @@ class _Loop:
         if self.board:
             self.board.close()
         self._start_attempt()
-        self.batches.reorder(self._data_order())
+        self.batches.reorder(_data_order(self.trainer, self.store))
+        self.went_back = True
         self.console.warn(sentence)
 
     @contextlib.contextmanager
     def _stop_signals(self) -> Iterator[list[int]]:
-        """Collects signals in a list, which is checked between steps. A second one interrupts at once."""
-        caught: list[int] = []
-
-        def note(number: int, frame: FrameType | None) -> None:
-            if caught:
-                raise KeyboardInterrupt
-            caught.append(number)
-            if number == _HANGUP:  # nobody is there any more, and the terminal takes no words
-                self.console.hang_up()
-            saved = self.recovery.saved
-            kept = f"with the checkpoint of step {saved:,}" if saved else "with nothing saved"
-            self.console.say(
-                f"{signal.Signals(number).name}: stopping after this step and saving; "
-                f"press Ctrl-C to stop at once, {kept}"
-            )
-
-        with handling_signals(STOP_SIGNALS, note):
+        """Collects signals, and says what the first one does: at once or, with several processes, once they agree."""
+        alone = self.trainer.world.size == 1
+        with _collecting_signals(self._say_stopping if alone else lambda number: None, alone=alone) as caught:
             yield caught
+
+    def _say_stopping(self, number: int) -> None:
+        if number == _HANGUP:  # nobody is there any more, and the terminal takes no words
+            self.console.hang_up()
+        saved = self.recovery.saved
+        kept = f"with the checkpoint of step {saved:,}" if saved else "with nothing saved"
+        self.console.say(
+            f"{signal.Signals(number).name}: stopping after this step and saving; press Ctrl-C to stop at once, {kept}"
+        )
 
     def _stop(self) -> None:
         """Saves what a signal came between: a checkpoint, and a snapshot to use."""
@@ -327,6 +399,43 @@ class _Clock:
         steps, seconds = self.trainer.step - self.last_step, self.trainer.seconds - self.last_seconds
         self.last_step, self.last_seconds = self.trainer.step, self.trainer.seconds
         return steps * self.trainer.config.game.batch_size / max(seconds, 1e-9)
+
+
+@contextlib.contextmanager
+def _collecting_signals(first: Callable[[int], None], *, alone: bool = False) -> Iterator[list[int]]:
+    """Collects signals in a list, which is checked between steps; ``first`` is called with the first one.
+
+    A second one interrupts at once. A process that is not ``alone`` may get the same signal twice, from the terminal
+    and from its launcher, so there the second counts from a few seconds after the first.
+    """
+    caught: list[int] = []
+    since = 0.0
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal since
+        if not caught:
+            since = time.monotonic()
+            caught.append(number)
+            first(number)
+        elif alone or time.monotonic() - since > _SAME_SIGNAL:
+            raise KeyboardInterrupt
+
+    with handling_signals(STOP_SIGNALS, note):
+        yield caught
+
+
+@contextlib.contextmanager
+def _computing_alike(config: Config, device: torch.device) -> Iterator[None]:
+    """What makes results repeatable: exact convolutions and, on a CPU, one thread for a run of several shards, whose
+    bits must be those of any number of processes. ``OMP_NUM_THREADS`` chooses another number, for all of them."""
+    threads = torch.get_num_threads()
+    alike = config.game.shards > 1 and device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ
+    try:
+        torch.set_num_threads(1 if alike else threads)
+        with exact_convolutions(config.run.precision):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def exact_convolutions(precision: str) -> contextlib.AbstractContextManager[None]:

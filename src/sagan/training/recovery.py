@@ -192,7 +192,7 @@ def roll_back(trainer: Trainer, state: Checkpoint | None, trouble: Diverged) -> 
     remedy = {name: by for name, by in REMEDIES[trouble.verdict.state].items() if penalized or name != "penalties"}
     attempt, seconds = trainer.attempt + 1, trainer.seconds
     caution = {name: by * remedy.get(name, 1.0) for name, by in trainer.caution.items()}
-    trainer.load(Trainer(trainer.config, trainer.device).state() if state is None else state)
+    trainer.load(Trainer(trainer.config, trainer.device, trainer.world).state() if state is None else state)
     trainer.attempt, trainer.seconds, trainer.caution = attempt, seconds, caution
     trainer.rollback = RollbackRecord(
         step=trainer.step,

@@ -26,7 +26,7 @@ def write_checkpoint(trainer: Trainer, run: Run, store: Store) -> None:
     """Writes everything the run resumes from, after making sure that its records so far are on the disk."""
     run.sync_records()
     save_checkpoint(
-        run.checkpoint_file, trainer.state(_identity(store, trainer.config), _classes(store, trainer.config))
+        run.checkpoint_file, trainer.state(identity(store, trainer.config), _classes(store, trainer.config))
     )
 
 
@@ -79,7 +79,7 @@ def matching_checkpoint(path: Path, run: Run, config: Config, store: Store) -> t
     state = last_checkpoint(run) if path == run.checkpoint_file else load_checkpoint(path)
     refuse_other_settings(state.config, config, run.folder)
     for numbered in _numberings(store, state.classes) if config.model.num_classes else [store]:
-        if state.images in (None, _identity(numbered, config)):  # None: imported weights
+        if state.images in (None, identity(numbered, config)):  # None: imported weights
             return state, numbered
     raise UserError(other_images(run.folder, config.data, store, state.images or ""))
 
@@ -97,7 +97,7 @@ def _classes(store: Store, config: Config) -> tuple[str, ...]:
     return store.classes if config.model.num_classes else ()
 
 
-def _identity(store: Store, config: Config) -> str:
+def identity(store: Store, config: Config) -> str:
     """Identifies the images, and their classes for conditional networks; it must not change when a run is resumed."""
     if not config.model.num_classes:
         return store.hash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import signal
 from collections.abc import Iterator
@@ -15,18 +16,30 @@ from sagan.data import Source, Store, choose_source, prepared_store
 from sagan.data.batches import check_count
 from sagan.data.sources.names import short_name
 from sagan.run.build import describe_attention
+from sagan.run.card import versions
 from sagan.run.checkpoints import chosen_checkpoint, find_run, go_on_from, refuse_lost
 from sagan.run.classes import list_classes
-from sagan.run.config import Config, GameConfig, ModelConfig, override, with_absolute_paths
+from sagan.run.config import (
+    Config,
+    DataConfig,
+    GameConfig,
+    ModelConfig,
+    RunConfig,
+    names_of,
+    override,
+    settings,
+    with_absolute_paths,
+)
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
 from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.files import expand
 from sagan.system.sentences import command, plural, typed
+from sagan.system.world import SINGLE_PROCESS, Lost, World
 from sagan.training.checks import check_new_run, check_run
 from sagan.training.checks import usable_device as usable_device
-from sagan.training.loop import OnSnapshot, Outcome, Session, train
+from sagan.training.loop import OnSnapshot, Outcome, Session, follow, nothing, train
 from sagan.training.saving import refuse_other_settings
 
 FEW_IMAGES = 5000  # of which the discriminator soon knows every one (arXiv 2006.10738 trains on as few as 100)
@@ -37,25 +50,48 @@ class TooLittleMemory(UserError):
 
 
 def start_run(
-    config: Config, console: Console, on_snapshot: OnSnapshot | None = None, store: Store | None = None
+    config: Config,
+    console: Console,
+    on_snapshot: OnSnapshot | None = None,
+    store: Store | None = None,
+    world: World = SINGLE_PROCESS,
 ) -> int:
     """`train_new`, and prints how it ended. Returns the exit status of the command."""
-    return report_end(train_new(config, console, on_snapshot, store), console)
+    return report_end(train_new(config, console, on_snapshot, store, world), console)
 
 
-def resume_run(folder: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> int:
+def resume_run(
+    folder: Path,
+    changes: dict[str, Any],
+    console: Console,
+    on_snapshot: OnSnapshot | None = None,
+    world: World = SINGLE_PROCESS,
+) -> int:
     """`train_on`, and prints how it ended. Returns the exit status of the command."""
-    return report_end(train_on(folder, changes, console, on_snapshot), console)
+    return report_end(train_on(folder, changes, console, on_snapshot, world), console)
 
 
 def train_new(
-    config: Config, console: Console, on_snapshot: OnSnapshot | None = None, store: Store | None = None
+    config: Config,
+    console: Console,
+    on_snapshot: OnSnapshot | None = None,
+    store: Store | None = None,
+    world: World = SINGLE_PROCESS,
 ) -> Outcome:
     """Makes the run's folder, prepares the images and trains to the end.
 
     ``store``: the images, if they are already prepared. Raises what `training.loop.train` does, and UserError for a
     folder that is in use. A run that cannot start leaves nothing behind, so the corrected command can be given again.
+    Processes that ``torchrun`` starts in place of failed ones go on with the run of those.
     """
+    if former := world.recall():
+        return train_on(Path(former), {}, console, on_snapshot, world)
+    if config.game.shards == 1 and world.size > 1:
+        config = override(config, {"shards": world.size})
+    _check_alike(world, settings(config))
+    _check_shards(world, config)
+    if not world.leads:
+        return _follow(world, config.run, with_absolute_paths(config).data)
     attention = describe_attention(config.model)
     device = check_new_run(config)
     config = with_absolute_paths(settle(config, device))
@@ -64,6 +100,7 @@ def train_new(
         classes = _count_classes(config.model, store)
         session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
         run = Run.create(folder, session.config)
+        world.remember(str(folder.resolve()))
         for unfinished in _unfinished(folder, config):
             again = command("resume", unfinished)
             console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
@@ -73,21 +110,32 @@ def train_new(
         for line in attention:
             console.say(line)
         try:
-            return _train(session, run, console, on_snapshot)
+            return _train(session, run, console, on_snapshot, world)
         except TooLittleMemory:
             if all(path == run.config_file or path.suffix == ".pth" for path in folder.iterdir()):
                 run.config_file.unlink()
             raise
 
 
-def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot: OnSnapshot | None = None) -> Outcome:
+def train_on(
+    place: Path,
+    changes: dict[str, Any],
+    console: Console,
+    on_snapshot: OnSnapshot | None = None,
+    world: World = SINGLE_PROCESS,
+) -> Outcome:
     """Resumes the run in a folder, or from one of its checkpoint files; ``changes`` are to its length and intervals,
     never to what is computed.
 
     Raises what `training.loop.train` does, and UserError for changes that a run cannot have.
     """
+    _check_alike(world, changes)
     run, checkpoint = find_run(place)
     folder, trained = run.folder, run.config()
+    _check_shards(world, trained)
+    if not world.leads:
+        config = with_absolute_paths(override(trained, changes))
+        return _follow(world, config.run, config.data)
     if changes.get("data") and trained.data.dataset:
         raise UserError(f"the run's images are the data set {trained.data.dataset}: image_path says where it is now")
     _refuse_moving(run, trained, changes)
@@ -108,7 +156,7 @@ def train_on(place: Path, changes: dict[str, Any], console: Console, on_snapshot
     console.say(f"run folder: {folder}")
     for line in attention:
         console.say(line)
-    return _train(session, run, console, on_snapshot)
+    return _train(session, run, console, on_snapshot, world)
 
 
 def _refuse_moving(run: Run, trained: Config, changes: dict[str, Any]) -> None:
@@ -176,22 +224,68 @@ def _source_of_run(config: Config) -> Source:
 # ---- the run
 
 
-def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None) -> Outcome:
-    settings = session.config.run
-    if settings.precision == "bf16" and emulates_bfloat16(session.device):
+def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None, world: World) -> Outcome:
+    if session.config.run.precision == "bf16" and emulates_bfloat16(session.device):
         console.warn("this processor has no bfloat16 products, so bf16 is many times slower here: omit precision")
+    again = command("resume", run.folder)
+    world.advise(f"`{again}` continues from the last checkpoint, if there is one")
     try:
-        return train(session, run, console, on_snapshot)
-    except KeyboardInterrupt as interruption:
-        interruption.add_note(f"`{command('resume', run.folder)}` {_from_where(run)}")
+        with _saying_what_memory_lacks(session.device):
+            outcome = train(session, run, console, on_snapshot, world)
+            return world.share(lambda: outcome)
+    except (KeyboardInterrupt, Lost) as interruption:
+        interruption.add_note(f"`{again}` {_from_where(run)}")
         raise
     except OSError as error:
-        error.add_note(f"once that is fixed, `{command('resume', run.folder)}` {_from_where(run)}")
+        error.add_note(f"once that is fixed, `{again}` {_from_where(run)}")
         raise
+
+
+def _follow(world: World, places: RunConfig, data: DataConfig) -> Outcome:
+    """What a process does that does not lead: the same steps, on the images that it finds at its own ``places``."""
+
+    def open_store(config: Config) -> Store:
+        here = dataclasses.replace(config, data=dataclasses.replace(data, crop=config.data.crop))
+        return _open_store(here, Console(quiet=True), Path(config.run.run_dir or "runs"))
+
+    device = usable_device(places)
+    with _saying_what_memory_lacks(device):
+        follow(world, device, open_store)
+    outcome: Outcome = world.share(nothing)
+    return outcome
+
+
+def _check_alike(world: World, given: dict[str, Any]) -> None:
+    """Raises UserError, in every process, where they run other versions or were given other settings than the first."""
+    mine = versions() | {name: value for name, value in given.items() if name not in names_of("place") | {"data"}}
+    first, *others = world.gather(mine)
+    for rank, theirs in enumerate(others, 1):
+        for name in first | theirs:
+            if first.get(name) != theirs.get(name):
+                raise UserError(
+                    f"rank {rank} has {name} {theirs.get(name)}, and rank 0 {first.get(name)}: all need the same"
+                )
+
+
+def _check_shards(world: World, config: Config) -> None:
+    """Raises UserError where the processes cannot divide the shards of a run evenly."""
+    shards = config.game.shards
+    if shards % world.size:
+        fitting = [str(size) for size in range(1, shards + 1) if shards % size == 0]
+        raise UserError(
+            f"{plural(world.size, 'process')} cannot divide the {plural(shards, 'shard')} of the run evenly: "
+            f"start {' or '.join(fitting)}"
+        )
+
+
+@contextlib.contextmanager
+def _saying_what_memory_lacks(device: torch.device) -> Iterator[None]:
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        where = "this machine" if session.device.type == "cpu" else str(session.device)
+        where = "this machine" if device.type == "cpu" else str(device)
         raise TooLittleMemory(
             f"{where} has too little memory for this run: give a smaller batch_size, imsize or "
             "g_conv_dim and d_conv_dim"

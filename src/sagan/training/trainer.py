@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from sagan.core.attention import describe_choice
 from sagan.core.game.augment import augment, draw
 from sagan.core.game.average import AveragedGenerator, batch_norm_latents, measure_batch_norm
-from sagan.core.game.step import Augment, Penalty, discriminator_step, generator_step
-from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, zero_centred_penalty
+from sagan.core.game.shards import AddUp, mean_gradient
+from sagan.core.game.step import Augment, Gradient, Penalty, discriminator_gradient, generator_gradient, update
+from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, move_anchors, zero_centred_penalty
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator
@@ -24,9 +25,9 @@ from sagan.run.weights import Checkpoint
 from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import integers, normal, uniform
+from sagan.system.world import SINGLE_PROCESS, World
 from sagan.training.graph import CapturedStep, Kind, Play, Turn
 from sagan.training.guard import Seen, examine
-from sagan.training.world import SINGLE_PROCESS, World
 
 _LOOK_IMAGES = 64  # the fewest images in a look of the guard
 _MAX_LOOK_BATCHES = 16  # but no more batches than this, so that a look at small ones does not take too long
@@ -72,8 +73,9 @@ class Trainer:
     """Networks, optimisers, EMA, and the step they have reached.
 
     A step has two halves. Its inputs (images, latents, every random number) are drawn on the CPU and sent to the
-    device, as one `Turn` for each update of a network; then the turns are computed there, without the CPU reading a
-    value back, so that on a GPU they can be captured in a CUDA graph and replayed.
+    device, for each update of a network as one `Turn` for each shard of the batch that this process computes; then they
+    are computed there, without the CPU reading a value back, so that on a GPU they can be captured in CUDA graphs and
+    replayed. The graphs are cut where gradients go to the other processes.
 
     ``networks``: on the device; new ones by default.
     """
@@ -82,7 +84,8 @@ class Trainer:
         self, config: Config, device: torch.device, world: World = SINGLE_PROCESS, networks: Networks | None = None
     ) -> None:
         self.config, self.device, self.world = config, device, world
-        self.part = world.part(config.game.batch_size)  # of every batch, of z and of all random numbers
+        size = config.game.batch_size // config.game.shards
+        self.parts = [slice(shard * size, (shard + 1) * size) for shard in world.part(config.game.shards)]
         game, run = config.game, config.run
         self.loss = LOSSES[game.adv_loss]
         self.generator, self.discriminator, self.average = networks or build_networks(config, device)
@@ -154,8 +157,8 @@ class Trainer:
         self.step = self.step if step is None else step
         self._set_rates(self.step * game.n_critic // batches.batches_per_epoch)
         numbers = range(self.step * game.n_critic, (self.step + 1) * game.n_critic)
-        turns = [self._discriminator_turn(batches, number) for number in numbers]
-        turns.append(self._generator_turn(turns[-1]))
+        turns = [[self._discriminator_turn(batches, number, part) for part in self.parts] for number in numbers]
+        turns.append([self._generator_turn(*each) for each in zip(turns[-1], self.parts, strict=True)])
         kind = kind_of_step(game, self.step)
         self.generator.train()
         self.discriminator.train()
@@ -165,46 +168,57 @@ class Trainer:
         self.step += 1
         return measured
 
-    def play(self, kind: Kind, turns: list[Turn]) -> dict[str, Tensor]:
-        """Computes a discriminator step for each turn but the last, a generator step for the last, and the EMA.
+    def play(self, kind: Kind, turns: list[list[Turn]], add_up: AddUp | None) -> dict[str, Tensor]:
+        """Computes a discriminator step for each update but the last, a generator step for the last, and the EMA.
 
-        ``kind`` says for each discriminator step whether it includes a gradient penalty.
+        ``kind`` says for each discriminator step whether it includes a gradient penalty; ``add_up`` adds gradients over
+        the processes, if there are several.
         """
         game = self.config.game
-        shared: dict[str, Any] = {
-            "loss": self.loss,
-            "max_norm": game.max_grad_norm,
-            "reduce": self.world.reduce,
-            "precision": self.config.run.precision,
-        }
-        *critic_turns, turn = turns
+        *critic_updates, last = turns
         networks = self.generator, self.discriminator
+        shared: dict[str, Any] = {"loss": self.loss, "precision": self.config.run.precision}
         measured: dict[str, Tensor] = {}
-        for penalized, critic_turn in zip(kind, critic_turns, strict=True):
-            measured |= discriminator_step(
+
+        def take(network: nn.Module, optimizer: torch.optim.Adam, gradients: list[Gradient], norm: str) -> None:
+            of_all = partial(mean_gradient, network, self.generator, gradients, game.shards, add_up)
+            measured.update(update(network, optimizer, of_all, norm, game.max_grad_norm))
+
+        for penalized, critic_turns in zip(kind, critic_updates, strict=True):
+            gradients: list[Gradient] = [
+                partial(
+                    discriminator_gradient,
+                    *networks,
+                    turn["real"],
+                    turn["z"],
+                    penalty=self._penalty(turn) if penalized else None,
+                    lecam=game.lecam,
+                    anchors=self.anchors,
+                    augment=self._augment(turn),
+                    labels=turn.get("labels"),
+                    fake_labels=turn.get("fake_labels"),
+                    **shared,
+                )
+                for turn in critic_turns
+            ]
+            take(self.discriminator, self.d_optimizer, gradients, "d_grad_norm")
+            if self.anchors is not None:
+                move_anchors(self.anchors, measured["d_real"], measured["d_fake"])
+        gradients = [
+            partial(
+                generator_gradient,
                 *networks,
-                self.d_optimizer,
-                critic_turn["real"],
-                critic_turn["z"],
-                penalty=self._penalty(critic_turn) if penalized else None,
-                lecam=game.lecam,
-                anchors=self.anchors,
-                augment=self._augment(critic_turn),
-                labels=critic_turn.get("labels"),
-                fake_labels=critic_turn.get("fake_labels"),
+                turn["z"],
+                real=critic_turn["real"],
+                augment=self._augment(turn),
+                labels=turn.get("fake_labels"),
+                real_labels=critic_turn.get("labels"),
                 **shared,
             )
-        measured |= generator_step(
-            *networks,
-            self.g_optimizer,
-            turn["z"],
-            real=critic_turns[-1]["real"],
-            augment=self._augment(turn),
-            labels=turn.get("fake_labels"),
-            real_labels=critic_turns[-1].get("labels"),
-            **shared,
-        )
-        self.average.update(self.generator, turn["shares"])
+            for turn, critic_turn in zip(last, critic_updates[-1], strict=True)
+        ]
+        take(self.generator, self.g_optimizer, gradients, "g_grad_norm")
+        self.average.update(self.generator, last[0]["shares"])
         return measured
 
     def look(self, batches: Batches) -> LookRecord:
@@ -212,7 +226,8 @@ class Trainer:
 
         The gradient norms are those of the last step. Whether that included a lazy penalty depends on ``penalty_every``
         and ``guard_every``; with those of the preset `best` it never did."""
-        count = min(_MAX_LOOK_BATCHES, -(-_LOOK_IMAGES // self.config.game.batch_size))
+        game = self.config.game
+        count = min(_MAX_LOOK_BATCHES, -(-_LOOK_IMAGES * game.shards // game.batch_size))
         networks = self.generator, self.discriminator, self.average.module
         seen = [self._seen(batches, number) for number in range(count)]
         found = examine(*networks, seen, paired=self.loss.paired)
@@ -221,17 +236,22 @@ class Trainer:
         return LookRecord(step=self.step, **values)
 
     def _seen(self, batches: Batches, number: int) -> Seen:
-        """The next batch of images after the current step, or the one ``number`` later, with inputs for fakes."""
-        index = self.step * self.config.game.n_critic + number
+        """The first shard of the next batch after the current step, or that ``number`` shards later, with inputs for
+        fakes."""
+        game = self.config.game
+        later, shard = divmod(number, game.shards)
+        index, size = self.step * game.n_critic + later, game.batch_size // game.shards
+        part = slice(shard * size, (shard + 1) * size)
         labels = fake_labels = None
         if self.config.model.num_classes:
-            labels = batches.labels(index, self.part)
-            fake_labels = self._fake_labels(labels, "classes of the guard", index)
-        return Seen(batches.batch(index, self.part), self._draw_z("z of the guard", index), labels, fake_labels)
+            labels = batches.labels(index, part)
+            fake_labels = self._fake_labels(labels, "classes of the guard", index, part)
+        return Seen(batches.batch(index, part), self._draw_z("z of the guard", index, part), labels, fake_labels)
 
     def describe_backends(self) -> str:
         """A line that names the backend of each attention layer here."""
-        size, bf16 = self.config.game.batch_size, self.config.run.precision == "bf16"
+        game, bf16 = self.config.game, self.config.run.precision == "bf16"
+        size = game.batch_size // game.shards
         dtype = torch.bfloat16 if bf16 else torch.float32
         networks: list[tuple[str, int, Any]] = [("generator", size, self.generator)]
         networks += [("discriminator", 2 * size, self.discriminator)]  # real and fake images in one pass
@@ -261,60 +281,65 @@ class Trainer:
             self._measured_step = self.step
         return self.average.module
 
-    def _discriminator_turn(self, batches: Batches, number: int) -> Turn:
+    def _discriminator_turn(self, batches: Batches, number: int, part: slice) -> Turn:
+        """The inputs of one shard, ``part`` of the batch. Every draw is made for the whole batch: it does not depend on
+        the shards."""
         game, size = self.config.game, self.config.game.batch_size
-        turn = {"real": batches.batch(number, self.part), "z": self._draw_z("z of a discriminator step", number)}
+        turn = {"real": batches.batch(number, part), "z": self._draw_z("z of a discriminator step", number, part)}
         if game.flip:
-            mirrored = self._own(uniform((size,), self._chance("mirrored images", number)) < 0.5)
+            mirrored = self._send(uniform((size,), self._chance("mirrored images", number))[part] < 0.5)
             turn["real"] = torch.where(mirrored.view(-1, 1, 1, 1), turn["real"].flip(3), turn["real"])
         if game.augment:
             chance = self._chance("augmentation in a discriminator step", number)
-            turn["augment"] = self._own(*draw(game.augment, 2 * size, chance).split(size))
+            turn["augment"] = self._send(
+                *(of_half[part] for of_half in draw(game.augment, 2 * size, chance).split(size))
+            )
         if game.adv_loss == "wgan-gp":
-            chance = self._chance("points of the gradient penalty", number)
-            turn["share"] = self._own(uniform((size,), chance))
+            turn["share"] = self._send(uniform((size,), self._chance("points of the gradient penalty", number))[part])
         if self.config.model.num_classes:
-            turn["labels"] = batches.labels(number, self.part)
-            turn["fake_labels"] = self._fake_labels(turn["labels"], "classes of a discriminator step", number)
+            turn["labels"] = batches.labels(number, part)
+            turn["fake_labels"] = self._fake_labels(turn["labels"], "classes of a discriminator step", number, part)
         return turn
 
-    def _generator_turn(self, critic_turn: Turn) -> Turn:
+    def _generator_turn(self, critic_turn: Turn, part: slice) -> Turn:
         """``critic_turn``: that of the discriminator step before, whose real images a paired loss compares with."""
         game = self.config.game
         images = (self.step + 1) * game.batch_size
         turn = {
-            "z": self._draw_z("z of a generator step", self.step),
+            "z": self._draw_z("z of a generator step", self.step, part),
             "shares": send(self.average.shares(images, game.batch_size), self.device),
         }
         if game.augment:
             chance = self._chance("augmentation in a generator step", self.step)
-            turn["augment"] = self._own(draw(game.augment, game.batch_size, chance))
+            turn["augment"] = self._send(draw(game.augment, game.batch_size, chance)[part])
         if self.config.model.num_classes:
-            turn["fake_labels"] = self._fake_labels(critic_turn["labels"], "classes of a generator step", self.step)
+            labels = critic_turn["labels"]
+            turn["fake_labels"] = self._fake_labels(labels, "classes of a generator step", self.step, part)
         return turn
 
     def _chance(self, name: str, step: int) -> torch.Generator:
         return random_generator(self.config.run.seed, purpose(name, self.attempt), step=step)
 
-    def _draw_z(self, name: str, step: int) -> Tensor:
+    def _draw_z(self, name: str, step: int, part: slice) -> Tensor:
         size = self.config.game.batch_size, self.config.model.z_dim
-        return self._own(normal(size, self._chance(name, step)))
+        return self._send(normal(size, self._chance(name, step))[part])
 
-    def _own(self, *drawn: Tensor) -> Tensor:
-        """This process's part of what was drawn for the whole batch, or for several batches, on its device."""
-        return send(torch.cat([each[self.part] for each in drawn]), self.device)
+    def _send(self, *drawn: Tensor) -> Tensor:
+        return send(torch.cat(drawn), self.device)
 
-    def _fake_labels(self, labels: Tensor, name: str, step: int) -> Tensor:
+    def _fake_labels(self, labels: Tensor, name: str, step: int, part: slice) -> Tensor:
         """The classes of fakes: random, but with a paired loss those of the real images they are compared with."""
         if self.loss.paired:
             return labels
         classes = int(self.config.model.num_classes)
-        return self._own(integers(classes, self.config.game.batch_size, self._chance(name, step)))
+        return self._send(integers(classes, self.config.game.batch_size, self._chance(name, step))[part])
 
     def _player(self) -> Play:
-        captured = self.config.run.cuda_graphs
+        captured, add_up = self.config.run.cuda_graphs, self.world.add_up if self.world.size > 1 else None
         on_gpu = self.device.type == "cuda"
-        return CapturedStep(self.play, self.device) if (on_gpu if captured is None else captured) else self.play
+        if on_gpu if captured is None else captured:
+            return CapturedStep(self.play, self.device, add_up)
+        return partial(self.play, add_up=add_up)
 
     def _augment(self, turn: Turn) -> Augment | None:
         if not (policies := self.config.game.augment):

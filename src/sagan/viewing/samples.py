@@ -17,6 +17,7 @@ from sagan.data.sources.own import MARK, is_unused, mark_as_ours
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.images import grid, save_png
+from sagan.system.world import SINGLE_PROCESS, World
 
 SOFTWARE = "sagan"  # in a grid's metadata, which tells it from a person's images
 _WAITING = 512  # images that are drawn before those not yet written are waited for
@@ -33,25 +34,30 @@ def write_samples(
     label: int | None = None,
     name: Callable[[int], str] = "{:06d}.png".format,
     progress: Progress = lambda done, total: None,
+    world: World = SINGLE_PROCESS,
 ) -> None:
     """Writes images 0 to count - 1 of a seed into a new or empty folder, without gaps.
 
     Image i depends only on the generator, the seed and i; with another batch size it may differ by one grey level, as
     sums are rounded in another order. Classes come in turn, or all images are of the class ``label``. Raises UserError
-    for a folder that is not empty, and for a class that does not exist.
+    for a folder that is not empty, and for a class that does not exist. The processes of a ``world`` take the batches
+    in turn.
     """
     _check(generator, count, seed, batch_size, label)
-    _make_empty_folder(folder)
-    images = _draw(generator, count, seed, batch_size, device, label)
+    world.in_turn(lambda: _make_empty_folder(folder) if world.leads else None)
+    images = _draw(generator, count, seed, batch_size, device, label, world)
     with ThreadPoolExecutor() as writers:
         waiting = []
         for number, image in images:
             waiting.append(writers.submit(save_png, image.permute(1, 2, 0).numpy(), folder / name(number)))
-            if len(waiting) == _WAITING or number == count - 1:
+            if len(waiting) == _WAITING:
                 for written in waiting:
                     written.result()
                 waiting = []
             progress(number + 1, count)
+        for written in waiting:
+            written.result()
+    world.gather(None)  # all are there
 
 
 def write_grid(
@@ -87,10 +93,19 @@ def _check(generator: Generator, count: int, seed: int, batch_size: int, label: 
 
 
 def _draw(
-    generator: Generator, count: int, seed: int, batch_size: int, device: torch.device | str, label: int | None
+    generator: Generator,
+    count: int,
+    seed: int,
+    batch_size: int,
+    device: torch.device | str,
+    label: int | None,
+    world: World = SINGLE_PROCESS,
 ) -> Iterator[tuple[int, Tensor]]:
     device = torch.device(device)
-    return numbered_images(generator.to(device), seed, range(count), device=device, batch_size=batch_size, label=label)
+    generator = generator.to(device)
+    for start in range(world.rank * batch_size, count, world.size * batch_size):
+        some = range(start, min(start + batch_size, count))
+        yield from numbered_images(generator, seed, some, device=device, batch_size=batch_size, label=label)
 
 
 def _refuse_place_of_grid(path: Path) -> None:

@@ -10,6 +10,8 @@ WGAN-GP's loss and its penalty, which makes the penalty's weight meaningless und
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from sagan.core.losses import AdversarialLoss, lecam_penalty, move_anchors
 from sagan.core.networks.interface import Discriminator, Generator
 
 Penalty = Callable[[Tensor, Tensor], Tensor]  # real and fake images, as the discriminator sees them -> weighted penalty
-Reduce = Callable[[nn.Module, dict[str, Tensor]], None]  # a network with its gradient, and what was measured
+Gradient = Callable[[], dict[str, Tensor]]  # leaves a gradient in ``.grad``; returns what was measured
 Augment = Callable[[Tensor], Tensor]  # images -> images; its random numbers are already bound
 
 
@@ -28,6 +30,68 @@ def discriminator_step(
     generator: Generator,
     discriminator: Discriminator,
     optimizer: torch.optim.Optimizer,
+    real: Tensor,
+    z: Tensor,
+    *,
+    max_norm: float | None = None,
+    anchors: Tensor | None = None,
+    **game: Any,
+) -> dict[str, Tensor]:
+    """Updates the discriminator once on real (batch, *shape) and generated images; the generator is not changed.
+
+    The arguments are those of `discriminator_gradient` and of `update`; ``anchors`` are moved in place. Returns what
+    the former returns, and ``d_grad_norm``.
+    """
+    gradient = partial(discriminator_gradient, generator, discriminator, real, z, anchors=anchors, **game)
+    measured = update(discriminator, optimizer, gradient, "d_grad_norm", max_norm)
+    if anchors is not None:
+        move_anchors(anchors, measured["d_real"], measured["d_fake"])
+    return measured
+
+
+def generator_step(
+    generator: Generator,
+    discriminator: Discriminator,
+    optimizer: torch.optim.Optimizer,
+    z: Tensor,
+    *,
+    max_norm: float | None = None,
+    **game: Any,
+) -> dict[str, Tensor]:
+    """Updates the generator once on latents z (batch, z_dim); the discriminator is not changed.
+
+    The arguments are those of `generator_gradient` and of `update`. Returns what the former returns, and
+    ``g_grad_norm``.
+    """
+    gradient = partial(generator_gradient, generator, discriminator, z, **game)
+    return update(generator, optimizer, gradient, "g_grad_norm", max_norm)
+
+
+def update(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    gradient: Gradient,
+    norm_name: str,
+    max_norm: float | None = None,
+) -> dict[str, Tensor]:
+    """Takes an optimiser step with a network's gradient, which ``gradient`` computes.
+
+    A gradient longer than ``max_norm`` is scaled down to it. Returns what ``gradient`` returns and, as ``norm_name``,
+    the norm before that.
+    """
+    power_iterate(network)
+    optimizer.zero_grad(set_to_none=True)
+    measured = gradient()
+    norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+    if max_norm is not None:
+        clip_grads_with_norm_(network.parameters(), max_norm, norm)
+    optimizer.step()
+    return measured | {norm_name: norm}
+
+
+def discriminator_gradient(
+    generator: Generator,
+    discriminator: Discriminator,
     real: Tensor,
     z: Tensor,
     *,
@@ -39,26 +103,20 @@ def discriminator_step(
     labels: Tensor | None = None,
     fake_labels: Tensor | None = None,
     precision: str = "fp32",
-    max_norm: float | None = None,
-    reduce: Reduce = lambda network, measured: None,
 ) -> dict[str, Tensor]:
-    """Updates the discriminator once on real (batch, *shape) and generated images; the generator is not changed.
+    """Adds the gradient of the discriminator's loss to its ``.grad``.
 
     Args:
+        real, z: images (batch, *shape), and the latents (batch, z_dim) of as many fakes.
         penalty: added to the loss.
-        lecam: weight of `lecam_penalty`, which needs ``anchors`` (2,) and updates them in place.
+        lecam: weight of `lecam_penalty`, which needs ``anchors`` (2,).
         augment: applied to real and generated images together, before the discriminator sees them.
         labels, fake_labels: classes (batch,) of the real images and of those to generate, for conditional networks.
         precision: "fp32", or "bf16" for bfloat16 products with float32 weights.
-        max_norm: a longer gradient is scaled down to this norm.
-        reduce: called before the gradient is used. With several processes it replaces the gradient, and what was
-            measured, by those of the whole batch, in place.
 
-    Returns ``d_loss`` (the adversarial part), ``d_loss_real``, ``d_real`` and ``d_fake`` (mean logits), ``d_grad_norm``
-    (before it is scaled down) and, where they are asked for, ``penalty`` and ``lecam`` (weighted): detached scalars.
+    Returns ``d_loss`` (the adversarial part), ``d_loss_real``, ``d_real`` and ``d_fake`` (mean logits) and, where they
+    are asked for, ``penalty`` and ``lecam`` (weighted): detached scalars.
     """
-    power_iterate(discriminator)
-    optimizer.zero_grad(set_to_none=True)
     with torch.no_grad(), _autocast(real.device, precision):
         images = torch.cat([real, generator(z, fake_labels).to(real)])
         images = augment(images) if augment else images
@@ -77,17 +135,12 @@ def discriminator_step(
         measured["lecam"] = lecam * lecam_penalty(real_logits, fake_logits, anchors)
         total = total + measured["lecam"]
     total.backward()
-    measured = {name: value.detach() for name, value in (measured | {"d_loss": adversarial}).items()}
-    reduce(discriminator, measured)
-    if anchors is not None:
-        move_anchors(anchors, measured["d_real"], measured["d_fake"])
-    return measured | {"d_grad_norm": _update(discriminator, optimizer, max_norm)}
+    return {name: value.detach() for name, value in (measured | {"d_loss": adversarial}).items()}
 
 
-def generator_step(
+def generator_gradient(
     generator: Generator,
     discriminator: Discriminator,
-    optimizer: torch.optim.Optimizer,
     z: Tensor,
     *,
     loss: AdversarialLoss,
@@ -96,16 +149,12 @@ def generator_step(
     labels: Tensor | None = None,
     real_labels: Tensor | None = None,
     precision: str = "fp32",
-    max_norm: float | None = None,
-    reduce: Reduce = lambda network, measured: None,
 ) -> dict[str, Tensor]:
-    """Updates the generator once on latents z (batch, z_dim); the discriminator is not changed.
+    """Adds the gradient of the generator's loss to its ``.grad``.
 
     A paired loss needs a batch of ``real`` images and, for conditional networks, their ``real_labels``; the other
-    arguments are those of `discriminator_step`. Returns ``g_loss`` and ``g_grad_norm``, detached scalars.
+    arguments are those of `discriminator_gradient`. Returns ``g_loss``, a detached scalar.
     """
-    power_iterate(generator)
-    optimizer.zero_grad(set_to_none=True)
     discriminator.requires_grad_(False)
     try:
         with _autocast(z.device, precision):
@@ -116,9 +165,7 @@ def generator_step(
         value.backward()
     finally:
         discriminator.requires_grad_(True)
-    measured = {"g_loss": value.detach()}
-    reduce(generator, measured)
-    return measured | {"g_grad_norm": _update(generator, optimizer, max_norm)}
+    return {"g_loss": value.detach()}
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -129,12 +176,3 @@ def _autocast(device: torch.device, precision: str) -> torch.autocast:
 def _judge(discriminator: Discriminator, real: Tensor | None, labels: Tensor | None, augment: Augment | None) -> Tensor:
     assert real is not None, "a paired loss compares with real images"
     return discriminator(augment(real) if augment else real, labels).float()
-
-
-def _update(network: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None) -> Tensor:
-    """Takes an optimiser step, with the gradient scaled down to ``max_norm`` if given; returns its norm before."""
-    norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
-    if max_norm is not None:
-        clip_grads_with_norm_(network.parameters(), max_norm, norm)
-    optimizer.step()
-    return norm

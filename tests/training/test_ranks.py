@@ -1,0 +1,221 @@
+"""Runs that several processes train together: the same bits as one process, whatever happens to one of them."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sagan.run.config import override
+from sagan.run.folder import Run
+from sagan.run.weights import load_checkpoint
+from sagan.system import link
+from sagan.system.console import Console
+from sagan.system.world import Lost, joined
+from sagan.training import guard
+from sagan.training.start import train_new, train_on
+from sagan.training.trainer import Trainer
+from tests import ranks
+from tests.training.conftest import TINY
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked")
+
+SHARDED = override(TINY, {"shards": 4, "total_step": 5, "checkpoint_every": 2, "guard_every": 2, "snapshot_every": 5})
+GAMES = {
+    "hinge": {"lecam": 0.1, "augment": ("color", "translation", "cutout"), "flip": True, "max_grad_norm": 1.0},
+    "wgan-gp": {"adv_loss": "wgan-gp", "n_critic": 2},
+    "rpgan": {
+        "adv_loss": "rpgan",
+        "r1": 0.1,
+        "r2": 0.1,
+        "penalty_every": 2,
+        "network": "resnet",
+        "num_classes": 3,
+        "g_attention": None,
+        "pool": 2,
+    },
+    "bf16": {"precision": "bf16", "num_classes": "auto"},
+    "rollback": {"guard": "recover", "total_step": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """24 images in 3 classes."""
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3)).astype(np.uint8)
+    for number, image in enumerate(pixels):
+        place = folder / f"class{number % 3}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(image).save(place / f"{number}.png")
+    return folder
+
+
+def config_of(photos, folder, **changes):
+    return override(SHARDED, {"data": str(photos), "prepared": str(folder / "prepared"), **changes})
+
+
+def collapse_once():
+    """The guard sees a collapse at step 6 of the first attempt."""
+    judged, seen = guard.judge, []
+
+    def judge(looks, **options):
+        if looks and looks[-1].step == 6 and not seen:
+            seen.append(6)
+            return guard.Verdict("diverged", "it was asked to", True)
+        return judged(looks, **options)
+
+    guard.judge = judge
+
+
+def play_all(rank, photos, folder):
+    """Trains a run of each game."""
+    collapse_once()
+    with joined() as world:
+        for name, changes in GAMES.items():
+            config = config_of(photos, folder, run_dir=str(folder / name), **changes)
+            train_new(config, Console(quiet=True), world=world)
+
+
+def bits(folder):
+    """What must be the same of a run: all tensors of its checkpoint, and its records without clocks."""
+    state, found = load_checkpoint(folder / "checkpoints" / "last.pt"), hashlib.sha256()
+
+    def add(value):
+        if isinstance(value, torch.Tensor):
+            found.update(value.float().numpy().tobytes())
+        elif isinstance(value, dict):
+            for name in sorted(value, key=str):
+                add(value[name])
+        elif isinstance(value, list):
+            for each in value:
+                add(each)
+        else:
+            found.update(repr(value).encode())
+
+    for name in ("step", "attempt", "generator", "discriminator", "average", "anchors", "g_optimizer", "d_optimizer"):
+        add(dict(getattr(state, name)) if name.endswith("r") and name != "step" else getattr(state, name))
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    clocks = {"seconds", "images_per_second"}
+    return found.hexdigest(), [{key: record[key] for key in record.keys() - clocks} for record in records]
+
+
+def test_the_bits_do_not_depend_on_the_number_of_processes(photos, tmp_path):
+    for size in (1, 2, 4):
+        ranks.run(size, play_all, photos, tmp_path / str(size))
+    for name in GAMES:
+        alone = bits(tmp_path / "1" / name)
+        assert bits(tmp_path / "2" / name) == alone == bits(tmp_path / "4" / name), name
+    assert any(record["kind"] == "rollback" for record in bits(tmp_path / "4" / "rollback")[1])
+
+
+def quickly():
+    """Signs of life follow one another quickly, as these tests wait for one that is missing."""
+    link._BEAT, link._STALE = 0.1, 0.5
+
+
+def disturbed(rank, photos, folder, victim, moment, end):
+    """Trains a run in which one process comes to a bad end at a moment."""
+    quickly()
+    advance = Trainer.advance
+    os.dup2(os.open(folder / f"said{rank}", os.O_WRONLY | os.O_CREAT), 2)
+
+    def advancing(self, batches, step=None):
+        if rank == victim and self.step == moment:
+            if end == "error":
+                raise OSError(28, "No space left on device", "/full")
+            os.kill(os.getpid(), signal.Signals[end])
+        return advance(self, batches, step)
+
+    Trainer.advance = advancing
+    try:
+        with joined() as world:
+            train_new(config_of(photos, folder, run_dir=str(folder / "run")), Console(quiet=True), world=world)
+    except Lost as error:
+        return str(error)
+    return "trained"
+
+
+def resumed(rank, folder):
+    with joined() as world:
+        train_on(folder, {}, Console(quiet=True), world=world)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ranks.run(1, disturbed, photos, folder, None, None, None)
+    return bits(folder / "run")
+
+
+@pytest.mark.parametrize(
+    ("victim", "end", "size"), [(1, "SIGKILL", 1), (0, "SIGKILL", 4), (1, "error", 2)], ids=["1", "0", "error"]
+)
+def test_a_lost_process_costs_nothing_but_time(photos, tmp_path, undisturbed, victim, end, size):
+    began = time.monotonic()
+    ended = ranks.finish(ranks.start(2, disturbed, photos, tmp_path, victim, 3, end))
+    assert time.monotonic() - began < 30
+    why = "No space left on device: /full" if end == "error" else "ended without a word"
+    assert why in (ended.results[1 - victim] or "") or ended.statuses[1 - victim] == 2
+    assert bits(tmp_path / "run") != undisturbed
+    ranks.run(size, resumed, tmp_path / "run")
+    assert bits(tmp_path / "run") == undisturbed
+
+
+def test_a_process_that_does_not_answer_ends_all(photos, tmp_path):
+    started = ranks.start(2, disturbed, photos, tmp_path, 1, 3, "SIGSTOP", environment={"SAGAN_TIMEOUT": 1})
+    leader, sleeper = (process for process, _ in started)
+    leader.join(30)
+    assert leader.exitcode == 2
+    os.kill(sleeper.pid, signal.SIGKILL)
+    ranks.finish(started)
+    said = (tmp_path / "said0").read_text()
+    assert "error: rank 1 has not answered for 1 seconds; `sagan resume" in said
+    assert "continues from the last checkpoint" in said
+
+
+def test_a_signal_to_any_process_saves_and_ends_all(photos, tmp_path, undisturbed):
+    ranks.run(2, disturbed, photos, tmp_path, 1, 3, "SIGTERM")
+    assert load_checkpoint(Run.open(tmp_path / "run").checkpoint_file).step == 4
+    ranks.run(2, resumed, tmp_path / "run")
+    assert bits(tmp_path / "run") == undisturbed
+
+
+def refused(rank, photos, folder, others):
+    quickly()
+    changes = others if rank else {}
+    place = Path(changes.pop("photos", photos))
+    try:
+        with joined() as world:
+            config = config_of(place, folder, run_dir=str(folder / "run"), **changes)
+            train_new(config, Console(quiet=True), world=world)
+    except ValueError as error:
+        return str(error)
+    return "trained"
+
+
+@pytest.mark.parametrize(
+    ("others", "sentence"),
+    [
+        ({"g_lr": 0.5}, "rank 1 has g_lr 0.5, and rank 0 0.0001"),
+        ({"shards": 3, "batch_size": 9}, "rank 1 has batch_size 9, and rank 0 8"),
+        ({"photos": True}, "the images here are not those of rank 0"),
+    ],
+)
+def test_processes_that_are_not_alike_do_not_start(photos, tmp_path, others, sentence):
+    if "photos" in others:
+        others = {"photos": str(photos / "class0"), "prepared": str(tmp_path / "other")}
+    ended = ranks.finish(ranks.start(2, refused, photos, tmp_path, others))
+    assert sentence in (ended.results[1] or "")
+    assert ended.results[0] is None or sentence in ended.results[0]
+
+
+def test_shards_that_the_processes_cannot_divide_are_refused(photos, tmp_path):
+    ended = ranks.finish(ranks.start(3, refused, photos, tmp_path, {}))
+    assert "3 processes cannot divide the 4 shards of the run evenly: start 1 or 2 or 4" in ended.results
