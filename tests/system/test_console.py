@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import rich.console
@@ -213,3 +214,21 @@ def test_a_name_that_the_encoding_lacks_is_printed_with_backslashes(encoding):
     out, err = sagan("-c", code, env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}).communicate()
     shown = "日".encode() if encoding == "utf-8" else b"\\u65e5"
     assert (out, err) == (b"a \\udce9 " + shown + b"\n", b"warning: a \\udce9 " + shown + b"\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("both", [False, True])
+def test_work_goes_on_where_output_cannot_be_written(both, tmp_path):
+    program = (
+        "from sagan.system.console import Console\n"
+        "console = Console()\nfor number in range(3):\n    console.say('said')\n    console.warn('warned')\n"
+        "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
+    )
+    with Path("/dev/full").open("w") as full:
+        to = full if both else subprocess.PIPE
+        command = [sys.executable, "-c", program, str(tmp_path / "done")]
+        ended = subprocess.run(command, stdout=full, stderr=to, text=True, check=False)
+    assert (ended.returncode, (tmp_path / "done").exists()) == (0, True)
+    if not both:
+        assert ended.stderr.count("standard output cannot be written (No space left on device)") == 1
+        assert ended.stderr.count("warned") == 3

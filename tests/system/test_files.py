@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import sagan.system.files
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, expand, is_held, write_whole
+from sagan.system.files import exclusive_lock, expand, is_held, keep_as, remove_partial_files, write_whole
 
 
 class Busy(Exception):
@@ -127,3 +129,91 @@ def test_home_folders_are_expanded_and_unknown_users_refused(monkeypatch):
     assert expand(Path("a/~b")) == Path("a/~b")
     with pytest.raises(UserError, match="~nobody-here/x cannot be expanded: ~nobody-here is not the home folder"):
         expand("~nobody-here/x")
+
+
+# ---- several at once, and what killed ones leave
+
+
+def test_many_who_write_one_file_at_once_do_not_get_in_each_others_way(tmp_path):
+    contents = [bytes([65 + number]) * 50_000 for number in range(4)]
+
+    def write(content):
+        for _ in range(20):
+            write_whole(tmp_path / "file", lambda file: file.write(content), sync=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, contents))
+    assert (tmp_path / "file").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_unfinished_files_are_removed_by_their_name(tmp_path):
+    for name in (".last.pt.1a.partial", ".last.pt.partial", ".other.1a.partial", "last.pt", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / ".last.pt.folder.partial").mkdir()
+    remove_partial_files(tmp_path, "last.pt")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(".other.1a.partial", "last.pt", ".hidden", ".last.pt.folder.partial")
+    }
+    remove_partial_files(tmp_path)
+    assert not (tmp_path / ".other.1a.partial").exists()
+
+
+# ---- file systems that lack something
+
+
+@pytest.fixture
+def nothing_said(monkeypatch):
+    monkeypatch.setattr(sagan.system.files, "_warned", set())
+
+
+def lacking(number):
+    """What a function does on a file system without it."""
+
+    def function(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    return function
+
+
+UNSUPPORTED = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL]
+
+
+@pytest.mark.parametrize("number", UNSUPPORTED)
+def test_a_file_system_that_cannot_flush_is_warned_of_once(number, tmp_path, monkeypatch, capsys, nothing_said):
+    monkeypatch.setattr(os, "fsync", lacking(number))
+    for name in ("one", "two"):
+        write_whole(tmp_path / name, lambda file: file.write(b"whole"))
+        assert (tmp_path / name).read_bytes() == b"whole"
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "cannot flush to the disk" in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+@pytest.mark.parametrize("number", UNSUPPORTED)
+def test_a_file_system_without_locks_is_warned_of_once(number, tmp_path, monkeypatch, capsys, nothing_said):
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "flock", lacking(number))
+    for _ in range(2):
+        with exclusive_lock(tmp_path / "lock", refuse):
+            assert not is_held(tmp_path / "lock")
+    assert not (tmp_path / "lock").exists()
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "has no locks" in said
+
+
+def test_any_other_error_of_the_disk_is_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lacking(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        write_whole(tmp_path / "file", lambda file: file.write(b"whole"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_kept_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"whole")
+    monkeypatch.setattr(os, "link", lacking(errno.EPERM))
+    keep_as(tmp_path / "file", tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == b"whole"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +19,7 @@ from sagan.data.recipe import Prepared
 from sagan.run.store import HEADER_BYTES, Skipped, StoreMeta, image_bytes, images_header, meta_file
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
-from sagan.system.files import write_whole
+from sagan.system.files import flush_to_disk, remove_partial_files, write_whole
 from sagan.system.typed import Count, from_plain, parse_json, to_plain
 
 CHUNK_IMAGES = 256  # per line of the journal: the most that an interruption can cost
@@ -67,6 +66,7 @@ class Partial:
         self.chunk: list[Prepared] = []
         self.chunk_images = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // image_bytes(size)))
         folder.mkdir(exist_ok=True)
+        remove_partial_files(folder)
         (folder / "labels.npy").unlink(missing_ok=True)  # of a preparation that was stopped at its very end
         self.pixels = open_to_change(folder / "images.npy")
         self.journal = open_to_change(folder / "journal.jsonl")
@@ -121,7 +121,7 @@ class Partial:
         made = [image.pixels for image in self.chunk if image.pixels is not None]
         pixels = b"".join(made)
         write_all(self.pixels, pixels)
-        os.fsync(self.pixels.fileno())
+        flush_to_disk(self.pixels.fileno(), self.folder)
         self.hash.update(pixels)
         unused = [index for index, image in enumerate(self.chunk, self.read) if image.pixels is None]
         self.unused += unused
@@ -131,7 +131,7 @@ class Partial:
         skipped = tuple(self.skipped[len(self.skipped) - len(unused) :])
         entry = Chunk(self.read, self.count, self.enlarged, skipped, tuple(unused), self.hash.hexdigest())
         write_all(self.journal, json.dumps(to_plain(entry)).encode() + b"\n")
-        os.fsync(self.journal.fileno())
+        flush_to_disk(self.journal.fileno(), self.folder)
         self.chunk = []
 
     def finish(self, folder: Path, meta: StoreMeta, labels: npt.NDArray[np.int64] | None) -> None:
@@ -139,7 +139,7 @@ class Partial:
         store."""
         self.pixels.seek(0)
         write_all(self.pixels, images_header(self.count, self.size))
-        os.fsync(self.pixels.fileno())
+        flush_to_disk(self.pixels.fileno(), self.folder)
         self.close()
         if labels is not None:
             write_whole(self.folder / "labels.npy", lambda file: np.save(file, labels))

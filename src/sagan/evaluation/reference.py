@@ -22,7 +22,7 @@ from sagan.evaluation.metrics.manifold import manifold_scores, nearest, radii
 from sagan.evaluation.metrics.moments import Moments, float64_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, expand, write_whole
+from sagan.system.files import exclusive_lock, expand, remove_partial_files, write_whole
 from sagan.system.world import SINGLE_PROCESS, World
 
 KEPT = 10_000  # images of each set for the metrics that compare images, not moments
@@ -111,6 +111,7 @@ def open_reference(
             tensors = _compute(images, extractor, console, world)
             if world.leads:
                 data = save(tensors)
+                remove_partial_files(path.parent, path.name)
                 write_whole(path, lambda file: file.write(data))
     reference = _assemble(images, tensors, extractor.device)
     if sentence := reference.small_sample():

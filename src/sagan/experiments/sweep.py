@@ -22,19 +22,20 @@ from types import FrameType
 from typing import Any
 
 from sagan.run.config import Config, RunConfig
-from sagan.run.folder import Run, absent, snapshot_step
+from sagan.run.folder import Run, absent, is_free, snapshot_step
 from sagan.run.plan import Plan, PlannedRun, extend, make_plan, read_plan, train_words, write_plan
 from sagan.run.presets import PRESETS
 from sagan.run.scores import scored_steps
 from sagan.run.status import RunStatus, State, Watched
 from sagan.system.console import handling_signals
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, expand, is_held, write_whole
+from sagan.system.files import exclusive_lock, expand, is_held, partial_files, remove_partial_files, write_whole
 from sagan.system.sentences import command
 
 Show = Callable[[Sequence[RunStatus]], object]
 
 PROGRAM = (sys.executable, "-P", "-m", "sagan")  # -P: not a sagan.py in the current folder
+_PLANNING = "planning.lock"  # held while the plan is written
 _INTERVAL = 1.0  # seconds between tables
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _INTERRUPTED = {sign * number + base for number in _SIGNALS for sign, base in ((1, 128), (-1, 0))}
@@ -65,13 +66,20 @@ class Sweep:
         folder = expand(folder).resolve()
         if (folder / "plan.json").is_file():
             return cls(folder, extend(read_plan(folder / "plan.json"), plan, folder))
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        unfinished = {*partial_files(folder, "plan.json"), folder / _PLANNING}  # of a process that was killed
+        if folder.exists() and (not folder.is_dir() or set(folder.iterdir()) - unfinished):
             raise UserError(f"{folder} is not an empty folder: give another --sweep_dir")
         return cls(folder, plan)
 
     def write(self) -> None:
-        """Makes the folder and writes the plan into it."""
-        write_plan(self.plan, self.folder / "plan.json", self.folder / "runs")
+        """Makes the folder and writes the plan into it. Raises UserError where another process has meanwhile written a
+        plan with runs that this one lacks."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "plan.json"
+        with exclusive_lock(self.folder / _PLANNING, lambda: None):
+            remove_partial_files(self.folder, "plan.json")
+            plan = extend(read_plan(path), self.plan, self.folder) if path.is_file() else self.plan
+            write_plan(plan, path, self.folder / "runs")
 
     def run_folder(self, run: PlannedRun) -> Path:
         return self.folder / "runs" / run.name
@@ -107,7 +115,7 @@ class Sweep:
         left: list[tuple[State, list[str]]] = []
         if not trained:
             begun = (folder / "config.json").is_file()
-            if not begun and folder.is_dir() and any(folder.iterdir()):
+            if not begun and folder.is_dir() and not is_free(folder):
                 raise UserError(
                     f"{folder} has files but no config.json: put that back, or delete the folder to train the run anew"
                 )

@@ -24,7 +24,7 @@ from typing import TypeVar
 from sagan.run.config import Config, from_dict, to_dict
 from sagan.run.records import LookRecord, Record, RecordReader, RollbackRecord, TrainRecord, to_line
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, write_whole
+from sagan.system.files import exclusive_lock, flush_to_disk, partial_files, remove_partial_files, write_whole
 from sagan.system.sentences import command
 from sagan.system.typed import read_json
 
@@ -101,6 +101,7 @@ class Run:
         """
         check_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(folder)
         run = cls(folder)
         run.write_config(config)
         return run
@@ -143,7 +144,7 @@ class Run:
         """Flushes all records to the disk, so that they survive a power failure."""
         if self.records_file.exists():
             with self.records_file.open("rb") as file:
-                os.fsync(file.fileno())
+                flush_to_disk(file.fileno(), self.records_file)
 
     def records(self) -> list[Record]:
         """All records, without an incomplete last line of a killed process.
@@ -199,6 +200,11 @@ class Run:
         if len(kept) < len(records):
             write_whole(self.records_file, lambda file: file.write(b"".join(kept)))
 
+    def remove_partial_files(self) -> None:
+        """Removes the unfinished files of killed processes, while the run is locked."""
+        for folder in (self.folder, *(self.folder / name for name in ("checkpoints", "snapshots", "samples"))):
+            remove_partial_files(folder)
+
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keeps a second process from training in the same folder; the lock is released when its process ends.
 
@@ -212,13 +218,22 @@ class Run:
 
 
 def check_free(folder: Path) -> None:
-    """Raises UserError unless a run can be made there: the folder is missing, or holds only files ``*.pth``."""
+    """Raises UserError unless a run can be made there: the folder is missing, or holds only files ``*.pth`` and the
+    unfinished config.json of a process that was killed."""
     if (folder / "config.json").exists():
         raise UserError(
             f"{folder} already holds a run: `{command('resume', folder)}` continues it, or give another run_dir"
         )
-    if folder.exists() and (not folder.is_dir() or any(path.suffix != ".pth" for path in folder.iterdir())):
+    if folder.exists() and not is_free(folder):
         raise UserError(f"{folder} is not an empty folder: give another run_dir")
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a folder holds nothing that a new run would mix with, as `check_free` says."""
+    if not folder.is_dir():
+        return False
+    unfinished = partial_files(folder, "config.json")
+    return all(path.suffix == ".pth" or path in unfinished for path in folder.iterdir())
 
 
 def absent(folder: Path) -> str:

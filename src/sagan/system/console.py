@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Protocol
+from typing import IO, Protocol, TextIO, cast
 
 import rich.console
 import rich.progress
@@ -38,10 +38,47 @@ class Described(Protocol):
     def describe(self) -> str: ...
 
 
+class _Lasting(io.TextIOBase):
+    """A standard stream that may be lost: its reader leaves, as `head` does, its terminal is closed, the disk of its
+    file is full. What it would show from then on goes nowhere, and the work goes on."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.stream.encoding
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def write(self, text: str) -> int:
+        with self._lasting():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            _discard(self.stream)
+            if self.stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                said = f"warning: standard output cannot be written ({error.strerror}), so the rest is not shown\n"
+                _Lasting(sys.stderr).write(said)
+
+
 def _output(*, stderr: bool = False, quiet: bool = False) -> rich.console.Console:
-    """A stream whose reader may leave, such as `head`: the rest goes nowhere, and the work goes on."""
+    """A standard stream, for as long as there is one."""
     made = rich.console.Console(highlight=False, stderr=stderr, quiet=quiet)
-    made.on_broken_pipe = lambda: _discard(made.file)  # type: ignore[method-assign]
+    made.file = _Lasting(cast("TextIO", made.file))  # type: ignore[assignment]
     return made
 
 

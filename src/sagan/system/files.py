@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from sagan.system.console import Console
 from sagan.system.errors import UserError
+
+_UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+"""How file systems, mostly those of a network, say that they have no locks, or cannot flush a file or a folder."""
 
 
 def expand(path: str | os.PathLike[str]) -> Path:
@@ -28,15 +35,16 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool =
 
     ``write`` fills a temporary file beside it, which is flushed to the disk (unless ``sync`` is false: then a power
     failure may lose it) and renamed. On an error, such as a full disk, the old file stays and the new one is removed.
+    Several processes may write the same file at once: it is that of the last one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             write(file)
             file.flush()
             if sync:
-                os.fsync(file.fileno())
+                flush_to_disk(file.fileno(), path)
         partial.replace(path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
@@ -45,6 +53,42 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool =
         raise
     if sync:
         _sync_folder(path.parent)
+
+
+def _partial(path: Path) -> Path:
+    """A new name for a file that will become ``path``. No two writers use the same one."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def partial_files(folder: Path, of: str = "") -> list[Path]:
+    """The unfinished files in a folder, by default those of any name: being written, or left by killed processes."""
+    return [path for path in folder.glob(f".{glob.escape(of)}*.partial") if path.is_symlink() or path.is_file()]
+
+
+def remove_partial_files(folder: Path, of: str = "") -> None:
+    """Removes the unfinished files that killed processes left, where no other process writes files of these names."""
+    for path in partial_files(folder, of):
+        path.unlink(missing_ok=True)
+
+
+def flush_to_disk(descriptor: int, path: Path) -> None:
+    """Flushes an open file or folder, that at ``path``, to the disk. Warns once where the file system cannot do it."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        _allow_unsupported(error, path, "cannot flush to the disk: a power failure may lose what was just written")
+
+
+_warned: set[str] = set()
+
+
+def _allow_unsupported(error: OSError, path: Path, lack: str) -> None:
+    """Warns, once for each ``lack`` of file systems. Raises every other error."""
+    if error.errno not in _UNSUPPORTED:
+        raise error
+    if lack not in _warned:
+        _warned.add(lack)
+        Console().warn(f"the file system of {path} {lack} ({error.strerror})")
 
 
 def refuse_unwritable(folder: Path, name: str) -> None:
@@ -62,8 +106,7 @@ def refuse_unwritable(folder: Path, name: str) -> None:
 def keep_as(path: Path, other: Path) -> None:
     """Keeps the present content of a file under another name too, replacing any file of that name; later writes to
     the file by `write_whole` do not change it."""
-    partial = other.with_name(f".{other.name}.partial")
-    partial.unlink(missing_ok=True)
+    partial = _partial(other)
     try:
         os.link(path, partial)
     except OSError:  # a file system without hard links
@@ -77,7 +120,7 @@ def _sync_folder(folder: Path) -> None:
     if os.name == "posix":  # elsewhere a folder cannot be opened, and the rename is durable by itself
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            flush_to_disk(descriptor, folder)
         finally:
             os.close(descriptor)
 
@@ -90,17 +133,21 @@ def exclusive_lock(path: Path, busy: Callable[[], object]) -> Iterator[None]:
     """Holds an exclusive lock, the file at ``path``, which the system releases when the process ends.
 
     If another process holds it, ``busy`` is called once: it raises to give up, or returns to wait. The file is removed
-    afterwards.
+    afterwards. On a file system without locks it warns once, and nothing is held.
     """
     from filelock import FileLock, Timeout  # here, so that a command's help does not import it
 
     path.touch()  # filelock would create missing folders
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock outlives its process
+    held: contextlib.AbstractContextManager[object]
     try:
         held = lock.acquire(timeout=_PROBE, poll_interval=0.01)
     except Timeout:
         busy()
         held = lock.acquire(poll_interval=0.1)
+    except OSError as error:
+        _allow_unsupported(error, path, "has no locks: do not let two processes work on one folder there")
+        held = contextlib.nullcontext()
     with held:
         try:
             yield
@@ -138,6 +185,9 @@ def is_held(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             return True
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
     return False
 
 

@@ -104,6 +104,7 @@ def train(
     """
     config, store = session.config, session.store
     with run.locked(), _computing_alike(config, session.device):
+        run.remove_partial_files()
         trainer = Trainer(config, session.device, world)
         if run.checkpoint_file.exists():
             state, store = matching_checkpoint(run.checkpoint_file, run, config, store)
