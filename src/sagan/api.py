@@ -20,6 +20,7 @@ Everything here is also a command: `sagan train`, `sagan resume`, `sagan sample`
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import operator
@@ -42,7 +43,7 @@ from sagan.run.config import Config, override
 from sagan.run.folder import Run, find_snapshot, snapshot_step
 from sagan.run.presets import PRESETS, check_preset
 from sagan.run.records import Record, ScoreRecord, TrainRecord
-from sagan.run.weights import load_snapshot
+from sagan.run.weights import load_snapshot, step_of
 from sagan.system.console import Console
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
@@ -244,8 +245,9 @@ class OpenedRun:
         total, model = self.config.run.total_step, self.config.model
         line = f"{self.folder.name}: step {self.step:,} of {total:,}, {model.imsize}x{model.imsize}, span {model.span}"
         line += "" if self.finished else ", not finished"
-        picture = self.newest_grid()
-        shown = "" if picture is None else _embed(Image.open(picture))
+        picture, shown = self.newest_grid(), ""
+        with contextlib.suppress(OSError, ValueError, SyntaxError):  # a grid that a power failure has torn
+            shown = "" if picture is None else _embed(Image.open(picture))
         return f"<p>{html.escape(line)}</p>{shown}"
 
 
@@ -375,8 +377,10 @@ def evaluate(
         cache=Path(run.config().data.prepared),
     )
     before = len(run.records_of(ScoreRecord))
-    scorer.score_snapshot(run, snapshot, console)
-    return [_flat(score) for score in run.records_of(ScoreRecord)[before:]]
+    scorer.score_once(run, snapshot, console, again=True)
+    wanted = step_of(snapshot), scorer.extractor.name, seed
+    made = run.records_of(ScoreRecord)[before:]  # other processes may have scored other snapshots meanwhile
+    return [_flat(score) for score in made if (score.step, score.card.extractor, score.card.seed) == wanted]
 
 
 def resume(path: Place, *, quiet: bool = False, **settings: object) -> OpenedRun:

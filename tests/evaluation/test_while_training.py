@@ -1,5 +1,8 @@
 """Runs that are scored while they are trained, from Python: on drawn faces of 16x16."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load
@@ -70,3 +73,64 @@ def test_a_large_share_comes_with_its_remedy(capsys):
     printed = capsys.readouterr().out
     assert "that is more than 5%: eval_every " in printed
     assert "is infrequent enough" in printed
+
+
+# ---- processes that end while they score
+
+
+class Killed(BaseException):
+    """Ends a process as a signal that cannot be caught."""
+
+
+SCORING = "sagan.evaluation.snapshots"
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        (f"{SCORING}.score_images", 1),
+        (f"{SCORING}.score_images", 3),  # between the two scores of the last step
+        (f"{SCORING}.draw_curves", 2),
+        ("sagan.evaluation.while_training.open_reference", 1),
+    ],
+)
+def test_a_run_that_is_killed_while_scoring_gets_its_scores(function, call, monkeypatch):
+    where, _, name = function.rpartition(".")
+    module, calls = importlib.import_module(where), []
+    real = vars(module)[name]
+
+    def dying(*arguments, **options):
+        calls.append(name)
+        if len(calls) == call:
+            raise Killed
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, dying)
+        with pytest.raises(Killed):
+            trained("run", eval_every=2)
+    sagan.resume("run", quiet=True)
+    assert scored(Run(Path("run"))) == [(2, 25), (4, 25), (4, 125)]
+    assert {path.name for path in Path("run/evaluation").iterdir()} == {
+        *("2_nearest_random-conv.png", "4_nearest_random-conv.png", "frechet.png", "frechet.svg")
+    }
+
+
+def test_a_resumed_run_draws_its_curves_from_the_records(tmp_path, capsys):
+    run = trained("run", eval_every=2)
+    curve = run.folder / "evaluation" / "frechet.png"
+    whole = curve.read_bytes()
+    curve.unlink()
+    sagan.resume("run")
+    assert curve.read_bytes() == whole
+    assert "nothing to do" in capsys.readouterr().out
+    assert len(scored(run)) == 3
+
+
+def test_a_run_without_its_last_score_says_what_was_done(tmp_path, capsys):
+    run = trained("run", eval_every=2)
+    lines = [line for line in run.records_file.read_bytes().splitlines(keepends=True) if b'"samples": 125' not in line]
+    run.records_file.write_bytes(b"".join(lines))
+    sagan.resume("run")
+    assert "the scores that were missing are made: the run is at step 4 already" in capsys.readouterr().out
+    assert scored(run)[-1] == (4, 125)

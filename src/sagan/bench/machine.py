@@ -60,14 +60,15 @@ def total_memory() -> int | None:
 def available_memory() -> int | None:
     """Bytes that can be allocated without swapping; None where the system does not report it.
 
-    On Linux this is MemAvailable, or what is left of the limit of this control group (a container) where that is less.
+    On Linux this is MemAvailable, or what is left of the limit of this control group (a container) or of this process
+    (``ulimit -v`` and ``-d``) where that is less.
     """
     free = _system_bytes("SC_AVPHYS_PAGES")
     info = Path("/proc/meminfo")
     if info.is_file():
         fields = dict(line.split(":", 1) for line in info.read_text().splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else free
-    limits = [limit for limit in (free, _left_in_group()) if limit is not None]
+    limits = [limit for limit in (free, _left_in_group(), *_left_in_process()) if limit is not None]
     return min(limits, default=None)
 
 
@@ -87,6 +88,23 @@ def _left_in_group() -> int | None:
     except (OSError, ValueError):  # no such group, or its limit is the word "max"
         return None
     return max(0, limit - used + int(fields.get("inactive_file", 0)))  # cached files make room
+
+
+def _left_in_process() -> list[int]:
+    """What is left of each limit on the memory of this process."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return []
+    import resource
+
+    used = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    kinds = {"VmSize": resource.RLIMIT_AS, "VmData": resource.RLIMIT_DATA}
+    limits = {name: resource.getrlimit(kind)[0] for name, kind in kinds.items()}
+    return [
+        max(0, limit - int(used[name].split()[0]) * 1024)
+        for name, limit in limits.items()
+        if limit != resource.RLIM_INFINITY and name in used
+    ]
 
 
 def _system_bytes(pages: str) -> int | None:

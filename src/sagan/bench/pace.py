@@ -150,7 +150,12 @@ def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> in
 
     def fits(size: int) -> bool:
         sized = override(config, {"batch_size": size})
-        return _steps_fit(sized, device) if device.type == "cuda" else _counted_to_fit(sized, device)
+        try:
+            return _steps_fit(sized, device) if device.type == "cuda" else _counted_to_fit(sized, device)
+        except (RuntimeError, MemoryError) as error:  # even counting takes some
+            if not is_out_of_memory(error):
+                raise
+            return False
 
     if limit < 1:
         raise UserError(f"limit must be 1 or more, got {limit} (it is the largest batch to try)")

@@ -56,6 +56,7 @@ def attention(words: Sequence[str], console: Console) -> int:
     """Show what attention attends to: images, measures and an interactive page."""
     flags = parse(AttentionFlags, words, "sagan attention")
     _check(flags)
+    from sagan.data.sources.own import appearing_together
     from sagan.system.devices import choose_device
     from sagan.viewing.exhibits import make_exhibit, open_subjects, points_of, write_exhibits, write_training
 
@@ -68,9 +69,10 @@ def attention(words: Sequence[str], console: Console) -> int:
     _warn_of_other_steps(exhibits, console)
     points = points_of(exhibits[0], flags.query)
     folder = _make_folder(subjects[0], flags)
-    rows = write_exhibits(folder, exhibits, points, console)
-    if flags.over_training:
-        write_training(folder, subjects, flags.seed, flags.num, device, console)
+    with appearing_together(folder) as aside:
+        rows = write_exhibits(aside, exhibits, points, console)
+        if flags.over_training:
+            write_training(aside, subjects, flags.seed, flags.num, device, console)
     if subjects[0].classes and flags.images is None:
         console.say(f"the classes take turns: {list_classes(subjects[0].classes)}")
     console.table(_summary(rows, several=len(exhibits) > 1))
@@ -106,15 +108,13 @@ def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:
 
 
 def _make_folder(subject: Subject, flags: AttentionFlags) -> Path:
-    from sagan.data.sources.own import mark_as_ours
+    from sagan.data.sources.own import is_left_behind
     from sagan.run.folder import make_free_folder
 
     if flags.out is None and subject.run is not None:
         what = "-images" if flags.images is not None else ""
-        return make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}")
-    folder = flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"))
-    mark_as_ours(folder)
-    return folder
+        return make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}", is_left_behind)
+    return flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"), is_left_behind)
 
 
 def _summary(rows: Sequence[dict[str, Any]], *, several: bool) -> list[list[str]]:

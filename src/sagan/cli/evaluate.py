@@ -77,7 +77,7 @@ def evaluate(words: Sequence[str], console: Console) -> int:
 
 
 def _evaluate_run(flags: EvaluateFlags, console: Console, world: World) -> int:
-    from sagan.evaluation.snapshots import choose_snapshots, run_scorer
+    from sagan.evaluation.snapshots import choose_snapshots, redraw_curves, run_scorer
     from sagan.evaluation.tables import score_table
     from sagan.run.folder import Run
     from sagan.run.weights import step_of
@@ -105,18 +105,24 @@ def _evaluate_run(flags: EvaluateFlags, console: Console, world: World) -> int:
         size=flags.imsize,
         world=world,
     )
-    if flags.step is None and not flags.last and not flags.best:
+    again = flags.step is not None or flags.last or flags.best
+    if not again:
         done = world.share(lambda: scorer.scored_steps(run, snapshots))
         snapshots = [path for path in snapshots if step_of(path) not in done]
     if not snapshots:
+        redraw_curves(run)
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores it again")
         return 0
     real = scorer.reference.images.count
     for path in snapshots:
-        scores = scorer.score_snapshot(run, path, console)
-        if world.leads:
-            console.say(f"step {step_of(path):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
-            console.table(score_table(scores))
+        scores = scorer.score_once(run, path, console, again=again)
+        if not world.leads:
+            continue
+        if scores is None:
+            console.say(f"step {step_of(path):,} was scored by another process meanwhile")
+            continue
+        console.say(f"step {step_of(path):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
+        console.table(score_table(scores))
     console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
     return 0
 

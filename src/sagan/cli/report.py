@@ -11,7 +11,6 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import parse
 from sagan.system.console import Console
-from sagan.system.errors import UserError
 from sagan.system.files import refuse_unwritable
 
 
@@ -39,12 +38,10 @@ class ReportFlags:
 def report(words: Sequence[str], console: Console) -> int:
     """Write a report on a sweep: curves, intervals, times and samples on one page."""
     flags = parse(ReportFlags, words, "sagan report")
-    from sagan.data.sources.own import is_unused
-    from sagan.experiments.report import write_report
+    from sagan.experiments.report import refuse_foreign_folder, write_report
 
     out = flags.sweep / "report" if flags.out is None else flags.out
-    if not is_unused(out) and not (out / "report.html").is_file():
-        raise UserError(f"{out} is neither empty nor an earlier report: give another --out")
+    refuse_foreign_folder(out)
     refuse_unwritable(out, "--out")
     page, findings = write_report(
         flags.sweep, out, flags.metric, flags.threshold, flags.step, published=flags.published, warn=console.warn

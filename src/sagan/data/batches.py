@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sagan.core.shapes import CHANNELS
+from sagan.run.store import refuse_cut
 from sagan.system.devices import send
 from sagan.system.errors import UserError
 from sagan.system.sentences import plural
@@ -67,6 +68,7 @@ class Batches:
         if self._on_device is not None:
             pixels = self._on_device[send(chosen, self.device)]
         else:
+            refuse_cut(self.images)
             pixels = send(torch.from_numpy(self.images[chosen.numpy()]), self.device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         pixels = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # while a value is one byte
@@ -143,6 +145,7 @@ def copy_to(images: npt.NDArray[np.uint8], device: torch.device, chunk: int = 40
     """All images as one uint8 tensor on the device, copied in chunks so that the host never holds them all."""
     copy = torch.empty(images.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(images), chunk):
+        refuse_cut(images)
         piece = np.array(images[start : start + chunk])  # a copy, as from_numpy needs writable memory
         copy[start : start + chunk] = torch.from_numpy(piece)
     return copy

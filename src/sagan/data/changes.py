@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sagan.run.config import DataConfig
-from sagan.run.store import Store, is_store
+from sagan.run.store import Store, is_store, refuse_cut
 from sagan.system.errors import UserError
 from sagan.system.sentences import command
 
@@ -67,4 +67,5 @@ def _part(count: int, what: str, names: Sequence[str]) -> str:
 
 
 def _hashes(store: Store) -> list[bytes]:
+    refuse_cut(store.images)
     return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in store.images]

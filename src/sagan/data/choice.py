@@ -35,7 +35,7 @@ def choose_source(data: DataConfig, size: int) -> Source:
 def _place(data: DataConfig) -> Path:
     if data.dataset is None:
         return Path(str(data.data))
-    place = Path(data.image_path).expanduser()
+    place = expand(data.image_path)
     return place if is_store(place) else find_dataset(data.dataset, place)
 
 
@@ -84,8 +84,8 @@ def prepared_store(
 
 def outputs_inside(images: Path, outputs: Sequence[str | Path | None]) -> str:
     """A sentence that names the folders for output that lie inside a folder of images, "" where none does."""
-    root = images.expanduser().resolve()
-    places = [Path(output).expanduser().resolve() for output in outputs if output is not None]
+    root = expand(images).resolve()
+    places = [expand(output).resolve() for output in outputs if output is not None]
     inside = list(dict.fromkeys(str(place.relative_to(root)) for place in places if place.is_relative_to(root)))
     if not inside:
         return ""

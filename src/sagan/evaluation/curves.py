@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from sagan.run.card import differences
@@ -14,15 +15,15 @@ from sagan.system.files import write_whole
 from sagan.system.sentences import plural
 
 
-def draw_curves(run: Run, folder: Path) -> list[str]:
+def draw_curves(run: Run, folder: Path, new: Sequence[ScoreRecord] = ()) -> list[str]:
     """Draws the Fréchet distance over the steps of a run, as PNG and SVG, and gives a sentence for each group of scores
-    that is not in the first figure.
+    that is not in the first figure. ``new``: scores that will be the run's next records.
 
     Scores with different cards never share an axis: the largest group of comparable ones is drawn as ``frechet.png``,
     every other group of two points or more as ``frechet-2.png``, ``frechet-3.png`` ...; the first figure says what it
     leaves out, and why.
     """
-    groups = like_groups(read_scores(run, "frechet"))
+    groups = like_groups([*read_scores(run, "frechet"), *(score for score in new if score.metric == "frechet")])
     if not groups:
         return []
     left_out = []

@@ -18,10 +18,11 @@ from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.data import Recipe, Source, Store, open_or_prepare, open_source
 from sagan.data.faces import holds_drawn_faces
 from sagan.data.prepare import settle_identity
-from sagan.run.store import crop_label, is_store
+from sagan.run.store import crop_label, is_store, refuse_cut
 from sagan.system.console import Console
 from sagan.system.devices import send
 from sagan.system.errors import UserError
+from sagan.system.files import expand
 from sagan.system.finite import FiniteCheck
 from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
@@ -124,7 +125,7 @@ def open_images(path: Path, cache: Path, console: Console, size: int | None = No
     """
     if is_store(path) and (store := Store.open(path)).size == (size or store.size):
         return store_images(store)
-    source, cache = open_source(path), cache.expanduser()
+    source, cache = open_source(path), expand(cache)
     if size is None:
         with console.progress(f"reading {path}") as progress:
             settle_identity(source, cache, progress)
@@ -139,6 +140,7 @@ def store_images(store: Store) -> ImageSet:
     """The images of a prepared store."""
 
     def read(start: int, stop: int) -> Tensor:
+        refuse_cut(store.images)
         return torch.from_numpy(np.array(store.images[start:stop])).permute(0, 3, 1, 2)
 
     return ImageSet(

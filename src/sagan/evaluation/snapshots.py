@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from sagan.run.weights import Snapshot, load_snapshot, step_of
 from sagan.system.callbacks import Say
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, file_sha256, refuse_unwritable
+from sagan.system.files import exclusive_lock, file_sha256, refuse_unwritable, remove_partial_files
 from sagan.system.images import grid, save_png
 from sagan.system.world import SINGLE_PROCESS, World
 
@@ -114,16 +115,34 @@ class Scorer:
                 world=self.world,
             )
         seconds = round(time.monotonic() - began, 2)
-        folder = run.folder / "evaluation"
-        folder.mkdir(exist_ok=True)
-        with exclusive_lock(folder / "writing.lock", lambda: None):  # another process may score another snapshot
-            run.append(*score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds))
-            extractor = re.sub(r"[^\w.-]+", "-", self.extractor.name)
-            save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{extractor}.png")
-            left_out = draw_curves(run, folder)
+        records = score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds)
+        extractor = re.sub(r"[^\w.-]+", "-", self.extractor.name)
+        with _writing(run) as folder:  # the records last: what is missing without them is made again
+            save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{extractor}.png", sync=True)
+            left_out = draw_curves(run, folder, records)
+            run.append(*records)
         for sentence in left_out:
             self._once(console.say, sentence)
         return scores
+
+    def score_once(self, run: Run, path: Path, console: Console, *, again: bool = False) -> list[Score] | None:
+        """`score_snapshot`, or None where the snapshot is scored like this already.
+
+        Of several processes that score a snapshot, one does and the others wait. ``again``: scores it even if it was
+        scored before this call.
+        """
+        step, waited = step_of(path), False
+
+        def wait() -> None:
+            nonlocal waited
+            waited = True
+            console.say(f"another process is scoring step {step:,}: waiting until it is done")
+
+        folder = _folder(run)
+        with exclusive_lock(folder / f"{step}.lock", wait):
+            if (waited or not again) and step in self.scored_steps(run, [path]):
+                return None
+            return self.score_snapshot(run, path, console)
 
     def score_set(self, images: ImageSet, console: Console) -> list[Score]:
         """Scores a set of images and writes nothing. Raises UserError for images of another size than the reference's,
@@ -138,6 +157,27 @@ class Scorer:
         if sentence not in self.said:
             self.said.add(sentence)
             say(sentence)
+
+
+def redraw_curves(run: Run) -> None:
+    """Draws the curves of a run from its records, where it has scores."""
+    with _writing(run) as folder:
+        draw_curves(run, folder)
+
+
+def _folder(run: Run) -> Path:
+    folder = run.folder / "evaluation"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _writing(run: Run) -> Iterator[Path]:
+    """The folder of pictures and curves, to which one process at a time writes."""
+    folder = _folder(run)
+    with exclusive_lock(folder / "writing.lock", lambda: None):
+        remove_partial_files(folder)
+        yield folder
 
 
 def run_scorer(

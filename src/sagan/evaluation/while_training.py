@@ -11,10 +11,11 @@ from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.image_sets import store_images
 from sagan.evaluation.reference import open_reference
 from sagan.evaluation.scoring import refuse_few
-from sagan.evaluation.snapshots import Scorer
+from sagan.evaluation.snapshots import Scorer, redraw_curves
 from sagan.run.config import Config
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import TrainRecord
+from sagan.run.scores import scored_steps
 from sagan.run.store import Store
 from sagan.system.console import Console, duration
 
@@ -43,34 +44,46 @@ class ScoringWhileTraining:
         self.seconds = 0.0
 
     def __call__(self, run: Run, store: Store, path: Path) -> None:
-        """Scores a snapshot of a run that is trained on the images of a store, and says what share of the time scoring
-        takes."""
+        """Makes the scores that a snapshot of a run lacks, which is trained on the images of a store, and says what
+        share of the time scoring takes. Without any to make, draws the run's curves from its records."""
         start = time.monotonic()
+        lacking = self._lacking(run, path)
+        if not lacking:
+            redraw_curves(run)
+            return
         self.scorer = self.scorer or self._make_scorer(store)
-        once = time.monotonic()
-        self._score(run, path, self.scorer)
-        cost = time.monotonic() - once
-        if snapshot_step(path) == self.config.run.total_step:
-            self._score(run, path, dataclasses.replace(self.scorer, samples=FULL * self.scorer.samples))
+        costs = [self._score(run, path, dataclasses.replace(self.scorer, samples=samples)) for samples in lacking]
         self.seconds += time.monotonic() - start
-        self._say_share(run, cost)
+        self._say_share(run, costs[0])
+
+    def _lacking(self, run: Run, path: Path) -> list[int]:
+        """The numbers of samples of the scores that a snapshot should have and has not."""
+        step, once = snapshot_step(path), self.config.run.eval_num
+        wanted = [once, FULL * once] if step == self.config.run.total_step else [once]
+
+        def is_scored(samples: int) -> bool:
+            own = (self.extractor.name, samples)
+            return bool(scored_steps(run, lambda card: (card.extractor, card.samples) == own, {step: path}))
+
+        return [samples for samples in wanted if not is_scored(samples)]
 
     def _make_scorer(self, store: Store) -> Scorer:
         cache = Path(self.config.data.prepared)
         reference = open_reference(store_images(store), self.extractor, cache, self.console)
         return Scorer(self.extractor, reference, self.config.run.eval_num)
 
-    def _score(self, run: Run, path: Path, scorer: Scorer) -> None:
-        step = snapshot_step(path)
-        if step in scorer.scored_steps(run, [path]):
-            return
-        scores = scorer.score_snapshot(run, path, self.console)
-        frechet = next(score for score in scores if score.metric == "frechet")
-        self.console.say(
-            f"step {step:,}: {frechet.label} {frechet.value:.3f} with {scorer.samples:,} samples "
-            f"(half of the real images against the other half, {frechet.floor_samples:,} vs "
-            f"{frechet.floor_samples:,}: {frechet.floor:.3f})"
-        )
+    def _score(self, run: Run, path: Path, scorer: Scorer) -> float:
+        """Scores a snapshot, unless another process did meanwhile; returns the seconds that it took."""
+        began = time.monotonic()
+        scores = scorer.score_once(run, path, self.console)
+        if scores is not None:
+            frechet = next(score for score in scores if score.metric == "frechet")
+            self.console.say(
+                f"step {snapshot_step(path):,}: {frechet.label} {frechet.value:.3f} with {scorer.samples:,} samples "
+                f"(half of the real images against the other half, {frechet.floor_samples:,} vs "
+                f"{frechet.floor_samples:,}: {frechet.floor:.3f})"
+            )
+        return time.monotonic() - began
 
     def _say_share(self, run: Run, cost: float) -> None:
         share = self.seconds / (time.monotonic() - self.began)

@@ -144,21 +144,31 @@ def draw_times(times: Sequence[Times], x_label: str) -> Figure:
     return figure
 
 
+def is_readable(grid: Path) -> bool:
+    """Whether there is a whole picture, and not one that a power failure has torn."""
+    try:
+        _read_grid(grid)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # a damaged PNG is also a SyntaxError
+        return False
+    return True
+
+
 def stack_samples(grids: Sequence[Path], size: int, columns: int = 8, rows: int = 1) -> NDArray[np.uint8]:
     """The first rows of several grids of samples, one below the other: (height, width, 3) uint8.
 
     ``grids``: files made by `sagan.system.images.grid`, of images of ``size`` from the same latents, ``columns`` in a
     row.
     """
-    strips = []
-    for path in grids:
-        with Image.open(path) as picture:
-            whole = np.asarray(picture.convert("RGB"))
-        strips.append(whole[: rows * (size + 2) + 2, : columns * (size + 2) + 2])
+    strips = [_read_grid(path)[: rows * (size + 2) + 2, : columns * (size + 2) + 2] for path in grids]
     width = min(strip.shape[1] for strip in strips)
     gap = np.full((4, width, 3), 255, np.uint8)
     parts = [part for strip in strips for part in (strip[:, :width], gap)]
     return np.concatenate(parts[:-1])
+
+
+def _read_grid(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path, formats=("PNG",)) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -171,7 +181,7 @@ def save_figure(figure: Figure, path: Path) -> None:
             filled = io.BytesIO()
             figure.savefig(filled, format=ending, dpi=150, metadata=metadata)
             data = filled.getvalue()
-            write_whole(path.with_name(f"{path.name}.{ending}"), lambda file, data=data: file.write(data), sync=False)  # type: ignore[misc]
+            write_whole(path.with_name(f"{path.name}.{ending}"), lambda file, data=data: file.write(data))  # type: ignore[misc]
 
 
 def _figure(width: float, height: float, *, axes: bool = True) -> tuple[Figure, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from sagan.data.sources.own import mark_as_ours
+from sagan.data.sources.own import MARK, appearing_together, is_unused
 from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import (
@@ -30,6 +30,7 @@ from sagan.experiments.plots import (
     draw_differences,
     draw_scores,
     draw_times,
+    is_readable,
     save_figure,
     stack_samples,
 )
@@ -78,6 +79,7 @@ class Report:
 
     results: Results
     folder: Path
+    """Where it is written, until it is whole."""
     metric: str
     threshold: float | None
     step: int | None
@@ -121,16 +123,24 @@ def write_report(
     _check(report, published)
     if threshold is None and metric == "frechet" and report.groups and report.groups[0].card.is_fid:
         report.threshold = FID_THRESHOLD
-    mark_as_ours(out)
-    _clear(out)
-    sections = [*_scores(report), *_samples(report), *_events(report), *_attention(report), *_origin(report)]
-    report.findings = report.findings or [_nothing_compared(report)]
-    blocks = [*_summary(report), *sections]
-    title = f"Sweep {sweep.resolve().name}"
-    page = out / "report.html"
-    _write(page, to_html(title, blocks, out))
-    _write(out / "report.md", to_markdown(title, blocks))
-    return page, report.findings
+    with appearing_together(out, _OWN) as folder:
+        report.folder = folder
+        sections = [*_scores(report), *_samples(report), *_events(report), *_attention(report), *_origin(report)]
+        report.findings = report.findings or [_nothing_compared(report)]
+        blocks = [*_summary(report), *sections]
+        title = f"Sweep {sweep.resolve().name}"
+        _write(folder / "report.html", to_html(title, blocks, folder))
+        _write(folder / "report.md", to_markdown(title, blocks))
+    return out / "report.html", report.findings
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Raises UserError unless a report may be written into a folder: it is missing or empty, or holds one, whole or
+    not."""
+    if is_unused(out) or (out / "report.html").is_file():
+        return
+    if not out.is_dir() or any(path.name != MARK and not _OWN.fullmatch(path.name) for path in out.iterdir()):
+        raise UserError(f"{out} is neither empty nor an earlier report: give another --out")
 
 
 def _few_samples(report: Report) -> Iterable[str]:
@@ -163,20 +173,13 @@ def _check(report: Report, published: bool) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")), sync=False)
+    write_whole(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     _write(path, text.getvalue())
-
-
-def _clear(out: Path) -> None:
-    """Removes the files of an earlier report, of which this one may have fewer, and nothing else."""
-    for path in out.iterdir():
-        if _OWN.fullmatch(path.name) and path.is_file():
-            path.unlink()
 
 
 # ---- the summary
@@ -415,11 +418,13 @@ def _samples(report: Report) -> list[Block]:
         step = _common_grid(runs)
         if step is None:
             continue
-        shown = [run for run in runs if (run.samples / f"{step}_fake.png").is_file()]
+        shown = [run for run in runs if is_readable(run.samples / f"{step}_fake.png")]
+        if not shown:
+            continue
         name = f"samples-seed{seed}.png"
         size = shown[0].config.model.imsize
         picture = stack_samples([run.samples / f"{step}_fake.png" for run in shown], size, rows=_STRIP)
-        save_png(picture, report.folder / name)
+        save_png(picture, report.folder / name, sync=True)
         listed = "; ".join(run.arm.label for run in shown)
         strips = "two rows" if picture.shape[0] > len(shown) * (size + 8) else "one row"
         caption = (

@@ -241,11 +241,14 @@ def absent(folder: Path) -> str:
     return "is a file, not a folder" if folder.exists() else "does not exist"
 
 
-def make_free_folder(wanted: Path) -> Path:
-    """Creates the folder ``wanted`` or, if it exists, the first of wanted-2, wanted-3 ... that does not."""
+def make_free_folder(wanted: Path, may_take: Callable[[Path], bool] = lambda folder: False) -> Path:
+    """Creates the folder ``wanted`` or, if it exists, the first of wanted-2, wanted-3 ... that does not; an existing
+    one may be taken instead where ``may_take`` says so."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        if may_take(folder):
+            return folder
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder

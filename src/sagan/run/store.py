@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import mmap
 import os
 import re
 from collections.abc import Sequence
@@ -225,6 +226,18 @@ def _map_array(path: Path, kind: str, shape: tuple[int, ...], what: str) -> npt.
     if found != expected:
         raise UserError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
     return np.memmap(path, dtype=kind, mode="r", offset=len(header), shape=shape)
+
+
+def refuse_cut(images: npt.NDArray[np.uint8]) -> None:
+    """Raises UserError where the file of a memory map has become shorter than the map since it was opened: reading the
+    part that is gone would end the process. Does nothing for other arrays."""
+    mapped = images.base
+    if isinstance(images, np.memmap) and isinstance(mapped, mmap.mmap):
+        found, expected = mapped.size(), images.offset + images.nbytes
+        if found < expected:
+            raise UserError(
+                f"{images.filename} was cut while it was read (it has {found:,} bytes instead of {expected:,}): {AGAIN}"
+            )
 
 
 def image_bytes(size: int) -> int:

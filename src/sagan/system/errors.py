@@ -9,7 +9,12 @@ class UserError(ValueError):
     """
 
 
-_OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")  # in torch's RuntimeErrors
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)  # in torch's RuntimeErrors
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -34,10 +34,11 @@ def grid(images: Tensor, *, columns: int = 8, padding: int = 2) -> np.ndarray:
     return picture
 
 
-def save_png(picture: np.ndarray, path: Path, *, software: str | None = None) -> None:
-    """Writes (height, width, 3) uint8 as PNG, completely or not at all. ``software``: kept in its metadata."""
+def save_png(picture: np.ndarray, path: Path, *, software: str | None = None, sync: bool = False) -> None:
+    """Writes (height, width, 3) uint8 as PNG, completely or not at all. ``software``: kept in its metadata. ``sync``:
+    flushes it to the disk, as `write_whole` does."""
     notes = None
     if software is not None:
         notes = PngInfo()
         notes.add_text("Software", software)
-    write_whole(path, lambda file: Image.fromarray(picture).save(file, format="PNG", pnginfo=notes), sync=False)
+    write_whole(path, lambda file: Image.fromarray(picture).save(file, format="PNG", pnginfo=notes), sync=sync)

@@ -19,13 +19,14 @@ from torch import Tensor
 from sagan.data.batches import Batches
 from sagan.run.classes import list_classes
 from sagan.run.config import Config
-from sagan.run.folder import Run
+from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import LookRecord, TrainRecord
+from sagan.run.scores import read_scores
 from sagan.run.store import Store
 from sagan.run.weights import Checkpoint
 from sagan.system.callbacks import Say
 from sagan.system.console import Console, handling_signals
-from sagan.system.errors import UserError
+from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
 from sagan.system.typed import to_plain
@@ -67,6 +68,8 @@ class Outcome:
     total: int
     last_sample: Path | None
     signal: int | None = None
+    caught_up: bool = False
+    """Whether snapshots of an earlier process were scored."""
 
 
 def data_order(seed: int, count: int, epoch: int, attempt: int = 0) -> Tensor:
@@ -215,25 +218,55 @@ class _Loop:
             self.console.say("compiling the networks: the first steps take up to a minute")
         if trainer.step == 0 and trainer.attempt == 0:
             self.last_sample = write_samples(trainer, self.run)  # noise: what the first weights draw
-        outlook = _Outlook(trainer, self.console.say)
-        with self._stop_signals() as stopped, self.console.training(trainer.step, total) as show:
-            while trainer.step < total:
-                self._tell_others(stopped)
-                if stopped:
-                    break
-                try:
-                    record = self._take_step()
-                    outlook.step_taken()
-                    show(trainer.step, record)
-                except Diverged as trouble:
-                    self._go_back(trouble)
-            if stopped:
-                self._stop()
         if trainer.step == total and not self.run.snapshot_file(total).is_file():
             write_snapshot(trainer, self.run, self.store)  # the last one was deleted
+        outlook = _Outlook(trainer, self.console.say)
+        with self._stop_signals() as stopped, self.console.training(trainer.step, total) as show:
+            with self._saving_when_memory_runs_out():
+                caught_up = self._catch_up(stopped)
+                while trainer.step < total:
+                    self._tell_others(stopped)
+                    if stopped:
+                        break
+                    try:
+                        record = self._take_step()
+                        outlook.step_taken()
+                        show(trainer.step, record)
+                    except Diverged as trouble:
+                        self._go_back(trouble)
+            if stopped:
+                self._stop()
         if self.board:
             self.board.close()
-        return Outcome(self.run, trainer.step, total, self.last_sample, stopped[0] if stopped else None)
+        return Outcome(self.run, trainer.step, total, self.last_sample, stopped[0] if stopped else None, caught_up)
+
+    @contextlib.contextmanager
+    def _saving_when_memory_runs_out(self) -> Iterator[None]:
+        """Saves the run where memory runs out between two steps: when it writes, looks or is scored. In the middle of
+        a step there is no state to go on from but the last checkpoint."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error) and self.trainer.is_whole and self.recovery.saved < self.trainer.step:
+                self.watch.check()
+                self._save()
+            raise
+
+    def _catch_up(self, stopped: list[int]) -> bool:
+        """Scores the snapshots that an earlier process left without a score; returns whether there were any. The last
+        one due is given to ``on_snapshot`` in any case, as that process may have ended at any point of it."""
+        every, trained = self.settings.eval_every, self.trainer.step
+        if self.on_snapshot is None or every is None or trained == 0:
+            return False
+        paths = {step: path for path in self.run.snapshots() if (step := snapshot_step(path)) <= trained}
+        due = [step for step in paths if step % every == 0 or step == self.settings.total_step]
+        before = read_scores(self.run, "frechet")
+        scored = {score.step for score in before}
+        with self.clock.paused():
+            for step in due:
+                if not stopped and (step not in scored or step == due[-1]):
+                    self.on_snapshot(self.run, self.store, paths[step])
+        return len(read_scores(self.run, "frechet")) > len(before)
 
     def _tell_others(self, stopped: list[int]) -> None:
         """Tells the other processes, before a step, whether to stop and where to go on; ``stopped`` gets what stops

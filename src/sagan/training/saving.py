@@ -64,7 +64,7 @@ def write_samples(trainer: Trainer, run: Run) -> Path:
     if settings.sample_dir:
         mark_as_ours(folder)
     path = folder / f"{trainer.step}_fake.png"
-    save_png(grid(images), path)
+    save_png(grid(images), path, sync=True)
     return path
 
 

@@ -230,7 +230,7 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
     again = command("resume", run.folder)
     world.advise(f"`{again}` continues from the last checkpoint, if there is one")
     try:
-        with _saying_what_memory_lacks(session.device):
+        with _saying_what_memory_lacks(session.device, run):
             outcome = train(session, run, console, on_snapshot, world)
             return world.share(lambda: outcome)
     except (KeyboardInterrupt, Lost) as interruption:
@@ -279,17 +279,20 @@ def _check_shards(world: World, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def _saying_what_memory_lacks(device: torch.device) -> Iterator[None]:
+def _saying_what_memory_lacks(device: torch.device, run: Run | None = None) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         where = "this machine" if device.type == "cpu" else str(device)
-        raise TooLittleMemory(
+        sentence = (
             f"{where} has too little memory for this run: give a smaller batch_size, imsize or "
             "g_conv_dim and d_conv_dim"
-        ) from error
+        )
+        if run is not None and run.checkpoint_file.exists():
+            sentence += f"; or close other programs: `{command('resume', run.folder)}` {_from_where(run)}"
+        raise TooLittleMemory(sentence) from error
 
 
 def _from_where(run: Run) -> str:
@@ -309,7 +312,8 @@ def report_end(outcome: Outcome, console: Console) -> int:
         )
         return 128 + outcome.signal
     if outcome.last_sample is None:
-        console.say(f"nothing to do: the run is at step {outcome.step:,} already; total_step N continues it to step N")
+        done = "the scores that were missing are made" if outcome.caught_up else "nothing to do"
+        console.say(f"{done}: the run is at step {outcome.step:,} already; total_step N continues it to step N")
         return 0
     more = command("sample", run.folder, "--num", 1000, "--out", "DIR")
     console.say(f"trained to step {outcome.step:,}; more images: {more}")

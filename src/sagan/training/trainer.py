@@ -95,6 +95,7 @@ class Trainer:
         self.g_optimizer = _adam(self.generator, game.g_lr, game, device)
         self.d_optimizer = _adam(self.discriminator, game.d_lr, game, device)
         self.step = 0
+        self.is_whole = True  # not in the middle of a step, in which one network is updated and the other not
         self.seconds = 0.0  # spent on training, in all the processes that have worked on the run
         self.attempt = 0  # the number of rollbacks
         self.caution = dict.fromkeys(FACTORS, 1.0)  # the product of the remedies so far
@@ -131,6 +132,7 @@ class Trainer:
 
     def load(self, state: Checkpoint) -> None:
         """Restores a state of the same config."""
+        self.is_whole = True
         self.step, self.seconds = state.step, state.seconds
         self.attempt, self.caution, self.rollback = state.attempt, dict(state.caution), state.rollback
         self.penalty = None if state.penalty is None else torch.tensor(state.penalty, device=self.device)
@@ -162,10 +164,12 @@ class Trainer:
         kind = kind_of_step(game, self.step)
         self.generator.train()
         self.discriminator.train()
+        self.is_whole = False
         measured = self._play(kind, turns)
         self._norms = measured["g_grad_norm"], measured["d_grad_norm"]
         self.penalty = measured.get("penalty", self.penalty)
         self.step += 1
+        self.is_whole = True
         return measured
 
     def play(self, kind: Kind, turns: list[list[Turn]], add_up: AddUp | None) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +18,12 @@ from sagan.data.sources.names import is_image
 from sagan.data.sources.own import MARK, is_unused, mark_as_ours
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
+from sagan.system.files import remove_partial_files, write_whole
 from sagan.system.images import grid, save_png
 from sagan.system.world import SINGLE_PROCESS, World
 
+_BEGUN = ".begun.json"
+_END = b"IEND\xaeB\x60\x82"  # the last bytes of a PNG
 SOFTWARE = "sagan"  # in a grid's metadata, which tells it from a person's images
 _WAITING = 512  # images that are drawn before those not yet written are waited for
 
@@ -36,7 +41,8 @@ def write_samples(
     progress: Progress = lambda done, total: None,
     world: World = SINGLE_PROCESS,
 ) -> None:
-    """Writes images 0 to count - 1 of a seed into a new or empty folder, without gaps.
+    """Writes images 0 to count - 1 of a seed into a new or empty folder, without gaps. What a killed process began,
+    the same call goes on with.
 
     Image i depends only on the generator, the seed and i; with another batch size it may differ by one grey level, as
     sums are rounded in another order. Classes come in turn, or all images are of the class ``label``. Raises UserError
@@ -44,8 +50,9 @@ def write_samples(
     in turn.
     """
     _check(generator, count, seed, batch_size, label)
-    world.in_turn(lambda: _make_empty_folder(folder) if world.leads else None)
-    images = _draw(generator, count, seed, batch_size, device, label, world)
+    world.in_turn(lambda: _make_folder(folder, wanted) if world.leads else None)
+    first = world.share(lambda: _first_missing(folder, name, count))
+    images = _draw(generator, range(first - first % batch_size, count), seed, batch_size, device, label, world)
     with ThreadPoolExecutor() as writers:
         waiting = []
         for number, image in images:
@@ -58,6 +65,8 @@ def write_samples(
         for written in waiting:
             written.result()
     world.gather(None)  # all are there
+    if world.leads:
+        (folder / _BEGUN).unlink(missing_ok=True)
 
 
 def write_grid(
@@ -78,7 +87,7 @@ def write_grid(
     _check(generator, count, seed, batch_size, label)
     _refuse_place_of_grid(path)
     images = []
-    for number, image in _draw(generator, count, seed, batch_size, device, label):
+    for number, image in _draw(generator, range(count), seed, batch_size, device, label):
         images.append(image)
         progress(number + 1, count)
     save_png(grid(torch.stack(images)), path, software=SOFTWARE)
@@ -94,17 +103,18 @@ def _check(generator: Generator, count: int, seed: int, batch_size: int, label: 
 
 def _draw(
     generator: Generator,
-    count: int,
+    numbers: range,
     seed: int,
     batch_size: int,
     device: torch.device | str,
     label: int | None,
     world: World = SINGLE_PROCESS,
 ) -> Iterator[tuple[int, Tensor]]:
+    """Images by number; the processes of a ``world`` take the batches in turn."""
     device = torch.device(device)
     generator = generator.to(device)
-    for start in range(world.rank * batch_size, count, world.size * batch_size):
-        some = range(start, min(start + batch_size, count))
+    for start in range(world.rank * batch_size, len(numbers), world.size * batch_size):
+        some = numbers[start : start + batch_size]
         yield from numbered_images(generator, seed, some, device=device, batch_size=batch_size, label=label)
 
 
@@ -130,9 +140,41 @@ def _is_grid(path: Path) -> bool:
         return False
 
 
-def _make_empty_folder(folder: Path) -> None:
+# ---- a folder that a killed process has begun
+
+
+def _make_folder(folder: Path, wanted: bytes) -> None:
+    """Makes the folder, with a file that says what will be in it, until it is. Raises UserError for one that is not
+    empty, unless the file in it says the same."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: images need a new or empty folder")
+    begun = folder / _BEGUN
+    if begun.is_file() and begun.read_bytes() == wanted:
+        remove_partial_files(folder)
+        return
     if not is_unused(folder):
-        raise UserError(f"{folder} is not empty, and samples of two generators would mix: images need an empty folder")
+        hint = "; the command that was stopped there goes on with its own" if begun.is_file() else ""
+        raise UserError(
+            f"{folder} is not empty, and samples of two generators would mix: images need an empty folder{hint}"
+        )
     mark_as_ours(folder)
+    write_whole(begun, lambda file: file.write(wanted))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a PNG is there to its end: a power failure may tear it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_END), os.SEEK_END)
+            return file.read() == _END
+    except OSError:  # there is none, or it is shorter
+        return False
+
+
+def _digest(generator: Generator) -> str:
+    """Tells generators apart by their weights."""
+    state = hashlib.sha256()
+    for name, tensor in generator.state_dict().items():
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()

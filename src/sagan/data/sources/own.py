@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sagan.data.sources.names import is_image
 from sagan.system.errors import UserError
+from sagan.system.files import exclusive_lock, is_held
 
+_UNFINISHED = ".unfinished"  # a folder of files that are not yet all there
+_WRITING = ".writing.lock"
 MARK = ".sagan"  # a file in folders of samples and figures, which nothing else tells apart
 _RUN = "config.json", {"records.jsonl", "checkpoints", "snapshots", "running.lock"}  # of which one is there
 _SWEEP = {"plan.json", "runs"}
@@ -38,8 +43,39 @@ def mark_as_ours(folder: Path) -> None:
 
 
 def is_unused(folder: Path) -> bool:
-    """Whether a folder is missing or holds nothing, or only the mark."""
-    return not folder.exists() or (folder.is_dir() and all(path.name == MARK for path in folder.iterdir()))
+    """Whether a folder is missing or holds nothing, or only the mark and what a killed process left unfinished."""
+    unused = {MARK, _UNFINISHED, _WRITING}
+    return not folder.exists() or (folder.is_dir() and all(path.name in unused for path in folder.iterdir()))
+
+
+def is_left_behind(folder: Path) -> bool:
+    """Whether a folder holds only what a killed process left unfinished."""
+    return (folder / _UNFINISHED).is_dir() and is_unused(folder) and not is_held(folder / _WRITING)
+
+
+@contextlib.contextmanager
+def appearing_together(folder: Path, stale: re.Pattern[str] | None = None) -> Iterator[Path]:
+    """A folder to write files into, which are moved into ``folder`` at the end, pages last; on an error none is.
+
+    One process at a time writes: others wait. What a killed one left is removed, and at the end files of ``folder``
+    whose names match ``stale`` and that were not written anew.
+    """
+    mark_as_ours(folder)
+    aside = folder / _UNFINISHED
+    with exclusive_lock(folder / _WRITING, lambda: None):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            yield aside
+            made = sorted(aside.iterdir(), key=lambda path: (path.suffix == ".html", path.name))
+            for path in made:
+                path.replace(folder / path.name)
+            names = {path.name for path in made}
+            for path in folder.iterdir():
+                if stale is not None and stale.fullmatch(path.name) and path.name not in names and path.is_file():
+                    path.unlink()
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def refuse_foreign_images(folder: Path, flag: str) -> None:

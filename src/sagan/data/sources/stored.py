@@ -10,7 +10,7 @@ from PIL import Image
 
 from sagan.data.sources.names import short_name
 from sagan.data.sources.source import Source
-from sagan.run.store import Store
+from sagan.run.store import Store, refuse_cut
 from sagan.system.errors import UserError
 from sagan.system.sentences import plural
 
@@ -60,6 +60,7 @@ class StoreSource(Source):
         return f"image {index}" if self.names is None else self.names[index]
 
     def read(self, index: int) -> Image.Image:
+        refuse_cut(self.store.images)
         return Image.fromarray(np.array(self.store.images[index]))
 
     def class_of(self, index: int) -> str | None:

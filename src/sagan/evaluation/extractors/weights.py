@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,13 +53,20 @@ INCEPTION = PublishedWeights(
 
 
 def own_cache() -> Path:
-    """``~/.cache/sagan``, or ``sagan`` in the folder that XDG_CACHE_HOME names."""
-    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sagan"
+    """``~/.cache/sagan``, or ``sagan`` in the folder that XDG_CACHE_HOME names; in a container whose user has no home,
+    in the folder of temporary files."""
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return expand(named) / "sagan"
+    try:
+        return Path.home() / ".cache" / "sagan"
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"sagan-{os.getuid()}")
 
 
 def hub_cache() -> Path:
     """Where torch.hub keeps the files that it and other programs downloaded."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    folder = torch.hub.get_dir()
+    return (own_cache() if folder.startswith("~") else Path(folder)) / "checkpoints"  # "~": there is no home
 
 
 def find_weights(published: PublishedWeights) -> Path | None:
