@@ -63,3 +63,33 @@ def test_the_help_names_every_flag(capsys):
     shown = capsys.readouterr().out
     for name in flags_of(ReportFlags):
         assert name in shown.lower()
+
+
+class Killed(BaseException):
+    """Ends a process as a signal that cannot be caught."""
+
+
+def test_a_report_that_is_cut_leaves_the_one_before_and_does_not_block_its_folder(sweep, monkeypatch):
+    assert command("faces") == 0
+    folder = Path("faces/report")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def die(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sagan.experiments.report, "to_markdown", die)
+        patch.setattr("shutil.rmtree", lambda *arguments, **options: None)  # a killed process removes nothing
+        with pytest.raises(Killed):
+            command("faces --threshold 25")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    (folder / "events.csv").touch()  # of an earlier report that had more
+    assert command("faces") == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_report_that_an_earlier_version_cut_is_written_anew(sweep):
+    assert command("faces") == 0
+    Path("faces/report/report.html").unlink()
+    assert command("faces") == 0
+    assert Path("faces/report/report.html").is_file()

@@ -1,9 +1,12 @@
 """`sagan sample`."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+import sagan.viewing.samples
 from sagan.cli import main
 from tests.cli.made import refused
 
@@ -58,3 +61,24 @@ def test_a_grid_is_not_put_among_a_persons_images(run, capsys):
         capsys, "sample", run.folder, "--out", "photos/x.png"
     )
     assert not (run.folder.parents[1] / "photos" / "x.png").exists()
+
+
+def test_samples_that_were_stopped_go_on(run, monkeypatch, capsys):
+    words = ["sample", str(run.folder), "--num", "9", "--batch_size", "2"]
+    assert main([*words, "--out", "whole"]) == 0
+    real = sagan.viewing.samples.save_png
+
+    def dying(picture, path):
+        if path.name == "000005.png":
+            raise KeyboardInterrupt
+        real(picture, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sagan.viewing.samples, "save_png", dying)
+        assert main([*words, "--out", "cut"]) == 130
+    Path("cut/000003.png").write_bytes(Path("cut/000003.png").read_bytes()[:-9])  # as a power failure tears it
+    assert "the command that was stopped there goes on" in refused(capsys, *words, "--out", "cut", "--seed", "1")
+    assert main([*words, "--out", "cut"]) == 0
+    whole, cut = ({path.name: path.read_bytes() for path in Path(out).iterdir()} for out in ("whole", "cut"))
+    assert cut == whole
+    assert "is not empty" in refused(capsys, *words, "--out", "cut")

@@ -1,10 +1,17 @@
 """Batches: a pure function of their number, every image once an epoch, parts together equal to the whole."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 
 from sagan.data.batches import Batches
+from sagan.data.prepare import prepare
+from sagan.data.recipe import Recipe
+from sagan.data.sources.open import open_source
+from sagan.evaluation.image_sets import store_images
+from sagan.system.errors import UserError
 
 COUNT, SIZE = 23, 4
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, SIZE, SIZE, 3), dtype=np.uint8)
@@ -161,3 +168,15 @@ def test_on_a_gpu_the_images_live_there_and_the_batches_are_the_same():
         assert batches.batch(i).is_cuda
         assert torch.equal(batches.batch(i), streamed.batch(i))
         assert (batches.batch(i).cpu() - Batches(IMAGES, 5, shuffled).batch(i)).abs().max() < 1e-6
+
+
+def test_images_that_are_cut_while_they_are_read_are_a_sentence(tmp_path):
+    """Reading past the end of a memory map's file would end the process."""
+    np.save(tmp_path / "set.npy", IMAGES)
+    store = prepare(open_source(tmp_path / "set.npy"), Recipe(SIZE), tmp_path / "store")
+    batches = Batches(store.images, 5, shuffled)
+    assert np.array_equal(batches.batch(0), Batches(IMAGES, 5, shuffled).batch(0))
+    os.truncate(store.folder / "images.npy", 200)
+    for read in (lambda: batches.batch(1), lambda: store_images(store).read(0, 1)):
+        with pytest.raises(UserError, match=r"images.npy was cut while it was read \(it has 200 bytes instead of"):
+            read()

@@ -10,7 +10,7 @@ from sagan.evaluation.snapshots import Scorer
 from sagan.evaluation.tables import score_table
 from sagan.run.build import build_generator
 from sagan.run.config import override
-from sagan.run.scores import best_score
+from sagan.run.scores import best_score, read_scores
 from sagan.run.weights import Snapshot, save_snapshot
 from sagan.system.console import Console
 from tests.evaluation.conftest import CONFIG
@@ -172,3 +172,16 @@ def test_images_that_are_no_numbers_are_refused(run, scorer):
     with pytest.raises(ValueError, match="the generator's images are NaN or infinite"):
         scorer.score_snapshot(run, run.snapshot_file(30), Console(quiet=True))
     assert run.records() == []
+
+
+def test_of_several_that_score_a_snapshot_at_once_one_does(run, scorer):
+    paths = [run.snapshot_file(10)] * 3
+    scorer.score_once(run, paths[0], Console(quiet=True))
+    assert scorer.score_once(run, paths[0], Console(quiet=True)) is None
+    assert scorer.score_once(run, paths[0], Console(quiet=True), again=True) is not None
+    assert len(read_scores(run, "frechet")) == 2
+    with ThreadPoolExecutor(3) as pool:
+        made = list(
+            pool.map(lambda path: scorer.score_once(run, path, Console(quiet=True)), [run.snapshot_file(20)] * 3)
+        )
+    assert sum(scores is not None for scores in made) == 1

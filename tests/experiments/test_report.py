@@ -11,7 +11,7 @@ from PIL import Image
 import sagan.experiments.report
 from sagan.experiments.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import Compared, ComparedArm, describe_method, findings, number, table_rows
-from sagan.experiments.plots import Times, draw_times, save_figure, stack_samples
+from sagan.experiments.plots import Times, draw_times, is_readable, save_figure, stack_samples
 from sagan.experiments.report import write_report
 from sagan.experiments.results import Arm
 from sagan.experiments.statistics import compare
@@ -414,3 +414,12 @@ def test_a_report_names_no_folder_of_the_machine(tmp_path):
     text = (tmp_path / "report" / "report.md").read_text()
     assert "sagan sweep --data 'my photos' --sweep_dir sweep" in text
     assert "is torn; see x.log" in text
+
+
+def test_a_torn_grid_of_samples_is_left_out(tmp_path):
+    sweep = made_sweep(tmp_path / "sweep", span=(0, 1), seed=(0,))
+    grids = [with_samples(begun(sweep, f"span{span}-seed0"), 400, 0) for span in (0, 1)]
+    whole = grids[1].read_bytes()
+    for torn in (b"", whole[: len(whole) // 2], bytes(len(whole))):
+        grids[1].write_bytes(torn)
+        assert [is_readable(path) for path in grids] == [True, False]

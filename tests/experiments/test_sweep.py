@@ -387,3 +387,24 @@ def test_a_cluster_without_its_extra_is_answered_in_a_sentence(sweep, monkeypatc
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"--cluster needs an extra: pip install 'sagan\[cluster\]'"):
         submit(sweep, sweep.plan.runs(), None, Cluster("slurm"), None)
+
+
+# ---- plans
+
+
+def test_plans_that_are_written_at_once_do_not_lose_runs(tmp_path):
+    folder = tmp_path / "sweep"
+    Sweep.begin(folder, make_plan(Config(), {"span": (0, 1)})).write()
+    one = Sweep.begin(folder, make_plan(Config(), {"span": (0, 1, 2)}))
+    other = Sweep.begin(folder, make_plan(Config(), {"span": (0, 1, 3)}))
+    one.write()
+    with pytest.raises(ValueError, match="2 is missing now"):
+        other.write()
+    assert Sweep.open(folder).plan.axes["span"] == (0, 1, 2)
+
+
+def test_a_sweep_that_was_killed_before_its_plan_had_its_name_is_begun(tmp_path):
+    for name in (".plan.json.0123abcd.partial", "planning.lock"):
+        (tmp_path / name).touch()
+    Sweep.begin(tmp_path, make_plan(Config(), {"span": (0, 1)})).write()
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]

@@ -156,3 +156,11 @@ def test_only_names_that_a_run_gives_are_snapshots(tmp_path):
     assert run.snapshots() == [run.snapshot_file(3)]
     assert run.latest_snapshots() == [run.latest_file(5)]
     assert run.snapshot() == run.latest_file(5)
+
+
+@pytest.mark.parametrize("name", [".config.json.0123abcd.partial", ".config.json.partial"])
+def test_a_folder_whose_run_was_killed_before_its_config_takes_one(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("{half")
+    run = Run.create(tmp_path / "run", Config())
+    assert [path.name for path in run.folder.iterdir()] == ["config.json"]

@@ -483,3 +483,52 @@ def test_the_guard_looks_at_enough_images_however_small_the_batch(workshop):
 def test_a_run_that_nobody_looked_at_has_no_verdict(workshop):
     run, _ = workshop.train(guard="off")
     assert {record.verdict for record in run.records()} == {None}
+
+
+OUT_OF_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+
+def test_memory_that_runs_out_between_steps_loses_nothing(workshop, monkeypatch):
+    straight, _ = workshop.train("straight")
+
+    def fail(*arguments):
+        raise OUT_OF_MEMORY
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_snapshot", fail)
+        with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+            workshop.train("short")
+    run, _ = workshop.run("short")
+    assert load_checkpoint(run.checkpoint_file).step == 4  # the last that was due is that of step 3
+    workshop.train("short")
+    assert load_checkpoint(run.checkpoint_file).step == load_checkpoint(straight.checkpoint_file).step
+
+
+def test_memory_that_runs_out_in_a_step_leaves_the_last_checkpoint(workshop, monkeypatch):
+    """One network is updated then, and the other not."""
+    straight, _ = workshop.train("straight")
+    step, calls = trainer_module.generator_step, []
+
+    def fail(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 6:
+            raise OUT_OF_MEMORY
+        return step(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "generator_step", fail)
+        with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+            workshop.train("short")
+    run, _ = workshop.run("short")
+    assert load_checkpoint(run.checkpoint_file).step == 3
+    workshop.train("short")
+    assert_same_bits(straight, run)
+
+
+def test_unfinished_files_of_killed_processes_are_removed(workshop):
+    run, _ = workshop.run()
+    for folder in ("", "checkpoints", "snapshots"):
+        (run.folder / folder).mkdir(exist_ok=True)
+        (run.folder / folder / ".file.0123abcd.partial").touch()
+    workshop.train()
+    assert not list(run.folder.rglob("*.partial"))

@@ -108,13 +108,15 @@ def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:
 
 
 def _make_folder(subject: Subject, flags: AttentionFlags) -> Path:
-    from sagan.data.sources.own import is_left_behind
+    from sagan.data.sources.own import is_left_behind, mark_as_ours
     from sagan.run.folder import make_free_folder
 
     if flags.out is None and subject.run is not None:
         what = "-images" if flags.images is not None else ""
         return make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}", is_left_behind)
-    return flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"), is_left_behind)
+    folder = flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"), is_left_behind)
+    mark_as_ours(folder)
+    return folder
 
 
 def _summary(rows: Sequence[dict[str, Any]], *, several: bool) -> list[list[str]]:

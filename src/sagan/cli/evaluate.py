@@ -110,7 +110,8 @@ def _evaluate_run(flags: EvaluateFlags, console: Console, world: World) -> int:
         done = world.share(lambda: scorer.scored_steps(run, snapshots))
         snapshots = [path for path in snapshots if step_of(path) not in done]
     if not snapshots:
-        redraw_curves(run)
+        if world.leads:
+            redraw_curves(run)
         console.say(f"nothing to do: every snapshot of {run.folder} has such a score; --step N scores it again")
         return 0
     real = scorer.reference.images.count

@@ -138,11 +138,13 @@ class Scorer:
             waited = True
             console.say(f"another process is scoring step {step:,}: waiting until it is done")
 
-        folder = _folder(run)
-        with exclusive_lock(folder / f"{step}.lock", wait):
-            if (waited or not again) and step in self.scored_steps(run, [path]):
-                return None
-            return self.score_snapshot(run, path, console)
+        def is_done() -> bool:
+            return (waited or not again) and step in self.scored_steps(run, [path])
+
+        world = self.world
+        alone = exclusive_lock(_folder(run) / f"{step}.lock", wait) if world.leads else contextlib.nullcontext()
+        with alone:
+            return None if world.share(is_done) else self.score_snapshot(run, path, console)
 
     def score_set(self, images: ImageSet, console: Console) -> list[Score]:
         """Scores a set of images and writes nothing. Raises UserError for images of another size than the reference's,

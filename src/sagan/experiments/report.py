@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from sagan.data.sources.own import MARK, appearing_together, is_unused
+from sagan.data.sources.own import MARK, appearing_together, is_unused, mark_as_ours
 from sagan.evaluation.metrics.frechet import few_images_warning
 from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import (
@@ -123,6 +123,7 @@ def write_report(
     _check(report, published)
     if threshold is None and metric == "frechet" and report.groups and report.groups[0].card.is_fid:
         report.threshold = FID_THRESHOLD
+    mark_as_ours(out)
     with appearing_together(out, _OWN) as folder:
         report.folder = folder
         sections = [*_scores(report), *_samples(report), *_events(report), *_attention(report), *_origin(report)]
@@ -139,7 +140,8 @@ def refuse_foreign_folder(out: Path) -> None:
     not."""
     if is_unused(out) or (out / "report.html").is_file():
         return
-    if not out.is_dir() or any(path.name != MARK and not _OWN.fullmatch(path.name) for path in out.iterdir()):
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if MARK not in names or not all(_OWN.fullmatch(name) for name in names - {MARK}):
         raise UserError(f"{out} is neither empty nor an earlier report: give another --out")
 
 

@@ -50,6 +50,7 @@ def write_samples(
     in turn.
     """
     _check(generator, count, seed, batch_size, label)
+    wanted = json.dumps([_digest(generator), count, seed, label, name(0)]).encode()
     world.in_turn(lambda: _make_folder(folder, wanted) if world.leads else None)
     first = world.share(lambda: _first_missing(folder, name, count))
     images = _draw(generator, range(first - first % batch_size, count), seed, batch_size, device, label, world)
@@ -159,6 +160,12 @@ def _make_folder(folder: Path, wanted: bytes) -> None:
         )
     mark_as_ours(folder)
     write_whole(begun, lambda file: file.write(wanted))
+
+
+def _first_missing(folder: Path, name: Callable[[int], str], count: int) -> int:
+    """The number of the first image that is not there as a whole. All from its batch on are drawn again, so that the
+    batches are those of a process that was not stopped."""
+    return next((number for number in range(count) if not _is_whole(folder / name(number))), count)
 
 
 def _is_whole(path: Path) -> bool:

@@ -12,6 +12,7 @@ from sagan.evaluation.extractors.weights import (
     PublishedWeights,
     download_weights,
     find_weights,
+    hub_cache,
     load_weights,
     own_cache,
     published_sha256,
@@ -220,3 +221,14 @@ def test_the_hash_of_tensors_sees_names_values_types_and_shapes_but_no_order():
         "name": {("conv.b" if name == "conv.bias" else name): tensor for name, tensor in weights.items()},
     }
     assert len({known, *map(tensors_sha256, changed.values())}) == 5
+
+
+def test_a_user_without_a_name_and_a_home_has_a_cache(monkeypatch):
+    """As in a container."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where the system does not know the user
+    assert own_cache().is_absolute()
+    assert hub_cache().is_absolute()
+    assert find_weights(dataclasses.replace(INCEPTION, filenames=("no-such-file",))) is None

@@ -60,7 +60,7 @@ def appearing_together(folder: Path, stale: re.Pattern[str] | None = None) -> It
     One process at a time writes: others wait. What a killed one left is removed, and at the end files of ``folder``
     whose names match ``stale`` and that were not written anew.
     """
-    mark_as_ours(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     aside = folder / _UNFINISHED
     with exclusive_lock(folder / _WRITING, lambda: None):
         shutil.rmtree(aside, ignore_errors=True)
