@@ -507,7 +507,7 @@ def test_memory_that_runs_out_between_steps_loses_nothing(workshop, monkeypatch)
 def test_memory_that_runs_out_in_a_step_leaves_the_last_checkpoint(workshop, monkeypatch):
     """One network is updated then, and the other not."""
     straight, _ = workshop.train("straight")
-    step, calls = trainer_module.generator_step, []
+    step, calls = trainer_module.generator_gradient, []
 
     def fail(*arguments, **options):
         calls.append(1)
@@ -516,7 +516,7 @@ def test_memory_that_runs_out_in_a_step_leaves_the_last_checkpoint(workshop, mon
         return step(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "generator_step", fail)
+        patch.setattr(trainer_module, "generator_gradient", fail)
         with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
             workshop.train("short")
     run, _ = workshop.run("short")

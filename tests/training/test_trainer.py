@@ -117,7 +117,7 @@ def test_half_of_the_real_images_are_mirrored(workshop):
     training, batches = make(workshop, flip=True)
     mirrored = 0
     for number in range(20):
-        real, turn = batches.batch(number), training._discriminator_turn(batches, number)
+        real, turn = batches.batch(number), training._discriminator_turn(batches, number, *training.parts)
         for image, plain in zip(turn["real"], real, strict=True):
             assert torch.equal(image, plain) or torch.equal(image, plain.flip(2))
             mirrored += not torch.equal(image, plain)
