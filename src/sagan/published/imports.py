@@ -39,8 +39,10 @@ def load_published_generator(path: Path, span: Span, masking: Masking = "before"
     state = read_published(path, "generator")
     z_dim, width = state["stages.4.0.weight"].shape[0], state["last.weight"].shape[0]
     model = ModelConfig(z_dim=z_dim, g_conv_dim=width, d_conv_dim=width, span=span, masking=masking, norm_axis="input")
+    with torch.device("meta"):
+        _refuse_other_shapes(build_generator(model), state, path)
     generator = build_generator(model)
-    _load(generator, state, path)
+    generator.load_state_dict(state)
     power_iterate(generator)  # as that program does in every forward pass
     return generator.eval().requires_grad_(False), model
 
@@ -53,17 +55,19 @@ def load_published_discriminator(path: Path, span: Span, masking: Masking = "bef
     """
     state = read_published(path, "discriminator")
     width = state["stages.32.0.weight"].shape[0]
-    discriminator = build_discriminator(ModelConfig(d_conv_dim=width, span=span, masking=masking))
-    _load(discriminator, state, path)
+    model = ModelConfig(d_conv_dim=width, span=span, masking=masking)
+    with torch.device("meta"):
+        _refuse_other_shapes(build_discriminator(model), state, path)
+    discriminator = build_discriminator(model)
+    discriminator.load_state_dict(state)
     power_iterate(discriminator)
     return discriminator.eval().requires_grad_(False)
 
 
-def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{path} has weights of other shapes than the published networks") from error
+def _refuse_other_shapes(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    """``network``: without memory, which a file's sizes may ask for in any amount."""
+    if any(state[name].shape != like.shape for name, like in network.state_dict().items()):
+        raise UserError(f"{path} has weights of other shapes than the published networks")
 
 
 def import_pair(generator_file: Path, config: Config, console: Console) -> Path:

@@ -13,9 +13,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sagan.run.weights import read_torch_file, write_torch_file
+from sagan.run.weights import check_stored
 from sagan.system.errors import UserError
 from sagan.system.sentences import plural
+from sagan.system.torch_files import read_torch_file, write_torch_file
 
 Network = Literal["generator", "discriminator"]
 
@@ -82,8 +83,10 @@ def from_published(network: Network, state: Mapping[str, Tensor]) -> dict[str, T
 def read_published(path: Path, network: Network) -> dict[str, Tensor]:
     """The state dict of a published file under our keys, on the CPU; runs no code from the file."""
     state = read_torch_file(path)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise UserError(f"{path} is not a state dict of the published program")
+    for name, value in state.items():
+        check_stored(value, f"{path} is not a state dict of the published program: {name[:60]}")
     try:
         return from_published(network, state)
     except UserError as error:

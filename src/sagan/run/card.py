@@ -98,5 +98,8 @@ def commit(file: Path = Path(__file__)) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    harmless = "--no-optional-locks", "-c", "core.fsmonitor=false"  # writes no index, starts no program of a repository
+    found = subprocess.run(
+        ["git", *harmless, *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
     return found.stdout.strip()

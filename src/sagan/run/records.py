@@ -17,6 +17,7 @@ from typing import ClassVar, Literal, get_args
 
 from sagan.run.card import Card
 from sagan.system.errors import UserError
+from sagan.system.files import LARGEST_TEXT, open_regular
 from sagan.system.typed import (
     Amount,
     AnyFloat,
@@ -255,14 +256,18 @@ class RecordReader:
         if self.path.exists() and not self.path.is_file():
             raise UserError(f"{self.path} is damaged: it is not a file")
         try:
-            with self.path.open("rb") as file:
-                inode = os.fstat(file.fileno()).st_ino  # of the open file: another may take its name meanwhile
+            with open_regular(self.path) as file:
+                state = os.fstat(file.fileno())  # of the open file: another may take its name meanwhile
+                inode = state.st_ino
                 file.seek(self._offset - len(self._last))
                 self.restarted = inode != self._inode or file.read(len(self._last)) != self._last
                 if self.restarted:
                     self._start_over(inode)
                     file.seek(0)
-                added = file.read()
+                unread = max(0, state.st_size - file.tell())
+                if unread > LARGEST_TEXT:
+                    raise UserError(f"{self.path} is damaged: it has {state.st_size:,} bytes, more than any run writes")
+                added = file.read(unread)
         except FileNotFoundError:
             self.restarted = True
             self._start_over(0)

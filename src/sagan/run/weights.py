@@ -7,14 +7,12 @@ shapes and dtypes of the networks that the file's own config describes. Nothing 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,8 +25,9 @@ from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict, without_places
 from sagan.run.folder import snapshot_step
 from sagan.run.records import FACTORS, RollbackRecord, check_factors
-from sagan.system.errors import UserError, is_out_of_memory
+from sagan.system.errors import UserError
 from sagan.system.files import expand, write_whole
+from sagan.system.torch_files import read_torch_file, read_without_tensors, write_torch_file
 from sagan.system.typed import Count, Seconds, check_format, from_plain, newer, parse_json, shorten, to_plain
 
 CHECKPOINT_FORMAT = 1
@@ -268,6 +267,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _check_tensors(parts[name], network.state_dict(), f"{where}, {name},")
     for name, network in (("g_optimizer", generator), ("d_optimizer", discriminator)):
         _check_optimizer(parts[name], network, f"{where}, {name},")
+    _refuse_shared([parts["g_optimizer"], parts["d_optimizer"]], where)
     if config.game.lecam:
         means = torch.empty(2, dtype=torch.float32, device="meta")
         _check_tensors({"anchors": parts["anchors"]}, {"anchors": means}, where)
@@ -279,10 +279,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def saved_step(path: Path) -> int | None:
     """The step of a checkpoint, read without its tensors; None where there is no such file or it is torn."""
-    try:
-        state = torch.load(path, map_location="meta", mmap=True, weights_only=True)
-    except Exception:  # torch does not document what it raises for other files
-        return None
+    state = read_without_tensors(path)
     step = state.get("step") if isinstance(state, dict) else None
     return step if isinstance(step, int) else None
 
@@ -311,12 +308,18 @@ def _check_tensors(found: Any, expected: Tensors, where: str) -> None:
 
 
 def _check_tensor(tensor: Any, like: Tensor, name: str) -> None:
+    if isinstance(tensor, Tensor) and (tensor.shape != like.shape or tensor.dtype != like.dtype):
+        wanted, got = (f"{x.dtype} {tuple(x.shape)}" for x in (like, tensor))
+        raise UserError(f"{name} must be {wanted}, got {got}")
+    check_stored(tensor, name)
+
+
+def check_stored(tensor: object, name: str) -> None:
+    """Raises UserError, which begins with ``name``, unless this is a finite dense CPU tensor whose numbers are all in
+    the file that it was read from."""
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
         kind = f"{tensor.layout} on {tensor.device}" if isinstance(tensor, Tensor) else shorten(tensor)
         raise UserError(f"{name} must be a dense tensor, got {kind}")
-    if tensor.shape != like.shape or tensor.dtype != like.dtype:
-        wanted, got = (f"{x.dtype} {tuple(x.shape)}" for x in (like, tensor))
-        raise UserError(f"{name} must be {wanted}, got {got}")
     channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     if not (tensor.is_contiguous() or channels_last):  # an update in place would write outside its memory
         raise UserError(f"{name} must be contiguous, got strides {tensor.stride()}")
@@ -335,52 +338,14 @@ def _check_optimizer(found: Any, network: nn.Module, where: str) -> None:
     for number, parameter in enumerate(parameters) if state else ():
         like = parameter.detach()
         moments = {"step": torch.empty((), dtype=torch.float32, device="meta"), "exp_avg": like, "exp_avg_sq": like}
-        _check_tensors(state[number], moments, f"{where} parameter {number},")
+        part = f"{where} parameter {number},"
+        _check_tensors(state[number], moments, part)
+        if state[number]["step"] < 1 or state[number]["exp_avg_sq"].min() < 0:
+            raise UserError(f"{part} is damaged: step must be 1 or more, and no number of exp_avg_sq below 0")
 
 
-# ---- torch's file format, read without running code from the file
-
-
-def write_torch_file(path: Path, content: dict[str, Any]) -> None:
-    """Writes tensors, numbers, strings and containers of them. The old file stays until the new one is complete on the
-    disk. Raises OSError if it cannot be written."""
-    try:
-        write_whole(path, lambda file: torch.save(content, file))
-    except RuntimeError as error:  # torch wraps the error of the file system
-        cause = error.__context__ if isinstance(error.__context__, OSError) else None
-        raise cause or OSError(f"{path} cannot be written; is the disk full?") from error
-
-
-def read_torch_file(path: Path) -> Any:
-    """The content of a torch file, on the CPU; only the types above are read (``weights_only``).
-
-    Raises UserError for a torn or damaged file and for one of another kind.
-    """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is {'a folder' if path.is_dir() else 'a pipe or a device'}, not a checkpoint file")
-    with path.open("rb") as file:
-        try:
-            _check_archive(file)
-            file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except UserError as error:
-            raise UserError(f"{path} is not a whole checkpoint file: {error}") from error
-        except Exception as error:  # torch does not document what it raises for other files
-            if is_out_of_memory(error):
-                raise
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a seek by a torn archive's offset
-                error.filename = error.filename or str(path)
-                raise
-            raise UserError(f"{path} is not a whole checkpoint file") from error
-
-
-def _check_archive(file: BinaryIO) -> None:
-    """Raises an error unless every member of torch's zip is uncompressed and matches its checksum: torch checks
-    neither, and a compressed member may unpack to any size."""
-    if zipfile.is_zipfile(file):
-        archive = zipfile.ZipFile(file)
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise UserError("a part of it is compressed")
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise UserError(f"the checksum of {shorten(damaged)} is wrong")
+def _refuse_shared(optimizers: list[Mapping[str, Any]], where: str) -> None:
+    """Raises UserError where two of the optimizers' tensors lie in the same memory: they are updated in place."""
+    found = [tensor for each in optimizers for moments in each["state"].values() for tensor in moments.values()]
+    if len({tensor.untyped_storage().data_ptr() for tensor in found}) < len(found):
+        raise UserError(f"{where} is damaged: two of the optimizers' tensors share their memory")

@@ -1,5 +1,7 @@
 """The one class of error for a person's mistakes, and how too little memory shows itself."""
 
+import errno
+
 
 class UserError(ValueError):
     """Something that a person entered, requested or stores on disk is wrong.
@@ -21,6 +23,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device, or this machine, has too little memory."""
     if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
         return any(form in str(error) for form in _OUT_OF_MEMORY)
+    if isinstance(error, OSError):  # of the system, or Pillow's about its decoders
+        return error.errno == errno.ENOMEM or str(error).startswith("out of memory")
     return isinstance(error, MemoryError)
 
 

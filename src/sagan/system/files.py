@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,28 @@ def expand(path: str | os.PathLike[str]) -> Path:
     except RuntimeError as error:
         name = Path(path).parts[0]
         raise UserError(f"{path} cannot be expanded: {name} is not the home folder of a user here") from error
+
+
+def open_regular(path: Path, what: str = "file") -> BinaryIO:
+    """A file, open for reading. Raises UserError for a folder, and for a pipe or a device, which would be waited for;
+    OSError if it cannot be reached. ``what`` it should be, for the sentence."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}, not a {what}")
+    return path.open("rb")
+
+
+LARGEST_TEXT = 2**30  # bytes of a file of JSON or records
+
+
+def read_regular(path: Path, most: int = LARGEST_TEXT, what: str = "file") -> bytes:
+    """The bytes of a file, as many as it has when it is opened: files of the system, such as those in /proc, say 0 and
+    may have no end. Raises UserError for more than ``most``, else as `open_regular`."""
+    with open_regular(path, what) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise UserError(f"{path} has {size:,} bytes, more than the {most:,} that are read of such a file")
+        return file.read(size)
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
@@ -193,9 +216,14 @@ def is_held(path: Path) -> bool:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
+    state = hashlib.sha256()
+    with open_regular(path) as file:
+        left = os.fstat(file.fileno()).st_size  # files of the system say 0 and may have no end
         try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while left and (some := file.read(min(left, 2**20))):
+                state.update(some)
+                left -= len(some)
         except OSError as error:
             error.filename = str(path)  # a failed read does not name it
             raise
+    return state.hexdigest()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sagan.system.errors import UserError
+from sagan.system.files import read_regular
 from sagan.system.sentences import did_you_mean
 
 T = TypeVar("T")
@@ -155,7 +156,7 @@ def read_json(path: Path) -> object:
     """The content of a JSON file. Raises UserError if it is not JSON, OSError if it cannot be read."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is damaged: it is not a file")
-    return parse_json(path.read_bytes(), str(path))
+    return parse_json(read_regular(path), str(path))
 
 
 def parse_json(text: bytes, where: str) -> object:

@@ -11,7 +11,7 @@ from sagan.evaluation.extractors import NVIDIA_INCEPTION_SHA256, inception_netwo
 from sagan.evaluation.extractors.interface import FeatureExtractor, Forward, Request
 from sagan.evaluation.extractors.resize import TF1
 from sagan.evaluation.extractors.weights import existing_file
-from sagan.system.errors import UserError
+from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.files import file_sha256
 from sagan.system.precision import full_precision
 
@@ -27,6 +27,8 @@ def load_torchscript(request: Request) -> FeatureExtractor:
     try:
         network = torch.jit.load(str(path), map_location=request.device).eval()
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         first_line = str(error).splitlines()[0]
         raise UserError(f"{path} is not a TorchScript file, or is truncated ({first_line})") from error
     arguments = {argument.name for argument in network.forward.schema.arguments}
@@ -60,5 +62,7 @@ def probe_dim(forward: Forward, path: Path, device: torch.device) -> int:
             with torch.inference_mode(), full_precision(device):
                 return forward(images)[0].shape[1]
         except Exception as error:  # whatever the code in the file raises
+            if is_out_of_memory(error):
+                raise
             reason = reason or (str(error).strip().splitlines() or [type(error).__name__])[-1]
     raise UserError(f"{path} must take uint8 images (n, 3, height, width) and return features (n, dim): {reason}")

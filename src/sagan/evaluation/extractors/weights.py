@@ -7,7 +7,6 @@ import http.client
 import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from sagan.system.errors import UserError
 from sagan.system.files import expand, file_sha256
 from sagan.system.sentences import typed
+from sagan.system.torch_files import read_torch_file
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,9 @@ def published_sha256(path: Path, published: PublishedWeights) -> str:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors by name in a file that torch.save wrote; UserError for anything else, such as a truncated file."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # about TorchScript, which the error below explains
-            read = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds: pickle, zip, EOF, key errors
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
+        read = read_torch_file(path, "weights")
+    except UserError as error:
+        first_line = next(iter(str(error.__cause__ or error).splitlines()), "it is empty")
         raise UserError(
             f"{path} is not a weights file, or is truncated ({first_line}); a TorchScript file is named as"
             f" {typed(f'torchscript:{path}')}"
