@@ -48,7 +48,7 @@ from sagan.system.console import Console
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 from sagan.system.files import expand
-from sagan.system.images import grid
+from sagan.system.images import grid, read_png
 from sagan.system.typed import plain, shorten
 from sagan.system.world import joined
 
@@ -246,8 +246,8 @@ class OpenedRun:
         line = f"{self.folder.name}: step {self.step:,} of {total:,}, {model.imsize}x{model.imsize}, span {model.span}"
         line += "" if self.finished else ", not finished"
         picture, shown = self.newest_grid(), ""
-        with contextlib.suppress(OSError, ValueError, SyntaxError):  # a grid that a power failure has torn
-            shown = "" if picture is None else _embed(Image.open(picture))
+        with contextlib.suppressUserError:  # a grid that a power failure has torn
+            shown = "" if picture is None else _embed(read_png(picture))
         return f"<p>{html.escape(line)}</p>{shown}"
 
 

@@ -42,6 +42,7 @@ from sagan.system.sentences import plural
 
 LOGGER = logging.getLogger(__name__)
 IDENTITY = re.compile(r"[\w.-]+:[0-9a-f]{64}")
+AHEAD_BYTES = 2**28  # of prepared images that wait to be written
 SKIPS_REPORTED = 10  # individually; meta.json names them all
 
 
@@ -179,11 +180,12 @@ def make(
 def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) -> Iterator[Prepared]:
     """The source's images from ``start`` on, in order, by ``workers`` threads (decoders release the GIL)."""
     ahead: deque[Future[Prepared]] = deque()
+    most = max(workers, min(4 * workers, AHEAD_BYTES // image_bytes(recipe.size)))
     with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
         try:
             for index in range(start, len(source)):
                 ahead.append(pool.submit(prepare_image, source, index, recipe))
-                if len(ahead) >= 4 * workers:
+                if len(ahead) >= most:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

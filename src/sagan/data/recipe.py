@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from sagan.data.sources.remarks import collect_remarks
+from sagan.data.sources.room import one_image
 from sagan.data.sources.source import Source
 from sagan.system.errors import UserError
 
@@ -45,6 +46,8 @@ class Recipe:
 
 def cut_centre(image: Image.Image, side: int) -> Image.Image:
     """The centred square of ``side`` pixels; half pixels are rounded to even, as in the published program."""
+    if image.size == (side, side):
+        return image
     left, top = round((image.width - side) / 2), round((image.height - side) / 2)
     return image.crop((left, top, left + side, top + side))
 
@@ -61,16 +64,27 @@ class Prepared:
 
 
 def prepare_image(source: Source, index: int, recipe: Recipe) -> Prepared:
-    """The image at the recipe's size, or why there is none. OSError if it cannot be reached: it is not skipped then."""
+    """The image at the recipe's size, or why there is none. OSError if it cannot be reached: it is not skipped then.
+
+    While other threads decode images too, it waits until there is room for this one (see `room`).
+    """
     name = source.name(index)
     try:
-        with collect_remarks() as remarks:
-            image = _reached(source, index)
-        cut = recipe.cut(image)
+        with one_image():
+            return _prepared(source, index, recipe, name)
     except UserError as error:
         return Prepared(name, None, reason=str(error).removeprefix(name).lstrip(" :"))
-    enlarged = min(cut.size) < recipe.size
-    resized = cut.resize((recipe.size, recipe.size), Image.Resampling[recipe.filter.upper()])
+    except MemoryError as error:
+        error.add_note(f"it ran out at {name}: a smaller max_pixels skips large images; what is prepared is kept")
+        raise
+
+
+def _prepared(source: Source, index: int, recipe: Recipe, name: str) -> Prepared:
+    with collect_remarks() as remarks:
+        image = _reached(source, index)
+    image = recipe.cut(image)  # the whole image is let go
+    enlarged = min(image.size) < recipe.size
+    resized = image.resize((recipe.size, recipe.size), Image.Resampling[recipe.filter.upper()])
     return Prepared(name, resized.tobytes(), enlarged, remarks=tuple(remarks))
 
 

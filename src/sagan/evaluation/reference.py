@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sagan.evaluation.metrics.manifold import manifold_scores, nearest, radii
 from sagan.evaluation.metrics.moments import Moments, float64_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, expand, remove_partial_files, write_whole
+from sagan.system.files import exclusive_lock, expand, read_regular, remove_partial_files, write_whole
 from sagan.system.world import SINGLE_PROCESS, World
 
 KEPT = 10_000  # images of each set for the metrics that compare images, not moments
@@ -122,7 +123,7 @@ def open_reference(
 def _read(path: Path, count: int, dim: int) -> dict[str, Tensor] | None:
     """The tensors in a file of the cache; None where there is none or it is damaged, and is to be computed again."""
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(read_regular(path, sys.maxsize))
     except (FileNotFoundError, SafetensorError):
         return None
     shapes: dict[str, tuple[int, ...]] = {

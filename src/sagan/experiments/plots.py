@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sagan.experiments.statistics import Comparison
 from sagan.published.tables import PublishedCurve
 from sagan.system.files import write_whole
+from sagan.system.errors import UserError
+from sagan.system.images import read_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,8 +148,8 @@ def draw_times(times: Sequence[Times], x_label: str) -> Figure:
 def is_readable(grid: Path) -> bool:
     """Whether there is a whole picture, and not one that a power failure has torn."""
     try:
-        _read_grid(grid)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # a damaged PNG is also a SyntaxError
+        read_png(grid)
+    except (OSError, UserError):
         return False
     return True
 
@@ -159,16 +160,11 @@ def stack_samples(grids: Sequence[Path], size: int, columns: int = 8, rows: int 
     ``grids``: files made by `sagan.system.images.grid`, of images of ``size`` from the same latents, ``columns`` in a
     row.
     """
-    strips = [_read_grid(path)[: rows * (size + 2) + 2, : columns * (size + 2) + 2] for path in grids]
+    strips = [np.asarray(read_png(path))[: rows * (size + 2) + 2, : columns * (size + 2) + 2] for path in grids]
     width = min(strip.shape[1] for strip in strips)
     gap = np.full((4, width, 3), 255, np.uint8)
     parts = [part for strip in strips for part in (strip[:, :width], gap)]
     return np.concatenate(parts[:-1])
-
-
-def _read_grid(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path, formats=("PNG",)) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -256,6 +256,8 @@ class Runner:
 
     def _call(self, words: Sequence[str], log: Path) -> int:
         """The exit status of a command, whose output is added to a log; that of SIGINT once the runner is stopping."""
+        if log.exists() and not log.is_file():  # a pipe would be waited for
+            raise UserError(f"{log} is a folder, a pipe or a device, not a log: remove it")
         with log.open("ab") as file:
             with self._starting:
                 if self.stopping:

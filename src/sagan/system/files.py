@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
 import hashlib
 import os
@@ -11,6 +12,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -31,12 +33,30 @@ def expand(path: str | os.PathLike[str]) -> Path:
         raise UserError(f"{path} cannot be expanded: {name} is not the home folder of a user here") from error
 
 
+def is_regular(state: os.stat_result) -> bool:
+    """Whether this is a file with an end: no folder, pipe or device, and none of the system's own, such as /proc/kmsg,
+    which look like files."""
+    return stat.S_ISREG(state.st_mode) and not is_of_the_system(state)
+
+
+def is_of_the_system(state: os.stat_result) -> bool:
+    """Whether a file or a folder is on no disk, but shows the state of the system."""
+    return state.st_dev in _system_devices()
+
+
+@functools.cache
+def _system_devices() -> frozenset[int]:
+    return frozenset(place.stat().st_dev for place in map(Path, ("/proc", "/sys", "/dev")) if place.is_mount())
+
+
 def open_regular(path: Path, what: str = "file") -> BinaryIO:
     """A file, open for reading. Raises UserError for a folder, and for a pipe or a device, which would be waited for;
     OSError if it cannot be reached. ``what`` it should be, for the sentence."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}, not a {what}")
+    state = path.stat()
+    if not is_regular(state):
+        raise UserError(
+            f"{path} is {'a folder' if stat.S_ISDIR(state.st_mode) else 'a pipe or a device'}, not a {what}"
+        )
     return path.open("rb")
 
 
@@ -51,6 +71,17 @@ def read_regular(path: Path, most: int = LARGEST_TEXT, what: str = "file") -> by
         if size > most:
             raise UserError(f"{path} has {size:,} bytes, more than the {most:,} that are read of such a file")
         return file.read(size)
+
+
+def own_cache() -> Path:
+    """``~/.cache/sagan``, or ``sagan`` in the folder that XDG_CACHE_HOME names; in a container whose user has no home,
+    in the folder of temporary files."""
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return expand(named) / "sagan"
+    try:
+        return Path.home() / ".cache" / "sagan"
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"sagan-{os.getuid()}")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
@@ -160,6 +191,8 @@ def exclusive_lock(path: Path, busy: Callable[[], object]) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # here, so that a command's help does not import it
 
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path} is a link, a folder, a pipe or a device, not a lock file: remove it")
     path.touch()  # filelock would create missing folders
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock outlives its process
     held: contextlib.AbstractContextManager[object]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from sagan.system.files import write_whole
+from sagan.system.errors import UserError, is_out_of_memory
+from sagan.system.files import read_regular, write_whole
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -32,6 +34,23 @@ def grid(images: Tensor, *, columns: int = 8, padding: int = 2) -> np.ndarray:
         left = padding + index % columns * (width + padding)
         picture[top : top + height, left : left + width] = image
     return picture
+
+
+LARGEST_PICTURE = 2**27  # pixels of a picture that this program wrote
+
+
+def read_png(path: Path) -> Image.Image:
+    """A picture that this program wrote, in mode RGB. Raises UserError for anything else, whatever its name says."""
+    data = read_regular(path)
+    try:
+        picture = Image.open(io.BytesIO(data), formats=["PNG"])  # others start programs (PostScript)
+        if picture.width * picture.height <= LARGEST_PICTURE:
+            return picture.convert("RGB")
+        raise UserError(f"it has {picture.width:,}x{picture.height:,} pixels")
+    except Exception as error:  # decoders raise nearly anything
+        if is_out_of_memory(error):
+            raise
+        raise UserError(f"{path} is not a picture that sagan wrote ({error})") from error
 
 
 def save_png(picture: np.ndarray, path: Path, *, software: str | None = None, sync: bool = False) -> None:

@@ -22,6 +22,7 @@ from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, GameConfig
 from sagan.run.records import FACTORS, LookRecord, RollbackRecord
 from sagan.run.weights import Checkpoint
+from sagan.system.compiling import compile_into_own_cache
 from sagan.system.devices import send
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import integers, normal, uniform
@@ -105,6 +106,7 @@ class Trainer:
         self._norms = torch.zeros(()), torch.zeros(())  # of both gradients in the last step, for the guard
         self.compiled = device.type == "cuda" if run.compile is None else run.compile
         if self.compiled:
+            compile_into_own_cache()
             self.generator.compile(dynamic=False)
             self.discriminator.compile(dynamic=False)
         self._play = self._player()

@@ -19,7 +19,7 @@ from sagan.data.sources.names import is_image
 from sagan.data.sources.own import MARK, is_unused, mark_as_ours
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
-from sagan.system.files import remove_partial_files, write_whole
+from sagan.system.files import open_regular, remove_partial_files, write_whole
 from sagan.system.images import grid, save_png
 from sagan.system.world import SINGLE_PROCESS, World
 
@@ -136,9 +136,9 @@ def _refuse_place_of_grid(path: Path) -> None:
 def _is_grid(path: Path) -> bool:
     """Whether a picture was written by `write_grid`."""
     try:
-        with Image.open(path) as picture:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:
             return picture.info.get("Software") == SOFTWARE
-    except (OSError, ValueError):
+    except (OSError, ValueError, Image.DecompressionBombError):
         return False
 
 

@@ -1,5 +1,7 @@
 """Folders: what is read, what is left out and said, and when the identity changes."""
 
+import errno
+import io
 import json
 import os
 from pathlib import Path
@@ -213,10 +215,39 @@ def test_a_link_to_itself_is_a_link_to_nothing(tmp_path):
         source.read(1)
 
 
-def test_a_file_that_fails_while_it_is_read_is_named(tmp_path):
-    if not Path("/proc/self/mem").exists():
-        pytest.skip("this system has no file whose reading fails")
+def test_a_file_that_fails_while_it_is_read_is_named(tmp_path, monkeypatch):
     put(tmp_path / "1.png", picture(1))
-    (tmp_path / "mem.png").symlink_to("/proc/self/mem")
-    with pytest.raises(OSError, match="mem.png"):
-        _ = open_source(tmp_path).identity
+
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        def fileno(self):
+            return os.open(tmp_path / "1.png", os.O_RDONLY)
+
+    source = open_source(tmp_path)
+    monkeypatch.setattr("sagan.system.files.open_regular", lambda path: Failing())
+    with pytest.raises(OSError, match="1.png"):
+        _ = source.identity
+
+
+def test_pipes_devices_and_files_of_the_system_are_left_out_and_said(tmp_path):
+    put(tmp_path / "set" / "1.png", picture(1))
+    os.mkfifo(tmp_path / "pipe")
+    for name, target in {"a.png": "/dev/zero", "b.png": tmp_path / "pipe", "c.png": "/proc/kmsg", "d": "/proc"}.items():
+        (tmp_path / "set" / name).symlink_to(target)
+    source = open_source(tmp_path / "set")
+    assert len(source) == 1
+    left_out = 4 if Path("/proc").is_mount() else 2
+    assert f"(left out {left_out}: pipes, devices or files of the system, such as a.png)" in source.description
+    assert len(source.identity) > 64
+
+
+def test_folders_are_read_at_any_depth(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # step by step, as the whole path is too long
+    for _ in range(1500):
+        Path("d").mkdir()
+        os.chdir("d")
+    put(Path("1.png"), picture(1))
+    os.chdir(tmp_path)
+    assert len(open_source(tmp_path)) == 1

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sagan.data.sources.contents import digest_files, file_stamp
-from sagan.data.sources.decode import to_rgb
+from sagan.data.sources.decode import refuse_too_large, to_rgb
 from sagan.data.sources.names import short_name
 from sagan.data.sources.remarks import decoding
 from sagan.data.sources.source import PerProcess, Source, unseen
@@ -55,6 +55,11 @@ class ArraySource(Source):
         return f"image {index}"
 
     def read(self, index: int) -> Image.Image:
+        _, height, width, _ = self.shape
+        try:
+            refuse_too_large(width, height, self.max_pixels)
+        except UserError as error:
+            raise UserError(f"{self.name(index)} cannot be read: {error}") from None
         pixels = self._read_bytes(index) if self.by_column is None else np.array(self.by_column[index])
         with decoding(self.name(index)):
             return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
@@ -79,7 +84,7 @@ def open_array(path: Path) -> np.memmap[Any, np.dtype[np.uint8]]:
         images: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a header that lies makes numpy raise nearly anything: OverflowError, TypeError, ...
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # it cannot be reached
+            raise  # it cannot be reached, or mapped into memory; a MemoryError is Python's for a nested header
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path} is not a complete .npy array ({reason}): save it again with numpy.save") from error
     if isinstance(images, np.ndarray) and math.prod(map(int, images.shape)) > path.stat().st_size:  # numpy overflows

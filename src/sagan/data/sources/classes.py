@@ -10,6 +10,8 @@ from sagan.data.sources.names import class_level, doubtful_classes
 from sagan.system.errors import UserError
 from sagan.system.typed import shorten
 
+LARGEST_LABELS = 2**28  # bytes of dataset.json
+
 
 @dataclass(frozen=True)
 class Classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,16 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from sagan.data.sources.names import FORMATS
 from sagan.data.sources.remarks import decoding, remark
-from sagan.system.errors import UserError
+from sagan.data.sources.room import Room, hold
+from sagan.system.errors import UserError, is_out_of_memory
 
 MAX_PIXELS = 178_956_970  # of one image: what Pillow refuses beyond, 512 MiB of RGB
 
 MAX_BYTES = 2**30  # of one image's file, unpacked from its zip
+
+FILES, PIXELS = Room(MAX_BYTES), Room(MAX_PIXELS)  # of the images that are decoded at the same time
+
+_BAND = 2**20  # pixels that are converted at a time
 
 _TURNS = {  # by EXIF's orientation
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -59,20 +65,26 @@ def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
                 return _decode(plain, max_pixels)  # Pillow refuses over 1 MiB of text or profile
     except UnidentifiedImageError:
         raise UserError(f"{name} cannot be read: {_unidentified(data)}") from None
-    except MemoryError:  # the machine's trouble, not the image's
-        raise
     except Exception as error:  # decoders raise nearly anything: SyntaxError, struct.error, ...
+        if is_out_of_memory(error):  # the machine's trouble, not the image's
+            raise MemoryError(f"{name}: {error}") from error
         raise UserError(f"{name} cannot be read: {error}") from error
 
 
 def _decode(data: bytes, max_pixels: int) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
-    if image.width * image.height > max_pixels:
-        raise UserError(f"it has {image.width:,}x{image.height:,} pixels, more than the {max_pixels:,} of max_pixels")
+    refuse_too_large(image.width, image.height, max_pixels)
     if isinstance(image, TiffImageFile):
         _name_planes(image)
     image.load()
     return to_rgb(_upright(_as_meant(image)))
+
+
+def refuse_too_large(width: int, height: int, max_pixels: int) -> None:
+    """Waits until there is room for an image of this size. Raises UserError for one of too many pixels."""
+    if width * height > max_pixels:
+        raise UserError(f"it has {width:,}x{height:,} pixels, more than the {max_pixels:,} of max_pixels")
+    hold(PIXELS, width * height)
 
 
 @functools.cache
@@ -95,10 +107,8 @@ def _as_meant(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") and isinstance(image, TiffImageFile):
         tags = image.tag_v2
         largest = _first(tags.get(_LARGEST), 2 ** _first(tags.get(_BITS), 16) - 1)
-        values = np.asarray(image).astype(np.int64)
-        if tags.get(_PHOTOMETRIC) == 0:  # white is zero
-            values = largest - values
-        return _scaled(values, largest)
+        white_is_zero = tags.get(_PHOTOMETRIC) == 0
+        return _grey(image, lambda values: _scaled(largest - values if white_is_zero else values, largest))
     return image
 
 
@@ -126,6 +136,8 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception as error:  # as damaged as the bytes are
+        if is_out_of_memory(error):
+            raise
         remark(f"its EXIF cannot be read ({error}), so it is taken to be upright")
         return image
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
@@ -150,29 +162,64 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """A grey image of 16-bit values (mode I or I;16) as mode L. UserError outside 0..65535."""
-    values = np.asarray(image).astype(np.int64)
-    low, high = values.min(), values.max()
+    ends = [(int(values.min()), int(values.max())) for values in map(_values, _bands(image))]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
     if low < 0 or high > 65535:
         raise UserError(
             f"its pixels run from {low} to {high}, outside the 0..65535 of a 16-bit image; save it with 8 or 16 bits"
         )
     if 0 < high < 4096:
         remark("16-bit grey with no value above 4,095, which is nearly black: if these are 12 bits, save them scaled")
-    return _scaled(values, 65535)
+    return _grey(image, lambda values: _scaled(values, 65535))
 
 
-def _scaled(values: np.ndarray[Any, np.dtype[np.int64]], largest: int) -> Image.Image:
-    """Grey values from 0 to ``largest`` as mode L, rounded; exact for 65535, where 255 is v / 257."""
-    return Image.fromarray(((values.clip(0, largest) * 255 + largest // 2) // largest).astype(np.uint8))
+Values = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def _scaled(values: Values, largest: int) -> Values:
+    """Grey values from 0 to ``largest`` as 0 to 255, rounded; exact for 65535, where 255 is v / 257."""
+    return (values.clip(0, largest) * 255 + largest // 2) // largest
+
+
+def _grey(image: Image.Image, change: Callable[[Values], Values]) -> Image.Image:
+    """The image with its values changed, in mode L."""
+    return _joined(image, "L", (Image.fromarray(change(_values(band)).astype(np.uint8)) for band in _bands(image)))
+
+
+def _values(image: Image.Image) -> Values:
+    return np.asarray(image).astype(np.int64)
+
+
+def _bands(image: Image.Image) -> Iterator[Image.Image]:
+    """The image in pieces from top to bottom, so that what is computed from it takes little memory."""
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _joined(image: Image.Image, mode: str, bands: Iterator[Image.Image]) -> Image.Image:
+    """A new image of the size of another, from its bands."""
+    made, top = Image.new(mode, image.size), 0
+    for band in bands:
+        made.paste(band, (0, top))
+        top += band.height
+    return made
 
 
 def _over_white(image: Image.Image) -> Image.Image:
     """The image laid over a white ground, mode RGB."""
-    layer = image.convert("RGBA")
-    if layer.getchannel("A").getextrema()[1] == 0:
+    opaque = False
+
+    def laid(band: Image.Image) -> Image.Image:
+        nonlocal opaque
+        layer = band.convert("RGBA")
+        opaque = opaque or layer.getchannel("A").getextrema()[1] != 0
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+    made = _joined(image, "RGB", map(laid, _bands(image)))
+    if not opaque:
         remark("transparent everywhere, so all that remains is white")
-    ground = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(ground, layer).convert("RGB")
+    return made
 
 
 def _unidentified(data: bytes) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from sagan.data.sources.classes import classes_of
+from sagan.data.sources.classes import LARGEST_LABELS, classes_of
 from sagan.data.sources.contents import digest_files, stamp
-from sagan.data.sources.decode import MAX_BYTES, decode
+from sagan.data.sources.decode import FILES, MAX_BYTES, decode
 from sagan.data.sources.names import (
     COPIES,
     FORMATS,
@@ -24,9 +25,11 @@ from sagan.data.sources.names import (
     visible,
 )
 from sagan.data.sources.own import what_is_ours
+from sagan.data.sources.room import hold
 from sagan.data.sources.source import Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
+from sagan.system.files import is_of_the_system, is_regular, read_regular
 from sagan.system.sentences import plural
 
 
@@ -45,7 +48,7 @@ class FolderSource(Source):
         found = walk(root)
         if found.root_is:
             raise UserError(f"{root} holds {found.root_is} of sagan, not images to train on")
-        self.dangling = {relative for relative, state in found.files.items() if state is None}
+        self.unusable = {relative: why for relative, state in found.files.items() if (why := _why_unusable(state))}
         stamps = {name: "" if state is None else stamp(state) for name, state in found.files.items() if is_image(name)}
         others = len(found.files) - len(stamps)
         if not stamps:
@@ -55,11 +58,14 @@ class FolderSource(Source):
         self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks
         aside = f" ({plural(others, 'other file')} ignored)" if others else ""
         self.description = f"{plural(len(self.paths), kind_of(self.paths) + ' file')} under {root}{aside}"
+        if found.special:
+            self.description += f" (left out {len(found.special):,}: pipes, devices or files of the system, such as "
+            self.description += f"{found.special[0]})"
         self.description += "".join(f" (left out {root / path}: {why})" for path, why in sorted(found.left_out.items()))
         self.signature = digest([os.path.realpath(root), *(f"{path} {stamps[path]}" for path in self.paths)])
 
     def identify(self, progress: Progress = unseen) -> str:
-        files = [(path, None if path in self.dangling else self.root / path) for path in self.paths]
+        files = [(path, None if path in self.unusable else self.root / path) for path in self.paths]
         return f"{short_name(self.root)}:{digest_files(files, self.classes.stated, progress)}"
 
     def __len__(self) -> int:
@@ -73,28 +79,33 @@ class FolderSource(Source):
 
     def read(self, index: int) -> Image.Image:
         path = self.root / self.paths[index]
-        if self.paths[index] in self.dangling:
-            raise UserError(f"{path} is a link to a file that is not there")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise UserError(f"{path} cannot be read: it has more than {MAX_BYTES:,} bytes")
-        return decode(data, str(path), self.max_pixels)
+        if why := self.unusable.get(self.paths[index]):
+            raise UserError(f"{path} {why}")
+        hold(FILES, path.stat().st_size)
+        return decode(read_regular(path, MAX_BYTES), str(path), self.max_pixels)
 
     def class_of(self, index: int) -> str | None:
         return self.classes.of(index)
 
 
+def _why_unusable(state: os.stat_result | None) -> str:
+    """Why a file is not read, whatever it holds; "" for others."""
+    if state is None:
+        return "is a link to a file that is not there"
+    return f"cannot be read: it has {state.st_size:,} bytes, more than {MAX_BYTES:,}" * (state.st_size > MAX_BYTES)
+
+
 def _dataset_json(root: Path, found: Walk) -> bytes | None:
-    return (root / "dataset.json").read_bytes() if found.files.get("dataset.json") else None
+    return read_regular(root / "dataset.json", LARGEST_LABELS) if found.files.get("dataset.json") else None
 
 
 @dataclass
 class Walk:
-    """What is below a folder: every visible file by its relative path (slashes), None for a link to nothing; and the
-    folders left out, with the reason."""
+    """What is below a folder: every visible file by its relative path (slashes), None for a link to nothing; the
+    images' names that are no files on a disk; and the folders left out, with the reason."""
 
     files: dict[str, os.stat_result | None] = field(default_factory=dict)
+    special: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     root_is: str = ""  # what of this program the folder itself is
 
@@ -102,44 +113,61 @@ class Walk:
 def walk(root: Path) -> Walk:
     """What is below a folder. Raises OSError if a folder or a file that was listed cannot be reached.
 
-    A folder is walked once: links to folders come last, and only those are followed that lead somewhere new.
+    A folder is walked once: links to folders come last, and only those are followed that lead somewhere new. Pipes,
+    devices and what the system shows as files (/proc) are left out. Folders may be nested to any depth.
     """
-    found, links, walked = Walk(), list[tuple[Path, str]](), {os.path.realpath(root)}
-    _walk(root, "", found, links, walked)
+    found, links, walked = Walk(), list[tuple[str, str]](), {os.path.realpath(root)}
+    _walk(str(root), "", found, links, walked)
     for folder, relative in links:  # grows meanwhile
-        if os.path.realpath(folder) not in walked:
-            walked.add(os.path.realpath(folder))
+        real = os.path.realpath(folder)
+        if real not in walked:
+            walked.add(real)
             _walk(folder, f"{relative}/", found, links, walked)
     return found
 
 
-def _walk(folder: Path, prefix: str, found: Walk, links: list[tuple[Path, str]], walked: set[str]) -> None:
-    with os.scandir(folder) as listed:
-        entries = sorted(listed, key=lambda e: e.name)
-    ours = what_is_ours(entry.name for entry in entries)
-    if ours and not prefix:
-        found.root_is = ours if ours != "samples or figures" else ""  # which may be scored
-    elif ours:
-        found.left_out[prefix.rstrip("/")] = f"{ours} of sagan"
-        return
-    for entry in entries:
+def _walk(start: str, prefix: str, found: Walk, links: list[tuple[str, str]], walked: set[str]) -> None:
+    stack = [(os.path.realpath(start), prefix, _entries(start, prefix, found))]
+    while stack:
+        real, prefix, entries = stack[-1]
+        entry = next(entries, None)
+        if entry is None:
+            stack.pop()
+            continue
         relative = prefix + entry.name
         state = _state(entry)
         is_folder = state is not None and stat.S_ISDIR(state.st_mode)
         if not visible(PurePosixPath(entry.name)):
             if is_folder and not entry.name.startswith("."):
                 found.left_out[relative] = "made by the system"
+        elif is_folder and state is not None and is_of_the_system(state):
+            found.special.append(relative)
         elif is_folder and entry.name.startswith(COPIES):
             found.left_out[relative] = "copies made by the published program"
         elif is_folder and entry.is_symlink():
-            links.append((Path(entry.path), relative))
+            links.append((entry.path, relative))
         elif is_folder:
-            real = os.path.realpath(entry.path)
-            if real not in walked:
-                walked.add(real)
-                _walk(Path(entry.path), f"{relative}/", found, links, walked)
-        elif state is None or stat.S_ISREG(state.st_mode):  # not a pipe or a device
+            below = os.path.join(real, entry.name)  # noqa: PTH118 - its real path: it is no link
+            if below not in walked:
+                walked.add(below)
+                stack.append((below, f"{relative}/", _entries(entry.path, f"{relative}/", found)))
+        elif state is None or is_regular(state):
             found.files[relative] = state
+        elif is_image(entry.name):
+            found.special.append(relative)
+
+
+def _entries(folder: str, prefix: str, found: Walk) -> Iterator[os.DirEntry[str]]:
+    """What a folder holds, by name; nothing where the folder is one of ours, which is noted."""
+    with os.scandir(folder) as listed:
+        entries = sorted(listed, key=lambda entry: entry.name)
+    ours = what_is_ours(entry.name for entry in entries)
+    if ours and not prefix:
+        found.root_is = ours if ours != "samples or figures" else ""  # which may be scored
+    elif ours:
+        found.left_out[prefix.rstrip("/")] = f"{ours} of sagan"
+        return iter(())
+    return iter(entries)
 
 
 def _state(entry: os.DirEntry[str]) -> os.stat_result | None:

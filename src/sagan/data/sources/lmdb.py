@@ -16,11 +16,12 @@ from typing import Any
 from PIL import Image
 
 from sagan.data.sources.contents import digest_files, file_stamp
-from sagan.data.sources.decode import decode
+from sagan.data.sources.decode import FILES, MAX_BYTES, decode
 from sagan.data.sources.names import short_name
+from sagan.data.sources.room import hold
 from sagan.data.sources.source import PerProcess, Source, unseen
 from sagan.system.callbacks import Progress
-from sagan.system.errors import UserError
+from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.sentences import plural
 
 # Damaged pages make LMDB abort its process or read outside the file, so another process goes through all of it first:
@@ -74,11 +75,17 @@ class LmdbSource(Source):
 
     def read(self, index: int) -> Image.Image:
         try:
-            with self.environment.get().begin() as transaction:
-                data = transaction.get(self.keys[index])
+            with self.environment.get().begin(buffers=True) as transaction:
+                found = transaction.get(self.keys[index], default=b"")
+                if len(found) > MAX_BYTES:
+                    raise UserError(f"it has {len(found):,} bytes, more than {MAX_BYTES:,}")
+                hold(FILES, len(found))
+                data = bytes(found)
         except Exception as error:  # lmdb.Error, from a damaged page
+            if is_out_of_memory(error):
+                raise
             raise UserError(f"{self.name(index)} cannot be read: {error}") from error
-        return decode(data or b"", self.name(index), self.max_pixels)
+        return decode(data, self.name(index), self.max_pixels)
 
 
 def data_file(path: Path) -> Path:

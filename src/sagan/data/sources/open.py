@@ -17,7 +17,7 @@ from sagan.data.sources.stored import StoreSource
 from sagan.data.sources.zip import ZipSource
 from sagan.run.store import is_store
 from sagan.system.errors import UserError
-from sagan.system.files import expand
+from sagan.system.files import expand, is_regular
 
 
 def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Source:
@@ -43,7 +43,7 @@ def _open(path: Path) -> Source:
     if path.name == "data.mdb" and path.is_file():
         return LmdbSource(path.parent)
     opener = OPENERS.get(path.suffix.lower())
-    if opener is None or not path.is_file():  # a pipe would be waited for, and a device has no end
+    if opener is None or not is_regular(path.stat()):  # a pipe would be waited for, and a device has no end
         raise UserError(not_a_source(path))
     return opener(path)
 
@@ -69,7 +69,7 @@ def missing(path: Path) -> str:
 
 
 def not_a_source(path: Path) -> str:
-    if not path.is_file():
+    if not is_regular(path.stat()):
         return f"{path} is a pipe or a device, not a file"
     if is_image(path.name):
         return f"{path} is one image: give the folder of your images"

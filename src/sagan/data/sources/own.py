@@ -81,14 +81,19 @@ def appearing_together(folder: Path, stale: re.Pattern[str] | None = None) -> It
 def refuse_foreign_images(folder: Path, flag: str) -> None:
     """Raises UserError where a folder for pictures holds images that this program did not make: the pictures would
     become training images, or those images would be left out with them. ``flag``: the one that names the folder."""
-    for place, folders, files in os.walk(folder):
-        if what_is_ours([*folders, *files]):
-            folders.clear()
+    places = [str(folder)]
+    while places:  # of any depth
+        try:
+            with os.scandir(place := places.pop()) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+        except OSError:  # it is not there yet, or cannot be read
             continue
-        found = sorted(name for name in files if is_image(name) and not _GRID.fullmatch(name))
-        if found:
+        if what_is_ours(entry.name for entry in entries):
+            continue
+        files = [entry.name for entry in entries if not entry.is_dir()]
+        if found := [name for name in files if is_image(name) and not _GRID.fullmatch(name)]:
             raise UserError(
                 f"{folder} holds other images, such as {Path(place, found[0])}, which would be mixed with the pictures "
                 f"that are written there: give {flag} a folder of its own"
             )
-        folders.sort()
+        places += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sagan.data.sources.decode import refuse_too_large
 from sagan.data.sources.names import short_name
 from sagan.data.sources.source import Source
 from sagan.run.store import Store, refuse_cut
@@ -61,6 +62,10 @@ class StoreSource(Source):
 
     def read(self, index: int) -> Image.Image:
         refuse_cut(self.store.images)
+        try:
+            refuse_too_large(self.store.size, self.store.size, self.max_pixels)
+        except UserError as error:
+            raise UserError(f"{self.name(index)} cannot be read: {error}") from None
         return Image.fromarray(np.array(self.store.images[index]))
 
     def class_of(self, index: int) -> str | None:

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from sagan.data.sources.classes import classes_of
+from sagan.data.sources.classes import LARGEST_LABELS, classes_of
 from sagan.data.sources.contents import file_stamp
-from sagan.data.sources.decode import MAX_BYTES, decode
+from sagan.data.sources.decode import FILES, MAX_BYTES, decode
 from sagan.data.sources.names import (
     COPIES,
     FORMATS,
@@ -21,8 +21,9 @@ from sagan.data.sources.names import (
     short_name,
     visible,
 )
+from sagan.data.sources.room import hold
 from sagan.data.sources.source import PerProcess, Source
-from sagan.system.errors import UserError
+from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.sentences import plural
 
 
@@ -41,7 +42,7 @@ class ZipSource(Source):
         if not self.members:
             raise UserError(no_images_in_zip(path, list(members)))
         self.found = [members[name] for name in self.members]
-        labels = self.read_member(members["dataset.json"]) if "dataset.json" in members else None
+        labels = self._read_labels(members["dataset.json"]) if "dataset.json" in members else None
         self.classes = classes_of(self.members, labels, f"{path}:dataset.json")
         self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks
         aside = f" ({plural(others, 'other member')} ignored)" if others else ""
@@ -67,6 +68,7 @@ class ZipSource(Source):
         archive = self.archive.get()
         if member.file_size > MAX_BYTES:
             raise self.unreadable(member, f"it unpacks to {member.file_size:,} bytes, more than {MAX_BYTES:,}")
+        hold(FILES, member.file_size)
         try:
             with self.archive.lock:  # one file position for all threads
                 return archive.read(member)
@@ -76,8 +78,15 @@ class ZipSource(Source):
             self._refuse_changed()
             raise self.unreadable(member, str(error)) from error
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), NotImplementedError, ...
+            if is_out_of_memory(error):
+                raise
             self._refuse_changed()
             raise self.unreadable(member, str(error) or type(error).__name__) from error
+
+    def _read_labels(self, member: zipfile.ZipInfo) -> bytes:
+        if member.file_size > LARGEST_LABELS:
+            raise self.unreadable(member, f"it unpacks to {member.file_size:,} bytes, more than {LARGEST_LABELS:,}")
+        return self.read_member(member)
 
     def unreadable(self, member: zipfile.ZipInfo, reason: str) -> UserError:
         return UserError(f"{self.path}:{member.filename} cannot be read: {reason}")
@@ -100,11 +109,17 @@ def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 def open_zip(path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path)
     except OSError:
         raise
     except Exception as error:  # BadZipFile, NotImplementedError, UnicodeDecodeError, ...
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path} is not a complete zip file ({error}): make or download it again") from error
+    if sum(member.compress_size for member in archive.infolist()) > path.stat().st_size:
+        archive.close()
+        raise UserError(f"{path} says that several members lie in the same place, as no program writes a zip")
+    return archive
 
 
 def no_images_in_zip(path: Path, members: list[str]) -> str:

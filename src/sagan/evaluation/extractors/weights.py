@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.system.errors import UserError
-from sagan.system.files import expand, file_sha256
+from sagan.system.files import expand, file_sha256, own_cache
 from sagan.system.sentences import typed
 from sagan.system.torch_files import read_torch_file
 
@@ -50,17 +50,6 @@ INCEPTION = PublishedWeights(
 
 
 # ---- finding and downloading
-
-
-def own_cache() -> Path:
-    """``~/.cache/sagan``, or ``sagan`` in the folder that XDG_CACHE_HOME names; in a container whose user has no home,
-    in the folder of temporary files."""
-    if named := os.environ.get("XDG_CACHE_HOME"):
-        return expand(named) / "sagan"
-    try:
-        return Path.home() / ".cache" / "sagan"
-    except RuntimeError:
-        return Path(tempfile.gettempdir(), f"sagan-{os.getuid()}")
 
 
 def hub_cache() -> Path:
