@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import subprocess
 
 import pytest
@@ -81,6 +82,13 @@ def test_a_repository_that_merely_lies_around_the_package_is_not_its_own(tmp_pat
     git("add", ".")
     git("commit", "-m", "second")
     assert len(commit(file)) == 12
+    index = tmp_path / ".git" / "index"
+    os.utime(file, (0, 0))  # git would note in its index that the file is the same
+    before = index.read_bytes()
+    git("config", "core.fsmonitor", "touch ran")  # a program that git starts
+    assert len(commit(file)) == 12
+    assert index.read_bytes() == before
+    assert not list(tmp_path.rglob("ran"))
     file.write_text("changed")
     assert commit(file).endswith("+")
 

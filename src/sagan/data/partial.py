@@ -19,7 +19,7 @@ from sagan.data.recipe import Prepared
 from sagan.run.store import HEADER_BYTES, Skipped, StoreMeta, image_bytes, images_header, meta_file
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
-from sagan.system.files import flush_to_disk, remove_partial_files, write_whole
+from sagan.system.files import flush_to_disk, is_regular, remove_partial_files, write_whole
 from sagan.system.typed import Count, from_plain, parse_json, to_plain
 
 CHUNK_IMAGES = 256  # per line of the journal: the most that an interruption can cost
@@ -155,7 +155,7 @@ class Partial:
 def open_to_change(path: Path) -> IO[bytes]:
     """The file for reading and writing, created if missing; unbuffered, so that closing it after a failed write does
     not fail again."""
-    if path.exists() and not path.is_file():
+    if path.exists() and not is_regular(path.stat()):
         raise UserError(f"{path} is not a file: delete the folder {path.parent} and start again")
     path.touch()
     return path.open("r+b", buffering=0)

@@ -37,7 +37,7 @@ from sagan.data.sources.source import Source, unseen
 from sagan.run.store import AGAIN, FORMAT, NAMES, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, write_whole
+from sagan.system.files import exclusive_lock, read_regular, write_whole
 from sagan.system.sentences import plural
 
 LOGGER = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ def settle_identity(source: Source, root: Path, progress: Progress | None = None
     if not source.signature or "identity" in vars(source):
         return
     known = root / "identities" / source.signature
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if IDENTITY.fullmatch(text := known.read_text(encoding="utf-8")):
+    with contextlib.suppress(OSError, ValueError):  # it is not there, or damaged
+        if IDENTITY.fullmatch(text := read_regular(known, 1000).decode()):
             source.identity = text
             return
     source.identity = source.identify(progress or unseen)

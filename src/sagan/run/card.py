@@ -92,7 +92,11 @@ def commit(file: Path = Path(__file__)) -> str | None:
     installed package, even inside another repository."""
     try:
         _git(file.parent, "ls-files", "--error-unmatch", file.name)
-        return _git(file.parent, "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*")
+        found = _git(file.parent, "describe", "--always", "--abbrev=12", "--exclude=*")
+        changed = _git(
+            file.parent, "status", "--porcelain", "--untracked-files=no"
+        )  # describe --dirty writes the index
+        return found + "+" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -13,7 +13,7 @@ from sagan.run.folder import Run
 from sagan.run.records import LookRecord, RecordReader, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
 from sagan.system.console import duration
 from sagan.system.errors import UserError
-from sagan.system.files import is_held
+from sagan.system.files import is_held, is_regular, read_regular
 
 State = Literal["waiting", "running", "scoring", "done", "failed", "cut"]
 
@@ -136,9 +136,9 @@ class Watched:
 
     def _failure(self) -> str:
         with contextlib.suppress(FileNotFoundError):
-            if self.failure is None or not self.failure.is_file():
+            if self.failure is None or not is_regular(self.failure.stat()):
                 return ""
-            return self.failure.read_text(encoding="utf-8", errors="replace").strip()
+            return read_regular(self.failure).decode(errors="replace").strip()
         return ""
 
     def _total(self) -> int | None:

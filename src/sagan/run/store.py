@@ -20,6 +20,7 @@ import numpy.typing as npt
 from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.run.classes import list_classes
 from sagan.system.errors import UserError
+from sagan.system.files import open_regular
 from sagan.system.sentences import plural
 from sagan.system.typed import Count, check_format, from_plain, read_json, shorten, to_plain
 
@@ -220,7 +221,7 @@ def _map_array(path: Path, kind: str, shape: tuple[int, ...], what: str) -> npt.
         raise UserError(f"{path.parent} is damaged (it has no {path.name}): {AGAIN}")
     header = _array_header(kind, shape)
     found, expected = path.stat().st_size, len(header) + math.prod(shape) * np.dtype(kind).itemsize
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.read(len(header)) != header:
             raise UserError(f"{path} is damaged (it is not {what}): {AGAIN}")
     if found != expected:

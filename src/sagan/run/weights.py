@@ -26,7 +26,7 @@ from sagan.run.config import Config, ModelConfig, from_dict, to_dict, without_pl
 from sagan.run.folder import snapshot_step
 from sagan.run.records import FACTORS, RollbackRecord, check_factors
 from sagan.system.errors import UserError
-from sagan.system.files import expand, write_whole
+from sagan.system.files import expand, open_regular, write_whole
 from sagan.system.torch_files import read_torch_file, read_without_tensors, write_torch_file
 from sagan.system.typed import Count, Seconds, check_format, from_plain, newer, parse_json, shorten, to_plain
 
@@ -88,6 +88,7 @@ def load_snapshot(path: str | Path) -> Snapshot:
         raise UserError(f"{path} is not a snapshot file, but a folder" if path.is_dir() else f"{path} does not exist")
     if path.suffix == ".pt":
         return _snapshot_of(load_checkpoint(path))
+    open_regular(path, "snapshot file").close()  # else an error
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})

@@ -9,7 +9,7 @@ import struct
 import warnings
 import zipfile
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 
@@ -88,8 +88,7 @@ def _check(file: BinaryIO) -> None:
         raise UserError("its directory is damaged")
     for member in members:
         if member.filename.endswith("/data.pkl"):
-            with archive.open(member) as pickled:
-                _check_pickle(pickled)
+            _check_pickle(archive.read(member))
 
 
 def _directory(file: BinaryIO) -> int:
@@ -108,9 +107,9 @@ def _directory(file: BinaryIO) -> int:
     return int(start) if place == length - 98 and end[:4] == b"PK\6\6" else -1
 
 
-def _check_pickle(file: IO[bytes]) -> None:
+def _check_pickle(pickled: bytes | BinaryIO) -> None:
     """Raises UserError where a pickle names anything but tensors and their containers."""
-    named = (argument for code, argument, _ in pickletools.genops(file) if "GLOBAL" in code.name)
+    named = (argument for code, argument, _ in pickletools.genops(pickled) if "GLOBAL" in code.name)
     for name in named:
         if not isinstance(name, str) or _KINDS.fullmatch(name) is None:
             raise UserError(f"it holds {shorten(name)}, and may hold tensors, numbers and text only")

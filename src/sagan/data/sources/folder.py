@@ -135,7 +135,13 @@ def _walk(start: str, prefix: str, found: Walk, links: list[tuple[str, str]], wa
             stack.pop()
             continue
         relative = prefix + entry.name
-        state = _state(entry)
+        try:
+            state = _state(entry)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            found.left_out[f"{relative[:60]}..."] = "the path of what is in it is too long for this system"
+            continue
         is_folder = state is not None and stat.S_ISDIR(state.st_mode)
         if not visible(PurePosixPath(entry.name)):
             if is_folder and not entry.name.startswith("."):

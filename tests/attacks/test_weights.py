@@ -1,0 +1,296 @@
+"""Checkpoints, snapshots and weights that run code, take memory, or make training write outside its tensors."""
+
+import builtins
+import collections
+import copy
+import functools
+import io
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sagan.evaluation.extractors.weights import read_weights
+from sagan.published.imports import load_published_generator
+from sagan.published.keys import read_published, to_published
+from sagan.run.build import build_discriminator, build_generator
+from sagan.run.config import Config, ModelConfig, to_dict
+from sagan.run.records import FACTORS
+from sagan.run.weights import Checkpoint, load_checkpoint, load_snapshot, save_checkpoint, saved_step
+from sagan.system.errors import UserError
+from tests.attacks.made import Made, peak_mebibytes, torch_zip, with_directory
+from tests.run.test_weights import stepped_adam
+
+SMALL = Config(model=ModelConfig(imsize=16, z_dim=2, g_conv_dim=8, d_conv_dim=8))
+
+
+@functools.cache
+def _made():
+    generator, discriminator = build_generator(SMALL.model), build_discriminator(SMALL.model)
+    optimizers = {"g_optimizer": generator, "d_optimizer": discriminator}
+    return Checkpoint(
+        step=3,
+        seconds=1.5,
+        config=SMALL,
+        caution=dict.fromkeys(FACTORS, 1.0),
+        generator=generator.state_dict(),
+        discriminator=discriminator.state_dict(),
+        average=build_generator(SMALL.model, seed=1).state_dict(),
+        **{name: stepped_adam(network) for name, network in optimizers.items()},
+    )
+
+
+def checkpoint():
+    return copy.deepcopy(_made())
+
+
+READERS = [load_checkpoint, read_weights, lambda path: read_published(path, "generator")]
+
+
+def refused(path, readers=READERS):
+    """Every reader of torch's files refuses this one, and its step is not read."""
+    assert saved_step(path) is None
+    for read in readers:
+        with pytest.raises(UserError, match=path.name) as refusal:
+            read(path)
+        assert "\n" not in str(refusal.value)
+
+
+# ---- files that do something when they are unpacked
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+@pytest.mark.parametrize(
+    "made",
+    [
+        Made(os.system, "touch ran"),
+        Made(eval, "open('ran', 'w')"),
+        Made(bytearray, 10**12),  # which torch would allow, as all below
+        Made(torch.FloatTensor, 10**6, 10**6),
+        Made(collections.Counter, "x" * 10),
+        Made(torch._utils._rebuild_qtensor, None),
+        Made(torch._utils._rebuild_nested_tensor, torch.zeros(1), torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1)),
+        Made(builtins.complex, 1.0, 2.0),
+    ],
+    ids=["system", "eval", "bytearray", "tensor", "counter", "quantised", "nested", "complex"],
+)
+def test_a_pickle_that_is_more_than_tensors(made, old_format, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": 1, "step": 5, "more": made}, "last.pt", _use_new_zipfile_serialization=not old_format)
+    refused(tmp_path / "last.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_compressed_file(tmp_path):
+    (tmp_path / "last.pt").write_bytes(torch_zip({"format": 1, "step": 5}, compressed=True))
+    refused(tmp_path / "last.pt")
+
+
+def test_a_file_that_unpacks_to_eight_gigabytes(tmp_path):
+    with (
+        zipfile.ZipFile(tmp_path / "last.pt", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x/data.pkl", "w", force_zip64=True) as member,
+    ):
+        member.write(bytes(2**22))
+    data = bytearray((tmp_path / "last.pt").read_bytes())
+    at = data.rindex(b"PK\1\2") + 24
+    data[at : at + 4] = (2**32 - 2).to_bytes(4, "little")  # as if it were many more
+    (tmp_path / "last.pt").write_bytes(data)
+    refused(tmp_path / "last.pt")
+
+
+def test_a_part_that_says_it_is_larger_than_the_file(tmp_path):
+    torch.save({"format": 1, "step": 5, "more": torch.zeros(10)}, tmp_path / "last.pt")
+    data = bytearray((tmp_path / "last.pt").read_bytes())
+    at = data.index(b"PK\1\2", data.index(b"PK\1\2") + 1) + 20
+    data[at : at + 8] = (2**31).to_bytes(4, "little") * 2
+    (tmp_path / "last.pt").write_bytes(data)
+    refused(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("before", [b"", b"text before"])
+def test_a_file_with_two_directories(before, tmp_path):
+    """One for those that look whether it is compressed, another for torch."""
+    good = {"x/data.pkl": pickle.dumps({"format": 1, "step": 5}, protocol=2), "x/version": b"3\n"}
+    (tmp_path / "last.pt").write_bytes(with_directory(before, good, {"x/data.pkl": bytes(10**6)}))
+    refused(tmp_path / "last.pt")
+
+
+def test_a_file_with_a_comment_or_something_before_it(tmp_path):
+    torch.save({"format": 1, "step": 5}, tmp_path / "last.pt")
+    whole = (tmp_path / "last.pt").read_bytes()
+    assert saved_step(tmp_path / "last.pt") == 5
+    for data in (b"#!/bin/sh\n" + whole, whole[:-2] + b"\5\0hello", whole + b"more"):
+        (tmp_path / "last.pt").write_bytes(data)
+        refused(tmp_path / "last.pt")
+
+
+def test_lists_that_hold_themselves_a_million_times(tmp_path):
+    many = ["x"]
+    for _ in range(40):
+        many = [many, many]
+    for key in ("step", "config", "caution", "classes", "generator", "g_optimizer", "anchors"):
+        torch.save({**vars(checkpoint()), "format": 1, "config": "{}", key: many}, tmp_path / "last.pt")
+        with pytest.raises(UserError, match=r"last\.pt") as refusal:
+            load_checkpoint(tmp_path / "last.pt")
+        assert len(str(refusal.value)) < 400 + len(str(tmp_path))
+
+
+# ---- tensors that an update in place would go wrong with
+
+
+WRONG = {
+    "one number": lambda t: torch.zeros(1),
+    "none": lambda t: torch.zeros(0),
+    "expanded": lambda t: torch.zeros(()).expand(t.shape),
+    "overlapping": lambda t: torch.zeros(t.numel() + 9).as_strided(t.shape, [1] * t.ndim),
+    "every second": lambda t: torch.zeros(*t.shape[:-1], 2 * t.shape[-1])[..., ::2],
+    "double": lambda t: t.double(),
+    "half": lambda t: t.half(),
+    "whole numbers": lambda t: t.int(),
+    "complex": lambda t: t.to(torch.complex64),
+    "sparse": lambda t: t.to_sparse(),
+    "without memory": lambda t: t.to("meta"),
+    "transposed": lambda t: t.flatten()[None].transpose(0, 1),
+    "NaN": lambda t: torch.full_like(t, torch.nan),
+    "infinite": lambda t: torch.full_like(t, torch.inf),
+    "text": lambda t: "x",
+    "a list": lambda t: t.tolist(),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize(
+    ("optimizer", "moment"), [("g_optimizer", "exp_avg"), ("d_optimizer", "exp_avg_sq"), ("g_optimizer", "step")]
+)
+def test_a_moment_that_is_not_as_its_parameter(what, moment, optimizer, tmp_path):
+    state = checkpoint()
+    moments = next(m for m in vars(state)[optimizer]["state"].values() if m["exp_avg"].ndim > 1)
+    if moment == "step" and what in ("expanded", "one number", "overlapping", "every second", "transposed"):
+        moments[moment] = torch.ones(2)[:1]
+    else:
+        moments[moment] = WRONG[what](moments[moment])
+    save_checkpoint(tmp_path / "last.pt", state)
+    with pytest.raises(UserError, match=r"last\.pt"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("network", ["discriminator", "average"])
+def test_a_weight_that_is_not_as_its_networks(what, network, tmp_path):
+    state = checkpoint()
+    weights = vars(state)[network]
+    name = next(name for name, tensor in weights.items() if tensor.ndim > 1)
+    weights[name] = WRONG[what](weights[name])
+    save_checkpoint(tmp_path / "last.pt", state)
+    with pytest.raises(UserError, match=r"last\.pt"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("number", [0.0, -1.0, -1e30])
+def test_moments_that_no_step_leaves(number, tmp_path):
+    for name in ("step", "exp_avg_sq"):
+        state = checkpoint()
+        state.d_optimizer["state"][1][name].fill_(number - (name == "exp_avg_sq"))
+        save_checkpoint(tmp_path / "last.pt", state)
+        with pytest.raises(UserError, match=r"step must be 1 or more, and no number of exp_avg_sq below 0"):
+            load_checkpoint(tmp_path / "last.pt")
+
+
+def test_moments_in_the_same_memory(tmp_path):
+    for one, other in (("g_optimizer", "g_optimizer"), ("g_optimizer", "d_optimizer")):
+        state = checkpoint()
+        vars(state)[one]["state"][1]["step"] = vars(state)[other]["state"][2]["step"]
+        save_checkpoint(tmp_path / "last.pt", state)
+        with pytest.raises(UserError, match="two of the optimizers' tensors share their memory"):
+            load_checkpoint(tmp_path / "last.pt")
+
+
+# ---- sizes
+
+HUGE = [{"z_dim": 65_536, "g_conv_dim": 16_384, "d_conv_dim": 16_384, "imsize": 8192, "num_classes": 1_000_000}]
+HUGE += [{name: 10**7} for name in ("z_dim", "g_conv_dim", "imsize")] + [{"network": "resnet", **HUGE[0]}]
+
+
+@pytest.mark.parametrize("changes", HUGE)
+def test_a_snapshot_of_huge_networks_takes_no_memory(changes, tmp_path):
+    config = to_dict(SMALL)
+    config["model"] |= changes
+    facts = {"format": "sagan-generator-1", "config": config, "step": 1}
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"sagan": json.dumps(facts)})
+    with pytest.raises(UserError, match=r"a\.safetensors.* is damaged"):
+        load_snapshot(tmp_path / "a.safetensors")
+
+
+@pytest.mark.slow
+def test_the_most_memory_that_huge_networks_take(tmp_path):
+    imports = "import sys, contextlib\nfrom sagan.run.weights import load_snapshot"
+    test_a_snapshot_of_huge_networks_takes_no_memory(HUGE[0], tmp_path)
+    code = "with contextlib.suppress(ValueError): load_snapshot(sys.argv[1])"
+    assert peak_mebibytes(imports, code, tmp_path / "a.safetensors") < 100
+
+
+def test_a_published_file_of_huge_networks_takes_no_memory(tmp_path):
+    state = to_published(
+        "generator", build_generator(ModelConfig(z_dim=4, g_conv_dim=8, norm_axis="input")).state_dict()
+    )
+    name = next(name for name, tensor in state.items() if tensor.ndim == 4)
+    state[name] = torch.zeros(()).expand(65_536, 131_072, 4, 4)
+    torch.save(state, tmp_path / "1_G.pth")
+    with pytest.raises(UserError, match=r"1_G\.pth is not a state dict .* must be contiguous"):
+        load_published_generator(tmp_path / "1_G.pth", 0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_published_file_that_is_not_finite(number, tmp_path):
+    state = to_published(
+        "generator", build_generator(ModelConfig(z_dim=4, g_conv_dim=8, norm_axis="input")).state_dict()
+    )
+    next(tensor for tensor in state.values() if tensor.ndim == 4).fill_(number)
+    torch.save(state, tmp_path / "1_G.pth")
+    with pytest.raises(UserError, match=r"1_G\.pth is not a state dict .* is not finite"):
+        load_published_generator(tmp_path / "1_G.pth", 0)
+
+
+# ---- by chance
+
+
+@pytest.mark.slow
+def test_checkpoints_changed_by_chance(tmp_path):
+    """Bytes of a checkpoint, and values of its content: the checkpoint, or a sentence; never another error."""
+    chance = np.random.default_rng(0)
+    made = checkpoint()
+    save_checkpoint(tmp_path / "last.pt", made)
+    whole = (tmp_path / "last.pt").read_bytes()
+    content = torch.load(io.BytesIO(whole), weights_only=True)
+    refusals = 0
+    for number in range(1500):
+        if number % 2:
+            data = bytearray(whole)
+            for _ in range(int(chance.integers(1, 5))):
+                data[int(chance.integers(len(data)))] = int(chance.integers(256))
+            (tmp_path / "last.pt").write_bytes(data)
+        else:
+            changed = copy.deepcopy(content)
+            holder, key = changed, "generator"
+            for _ in range(int(chance.integers(1, 5))):
+                keys = list(holder)
+                key = keys[int(chance.integers(len(keys)))]
+                if not isinstance(holder[key], dict) or not holder[key]:
+                    break
+                last, holder = holder, holder[key]
+            else:
+                holder = last
+            wrong = [None, [], {}, -1, 1e300, "x", torch.zeros(1), torch.zeros(3, 3), b"x", True, [[1]], {1: 2}]
+            holder[key] = wrong[int(chance.integers(len(wrong)))]
+            torch.save(changed, tmp_path / "last.pt")
+        try:
+            load_checkpoint(tmp_path / "last.pt")
+        except UserError:
+            refusals += 1
+    assert refusals > 1000
