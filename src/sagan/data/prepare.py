@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL
+from PIL import Image
 
 from sagan.core.shapes import CHANNELS
 from sagan.data.partial import Partial
@@ -43,6 +44,7 @@ from sagan.system.sentences import plural
 LOGGER = logging.getLogger(__name__)
 IDENTITY = re.compile(r"[\w.-]+:[0-9a-f]{64}")
 AHEAD_BYTES = 2**28  # of prepared images that wait to be written
+BLOCK_BYTES = 2**26  # of Pillow's memory: malloc keeps smaller blocks for the thread that had them, after use
 SKIPS_REPORTED = 10  # individually; meta.json names them all
 
 
@@ -179,6 +181,7 @@ def make(
 
 def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) -> Iterator[Prepared]:
     """The source's images from ``start`` on, in order, by ``workers`` threads (decoders release the GIL)."""
+    Image.core.set_block_size(BLOCK_BYTES)  # type: ignore[attr-defined]
     ahead: deque[Future[Prepared]] = deque()
     most = max(workers, min(4 * workers, AHEAD_BYTES // image_bytes(recipe.size)))
     with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:

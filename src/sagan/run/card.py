@@ -93,9 +93,8 @@ def commit(file: Path = Path(__file__)) -> str | None:
     try:
         _git(file.parent, "ls-files", "--error-unmatch", file.name)
         found = _git(file.parent, "describe", "--always", "--abbrev=12", "--exclude=*")
-        changed = _git(
-            file.parent, "status", "--porcelain", "--untracked-files=no"
-        )  # describe --dirty writes the index
+        # describe --dirty would write the index, whatever it is told
+        changed = _git(file.parent, "status", "--porcelain", "--untracked-files=no")
         return found + "+" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None

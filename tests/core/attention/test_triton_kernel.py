@@ -264,7 +264,6 @@ for pattern in (ExcludeLocal(64, 64, 3), ExcludeLocal(5, 7, 2, "before"), Full(7
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler is for Linux")
 def test_the_kernels_compile_for_a_gpu_without_one(tmp_path):
     """The interpreter takes what the compiler refuses, such as values of two shapes from two branches."""
