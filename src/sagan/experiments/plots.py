@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from sagan.experiments.statistics import Comparison
 from sagan.published.tables import PublishedCurve
-from sagan.system.files import write_whole
 from sagan.system.errors import UserError
+from sagan.system.files import write_whole
 from sagan.system.images import read_png
 
 if TYPE_CHECKING:

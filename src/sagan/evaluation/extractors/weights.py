@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
