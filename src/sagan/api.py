@@ -246,7 +246,7 @@ class OpenedRun:
         line = f"{self.folder.name}: step {self.step:,} of {total:,}, {model.imsize}x{model.imsize}, span {model.span}"
         line += "" if self.finished else ", not finished"
         picture, shown = self.newest_grid(), ""
-        with contextlib.suppressUserError:  # a grid that a power failure has torn
+        with contextlib.suppress(OSError, UserError):  # a grid that a power failure has torn
             shown = "" if picture is None else _embed(read_png(picture))
         return f"<p>{html.escape(line)}</p>{shown}"
 
