@@ -140,6 +140,7 @@ def test_runs_that_differ_in_this_begin_alike(name):
         "pool": 2,
         "flip": True,
         "precision": "bf16",
+        "shards": 2,
     }
     plain = override(BASE, {"span": 2})
     other = override(plain, {name: others.get(name, 0.5)})
