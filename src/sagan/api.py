@@ -43,6 +43,7 @@ from sagan.run.config import Config, override
 from sagan.run.folder import Run, find_snapshot, snapshot_step
 from sagan.run.presets import PRESETS, check_preset
 from sagan.run.records import Record, ScoreRecord, TrainRecord
+from sagan.run.trust import images_folder, resumed_config
 from sagan.run.weights import load_snapshot, step_of
 from sagan.system.console import Console
 from sagan.system.devices import choose_device
@@ -340,6 +341,7 @@ def evaluate(
     step: int | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
+    prepared: str | Path | None = None,
     quiet: bool = False,
 ) -> list[Row]:
     """Scores a snapshot of a run against real images, as ``sagan evaluate`` does, and returns flat rows.
@@ -354,6 +356,8 @@ def evaluate(
         step: the step of the snapshot; by default the newest.
         seed: the seed of the first draw; later draws have the next seeds.
         device: where to sample and score; by default a GPU if there is one, else the CPU.
+        prepared: the folder for features of real images; by default the run's own, which must be inside the run, be
+            ``./prepared`` or hold prepared images already.
         quiet: print only warnings.
 
     Raises UserError if there is no such snapshot, no extractor, or too few images.
@@ -374,7 +378,8 @@ def evaluate(
         weights=None if weights is None else expand(weights),
         device="auto" if device is None else str(device),
         reference=None if reference is None else expand(reference),
-        cache=Path(run.config().data.prepared),
+        cache=images_folder(run.config(), run.folder) if prepared is None else expand(prepared),
+        cache_named=prepared is not None,
     )
     before = len(run.records_of(ScoreRecord))
     scorer.score_once(run, snapshot, console, again=True)
@@ -386,14 +391,15 @@ def evaluate(
 def resume(path: Place, *, quiet: bool = False, **settings: object) -> OpenedRun:
     """Resumes a run from its last checkpoint, as ``sagan resume`` does, and returns it.
 
-    ``settings``: lengths and intervals that may change, such as ``total_step=20_000``. Ctrl-C ends it early, as in
-    `train`. Raises UserError for misspelt settings, and for those that may not change.
+    ``settings``: lengths and intervals that may change, such as ``total_step=20_000``. An ``extractor`` that runs code,
+    and a ``sample_dir`` or ``prepared`` outside the run's folder, are given again, as that may be a stranger's. Ctrl-C
+    ends it early, as in `train`. Raises UserError for misspelt settings, and for those that may not change.
     """
     from sagan.evaluation.while_training import score_while_training
     from sagan.training.start import report_end, train_on
 
     place, changes, console = _place(path), _plain(settings), Console(quiet=quiet)
-    config = override(find_run(place)[0].config(), changes)
+    config = resumed_config(find_run(place)[0], changes)
     with joined() as world:
         scoring = score_while_training(config, console) if world.leads else None
         outcome = train_on(place, changes, console, scoring, world)

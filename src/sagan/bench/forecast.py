@@ -90,7 +90,8 @@ def describe_runs(runs: Sequence[PlannedCost], jobs: int = 1) -> Iterator[str]:
         yield f"  {pace.describe()}"
         for number in numbers:
             seconds[number] = runs[number].steps * pace.seconds_per_step
-    yield from dict.fromkeys("\n".join(describe_attention(config.model)) for config in configs)
+    for lines in dict.fromkeys(tuple(describe_attention(config.model)) for config in configs):
+        yield from lines
     left_out = sum(not each for each in seconds)
     without = f", without {left_out} that were not measured" if left_out else ""
     yield f"all: about {duration(sum(seconds))} one run at a time, without samples, checkpoints and scores{without}"

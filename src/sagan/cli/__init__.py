@@ -59,7 +59,8 @@ def _run(arguments: list[str], console: Console) -> int:
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in ("-h", "--help", "help"):
-        console.say(_overview())
+        for line in _overview():
+            console.say(line)
         return 0
     if name in ("--version", "version"):
         from importlib.metadata import version
@@ -76,8 +77,8 @@ def _run(arguments: list[str], console: Console) -> int:
     return command.run(rest, console) if command.together or leads() else 0
 
 
-def _overview() -> str:
+def _overview() -> list[str]:
     lines = [f"  {name:15} {(command.run.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     first = ["Self-attention GANs with sparse attention.", "", "usage: sagan COMMAND ...", ""]
     last = ["", "A first run, on drawn faces: sagan train --preset quick", "More: sagan COMMAND --help"]
-    return "\n".join([*first, *lines, *last])
+    return [*first, *lines, *last]

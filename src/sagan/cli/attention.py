@@ -15,7 +15,7 @@ from sagan.run.classes import list_classes
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import refuse_unwritable
+from sagan.system.files import refuse_links_out, refuse_unwritable
 from sagan.system.sentences import plural
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _make_folder(subject: Subject, flags: AttentionFlags) -> Path:
     from sagan.run.folder import make_free_folder
 
     if flags.out is None and subject.run is not None:
+        refuse_links_out(subject.run.folder)
         what = "-images" if flags.images is not None else ""
         return make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}", is_left_behind)
     folder = flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"), is_left_behind)

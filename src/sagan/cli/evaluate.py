@@ -32,6 +32,7 @@ class EvaluateFlags:
     """The real images. By default those that the run was trained on."""
     extractor: str | None = None
     """inception, inception-clean, efficientnet-lite0, torchscript:FILE, timm:NAME or random-conv.
+    A TorchScript file runs the code in it, with all your rights: name only one that you trust.
     By default inception, the only one whose score is called FID, if its weights are found, else efficientnet-lite0."""
     weights: Path | None = None
     """The extractor's weights file."""
@@ -55,7 +56,8 @@ class EvaluateFlags:
     """Bring images of other sizes to this height and width: those scored and the real ones, or for a run, whose size it
     must be, the real ones given by --reference. The card says so."""
     prepared: str = "./prepared"
-    """Folder for the features of reference images, so that the next score starts at once."""
+    """Folder for the features of reference images, so that the next score starts at once.
+    A run that keeps its images in another place outside of its folder, without any there yet, needs it given."""
 
 
 def evaluate(words: Sequence[str], console: Console) -> int:
@@ -69,14 +71,15 @@ def evaluate(words: Sequence[str], console: Console) -> int:
         with joined() as world:
             if flags.gpus != 1 and world.size == 1:
                 return run_on_gpus(flags.gpus, flags.device, ["evaluate", *words])
-            return _evaluate_run(flags, console, world)
+            return _evaluate_run(flags, "prepared" in given, console, world)
     for name in ("gpus", "step", "last", "best", "num", "repeats", "seed"):
         if name in given:
             raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is not the folder of a run")
     return _evaluate_images(flags, console) if leads() else 0
 
 
-def _evaluate_run(flags: EvaluateFlags, console: Console, world: World) -> int:
+def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: World) -> int:
+    """``named``: whether --prepared is given."""
     from sagan.evaluation.snapshots import choose_snapshots, redraw_curves, run_scorer
     from sagan.evaluation.tables import score_table
     from sagan.run.folder import Run
@@ -102,6 +105,7 @@ def _evaluate_run(flags: EvaluateFlags, console: Console, world: World) -> int:
         device=flags.device,
         reference=flags.reference,
         cache=Path(flags.prepared),
+        cache_named=named,
         size=flags.imsize,
         world=world,
     )

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import parse
 from sagan.system.console import Console
-from sagan.system.files import refuse_unwritable
+from sagan.system.files import refuse_links_out, refuse_unwritable
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def report(words: Sequence[str], console: Console) -> int:
     out = flags.sweep / "report" if flags.out is None else flags.out
     refuse_foreign_folder(out)
     refuse_unwritable(out, "--out")
+    refuse_links_out(flags.sweep if flags.out is None else out, levels=2)
     page, findings = write_report(
         flags.sweep, out, flags.metric, flags.threshold, flags.step, published=flags.published, warn=console.warn
     )

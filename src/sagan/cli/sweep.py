@@ -92,12 +92,13 @@ def sweep(words: Sequence[str], console: Console) -> int:
     given = read(SweepFlags, rest, "sagan sweep", _ELSEWHERE)
     flags = fill(SweepFlags, given)
     _check_together(flags, given)
-    from sagan.experiments.checks import check_images, check_runs, extractor_name, prepare_images
+    from sagan.experiments.checks import check_images, check_runs, extractor_name, prepare_images, refuse_stranger
     from sagan.experiments.sweep import plan_sweep
 
     base = PRESETS[flags.preset] if "preset" in given else None
     whole = command("sweep", *(word for word in words if word not in ("--dry_run", "--print_commands")))
     begun = plan_sweep(flags.sweep_dir, axes, left_out, base, whole)
+    refuse_stranger(begun.plan, begun.folder, axes)
     check_runs(begun.plan, begun.folder)
     extractor = extractor_name(begun.plan) if flags.score else None
     todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]

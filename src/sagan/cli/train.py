@@ -120,7 +120,10 @@ def resume_flags() -> type[Any]:
     chosen = resumable() | {"span", "imsize", "seed", "gpus"}
     sections = (TrainFlags, RunConfig, DataConfig, ModelConfig)
     run = Annotated[Path, Positional, arg(help="The run's folder, or one of its checkpoint files.")]
-    text = "Resume a run from its last checkpoint. It ends in exactly the bits of a run that was never stopped."
+    text = (
+        "Resume a run from its last checkpoint. It ends in exactly the bits of a run that was never stopped. "
+        "Its folder may be a stranger's: an extractor that runs code, and folders outside of it, are named again."
+    )
     return optional_flags("ResumeFlags", text, sections, chosen, {"run": run})
 
 
@@ -138,10 +141,11 @@ def _resume(words: Sequence[str], console: Console, world: World) -> int:
         return run_on_gpus(gpus, changes.get("device") or "auto", ["resume", *words])
     from sagan.evaluation.while_training import score_while_training
     from sagan.run.checkpoints import find_run
+    from sagan.run.trust import resumed_config
     from sagan.training.start import resume_run
 
     changes = {name: value for name, value in changes.items() if value is not None}
-    config = override(find_run(folder)[0].config(), changes)
+    config = resumed_config(find_run(folder)[0], changes)
     _warn_of_idle(changes, config, console)
     scoring = score_while_training(config, console) if world.leads else None
     return resume_run(folder, changes, console, scoring, world)

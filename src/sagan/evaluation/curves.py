@@ -11,8 +11,9 @@ from sagan.run.card import differences
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.run.scores import like_groups, read_scores
+from sagan.system.figures import literal_text
 from sagan.system.files import write_whole
-from sagan.system.sentences import plural
+from sagan.system.sentences import plural, visible
 
 
 def draw_curves(run: Run, folder: Path, new: Sequence[ScoreRecord] = ()) -> list[str]:
@@ -41,7 +42,7 @@ def _difference(shown: list[ScoreRecord], group: list[ScoreRecord], name: str | 
     main = {name: unlike[name] for name in ("extractor", "samples", "reference") if name in unlike} or unlike
     listed = "; ".join(f"{field} {_short(theirs)}, not {_short(ours)}" for field, (theirs, ours) in main.items())
     where = f"in {name}.png" if name else f"of step {group[0].step:,}"
-    return f"not in this curve: {plural(len(group), 'score')} {where} ({listed})"
+    return visible(f"not in this curve: {plural(len(group), 'score')} {where} ({listed})")
 
 
 def _short(value: object) -> str:
@@ -50,6 +51,7 @@ def _short(value: object) -> str:
     return re.sub(r"[0-9a-f]{24,}", lambda found: f"{found[0][:8]}...", text)
 
 
+@literal_text()
 def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -> None:
     from matplotlib.figure import Figure  # takes half a second, and only figures need it
 
@@ -67,9 +69,10 @@ def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -
     axes.set_xlabel("generator steps")
     if notes:
         figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, 110)), fontsize=7)
-    axes.set_ylabel(newest.label)
+    axes.set_ylabel(visible(newest.label))
     axes.set_ylim(bottom=0)
-    axes.set_title(f"{card.samples:,} samples against {card.reference_count:,} images, {card.extractor}", fontsize=9)
+    title = f"{card.samples:,} samples against {card.reference_count:,} images, {visible(card.extractor)}"
+    axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     for ending in ("png", "svg"):

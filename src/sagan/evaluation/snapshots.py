@@ -24,11 +24,18 @@ from sagan.run.config import names_of
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.run.scores import best_score, scored_steps
+from sagan.run.trust import images_folder
 from sagan.run.weights import Snapshot, load_snapshot, step_of
 from sagan.system.callbacks import Say
 from sagan.system.console import Console
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, file_sha256, refuse_unwritable, remove_partial_files
+from sagan.system.files import (
+    exclusive_lock,
+    file_sha256,
+    refuse_links_out,
+    refuse_unwritable,
+    remove_partial_files,
+)
 from sagan.system.images import grid, save_png
 from sagan.system.world import SINGLE_PROCESS, World
 
@@ -195,17 +202,20 @@ def run_scorer(
     device: str,
     reference: Path | None,
     cache: Path,
+    cache_named: bool = False,
     size: int | None = None,
     world: World = SINGLE_PROCESS,
 ) -> Scorer:
     """The scorer of a run's snapshots against the images it was trained on, or against those at ``reference``.
 
     ``extractor``, ``weights`` and ``device``: as for `load_extractor`. ``cache``: the folder that keeps features of
-    real images. ``size``: that of the run's images, to which those at ``reference`` are brought. Raises UserError,
-    before features of the real images are computed, where ``snapshot``, one of those to score, is not of the run or not
-    of its images, where sizes differ, and for too few images or draws.
+    real images; ``cache_named``: whether a person named it, see `images_folder`. ``size``: that of the run's images, to
+    which those at ``reference`` are brought. Raises UserError, before features of the real images are computed, where
+    ``snapshot``, one of those to score, is not of the run or not of its images, where sizes differ, and for too few
+    images or draws.
     """
     refuse_few("num", samples)
+    refuse_links_out(run.folder)
     refuse_unwritable(run.folder / "evaluation", "the folder of scores")
     refuse_unwritable(cache, "--prepared")
     if repeats < 1:
@@ -215,7 +225,9 @@ def run_scorer(
     if reference is not None:
         real, trained_on = world.in_turn(lambda: open_images(reference, cache, console, size)), None
     else:
-        store = world.in_turn(lambda: prepared_store(config.data, config.model.imsize, console))
+        place = images_folder(config, run.folder, cache if cache_named else None)
+        data = replace(config.data, prepared=str(place))
+        store = world.in_turn(lambda: prepared_store(data, config.model.imsize, console))
         real, trained_on = store_images(store), store.hash
     open_snapshot(snapshot, run, trained_on)
     refuse_other_size(str(config.model.shape), real)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sagan.experiments.sweep import Show
 from sagan.run.status import RunStatus, describe_progress, status_table
-from sagan.system.console import Console
+from sagan.system.console import Console, aligned
 
 _BETWEEN_TABLES = 60.0  # seconds, where output is not a terminal
 
@@ -30,9 +30,7 @@ def live_table(console: Console, at_once: int) -> Iterator[Show]:
 
 
 def _drawn(statuses: Sequence[RunStatus], at_once: int) -> Text:
-    rows = status_table(statuses)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned(status_table(statuses))
     return Text("\n".join([*lines, describe_progress(statuses, at_once)]), no_wrap=True, overflow="ellipsis")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from sagan.data import choose_source, prepared_store
@@ -12,8 +12,10 @@ from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.scoring import refuse_few
 from sagan.run.config import Config, DataConfig, override
 from sagan.run.plan import Plan
+from sagan.run.trust import refuse_unnamed
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.files import refuse_links_out
 from sagan.training.checks import check_run
 
 
@@ -25,6 +27,14 @@ def check_runs(plan: Plan, folder: Path) -> None:
         if config.run.eval_every is not None:
             refuse_few("eval_num", config.run.eval_num)
             load_extractor(config.run.extractor)
+
+
+def refuse_stranger(plan: Plan, folder: Path, named: Container[str]) -> None:
+    """Raises UserError for what the plan of a sweep in ``folder`` may not do unless a person has ``named`` it, and for
+    links that lead out of the folder: see `sagan.run.trust`. Each run does so for its own folder."""
+    refuse_links_out(folder, levels=2)
+    for config in {(c.run.extractor, c.data.prepared): c for c in _configs(plan)}.values():
+        refuse_unnamed(config, folder, named)
 
 
 def check_images(configs: Iterable[Config]) -> None:

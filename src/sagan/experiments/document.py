@@ -1,12 +1,18 @@
-"""A document of blocks, written as a self-contained HTML page, and as Markdown with its pictures beside it."""
+"""A document of blocks, written as a self-contained HTML page, and as Markdown with its pictures beside it.
+
+Texts are plain: names of files and classes in them may be a stranger's, and mean nothing in HTML or Markdown.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from sagan.system.sentences import visible
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines of code."""
+    """Lines of code. One may hold line breaks, as a quoted word of a command may."""
 
     lines: Sequence[str]
 
@@ -72,20 +78,20 @@ def to_html(title: str, blocks: Sequence[Block], folder: Path) -> str:
     """The document as one page in which its pictures, read from ``folder``, are embedded."""
     body = "\n".join(_html(block, folder) for block in blocks)
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{_escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _html(block: Block, folder: Path) -> str:
     match block:
         case Heading(text):
-            return f"<h2>{html.escape(text)}</h2>"
+            return f"<h2>{_escape(text)}</h2>"
         case Paragraph(text):
-            return f"<p>{html.escape(text)}</p>"
+            return f"<p>{_escape(text)}</p>"
         case Items(texts):
-            return "<ul>\n" + "\n".join(f"<li>{html.escape(text)}</li>" for text in texts) + "\n</ul>"
+            return "<ul>\n" + "\n".join(f"<li>{_escape(text)}</li>" for text in texts) + "\n</ul>"
         case Table(rows):
             head, *rest = rows
             lines = [_row(head, "th"), *(_row(row, "td") for row in rest)]
@@ -94,36 +100,47 @@ def _html(block: Block, folder: Path) -> str:
             data = base64.b64encode((folder / file).read_bytes()).decode()
             source = f"data:{_TYPES[Path(file).suffix]};base64,{data}"
             kind = ' class="pixels"' if pixels else ""
-            words, first = html.escape(caption), html.escape(_first_sentence(caption))
+            words, first = _escape(caption), _escape(_first_sentence(caption))
             return f'<figure><img{kind} src="{source}" alt="{first}">\n<figcaption>{words}</figcaption></figure>'
         case Code(lines):
-            return "<pre>" + html.escape("\n".join(lines)) + "</pre>"
+            return "<pre>" + html.escape(_code(lines)) + "</pre>"
+
+
+def _escape(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def _row(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{_escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """The document as Markdown, with links to its pictures."""
-    return "\n\n".join([f"# {title}", *map(_markdown, blocks)]) + "\n"
+    return "\n\n".join([f"# {_plain(title)}", *map(_markdown, blocks)]) + "\n"
 
 
 def _markdown(block: Block) -> str:
     match block:
         case Heading(text):
-            return f"## {text}"
+            return f"## {_plain(text)}"
         case Paragraph(text):
-            return _plain(text)
+            return _line(text)
         case Items(texts):
-            return "\n".join(f"* {_plain(text)}" for text in texts)
+            return "\n".join(f"* {_line(text)}" for text in texts)
         case Table(rows):
-            head, *rest = ("| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+            head, *rest = ("| " + " | ".join(map(_plain, row)) + " |" for row in rows)
             return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])
         case Picture(file, caption):
-            return f"![{_plain(_first_sentence(caption))}]({file})\n\n{_plain(caption)}"
+            return f"![{_plain(_first_sentence(caption))}]({file})\n\n{_line(caption)}"
         case Code(lines):
-            return "```\n" + "\n".join(lines) + "\n```"
+            code = _code(lines)
+            longest = max(map(len, re.findall("`+", code)), default=0)
+            fence = "`" * max(3, longest + 1)  # which nothing within can end
+            return f"{fence}\n{code}\n{fence}"
+
+
+def _code(lines: Sequence[str]) -> str:
+    return "\n".join(visible(part) for line in lines for part in line.split("\n"))
 
 
 def _first_sentence(text: str) -> str:
@@ -132,6 +149,9 @@ def _first_sentence(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Text with Markdown's special characters escaped."""
-    for character in "\\*_`[]<>":
-        text = text.replace(character, f"\\{character}")
-    return text
+    return re.sub(r"[\\*_`\[\]<>#|~$]|&(?=[#\w])", r"\\\g<0>", visible(text))
+
+
+def _line(text: str) -> str:
+    """`_plain` where a line begins: there, a dash or a number would begin a list."""
+    return re.sub(r"^\s*(?=[-+=])|^\s*\d+(?=[.)])", r"\g<0>\\", _plain(text))

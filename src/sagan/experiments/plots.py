@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sagan.experiments.statistics import Comparison
 from sagan.published.tables import PublishedCurve
 from sagan.system.errors import UserError
+from sagan.system.figures import literal_text
 from sagan.system.files import write_whole
 from sagan.system.images import read_png
 
@@ -48,6 +49,7 @@ class Times:
     censored: Mapping[int, float]
 
 
+@literal_text()
 def draw_scores(
     curves: Sequence[Curve],
     x_label: str,
@@ -76,6 +78,7 @@ def draw_scores(
     return figure
 
 
+@literal_text()
 def draw_arms(curves: Sequence[Curve], baseline: str, x_label: str, y_label: str) -> Figure:
     """A panel for each arm, with its seeds, and the baseline's mean in grey."""
     columns = min(3, len(curves))
@@ -103,6 +106,7 @@ def draw_arms(curves: Sequence[Curve], baseline: str, x_label: str, y_label: str
     return figure
 
 
+@literal_text()
 def draw_differences(
     labels: Sequence[str], comparisons: Sequence[Comparison], pairs: Sequence[Sequence[float]], x_label: str
 ) -> Figure:
@@ -122,6 +126,7 @@ def draw_differences(
     return figure
 
 
+@literal_text()
 def draw_times(times: Sequence[Times], x_label: str) -> Figure:
     """A filled marker where a seed of an arm reached the threshold; a hollow one up to where it had not."""
     figure, axes = _figure(7.2, 0.5 * len(times) + 1.2)
@@ -167,6 +172,7 @@ def stack_samples(grids: Sequence[Path], size: int, columns: int = 8, rows: int 
     return np.concatenate(parts[:-1])
 
 
+@literal_text()
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG and SVG; the same figure gives the same files. ``path``: their name without an ending."""
     import matplotlib

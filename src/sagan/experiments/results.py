@@ -21,7 +21,7 @@ from sagan.run.status import State
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.paths import last_name, without_paths
-from sagan.system.sentences import command, did_you_mean, plural
+from sagan.system.sentences import command, did_you_mean, plural, visible
 from sagan.training.recovery import describe_remedy
 
 BETTER = {
@@ -42,7 +42,7 @@ class Arm:
     def label(self) -> str:
         """Such as "span 3" or "span 3, masking before"."""
         shown = ((name, last_name(value) if name in PATHS and value else spelt(value)) for name, value in self.settings)
-        return ", ".join(f"{name} {value}" for name, value in shown) or "every run"
+        return visible(", ".join(f"{name} {value}" for name, value in shown)) or "every run"
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Group:
     @property
     def label(self) -> str:
         """The name of the score, such as FID."""
-        return self.newest.label
+        return visible(self.newest.label)
 
     @property
     def count(self) -> int:

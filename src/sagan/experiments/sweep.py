@@ -119,7 +119,7 @@ class Sweep:
                 raise UserError(
                     f"{folder} has files but no config.json: put that back, or delete the folder to train the run anew"
                 )
-            left.append(("running", ["resume", str(folder)] if begun else train_words(config, run.overrides)))
+            left.append(("running", resume_words(config, folder) if begun else train_words(config, run.overrides)))
         if extractor is not None and not (trained and self.is_scored(run, extractor)):
             left.append(("scoring", evaluate_words(config, folder)))
         return left
@@ -174,6 +174,15 @@ def threads_each(jobs: int) -> int | None:
     """Processor threads for each of ``jobs`` processes that share the cores; None for one process, which chooses."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // jobs) if jobs > 1 else None
+
+
+def resume_words(config: Config, folder: Path) -> list[str]:
+    """The words after ``sagan`` that resume a run with the plan's own places and extractor, whatever its folder says:
+    see `sagan.run.trust`."""
+    extractor = config.run.extractor or ""
+    return ["resume", str(folder), "--prepared", config.data.prepared] + (
+        ["--extractor", extractor] if ":" in extractor else []
+    )
 
 
 def evaluate_words(config: Config, folder: Path) -> list[str]:

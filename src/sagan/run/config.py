@@ -164,6 +164,8 @@ def _all_spans_are_0(config: Config) -> bool:
 
 
 _FULL = "0 is full attention"
+_HEAVIEST = 10**9  # weight of a penalty, or norm of a gradient: far below what float32 holds
+_FASTEST = 1000  # learning rate: one step of Adam moves every weight by about as much
 
 _no_dataset = _when(lambda c: c.data.dataset is None, "it says where a --dataset is")
 _nothing_hidden = _when(_all_spans_are_0, "at span 0 nothing is excluded")
@@ -275,16 +277,16 @@ class GameConfig:
         "hinge", "computed", pairs=True
     )
     """The adversarial loss; rpgan compares each fake with a real image (relativistic pairing)."""
-    lambda_gp: float = setting(10.0, "computed", pairs=True, idle=_no_wgan_gp, must_be="0 or more")
+    lambda_gp: float = setting(10.0, "computed", pairs=True, idle=_no_wgan_gp, must_be="0 or more", most=_HEAVIEST)
     """Weight of the gradient penalty; wgan-gp only."""
-    r1: float | Literal["auto"] = setting(0.0, "computed", pairs=True, must_be="0 or more")
+    r1: float | Literal["auto"] = setting(0.0, "computed", pairs=True, must_be="0 or more", most=_HEAVIEST)
     """Weight of R1, the zero-centred gradient penalty at real images; 'auto': 0.0002 * imsize^2 / batch_size."""
-    r2: float | Literal["auto"] = setting(0.0, "computed", pairs=True, must_be="0 or more")
+    r2: float | Literal["auto"] = setting(0.0, "computed", pairs=True, must_be="0 or more", most=_HEAVIEST)
     """Weight of R2, the same penalty at generated images."""
     penalty_every: int = setting(1, "computed", pairs=True, idle=_no_penalty, must_be="more than 0")
     """Apply gradient penalties only in every Nth discriminator step, with N times their weight.
     Adam with beta2 0.9 forgets in about ten steps: with N above 4 use --beta2 0.99, or the penalty is weaker."""
-    lecam: float = setting(0.0, "computed", pairs=True, must_be="0 or more")
+    lecam: float = setting(0.0, "computed", pairs=True, must_be="0 or more", most=_HEAVIEST)
     """Weight of the LeCam penalty, which keeps logits near past ones; for little data, around 0.1 to 0.3."""
     augment: tuple[Literal["color", "translation", "cutout", "flip"], ...] = setting((), "computed", pairs=True)
     """DiffAugment: random changes to all images before the discriminator sees them, such as
@@ -298,9 +300,9 @@ class GameConfig:
     the shards, not on the processes. By default one for each process."""
     n_critic: int = setting(1, "computed", must_be="more than 0", most=10**9)
     """Discriminator steps per generator step."""
-    g_lr: float = setting(1e-4, "computed", pairs=True, must_be="more than 0")
+    g_lr: float = setting(1e-4, "computed", pairs=True, must_be="more than 0", most=_FASTEST)
     """Learning rate of the generator."""
-    d_lr: float = setting(4e-4, "computed", pairs=True, must_be="more than 0")
+    d_lr: float = setting(4e-4, "computed", pairs=True, must_be="more than 0", most=_FASTEST)
     """Learning rate of the discriminator."""
     beta1: float = setting(0.0, "computed", pairs=True)
     """Adam's first beta."""
@@ -310,7 +312,7 @@ class GameConfig:
     """Multiply both learning rates by this after every epoch; no decay by default."""
     lr_schedule: Literal["constant", "linear", "cosine"] = setting("constant", "computed", pairs=True)
     """How both learning rates fall over the run; linear and cosine reach 0 at its last step."""
-    max_grad_norm: float | None = setting(None, "computed", pairs=True, must_be="more than 0")
+    max_grad_norm: float | None = setting(None, "computed", pairs=True, must_be="more than 0", most=_HEAVIEST)
     """Clip the norm of each network's gradient to this; no limit by default."""
     ema_halflife: int = setting(44_000, "computed", pairs=True, must_be="0 or more", zero="0: no averaging")
     """Half-life, in images, of the exponential moving average (EMA) of the generator's weights, from which samples are
@@ -351,7 +353,7 @@ class RunConfig:
     """Steps between checkpoints, from which the run can be resumed."""
     snapshot_every: int = setting(10_000, "free", must_be="more than 0")
     """Steps between snapshots of the averaged generator, which are all kept."""
-    snapshot_minutes: float = setting(30, "free", must_be="0 or more")
+    snapshot_minutes: float = setting(30, "free", must_be="0 or more", most=10**9)
     """Minutes after which a snapshot between those is written, which replaces the one before. 0: only at stops."""
     sample_count: int = setting(64, "kept", must_be="more than 0", most=100_000)
     """Images in a grid, 8 in a row."""
@@ -375,7 +377,7 @@ class RunConfig:
     eval_num: int = setting(2000, "free", idle=_no_scoring, must_be="more than 0", most=10**9)
     """Images drawn for each of these scores; the last step is also scored with 5 times as many."""
     extractor: str | None = setting(None, "free", idle=_no_scoring)
-    """The network whose features are compared, as for `sagan evaluate`.
+    """The network whose features are compared, as for `sagan evaluate`; torchscript:FILE runs the code in the file.
     By default inception if its weights are found, else efficientnet-lite0."""
     guard: Literal["off", "watch", "recover"] = setting("watch", "free")
     """What to do about collapse.

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError, describe, is_out_of_memory
+from sagan.system.sentences import visible
 from sagan.system.world import leads
 
 USAGE_ERROR = 2
@@ -113,7 +114,8 @@ def _open_streams() -> None:
 class Console:
     """Prints sentences and progress, unless ``quiet``, on standard output; warnings always go to standard error.
 
-    Of several processes that ``torchrun`` started, only the first prints.
+    A sentence is one line. Names of files and classes in it may be a stranger's: see `visible`. Of
+    several processes that ``torchrun`` started, only the first prints.
     """
 
     def __init__(self, *, quiet: bool = False):
@@ -131,19 +133,18 @@ class Console:
         os.close(nowhere)
 
     def say(self, sentence: str) -> None:
-        self._out.print(Text(sentence), soft_wrap=True)
+        self._out.print(Text(visible(sentence)), soft_wrap=True)
 
     def warn(self, sentence: str) -> None:
-        self._err.print(Text(f"warning: {sentence}"), style="yellow", soft_wrap=True)
+        self._err.print(Text(visible(f"warning: {sentence}")), style="yellow", soft_wrap=True)
 
     def error(self, sentence: str) -> None:
-        self._err.print(Text(f"error: {sentence}"), style="red", soft_wrap=True)
+        self._err.print(Text(visible(f"error: {sentence}")), style="red", soft_wrap=True)
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Prints rows of cells, the first of them headings, in aligned columns."""
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        for line in aligned(rows):
+            self.say(line)
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Progress]:
@@ -151,9 +152,10 @@ class Console:
         if not self._out.is_terminal:
             yield _Lines(what, self.say)
             return
-        columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
+        named = TextColumn("{task.description}", markup=False)
+        columns = named, BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
         bar = rich.progress.Progress(*columns, console=self._out)
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(visible(what), total=None)
 
         def show(done: int, total: int) -> None:
             bar.start()
@@ -180,6 +182,13 @@ class Console:
                 bar.update(task, completed=step)
 
             yield show
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines with aligned columns, for a terminal."""
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
 
 
 class Terminated(KeyboardInterrupt):

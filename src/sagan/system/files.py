@@ -157,6 +157,26 @@ def refuse_unwritable(folder: Path, name: str) -> None:
         raise UserError(f"{name} must be a folder that can be written to, got {folder}: {place} cannot")
 
 
+def refuse_links_out(folder: Path, levels: int | None = None) -> None:
+    """Raises UserError for a link in a folder that leads out of it: what is written there would land elsewhere. The
+    folder itself may be a link. ``levels``: how deep to look; by default all the way."""
+    root = folder.resolve()
+    level, found = 0, [root] if root.is_dir() else []
+    while found and (levels is None or level < levels):
+        within: list[Path] = []
+        for place in found:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if not entry.is_symlink():
+                        within += [Path(entry.path)] if entry.is_dir(follow_symlinks=False) else []
+                    elif not (target := Path(os.path.realpath(entry.path))).is_relative_to(root):
+                        raise UserError(
+                            f"{entry.path} is a link to {target}, where this program would write outside of {folder}: "
+                            "put in its place what it leads to (the whole folder may be a link)"
+                        )
+        level, found = level + 1, within
+
+
 def keep_as(path: Path, other: Path) -> None:
     """Keeps the present content of a file under another name too, replacing any file of that name; later writes to
     the file by `write_whole` do not change it."""

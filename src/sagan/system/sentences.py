@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterable
+
+# those that move the cursor, command a terminal or turn the direction of text, and halves of characters; not the
+# joiners inside emoji, nor spaces
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """A text on one line, which does nothing but stand there: control characters are written out, as in ``\\x1b``."""
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def plural(count: int, noun: str) -> str:

@@ -31,6 +31,7 @@ from sagan.run.config import (
     with_absolute_paths,
 )
 from sagan.run.folder import Run, check_free, make_free_folder
+from sagan.run.trust import resumed_config
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
 from sagan.system.errors import UserError, is_out_of_memory
@@ -125,7 +126,7 @@ def train_on(
     world: World = SINGLE_PROCESS,
 ) -> Outcome:
     """Resumes the run in a folder, or from one of its checkpoint files; ``changes`` are to its length and intervals,
-    never to what is computed.
+    never to what is computed, or name again what `sagan.run.trust` asks for.
 
     Raises what `training.loop.train` does, and UserError for changes that a run cannot have.
     """
@@ -139,7 +140,7 @@ def train_on(
     if changes.get("data") and trained.data.dataset:
         raise UserError(f"the run's images are the data set {trained.data.dataset}: image_path says where it is now")
     _refuse_moving(run, trained, changes)
-    config = with_absolute_paths(override(trained, changes))
+    config = with_absolute_paths(resumed_config(run, changes))
     refuse_other_settings(trained, config, folder)
     state = chosen_checkpoint(run, checkpoint)
     if state is not None:  # before images are prepared for settings that the run does not have

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sagan.system.figures import literal_text
 from sagan.system.files import write_whole
+from sagan.system.sentences import visible
 from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point, even_weight, excluded
 
 DIM = 0.4  # the picture's brightness under the weights
@@ -47,13 +49,14 @@ class Exhibit:
 
     @property
     def title(self) -> str:
-        return f"{self.run}, step {self.layers[0].step:,}"
+        return f"{visible(self.run)}, step {self.layers[0].step:,}"
 
     @property
     def image_size(self) -> int:
         return self.pictures.shape[-1]
 
 
+@literal_text()
 def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Sequence[Point]) -> None:
     """Writes a PNG of one picture of each exhibit: for each point a row with where every layer looks from there."""
     from matplotlib.figure import Figure  # takes half a second, and only figures need it
@@ -65,8 +68,8 @@ def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Seque
     figure = Figure(figsize=(width, height), layout="constrained")
     parts = figure.subfigures(1, len(exhibits), width_ratios=columns, squeeze=False)[0]
     for part, exhibit in zip(parts, exhibits, strict=True):
-        of_class = f", class {exhibit.classes[image]}" if exhibit.classes else ""
-        part.suptitle(exhibit.title + of_class, fontsize=10, parse_math=False)
+        of_class = f", class {visible(exhibit.classes[image])}" if exhibit.classes else ""
+        part.suptitle(exhibit.title + of_class, fontsize=10)
         panels = part.subplots(len(points), 1 + len(exhibit.layers), squeeze=False)
         picture = exhibit.pictures[image].permute(1, 2, 0).numpy()
         for row, point in zip(panels, points, strict=True):
@@ -179,6 +182,7 @@ def _add_scale(part: Any, panels: Any) -> None:
 # ---- over a training
 
 
+@literal_text()
 def draw_training(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Draws each measure and the gates over the steps from rows of `layer_row` (a row may lack measures), as
     ``training.png`` and ``.svg``. Dotted: the value of even attention."""
@@ -194,7 +198,7 @@ def draw_training(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     for axes, (name, title) in zip(panels, titles.items(), strict=False):
         styles = zip(itertools.cycle(_LINES), itertools.cycle(_MARKERS), itertools.cycle(("black", "0.45")))
         for ((run, network, size), found), (line, marker, colour) in zip(series.items(), styles, strict=False):
-            label = f"{network} {size}x{size}" + (f", {run}" if several else "")
+            label = f"{network} {size}x{size}" + (f", {visible(run)}" if several else "")
             points = [(row["step"], row[name]) for row in sorted(found, key=lambda row: row["step"]) if name in row]
             axes.plot(
                 *zip(*points, strict=True) if points else ([], []),

@@ -21,6 +21,7 @@ from sagan.core.sampling import generate
 from sagan.run.build import Network, build_discriminator
 from sagan.run.folder import Run
 from sagan.run.weights import load_checkpoint
+from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
 
 TILE = 2**20  # weights held at a time: 4 MiB of float32
@@ -224,7 +225,7 @@ def discriminator_attention(discriminator: Discriminator, step: int, images: Ten
 def _watch(
     network: Generator | Discriminator, name: Network, step: int, run: Callable[[], object]
 ) -> list[LayerAttention]:
-    """What each attention layer made of its inputs while ``run`` ran."""
+    """What each attention layer made of its inputs while ``run`` ran. Raises UserError for NaN and infinite numbers."""
     layers: list[Any] = list(network.attention.values())
     seen: dict[Any, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
 
@@ -240,6 +241,12 @@ def _watch(
     found = []
     for layer in layers:
         q, k = (torch.cat(parts) for parts in zip(*seen[layer], strict=True))
+        if not (q.isfinite().all() and k.isfinite().all() and layer.gamma.isfinite().all()):
+            size = f"{layer.pattern.height}x{layer.pattern.width}"
+            raise UserError(
+                f"the attention of the {name} of step {step:,} on its {size} map is NaN or infinite, so it looks "
+                "nowhere: its training has diverged; step chooses an earlier snapshot"
+            )
         found.append(LayerAttention(name, step, layer.pattern, layer.gamma.item(), q, k))
     return found
 

@@ -12,7 +12,7 @@ from sagan.evaluation.extractors.interface import (
     required_module,
 )
 from sagan.evaluation.extractors.resize import CLEAN
-from sagan.evaluation.extractors.weights import existing_file, tensors_sha256
+from sagan.evaluation.extractors.weights import existing_file, load_weights, read_weights, tensors_sha256
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
 from sagan.system.precision import full_precision
@@ -22,16 +22,17 @@ def load_timm(request: Request) -> FeatureExtractor:
     """A network of the timm package, with its pretrained weights or those in a file.
 
     The features are the input of its classifier. The whole image is resized to the network's own size, bicubic and
-    antialiased, and normalised by the network's own mean and standard deviation.
+    antialiased, and normalised by the network's own mean and standard deviation. The file is read here and not by timm,
+    whose older versions run code in it.
     """
     timm, data = (required_module(name, "pip install timm") for name in ("timm", "timm.data"))
     weights = existing_file(request.weights, "weights") if request.weights else None
     try:
-        network = timm.create_model(
-            request.argument, pretrained=weights is None, checkpoint_path=str(weights) if weights else ""
-        )
-    except Exception as error:  # an unknown name, a failed download, a file that does not fit
+        network = timm.create_model(request.argument, pretrained=weights is None, checkpoint_path="")
+    except Exception as error:  # an unknown name, a failed download
         raise UserError(f"timm could not make {request.argument!r}: {error}") from error
+    if weights:
+        load_weights(network, read_weights(weights), str(weights))
     sha256 = file_sha256(weights) if weights else tensors_sha256(network.state_dict())
     settings = data.resolve_model_data_config(network)
     network = for_inference(network, request.device)

@@ -21,6 +21,8 @@ PROBES = ((64, 64), (224, 224), (299, 299))  # image sizes with which a file is 
 def load_torchscript(request: Request) -> FeatureExtractor:
     """A TorchScript file that takes uint8 (n, 3, height, width), resizes by itself and returns features (n, dim).
 
+    Loading and calling it run the code in the file: it must be one that a person named and trusts.
+
     A file whose forward has an argument ``return_features``, as NVIDIA's Inception has, is called with it set to True.
     """
     path = existing_file(Path(request.argument), "torchscript:FILE")

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from sagan.system.errors import UserError
-from sagan.system.files import expand, file_sha256, own_cache
+from sagan.system.files import expand, file_sha256, own_cache, read_regular
 from sagan.system.sentences import typed
 from sagan.system.torch_files import read_torch_file
 
@@ -113,19 +115,25 @@ def published_sha256(path: Path, published: PublishedWeights) -> str:
     return found
 
 
+_WITHIN = ("state_dict_ema", "model_ema", "state_dict", "model")  # where checkpoints of training keep the weights
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name in a file that torch.save wrote; UserError for anything else, such as a truncated file."""
+    """The tensors by name in a file of safetensors or of torch.save, of which nothing is run, also within a checkpoint
+    of timm's or other training; UserError for anything else, such as a truncated file."""
     try:
-        read = read_torch_file(path, "weights")
-    except UserError as error:
+        read = load(read_regular(path)) if path.suffix == ".safetensors" else read_torch_file(path, "weights")
+    except (UserError, SafetensorError) as error:
         first_line = next(iter(str(error.__cause__ or error).splitlines()), "it is empty")
         raise UserError(
             f"{path} is not a weights file, or is truncated ({first_line}); a TorchScript file is named as"
             f" {typed(f'torchscript:{path}')}"
         ) from error
+    if isinstance(read, dict):
+        read = next((read[name] for name in _WITHIN if isinstance(read.get(name), dict)), read)
     if not isinstance(read, dict) or not read or not all(isinstance(value, Tensor) for value in read.values()):
         raise UserError(f"{path} is not a weights file: it must hold tensors by name, a state dict")
-    return {str(name): value for name, value in read.items()}
+    return {str(name).removeprefix("module."): value for name, value in read.items()}
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:

@@ -20,7 +20,8 @@ SMALL = 4  # with fewer images than SMALL x dim the distance mostly measures the
 
 
 def frechet_distance(a: Moments, b: Moments, *, factor: Tensor | None = None) -> float:
-    """The squared Fréchet distance between two sets of 2 or more images, 0 or more. Symmetric in a and b.
+    """The squared Fréchet distance between two sets of 2 or more images, 0 or more. Symmetric in a and b. Raises
+    UserError where it is not finite.
 
     tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of F^T A F for any F with F F^T = B: two symmetric
     eigenvalue problems on the CPU in float64, and no square root of an asymmetric matrix, which can fail or be complex.
@@ -38,6 +39,10 @@ def frechet_distance(a: Moments, b: Moments, *, factor: Tensor | None = None) ->
     roots = torch.linalg.eigvalsh(factor.T @ covariance @ factor).clamp(min=0).sqrt()
     apart = (a.mean.cpu() - b.mean.cpu()).square().sum()
     total = apart + covariance.trace() + factor.square().sum() - 2 * roots.sum()  # tr B = |F|^2
+    if not total.isfinite():
+        raise UserError(
+            "the Fréchet distance is not a finite number: the features, or their moments, are NaN or too large for it"
+        )
     return max(0.0, float(total))  # rounding may take a distance of 0 just below it
 
 
