@@ -17,10 +17,14 @@ from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import refuse_links_out, refuse_unwritable
 from sagan.system.sentences import plural
+from sagan.system.typed import refuse_beyond
 
 if TYPE_CHECKING:
     from sagan.viewing.exhibits import Subject
     from sagan.viewing.figures import Exhibit
+
+
+_MOST = 10_000  # pictures on one page
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ def _check(flags: AttentionFlags) -> None:
     check_device(flags.device)
     if flags.num < 1:
         raise UserError(f"num must be 1 or more, got {flags.num}")
+    refuse_beyond("num", flags.num, _MOST)
+    refuse_beyond("seed", flags.seed)
     if flags.query is not None and (not flags.query or len(flags.query) % 2):
         raise UserError(f"--query takes points as y,x, such as 12,10 12,22; got {plural(len(flags.query), 'number')}")
     if flags.images is not None and flags.over_training:

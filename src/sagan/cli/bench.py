@@ -18,8 +18,10 @@ from sagan.system.console import Console, reader_may_leave
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.sentences import did_you_mean
+from sagan.system.typed import refuse_beyond
 
 _BATCH, _QUICK_BATCH = 64, 8
+_MOST_THREADS = 10_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class BenchFlags:
         GameConfig(batch_size=_BATCH if self.batch_size is None else self.batch_size)
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads must be 1 or more, got {self.threads}")
+        refuse_beyond("threads", self.threads or 0, _MOST_THREADS)
 
 
 def bench(words: Sequence[str], console: Console) -> int:

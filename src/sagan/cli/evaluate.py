@@ -10,14 +10,14 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from sagan.cli.flags import parse, read
-from sagan.run.config import check_device
+from sagan.run.config import MOST_IMAGES, check_device
 from sagan.run.store import LARGEST_SIZE
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import refuse_unwritable
 from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import plural
-from sagan.system.typed import fill, to_plain
+from sagan.system.typed import fill, refuse_beyond, to_plain
 from sagan.system.world import World, joined, leads
 
 
@@ -58,6 +58,11 @@ class EvaluateFlags:
     prepared: str = "./prepared"
     """Folder for the features of reference images, so that the next score starts at once.
     A run that keeps its images in another place outside of its folder, without any there yet, needs it given."""
+
+    def __post_init__(self) -> None:
+        refuse_beyond("num", self.num, MOST_IMAGES)
+        refuse_beyond("repeats", self.repeats, MOST_IMAGES)
+        refuse_beyond("seed", self.seed)
 
 
 def evaluate(words: Sequence[str], console: Console) -> int:

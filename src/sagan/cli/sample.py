@@ -12,11 +12,12 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import parse
 from sagan.run.classes import class_number, describe_class, list_classes
-from sagan.run.config import check_device
+from sagan.run.config import MOST_IMAGES, check_device
 from sagan.system.console import Console
 from sagan.system.files import refuse_unwritable
 from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import plural
+from sagan.system.typed import refuse_beyond
 from sagan.system.world import World, joined
 
 
@@ -43,6 +44,11 @@ class SampleFlags:
     label: str = ""
     """Draw only images of this class: its name or, if no class has this name, its number, counted from 0.
     By default the classes take turns."""
+
+    def __post_init__(self) -> None:
+        for name in ("num", "batch_size"):
+            refuse_beyond(name, getattr(self, name), MOST_IMAGES)
+        refuse_beyond("seed", self.seed)
 
 
 def sample(words: Sequence[str], console: Console) -> int:

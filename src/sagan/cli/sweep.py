@@ -17,12 +17,13 @@ from sagan.run.presets import PRESETS, check_preset
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.sentences import command, plural
-from sagan.system.typed import fill
+from sagan.system.typed import fill, refuse_beyond
 
 if TYPE_CHECKING:
     from sagan.experiments.sweep import Sweep
     from sagan.run.plan import PlannedRun
 
+_MOST = 100_000  # runs at a time, hours, GPUs of a job
 _FAILED = 1  # the exit status where a run is not done
 
 _ELSEWHERE = {
@@ -74,6 +75,8 @@ class SweepFlags:
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise UserError(f"jobs must be 1 or more, got {self.jobs}")
+        for name in ("jobs", "cluster_hours", "cluster_gpus_per_run"):
+            refuse_beyond(name, getattr(self, name), _MOST)
         if not self.cluster_hours > 0:
             raise UserError(f"cluster_hours must be more than 0, got {self.cluster_hours}")
         if self.cluster_gpus_per_run < 0:

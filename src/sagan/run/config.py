@@ -34,6 +34,7 @@ from sagan.system.typed import (
 )
 
 FORMAT = 1
+MOST_IMAGES = 10**9  # that are drawn at once, by any command
 
 T = TypeVar("T")
 
@@ -374,7 +375,7 @@ class RunConfig:
     """The folder for grids of samples, instead of RUN/samples."""
     eval_every: int | None = setting(None, "free", must_be="more than 0")
     """Steps between scores: a snapshot is written and scored. By default `sagan evaluate RUN` does so afterwards."""
-    eval_num: int = setting(2000, "free", idle=_no_scoring, must_be="more than 0", most=10**9)
+    eval_num: int = setting(2000, "free", idle=_no_scoring, must_be="more than 0", most=MOST_IMAGES)
     """Images drawn for each of these scores; the last step is also scored with 5 times as many."""
     extractor: str | None = setting(None, "free", idle=_no_scoring)
     """The network whose features are compared, as for `sagan evaluate`; torchscript:FILE runs the code in the file.

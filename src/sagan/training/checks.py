@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -46,8 +49,25 @@ def check_run(config: Config, folder: Path) -> torch.device:
 
 
 def usable_device(run: RunConfig) -> torch.device:
-    """The run's device. Raises UserError if it is not available, or if the run wants CUDA graphs on another kind."""
+    """The run's device. Raises UserError if it is not available, or if the run wants CUDA graphs on another kind
+    or to be compiled without a compiler."""
     device = choose_device(run.device)
     if run.cuda_graphs and device.type != "cuda":
         raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: omit it, or set it to false")
+    if run.compile and device.type == "cpu":
+        _refuse_without_compiler()
     return device
+
+
+def _refuse_without_compiler() -> None:
+    """Raises UserError where torch.compile finds no C++ compiler for the processor's code."""
+    if sys.platform == "win32" or "TORCH_INDUCTOR_INSTALL_GXX" in os.environ:  # torch finds, or installs, its own
+        return
+    named = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch
+    try:
+        subprocess.run([named, "--version"], check=True, capture_output=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(
+            f"compile needs a C++ compiler, and {named!r} does not work here: install one, name one in the environment "
+            "variable CXX, or set compile to false"
+        ) from error

@@ -90,8 +90,15 @@ class Moments:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Moments:
-        """The moments of `to_tensors`, on the CPU."""
-        moments = cls(len(tensors["mean"]))
+        """The moments of `to_tensors`, on the CPU. Raises UserError for other tensors."""
+        dim = len(tensors["mean"]) if "mean" in tensors and tensors["mean"].ndim == 1 else 0
+        wanted = {"count": (1,), "mean": (dim,), "scatter": (dim, dim)}
+        wrong = [name for name, shape in wanted.items() if name not in tensors or tuple(tensors[name].shape) != shape]
+        if wrong or not dim:
+            raise UserError(
+                f"statistics are the arrays count, mean and scatter of one dim, and {wrong[0]} is missing or wrong"
+            )
+        moments = cls(dim)
         moments.count = int(tensors["count"])
         moments.mean, moments.scatter = tensors["mean"].clone(), tensors["scatter"].clone()
         return moments
