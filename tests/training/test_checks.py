@@ -1,6 +1,7 @@
 """What can be known before work is known before work, and nothing is made to know it."""
 
 import importlib.util
+import sys
 
 import pytest
 
@@ -35,4 +36,16 @@ def test_tensorboard_is_looked_for(monkeypatch):
 
 def test_nothing_is_made(home):
     check_new_run(TINY)
+    assert [path.name for path in home.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torch finds a compiler of its own there")
+@pytest.mark.parametrize("compiler", ["nowhere", "", "false", "/"])
+def test_a_compiler_is_looked_for_where_the_networks_are_to_be_compiled(compiler, monkeypatch, home):
+    monkeypatch.setenv("CXX", compiler)
+    check_new_run(TINY)
+    with pytest.raises(ValueError, match=r"compile needs a C\+\+ compiler, and .* set compile to false"):
+        check_new_run(override(TINY, {"compile": True}))
+    monkeypatch.setenv("CXX", "true")  # which answers --version, as a compiler does
+    check_new_run(override(TINY, {"compile": True}))
     assert [path.name for path in home.iterdir()] == ["file"]

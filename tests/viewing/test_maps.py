@@ -278,3 +278,15 @@ def test_the_discriminator_is_that_of_the_checkpoint(tmp_path):
     write_torch_file(run.checkpoint_file, {"step": 12})
     with pytest.raises(ValueError, match="is not a checkpoint of sagan"):
         load_discriminator(run)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_a_discriminator_that_has_diverged_looks_nowhere(value):
+    model = MODELS[0]
+    discriminator = build_discriminator(model).eval()
+    with torch.no_grad():
+        for parameter in discriminator.parameters():
+            parameter.fill_(value)
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"the discriminator of step 4 on its 8x8 map is NaN or infinite.*diverged"):
+        discriminator_attention(discriminator, 4, images)

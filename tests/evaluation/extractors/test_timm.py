@@ -3,6 +3,7 @@ import types
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from sagan.evaluation.extractors.resize import resize_bicubic
@@ -64,11 +65,35 @@ def test_timm_features_are_what_the_classifier_sees(timm):
     assert (extractor.is_fid, extractor.qualifier) == (False, "(timm small)")
 
 
-def test_timm_takes_a_weights_file(timm, tmp_path):
+@pytest.mark.parametrize("within", [None, "state_dict", "model", "state_dict_ema"])
+def test_timm_takes_a_weights_file(timm, tmp_path, within):
+    weights = {f"module.{name}": tensor + 1 for name, tensor in FakeTimmNet().state_dict().items()}
     path = tmp_path / "w.pth"
-    path.write_bytes(b"timm reads it")
-    assert load_extractor("timm:small", weights=path).weights_sha256 == file_sha256(path)
-    assert timm.calls == [(False, str(path))]
+    torch.save(weights if within is None else {within: weights, "epoch": 3}, path)
+    extractor = load_extractor("timm:small", weights=path)
+    assert extractor.weights_sha256 == file_sha256(path)
+    assert timm.calls == [(False, "")], "timm itself, which may run what is in the file, does not read it"
+    safe = tmp_path / "w.safetensors"
+    save_file({name.removeprefix("module."): tensor for name, tensor in weights.items()}, safe)
+    assert torch.equal(load_extractor("timm:small", weights=safe)(noise(3, size=30)), extractor(noise(3, size=30)))
+
+
+class Trap:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
+def test_a_weights_file_runs_no_code(timm, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"state_dict": {"a": Trap(tmp_path / "sprung")}}, path)
+    with pytest.raises(ValueError, match="is not a weights file"):
+        load_extractor("timm:small", weights=path)
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_network_timm_does_not_know(timm):

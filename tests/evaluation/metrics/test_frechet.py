@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -157,3 +159,17 @@ def test_a_sample_too_small_for_its_covariance_is_named():
     assert "65 images are few" in few_images_warning(65, 64)
     assert "few" in few_images_warning(255, 64)
     assert few_images_warning(256, 64) is None
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e308, math.inf, math.nan])
+@pytest.mark.parametrize("name", ["mean", "scatter"])
+def test_moments_that_overflow_are_no_distance_of_0(name, scale):
+    one, other = Moments.of(features(0, 20, 4)), Moments.of(features(1, 20, 4))
+    huge = Moments.from_tensors({n: t * scale * 100 if n == name else t for n, t in one.to_tensors().items()})
+    if (name, scale) == ("scatter", 1e200):
+        assert frechet_distance(huge, other) > 1e200, "a covariance may be as large as float64 holds"
+        return
+    for pair in ((huge, other), (other, huge), (huge, huge)):
+        if name == "scatter" or pair[0] is not pair[1] or not math.isfinite(100 * scale):
+            with pytest.raises(ValueError, match="the Fréchet distance is not a finite number"):
+                frechet_distance(*pair)

@@ -147,3 +147,12 @@ def test_sums_live_where_the_features_are_and_agree_with_the_cpu():
     torch.testing.assert_close(on_gpu.covariance.cpu(), on_cpu.covariance, rtol=1e-11, atol=1e-11)
     on_cpu.merge(on_gpu)
     assert on_cpu.count == 6000
+
+
+@pytest.mark.parametrize("name", ["count", "mean", "scatter"])
+def test_statistics_that_lack_an_array_are_refused_with_its_name(name):
+    tensors = Moments.of(torch.randn(5, 3)).to_tensors()
+    for wrong in (None, torch.zeros(2), torch.zeros(0), torch.zeros(2, 2)):
+        rest = {other: tensor for other, tensor in tensors.items() if other != name}
+        with pytest.raises(ValueError, match="statistics are the arrays count, mean and scatter of one dim"):
+            Moments.from_tensors(rest if wrong is None else {**rest, name: wrong})

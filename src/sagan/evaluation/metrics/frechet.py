@@ -35,23 +35,28 @@ def frechet_distance(a: Moments, b: Moments, *, factor: Tensor | None = None) ->
     if factor is None:
         a, b = sorted((a, b), key=lambda moments: moments.count, reverse=True)
         factor = covariance_factor(b)
-    covariance = a.covariance.cpu()
-    roots = torch.linalg.eigvalsh(factor.T @ covariance @ factor).clamp(min=0).sqrt()
+    covariance = _finite(a.covariance.cpu())
+    roots = torch.linalg.eigvalsh(_finite(factor.T @ covariance @ factor)).clamp(min=0).sqrt()
     apart = (a.mean.cpu() - b.mean.cpu()).square().sum()
     total = apart + covariance.trace() + factor.square().sum() - 2 * roots.sum()  # tr B = |F|^2
-    if not total.isfinite():
-        raise UserError(
-            "the Fréchet distance is not a finite number: the features, or their moments, are NaN or too large for it"
-        )
-    return max(0.0, float(total))  # rounding may take a distance of 0 just below it
+    return max(0.0, float(_finite(total)))  # rounding may take a distance of 0 just below it
 
 
 def covariance_factor(moments: Moments) -> Tensor:
     """F with F F^T = the covariance: shape (dim, rank) with rank = min(dim, count - 1), float64, on the CPU."""
     rank = min(moments.dim, moments.count - 1)
-    values, vectors = torch.linalg.eigh(moments.covariance.cpu())  # ascending
+    values, vectors = torch.linalg.eigh(_finite(moments.covariance.cpu()))  # ascending
     factor: Tensor = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
     return factor
+
+
+def _finite(numbers: Tensor) -> Tensor:
+    """The same numbers. Raises UserError where one is NaN or infinite: no distance follows from it, least of all 0."""
+    if not numbers.isfinite().all():
+        raise UserError(
+            "the Fréchet distance is not a finite number: features are NaN or infinite, or too large for it"
+        )
+    return numbers
 
 
 def few_images_warning(count: int, dim: int) -> str | None:
