@@ -310,7 +310,7 @@ def test_runs_inside_the_images_train_on_the_same_images_each_time(photos, capsy
     said = capsys.readouterr().out
     assert "runs/photos-16px-span0, grids and prepared lie inside the folder of the images" in said
     assert main(["sample", "runs/photos-16px-span0", "--num", "2", "--out", "drawn"]) == 0
-    assert main(["resume", "runs/photos-16px-span0", "--total_step", "3"]) == 0
+    assert main(["resume", "runs/photos-16px-span0", "--total_step", "3", "--sample_dir", "grids"]) == 0
     assert main(tiny(data=".", total_step=1)) == 0
     assert len(list((photos / "prepared").glob("*/meta.json"))) == 1
     assert "12 images of 16x16" in capsys.readouterr().out
@@ -340,4 +340,5 @@ def test_what_is_handed_on_names_no_folder_of_the_machine(photos, monkeypatch):
         assert str(photos.parent).encode() not in path.read_bytes()
     assert load_snapshot(Run(photos / "run").snapshot()).config.data.data == "photos"
     monkeypatch.chdir(photos.parent)
-    assert main(["resume", "photos/run", "--total_step", "2"]) == 0
+    places = ["--sample_dir", "photos/grids", "--prepared", "photos/prepared"]
+    assert main(["resume", "photos/run", "--total_step", "2", *places]) == 0
