@@ -289,6 +289,14 @@ def test_a_killed_process_leaves_work_to_go_on_with_and_no_lock(chunks, tmp_path
     assert content(tmp_path / "store") == content(straight.folder)
 
 
+def test_the_journal_that_a_process_left_when_it_was_killed_at_its_very_end_is_removed(tmp_path):
+    store = prepare(Pictures(), Recipe(8), tmp_path / "store", **quiet)
+    whole = content(store.folder)
+    (store.folder / "journal.jsonl").touch()
+    prepare(Pictures(), Recipe(8), tmp_path / "store", **quiet)
+    assert content(store.folder) == whole
+
+
 def test_preparing_one_folder_at_once_does_the_work_once(chunks, tmp_path):
     source, said = Pictures(bad=[2, 11]), []
     ready = threading.Barrier(6)

@@ -24,6 +24,7 @@ from sagan.system.typed import Count, from_plain, parse_json, to_plain
 
 CHUNK_IMAGES = 256  # per line of the journal: the most that an interruption can cost
 CHUNK_BYTES = 32 * 2**20
+JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Partial:
         remove_partial_files(folder)
         (folder / "labels.npy").unlink(missing_ok=True)  # of a preparation that was stopped at its very end
         self.pixels = open_to_change(folder / "images.npy")
-        self.journal = open_to_change(folder / "journal.jsonl")
+        self.journal = open_to_change(folder / JOURNAL)
         first = json.dumps(key).encode() + b"\n"
         found = self.journal.read().splitlines(keepends=True)
         if found and found[0] != first:
@@ -145,7 +146,7 @@ class Partial:
             write_whole(self.folder / "labels.npy", lambda file: np.save(file, labels))
         write_whole(self.folder / "meta.json", lambda file: file.write(meta_file(meta)))
         self.folder.rename(folder)
-        (folder / "journal.jsonl").unlink()
+        (folder / JOURNAL).unlink(missing_ok=True)  # another process may have found the store already
 
     def close(self) -> None:
         self.pixels.close()

@@ -30,7 +30,7 @@ import PIL
 from PIL import Image
 
 from sagan.core.shapes import CHANNELS
-from sagan.data.partial import Partial
+from sagan.data.partial import JOURNAL, Partial
 from sagan.data.recipe import Prepared, Recipe, prepare_image
 from sagan.data.sources.decode import MAX_PIXELS
 from sagan.data.sources.names import natural
@@ -207,6 +207,8 @@ def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
             f"{folder} holds another store, {store.describe()}, which differs in {', '.join(unlike)}: "
             f"name another folder, or {AGAIN}"
         )
+    with contextlib.suppress(OSError):  # missing, as usual, or on a read-only disk
+        (folder / JOURNAL).unlink()  # of a process that was killed at its very end
     if strict and store.skipped:
         raise UserError(f"{refusal(store.skipped[0])}; the store {folder} was prepared without strict")
     return store if store.labels is not None else with_classes(store, source)
