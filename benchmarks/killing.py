@@ -68,7 +68,7 @@ class Operations:
 
         def fsync(descriptor: int) -> None:
             if self.is_last():
-                self.stop("before fsync")
+                self.stop(f"before fsync of {Path(f'/proc/self/fd/{descriptor}').readlink()}")
             plain_fsync(descriptor)
 
         class Watched(io.FileIO):

@@ -135,7 +135,7 @@ def kill_at_points(name: str, points: int, scratch: Path) -> None:
     for each in preparing:
         undisturbed(each)
         copy_afresh(place, before)
-    (_, wanted), (whole, again) = undisturbed(command), undisturbed(command)
+    (first, wanted), (whole, again) = undisturbed(command), undisturbed(command)
     assert again == wanted, f"{name} is not repeatable: {differing(again, wanted)}"
     new, old = contents(place / REPORT), contents(before / REPORT)
     killed = lost = left_over = 0
@@ -144,7 +144,7 @@ def kill_at_points(name: str, points: int, scratch: Path) -> None:
         share = (number + draw.random()) / points
         copy_afresh(before, place)
         if number % 2:
-            ended = run(command, place, seconds=share * whole.seconds)
+            ended = run(command, place, seconds=share * min(first.seconds, whole.seconds))
         else:
             last = 1 + int(share * whole.operations)
             ended = run(command, place, last, alone=name == "sweep" and number % 4 == 0)
