@@ -5,7 +5,7 @@
 A point: a copy of the folder that a command starts from, the command, SIGKILL, and the same command again, or the
 `sagan resume` that its error names, until it ends well. Then every file must be as after an undisturbed command:
 tensors to all bits, records and scores without their clocks, everything else byte for byte. And at the moment of the
-kill a folder with a report must hold the old report or the new one.
+kill every file of an earlier report must be there, or that of the new one.
 
 Half of the points are operations on files: before the n-th opening for writing, fsync, rename, link, removal or new
 folder, or in the middle of the n-th write. The other half are moments. Both are spread evenly over the command's life,
@@ -50,10 +50,10 @@ WORKS = {  # by name: the commands that come before, and the one that is killed
     "report": ([SWEEP, "report S --metric kernel"], "report S"),
     "attention": ([TRAIN], "attention R --num 2"),
 }
-REPORT = "S/report"  # a folder that is at any moment the old report or the new one
+REPORT = "S/report"  # where every file is at any moment that of the old report or that of the new one
 CLOCKS = ("seconds", "images_per_second")
 IGNORED = re.compile(r"\.log$|/identities/")  # what was printed; what is known by the inode of a file
-LEFT_OVER = re.compile(r"\..*\.partial|.*\.lock")
+LEFT_OVER = re.compile(r"(^|/)\.(?!sagan$)|\.lock$")  # unfinished files and folders, and locks
 TRIES = 4  # of going on
 
 
@@ -83,10 +83,18 @@ def go_on(command: str, place: Path) -> str:
     return f"{said} {ended.where}".strip()
 
 
+def names(folder: Path) -> list[str]:
+    """The paths of everything in a folder, seen from there."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
 def contents(folder: Path) -> dict[str, object]:
     """What each file holds that must be the same, by its path."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not IGNORED.search(str(path))]
-    return {str(path.relative_to(folder)): content(path) for path in files if not LEFT_OVER.fullmatch(path.name)}
+    return {
+        name: content(folder / name)
+        for name in names(folder)
+        if (folder / name).is_file() and not IGNORED.search(name) and not LEFT_OVER.search(name)
+    }
 
 
 def content(path: Path) -> object:
@@ -149,10 +157,11 @@ def kill_at_points(name: str, points: int, scratch: Path) -> None:
             last = 1 + int(share * whole.operations)
             ended = run(command, place, last, alone=name == "sweep" and number % 4 == 0)
         killed += ended.where != ""
-        cut = contents(place / REPORT) not in (old, new)
-        failed = go_on(command, place)
-        left_over += any(LEFT_OVER.fullmatch(path.name) for path in place.rglob("*"))
-        unlike = ["the earlier report"] * cut + ([failed] if failed else differing(contents(place), wanted))
+        present = contents(place / REPORT)
+        cut = [f"{each} at the kill" for each in old | new if present.get(each) not in (old.get(each), new.get(each))]
+        failed = "" if contents(place) == wanted else go_on(command, place)
+        left_over += any(map(LEFT_OVER.search, names(place)))
+        unlike = cut + ([failed] if failed else differing(contents(place), wanted))
         if unlike:
             lost += 1
             kinds.update(re.sub("[0-9]+", "N", each) for each in unlike)

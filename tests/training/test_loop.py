@@ -463,6 +463,27 @@ def test_a_last_snapshot_that_was_lost_is_written_again(workshop):
     assert run.snapshot_file(8).read_bytes() == before
 
 
+def test_a_run_is_finished_only_with_its_last_checkpoint(workshop, monkeypatch):
+    """A process that dies in between leaves a run that `sagan resume` and a sweep go on with."""
+    straight, _ = workshop.train("straight")
+    run, config = workshop.run("cut")
+    write_checkpoint = loop.write_checkpoint
+
+    def die_at_the_end(trainer, *others):
+        if trainer.step == config.run.total_step:
+            raise KeyboardInterrupt
+        write_checkpoint(trainer, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_checkpoint", die_at_the_end)
+        with pytest.raises(KeyboardInterrupt):
+            workshop.train("cut")
+    assert not run.is_finished()
+    workshop.train("cut")
+    assert run.is_finished()
+    assert_same_bits(straight, run)
+
+
 def test_a_penalty_that_is_taken_seldom_is_in_every_record_since_the_first(workshop):
     settings = {"r1": 0.1, "penalty_every": 4, "log_step": 3, "total_step": 9, "sample_step": 5, "snapshot_every": 5}
     straight, _ = workshop.train("straight", **settings)

@@ -299,6 +299,9 @@ class _Loop:
             self.watch.check()
             self.last_sample = write_samples(trainer, self.run)
         scoring = self.on_snapshot is not None and settings.eval_every is not None and self._is_due(settings.eval_every)
+        if step == settings.total_step:  # first, as the last snapshot says that the run is finished
+            self.watch.check()
+            self._save()
         if self._is_due(settings.snapshot_every) or scoring:
             self.watch.check()
             write_snapshot(trainer, self.run, self.store)
@@ -307,7 +310,7 @@ class _Loop:
             self.watch.check()
             write_latest_snapshot(trainer, self.run, self.store)
             self.kept = time.monotonic()
-        if self._is_due(settings.checkpoint_every):
+        if self._is_due(settings.checkpoint_every) and self.recovery.saved < step:
             self.watch.check()
             self._save()
         if self.on_snapshot is not None and scoring:
