@@ -164,7 +164,8 @@ def run(command: str, place: Path, last: int = 0, seconds: float = LIMIT, *, alo
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if ended else reap(kill=True)[pid]
     for descriptor in (ending, operations.reader, operations.writer):
         os.close(descriptor)
-    return Ended(status, where, time.monotonic() - began, operations.count.value)
+    count = operations.count.get_obj().value  # without its lock, which may have died locked
+    return Ended(status, where, time.monotonic() - began, count)
 
 
 def reap(*, kill: bool) -> dict[int, int]:
