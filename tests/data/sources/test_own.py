@@ -48,3 +48,12 @@ def test_what_is_marked_is_left_out(tmp_path):
     put(tmp_path / "drawn" / "000000.png", picture(0))
     (tmp_path / "drawn" / MARK).touch()
     assert FolderSource(tmp_path).paths == ["a.png"]
+
+
+def test_a_mark_that_a_killed_process_left_empty_is_written_again(tmp_path):
+    mark_as_ours(tmp_path / "out")
+    text = (tmp_path / "out" / MARK).read_text()
+    (tmp_path / "out" / MARK).write_text("")
+    mark_as_ours(tmp_path / "out")
+    assert text
+    assert (tmp_path / "out" / MARK).read_text() == text

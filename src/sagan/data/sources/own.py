@@ -37,9 +37,9 @@ def what_is_ours(names: Iterable[str]) -> str:
 def mark_as_ours(folder: Path) -> None:
     """Makes the folder, and marks what will be written there as no training images."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / MARK).exists():
-        text = "Written by sagan. The images in this folder are not taken for training images.\n"
-        (folder / MARK).write_text(text, encoding="utf-8")
+    mark, text = folder / MARK, "Written by sagan. The images in this folder are not taken for training images.\n"
+    if not mark.exists() or not mark.stat().st_size:  # empty: of a process that was killed
+        mark.write_text(text, encoding="utf-8")
 
 
 def is_unused(folder: Path) -> bool:
