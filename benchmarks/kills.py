@@ -99,7 +99,7 @@ def contents(folder: Path) -> dict[str, object]:
 
 def content(path: Path) -> object:
     data = path.read_bytes()
-    if path.name == "records.jsonl":
+    if path.name == "records.jsonl" and data.endswith(b"\n"):  # else its last line is cut
         records = map(json.loads, data.splitlines())
         return sorted(json.dumps({k: v for k, v in record.items() if k not in CLOCKS}) for record in records)
     if path.suffix == ".pt":
