@@ -160,6 +160,7 @@ def _make_folder(folder: Path, wanted: bytes) -> None:
             f"{folder} is not empty, and samples of two generators would mix: images need an empty folder{hint}"
         )
     mark_as_ours(folder)
+    remove_partial_files(folder)
     write_whole(begun, lambda file: file.write(wanted))
 
 

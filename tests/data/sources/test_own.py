@@ -22,6 +22,8 @@ def test_a_marked_folder_is_unused_until_something_is_in_it(tmp_path):
     assert is_unused(tmp_path / "out")
     mark_as_ours(tmp_path / "out")
     assert is_unused(tmp_path / "out")
+    (tmp_path / "out" / ".a.0123.partial").touch()  # of a process that was killed
+    assert is_unused(tmp_path / "out")
     (tmp_path / "out" / "a").touch()
     assert not is_unused(tmp_path / "out")
     assert not is_unused(tmp_path / "out" / "a")

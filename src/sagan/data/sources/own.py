@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sagan.data.sources.names import is_image
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, is_held
+from sagan.system.files import exclusive_lock, is_held, partial_files
 
 _UNFINISHED = ".unfinished"  # a folder of files that are not yet all there
 _WRITING = ".writing.lock"
@@ -44,8 +44,10 @@ def mark_as_ours(folder: Path) -> None:
 
 def is_unused(folder: Path) -> bool:
     """Whether a folder is missing or holds nothing, or only the mark and what a killed process left unfinished."""
-    unused = {MARK, _UNFINISHED, _WRITING}
-    return not folder.exists() or (folder.is_dir() and all(path.name in unused for path in folder.iterdir()))
+    if not folder.is_dir():
+        return not folder.exists()
+    unused = {folder / MARK, folder / _UNFINISHED, folder / _WRITING, *partial_files(folder)}
+    return unused.issuperset(folder.iterdir())
 
 
 def is_left_behind(folder: Path) -> bool:
