@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from sagan.core.losses import LOSSES
 from sagan.data import prepared_store
 from sagan.data.batches import Batches
 from sagan.run.build import build_generator
@@ -110,7 +111,7 @@ def judge_again(folders: Sequence[Path]) -> None:
     runs = [Run(folder) for folder in folders if (folder / "config.json").is_file()]
     for run in runs:
         looks = run.records_of(LookRecord)
-        guard = Guard(critic=run.config().game.adv_loss == "wgan-gp")
+        guard = Guard(critic=LOSSES[run.config().game.adv_loss].critic)
         judged = [guard.add(look) for look in looks]
         first = next((f"step {look.step} {look.verdict}: {look.reason}" for look in judged if look.collapsed), None)
         looked += len(looks)

@@ -52,6 +52,12 @@ def test_only_a_paired_loss_looks_at_real_logits_for_the_generator(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_only_the_loss_of_a_critic_falls_without_end(name):
+    loss = LOSSES[name]
+    assert (sum(loss.discriminator(torch.tensor([1e6]), torch.tensor([-1e6]))) < 0) == loss.critic
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_the_discriminator_wants_real_logits_high_and_fake_logits_low(name):
     real, fake = torch.zeros(2, 3, requires_grad=True).unbind()
     real.retain_grad(), fake.retain_grad()

@@ -1,3 +1,4 @@
+import ast
 import dataclasses
 import json
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sagan
 from sagan.run.config import (
     Config,
     DataConfig,
@@ -136,6 +138,17 @@ def test_every_setting_has_a_role():
     names = {name for section in (DataConfig, ModelConfig, GameConfig, RunConfig) for name in section.__annotations__}
     assert set(roles()) == names
     assert names_of("computed", "kept", "free", "place") == names
+
+
+def test_every_setting_is_read_where_runs_are_made():
+    """As an attribute of its section. What only presets and these declarations know does nothing."""
+    package = Path(sagan.__file__).parent
+    files = [path for path in package.rglob("*.py") if path.name not in ("config.py", "presets.py")]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    fields = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
+    owners = "data", "model", "game", "run", "settings"  # as in config.game.lecam, game.lecam, self.settings.guard
+    read = {node.attr for node in fields if ast.unparse(node.value).rpartition(".")[2] in owners}
+    assert set(roles()) <= read, f"read nowhere: {', '.join(sorted(set(roles()) - read))}"
 
 
 def test_only_what_may_change_changes_when_a_run_is_resumed():

@@ -170,14 +170,14 @@ def _warn_of_idle(given: Mapping[str, Any], config: Config, console: Console) ->
 
 
 def _warn_of_penalties(given: Mapping[str, Any], config: Config, console: Console) -> None:
-    """Warns where wgan-gp was asked for and the preset changes its usual gradient penalty."""
+    """Warns where a loss brings a gradient penalty and the preset changes how that is usually applied."""
     game = config.game
-    if game.adv_loss != "wgan-gp":
+    if not game.own_penalty:
         return
     if (game.r1 != 0 or game.r2 != 0) and not {"r1", "r2"} & set(given):
-        console.warn("the preset adds a gradient penalty to wgan-gp's own: --r1 0 turns it off")
+        console.warn(f"the preset adds a gradient penalty to {game.adv_loss}'s own: --r1 0 turns it off")
     if game.penalty_every > 1 and "penalty_every" not in given:
         console.warn(
-            f"the preset applies wgan-gp's gradient penalty in one step of {game.penalty_every}: --penalty_every 1 "
-            "applies it in every step, as usual"
+            f"the preset applies {game.adv_loss}'s gradient penalty in one step of {game.penalty_every}: "
+            "--penalty_every 1 applies it in every step, as usual"
         )

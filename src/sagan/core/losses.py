@@ -26,11 +26,14 @@ class AdversarialLoss(NamedTuple):
     generator: (logits of fakes, logits of real images) -> the loss.
     paired: whether each fake is compared with a real image, which must then be of the same class. The generator's side
         of any other loss ignores the logits of real images.
+    critic: whether the discriminator estimates a distance, as WGAN's does: its loss has no lower bound, and a
+        discriminator that tells all fakes from real images is no sign of collapse.
     """
 
     discriminator: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     generator: Callable[[Tensor, Tensor], Tensor]
     paired: bool = False
+    critic: bool = False
 
 
 LOSSES = {
@@ -43,6 +46,7 @@ LOSSES = {
     "wgan-gp": AdversarialLoss(
         discriminator=lambda real, fake: (-real.mean(), fake.mean()),
         generator=lambda fake, _: -fake.mean(),
+        critic=True,
     ),
     # Goodfellow et al., arXiv 1406.2661, section 3: with the generator's loss that does not saturate.
     "non-saturating": AdversarialLoss(

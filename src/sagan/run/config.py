@@ -174,7 +174,7 @@ _two_spans_given = _when(
     lambda c: None not in (c.model.g_span, c.model.d_span), "both networks have their own, --g_span and --d_span"
 )
 _no_transposed = _when(lambda c: c.model.network == "resnet", "the residual networks have no transposed convolution")
-_no_wgan_gp = _when(lambda c: c.game.adv_loss != "wgan-gp", "only the wgan-gp loss has this penalty")
+_no_own_penalty = _when(lambda c: not c.game.own_penalty, "only the wgan-gp loss has this penalty")
 _no_penalty = _when(lambda c: not c.game.penalized, "there is no gradient penalty")
 _no_scoring = _when(lambda c: c.run.eval_every is None, "nothing is scored during training without --eval_every")
 _no_guard = _when(lambda c: c.run.guard == "off", "the guard is off")
@@ -278,7 +278,7 @@ class GameConfig:
         "hinge", "computed", pairs=True
     )
     """The adversarial loss; rpgan compares each fake with a real image (relativistic pairing)."""
-    lambda_gp: float = setting(10.0, "computed", pairs=True, idle=_no_wgan_gp, must_be="0 or more", most=_HEAVIEST)
+    lambda_gp: float = setting(10.0, "computed", pairs=True, idle=_no_own_penalty, must_be="0 or more", most=_HEAVIEST)
     """Weight of the gradient penalty; wgan-gp only."""
     r1: float | Literal["auto"] = setting(0.0, "computed", pairs=True, must_be="0 or more", most=_HEAVIEST)
     """Weight of R1, the zero-centred gradient penalty at real images; 'auto': 0.0002 * imsize^2 / batch_size."""
@@ -331,9 +331,14 @@ class GameConfig:
         )
 
     @property
+    def own_penalty(self) -> bool:
+        """Whether the loss brings a gradient penalty, which ``lambda_gp`` weighs."""
+        return self.adv_loss == "wgan-gp"
+
+    @property
     def penalized(self) -> bool:
         """Whether a gradient penalty is asked for."""
-        return self.adv_loss == "wgan-gp" or self.r1 != 0 or self.r2 != 0
+        return self.own_penalty or self.r1 != 0 or self.r2 != 0
 
 
 @dataclass(frozen=True)

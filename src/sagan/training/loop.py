@@ -208,7 +208,7 @@ class _Loop:
     def _start_attempt(self) -> None:
         """What starts afresh after a rollback, as at the start of the run."""
         self.clock = _Clock(self.trainer)
-        self.guard = Guard(self.run.records_of(LookRecord), critic=self.trainer.config.game.adv_loss == "wgan-gp")
+        self.guard = Guard(self.run.records_of(LookRecord), critic=self.trainer.loss.critic)
         self.recovery.start(self.guard)
         self.board = _tensorboard(self.run, self.trainer.step) if self.settings.tensorboard else None
 
