@@ -1,6 +1,10 @@
-"""The import rule of ARCHITECTURE.md: modules import downwards only, and never a neighbour on their own row."""
+"""What ARCHITECTURE.md says can be checked: the import rule, the tree, and every file and name in a file.
+
+The import rule: modules import downwards only, and never a neighbour on their own row.
+"""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,18 +12,16 @@ import pytest
 import sagan
 
 PACKAGE = Path(sagan.__file__).parent
+PROJECT = Path(__file__).parents[1]
+TEXT = (PROJECT / "ARCHITECTURE.md").read_text("utf-8")
 
-ROWS = [  # from the top of the house down
-    ["published.command"],
-    ["cli"],
-    ["api", "attention"],
-    ["gallery", "experiments", "bench", "doctor", "published.imports"],
-    ["training", "evaluation", "viewing", "export", "published.tables"],
-    ["data", "published.keys"],
-    ["run"],
-    ["core", "evaluation.metrics", "evaluation.extractors"],
-    ["system"],
-]
+
+def block_of(heading: str) -> list[str]:
+    """The lines of the first code block under a heading of ARCHITECTURE.md."""
+    return TEXT.split(f"## {heading}\n", 1)[1].split("```\n", 2)[1].splitlines()
+
+
+ROWS = [line.split(" · ") for line in block_of("Which may import which")]  # from the top of the house down
 
 
 def home_of(module: str) -> tuple[int, str] | None:
@@ -77,3 +79,40 @@ def test_the_library_uses_absolute_imports():
     for name, path in modules().items():
         relative = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.level]
         assert not relative, f"sagan.{name} has relative imports, which the import rule does not see"
+
+
+# ---- the tree, and what is named elsewhere
+
+
+def tree() -> dict[str, set[str]]:
+    """The names of the files that the tree lists in each folder of the package."""
+    found: dict[str, set[str]] = {}
+    for line in block_of("The tree"):
+        start = re.match(r"(src/sagan/|  [a-z_/]+/|\S+) ", line)
+        if start:
+            folder = start[1].strip()
+            names = found.setdefault("" if folder == "src/sagan/" else folder.rstrip("/"), set())
+        names |= set(re.findall(r"\b\w+\.(?:py|html)\b", line))
+    return {folder: names for folder, names in found.items() if not folder or (PACKAGE / folder).is_dir()}
+
+
+def test_the_tree_lists_every_file_of_the_package():
+    files = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".html")]
+    inside = {path.parent.relative_to(PACKAGE) for path in files} - {Path()}
+    present = {str(folder): {path.name for path in files if path.parent == PACKAGE / folder} for folder in inside}
+    present = {folder: names - {"__init__.py"} for folder, names in present.items()}
+    present[""] = {path.name for path in files if path.parent == PACKAGE}
+    assert tree() == {folder: names for folder, names in present.items() if names}
+
+
+NAMED = sorted(set(re.findall(r"`([\w./-]+\.(?:py|md|toml|html|js|sh))(?::(\w+))?`", TEXT)))
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED, ids=[":".join(filter(None, each)) for each in NAMED])
+def test_what_is_named_exists(path, name):
+    """A file of the project or of the package, by the end of its path; after a colon, something in it."""
+    places = [PROJECT / folder for folder in ("src", "tests", "docs", "benchmarks")]
+    found = [file for place in places for file in place.rglob(Path(path).name) if file.match(path)]
+    found += [PROJECT / path] if (PROJECT / path).is_file() else []
+    assert found, f"there is no {path}"
+    assert any(re.search(rf"\b{name}\b", file.read_text("utf-8")) for file in found), f"there is no {name} in {path}"
