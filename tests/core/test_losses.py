@@ -13,6 +13,7 @@ from sagan.core.losses import (
     zero_centred_penalty,
 )
 from sagan.core.shapes import ImageShape
+from sagan.run.config import GameConfig
 
 
 def softplus(x):
@@ -55,6 +56,11 @@ def test_only_a_paired_loss_looks_at_real_logits_for_the_generator(name):
 def test_only_the_loss_of_a_critic_falls_without_end(name):
     loss = LOSSES[name]
     assert (sum(loss.discriminator(torch.tensor([1e6]), torch.tensor([-1e6]))) < 0) == loss.critic
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_settings_know_which_losses_have_their_own_penalty(name):
+    assert GameConfig(adv_loss=name).own_penalty == (LOSSES[name].penalty is not None)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -16,6 +16,19 @@ from torch.nn import functional as F
 from sagan.core.shapes import ImageShape
 
 Discriminator = Callable[[Tensor], Tensor]  # images to logits
+GradientPenalty = Callable[[Discriminator, Tensor, Tensor, Tensor], Tensor]  # the arguments of `gradient_penalty`
+
+
+def gradient_penalty(discriminator: Discriminator, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """Mean squared distance of the gradient's norm from 1, at points between real and fake images.
+
+    Gulrajani et al., arXiv 1704.00028, equation 3. ``real`` and ``fake`` are (batch, channels, height, width);
+    ``share`` (batch,), from 0 to 1, is the weight of the real image in each point. Differentiable in the
+    discriminator's parameters.
+    """
+    squared = _squared_gradient_norm(discriminator, torch.lerp(fake, real, share.view(-1, 1, 1, 1)))
+    norm = torch.sqrt(squared + 1e-12)  # sqrt has an infinite derivative at 0
+    return (norm - 1).square().mean()
 
 
 class AdversarialLoss(NamedTuple):
@@ -28,12 +41,14 @@ class AdversarialLoss(NamedTuple):
         of any other loss ignores the logits of real images.
     critic: whether the discriminator estimates a distance, as WGAN's does: its loss has no lower bound, and a
         discriminator that tells all fakes from real images is no sign of collapse.
+    penalty: a gradient penalty that the loss needs, unweighted, called as `gradient_penalty` is.
     """
 
     discriminator: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     generator: Callable[[Tensor, Tensor], Tensor]
     paired: bool = False
     critic: bool = False
+    penalty: GradientPenalty | None = None
 
 
 LOSSES = {
@@ -42,11 +57,12 @@ LOSSES = {
         discriminator=lambda real, fake: (F.relu(1 - real).mean(), F.relu(1 + fake).mean()),
         generator=lambda fake, _: -fake.mean(),
     ),
-    # Arjovsky et al., arXiv 1701.07875; needs `gradient_penalty`.
+    # Arjovsky et al., arXiv 1701.07875; with the penalty of Gulrajani et al.
     "wgan-gp": AdversarialLoss(
         discriminator=lambda real, fake: (-real.mean(), fake.mean()),
         generator=lambda fake, _: -fake.mean(),
         critic=True,
+        penalty=gradient_penalty,
     ),
     # Goodfellow et al., arXiv 1406.2661, section 3: with the generator's loss that does not saturate.
     "non-saturating": AdversarialLoss(
@@ -65,18 +81,6 @@ LOSSES = {
         paired=True,
     ),
 }
-
-
-def gradient_penalty(discriminator: Discriminator, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
-    """Mean squared distance of the gradient's norm from 1, at points between real and fake images.
-
-    Gulrajani et al., arXiv 1704.00028, equation 3. ``real`` and ``fake`` are (batch, channels, height, width);
-    ``share`` (batch,), from 0 to 1, is the weight of the real image in each point. Differentiable in the
-    discriminator's parameters.
-    """
-    squared = _squared_gradient_norm(discriminator, torch.lerp(fake, real, share.view(-1, 1, 1, 1)))
-    norm = torch.sqrt(squared + 1e-12)  # sqrt has an infinite derivative at 0
-    return (norm - 1).square().mean()
 
 
 def zero_centred_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from sagan.core.game.augment import augment, draw
 from sagan.core.game.average import AveragedGenerator, batch_norm_latents, measure_batch_norm
 from sagan.core.game.shards import AddUp, mean_gradient
 from sagan.core.game.step import Augment, Gradient, Penalty, discriminator_gradient, generator_gradient, update
-from sagan.core.losses import LOSSES, default_r1_weight, gradient_penalty, move_anchors, zero_centred_penalty
+from sagan.core.losses import LOSSES, default_r1_weight, move_anchors, zero_centred_penalty
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator
@@ -300,7 +300,7 @@ class Trainer:
             turn["augment"] = self._send(
                 *(of_half[part] for of_half in draw(game.augment, 2 * size, chance).split(size))
             )
-        if game.adv_loss == "wgan-gp":
+        if self.loss.penalty is not None:
             turn["share"] = self._send(uniform((size,), self._chance("points of the gradient penalty", number))[part])
         if self.config.model.num_classes:
             turn["labels"] = batches.labels(number, part)
@@ -364,9 +364,9 @@ class Trainer:
 
         def penalty(real: Tensor, fake: Tensor) -> Tensor:
             total = real.new_zeros(())
-            if game.adv_loss == "wgan-gp":
+            if self.loss.penalty is not None:
                 of_real = partial(judge, labels=labels)
-                total = total + game.lambda_gp * gradient_penalty(of_real, real, fake, turn["share"])
+                total = total + game.lambda_gp * self.loss.penalty(of_real, real, fake, turn["share"])
             if r1:
                 total = total + r1 * zero_centred_penalty(partial(judge, labels=labels), real)
             if r2:
