@@ -4,8 +4,11 @@ import pytest
 from PIL import Image
 
 from sagan.data import Recipe, choose_recipe, choose_source, prepared_store
+from sagan.data.sources.own import mark_as_ours
 from sagan.run.config import DataConfig
 from sagan.system.console import Console
+from sagan.system.errors import UserError
+from tests.data.sources.made import picture, put
 
 
 def test_without_data_there_are_drawn_faces():
@@ -36,3 +39,10 @@ def test_data_sets_are_cropped_as_published(tmp_path):
 )
 def test_the_published_crop_is_that_of_published_data_where_no_other_is_asked_for(settings, crop):
     assert choose_recipe(DataConfig(**settings, filter="box"), 32) == Recipe(32, crop, "box")
+
+
+def test_samples_are_not_trained_on(tmp_path):
+    mark_as_ours(tmp_path / "samples")
+    put(tmp_path / "samples" / "1.png", picture(0))
+    with pytest.raises(UserError, match=r"holds samples or figures of sagan, not images to train on.*remove \.sagan"):
+        choose_source(DataConfig(data=str(tmp_path / "samples")), 8)

@@ -4,10 +4,12 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,10 +21,14 @@ import sagan.data.prepare as module
 from sagan.data.prepare import open_or_prepare, prepare, store_folder
 from sagan.data.recipe import Recipe
 from sagan.data.sources.open import open_source
+from sagan.data.sources.stored import StoreSource
+from sagan.evaluation.image_sets import open_images
 from sagan.run.store import Store
+from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
 from tests.data.made import ANIMALS, DAMAGED, KINDS, Pictures, content, menagerie, pairs, quiet, reference
-from tests.data.sources.made import put
+from tests.data.sources.made import encoded, picture, put
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
@@ -193,11 +199,13 @@ def test_why_there_are_no_classes_is_said(tmp_path):
             store.needed_labels()
 
 
-def age(folder):
-    """Makes of a store what an earlier version, which knew no classes, would have made."""
+def age(folder, place=""):
+    """Makes of a store what an earlier version, which knew no classes, would have made of images at this place."""
     (folder / "labels.npy").unlink()
     meta = json.loads((folder / "meta.json").read_text())
-    del meta["classes"]
+    del meta["classes"], meta["remarks"]
+    for entry in meta["skipped"]:
+        entry["name"] = place + entry["name"]
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     return content(folder)
 
@@ -220,7 +228,7 @@ def test_a_store_without_labels_opens_and_gets_them_from_its_source_without_deco
 
 def test_a_store_without_labels_whose_source_has_moved_tells_no_wrong_ones(tmp_path):
     made = prepare(menagerie(tmp_path, "folder"), Recipe(8), tmp_path / "store", **quiet)
-    age(made.folder)
+    age(made.folder, f"{tmp_path / 'zoo'}/")
     (tmp_path / "else").mkdir()
     moved = (tmp_path / "zoo").rename(tmp_path / "else" / "zoo")
     store = prepare(open_source(moved), Recipe(8), tmp_path / "store")
@@ -403,3 +411,110 @@ def test_new_stores_number_their_classes_in_natural_order(tmp_path):
     store = prepare(Pictures(30, kinds=("10", "9", "b", "1")), Recipe(8), tmp_path / "store", **quiet)
     assert store.classes == ("1", "9", "10", "b")
     assert store.labels[:4].tolist() == [2, 1, 3, 0]
+
+
+def labelled(folder, labels):
+    """A StyleGAN data set of six pictures in two chunks; ``labels`` None: without the file."""
+    for i in range(6):
+        put(folder / f"0000{i // 3}" / f"{i}.png", picture(i))
+    (folder / "dataset.json").unlink(missing_ok=True)
+    if labels is not None:
+        names = [[f"0000{i // 3}/{i}.png", label] for i, label in enumerate(labels)]
+        (folder / "dataset.json").write_text(json.dumps({"labels": names or None}))
+    return open_source(folder)
+
+
+def test_other_labels_of_the_same_images_are_seen(tmp_path):
+    folders = []
+    for labels, classes in (([0, 1] * 3, 2), ([0, 1, 2] * 2, 3), ([], 0), (None, 2), ([0, 1] * 3, 2)):
+        store = open_or_prepare(labelled(tmp_path / "set", labels), Recipe(4), tmp_path / "prepared", **quiet)
+        assert len(store.classes) == classes
+        assert (store.labels is None) == (not classes)
+        folders.append(store.folder)
+    assert len(set(folders)) == 3  # that without labels is decoded once, and has classes or none
+
+
+def zipped(path, pictures):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in pictures:
+            archive.writestr(zipfile.ZipInfo(f"{i}.png"), encoded(picture(i, 30, 30)))
+    return path
+
+
+def test_a_repaired_zip_is_read_again(tmp_path):
+    path = zipped(tmp_path / "set.zip", range(4))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200] + bytes([whole[200] ^ 255]) + whole[201:])
+    assert open_or_prepare(open_source(path), Recipe(4), tmp_path / "prepared", **quiet).count == 3
+    path.write_bytes(whole)
+    assert open_or_prepare(open_source(path), Recipe(4), tmp_path / "prepared", **quiet).count == 4
+
+
+def test_the_store_of_a_zip_by_an_earlier_version_still_serves_unless_it_skipped_images(tmp_path, monkeypatch):
+    source = open_source(zipped(tmp_path / "set.zip", range(3)))
+    source.identity = source.former
+    old = open_or_prepare(source, Recipe(4), tmp_path / "prepared", **quiet)
+    again = open_or_prepare(open_source(tmp_path / "set.zip"), Recipe(4), tmp_path / "prepared", **quiet)
+    assert (again.folder, again.hash) == (old.folder, old.hash)
+    meta = json.loads((old.folder / "meta.json").read_text()) | {"skipped": [{"name": "x", "reason": "torn"}]}
+    (old.folder / "meta.json").write_text(json.dumps(meta))
+    again = open_or_prepare(open_source(tmp_path / "set.zip"), Recipe(4), tmp_path / "prepared", **quiet)
+    assert (again.folder != old.folder, again.hash) == (True, old.hash)
+
+
+def test_pixels_that_are_not_those_that_were_prepared_are_noticed(tmp_path, monkeypatch):
+    source = Pictures(6)
+    store = open_or_prepare(source, Recipe(8), tmp_path / "prepared", **quiet)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "verify", lambda self, progress: pytest.fail("read again"))
+        assert open_or_prepare(source, Recipe(8), tmp_path / "prepared", **quiet).hash == store.hash
+    shutil.copytree(store.folder, tmp_path / "copy")
+    assert open_source(tmp_path / "copy").identity.endswith(StoreSource(store.folder).stated.partition(":")[2])
+    for folder, opening in (
+        (store.folder, lambda: open_or_prepare(source, Recipe(8), tmp_path / "prepared", **quiet)),
+        (tmp_path / "copy", lambda: open_source(tmp_path / "copy").identity),
+        (tmp_path / "copy", lambda: open_or_prepare(open_source(tmp_path / "copy"), Recipe(4), tmp_path, **quiet)),
+        (tmp_path / "copy", lambda: open_images(tmp_path / "copy", tmp_path / "cache", Console())),
+    ):
+        data = bytearray((folder / "images.npy").read_bytes())
+        data[400:500] = bytes(100)
+        (folder / "images.npy").write_bytes(data)
+        with pytest.raises(UserError, match=r"images\.npy is damaged \(its pixels are not those that were prepared\)"):
+            opening()
+
+
+def test_what_was_noticed_is_counted_over_interruptions_and_said_again(chunks, tmp_path):
+    for i in range(9):
+        put(tmp_path / "set" / f"{i}.png", Image.new("RGBA", (4, 4), (i, 0, 0, 0)))
+    source, reads, said = open_source(tmp_path / "set"), [], []
+    real = source.read
+
+    def stopping(index):
+        if index == 6 and not reads:
+            reads.append(index)
+            raise KeyboardInterrupt
+        return real(index)
+
+    source.read = stopping
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, Recipe(4), tmp_path / "store", workers=1, warn=said.append)
+    for _ in range(2):
+        said.clear()
+        prepare(source, Recipe(4), tmp_path / "store", warn=said.append)
+        assert said[-1].startswith("9 images: transparent everywhere")
+    assert list(StoreSource(tmp_path / "store").remarks) == [
+        "9 images: transparent everywhere, so all that remains is white; the first: 0.png"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_store_names_no_folder_of_the_machine(kind, tmp_path):
+    source = menagerie(tmp_path / "home" / "my photos", kind)
+    store = prepare(source, Recipe(8), tmp_path / "store", **quiet)
+    assert str(tmp_path) in store.describe()  # to the person who prepares it
+    assert store.skipped[0].name == source.name(1)
+    text = (store.folder / "meta.json").read_text()
+    assert str(tmp_path) not in text
+    assert "my photos" not in text
+    assert "dog/old/2.png" in text

@@ -51,3 +51,28 @@ def test_a_command_stays_one():
         "sagan sweep --data 'my photos' --sweep_dir=s --span 0 1 --prepared ./prepared"
     )
     assert command_without_paths("it's /tmp/x") == "it's x"
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("/home/me/a(1)/b.png is torn", "b.png is torn"),
+        ("run:/home/me/x and file:///home/me/y", "run:x and y"),
+        ("reading /home/me/my photos/a.png", "reading a.png"),
+        ("moved /home/me/a to /home/me/b", "moved a to b"),
+        ("5 files under ../../me/photos (1 other)", "5 files under photos (1 other)"),
+        ("/home/me/x is at 3/4, see https://example.org/a/b", "x is at 3/4, see https://example.org/a/b"),
+    ],
+)
+def test_a_path_is_cut_wherever_it_stands(text, short):
+    assert without_paths(text) == short
+
+
+def test_the_present_folder_is_known_only_where_it_is_meant():
+    assert without_paths("a.png of ./b.png and ../c.", [Path()]) == f"a.png of {Path.cwd().name}/b.png and c."
+
+
+def test_a_command_names_no_folder_above():
+    assert command_without_paths("sagan sweep --data '../me/my photos' --prepared=../../p") == (
+        "sagan sweep --data 'my photos' --prepared=p"
+    )

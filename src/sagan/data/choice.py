@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sagan.data.faces import FacesSource
-from sagan.data.prepare import open_or_prepare
+from sagan.data.prepare import open_or_prepare, settle_identity
 from sagan.data.recipe import Recipe
 from sagan.data.sources.folder import FolderSource
 from sagan.data.sources.open import open_source
+from sagan.data.sources.own import MARK
 from sagan.data.sources.places import PUBLISHED_CROPS, find_dataset
 from sagan.data.sources.source import Source
 from sagan.data.sources.stored import StoreSource
 from sagan.run.config import DataConfig
 from sagan.run.store import Store, is_store
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.system.files import expand
 
 FACES = 10_000
@@ -29,6 +31,11 @@ def choose_source(data: DataConfig, size: int) -> Source:
     source = open_source(_place(data), max_pixels=data.max_pixels)
     if isinstance(source, StoreSource):
         source.served(size, data.crop, data.filter)
+    if source.ours:
+        raise UserError(
+            f"{source.place} holds {source.ours} of sagan, not images to train on: give other images (or remove "
+            f"{MARK} from that folder, if you want to train on what a generator drew)"
+        )
     return source
 
 
@@ -64,6 +71,8 @@ def prepared_store(
     if isinstance(source, FolderSource) and (sentence := outputs_inside(source.root, [*outputs, root])):
         console.say(sentence)
     if isinstance(source, StoreSource):
+        with console.progress("looking the prepared images through") as progress:
+            settle_identity(source, root, progress)
         store = source.served(size, data.crop, data.filter)
         console.say(store.describe())
         return store

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sagan.data.recipe import Prepared
-from sagan.run.store import HEADER_BYTES, Skipped, StoreMeta, image_bytes, images_header, meta_file
+from sagan.run.store import HEADER_BYTES, Remark, Skipped, StoreMeta, image_bytes, images_header, meta_file
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import flush_to_disk, is_regular, remove_partial_files, write_whole
@@ -29,7 +30,7 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Chunk:
-    """A line of the journal. ``skipped`` and ``unused`` are of this chunk, all else up to its end."""
+    """A line of the journal. ``skipped``, ``unused`` and ``remarks`` are of this chunk, all else up to its end."""
 
     read: Count
     count: Count
@@ -37,6 +38,7 @@ class Chunk:
     skipped: tuple[Skipped, ...]
     unused: tuple[int, ...]
     sha256: str
+    remarks: tuple[Remark, ...] = ()
 
     def follows(self, read: int, count: int) -> bool:
         """Whether this can be the line after one with these numbers: each image is in the store, or unused."""
@@ -63,6 +65,7 @@ class Partial:
         self.read = self.count = self.enlarged = 0
         self.skipped: list[Skipped] = []
         self.unused: list[int] = []  # the indices of the skipped images in the source
+        self.remarks: dict[str, Remark] = {}  # by their text
         self.hash = hashlib.sha256()
         self.chunk: list[Prepared] = []
         self.chunk_images = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // image_bytes(size)))
@@ -100,6 +103,7 @@ class Partial:
             self.read, self.count, self.enlarged = entry.read, entry.count, entry.enlarged
             self.skipped += entry.skipped
             self.unused += entry.unused
+            merge(self.remarks, entry.remarks)
             good += len(line)
         return good
 
@@ -111,7 +115,7 @@ class Partial:
     def add(self, image: Prepared) -> None:
         self.chunk.append(image)
         if image.pixels is None:
-            self.skipped.append(Skipped(image.name, image.reason))
+            self.skipped.append(Skipped(image.within, image.reason))
         if len(self.chunk) >= self.chunk_images:
             self.flush()
 
@@ -130,7 +134,11 @@ class Partial:
         self.count += len(made)
         self.enlarged += sum(image.enlarged for image in self.chunk)
         skipped = tuple(self.skipped[len(self.skipped) - len(unused) :])
-        entry = Chunk(self.read, self.count, self.enlarged, skipped, tuple(unused), self.hash.hexdigest())
+        remarks: dict[str, Remark] = {}
+        merge(remarks, (Remark(text, 1, image.within) for image in self.chunk for text in image.remarks))
+        merge(self.remarks, remarks.values())
+        digest, noticed = self.hash.hexdigest(), tuple(remarks.values())
+        entry = Chunk(self.read, self.count, self.enlarged, skipped, tuple(unused), digest, noticed)
         write_all(self.journal, json.dumps(to_plain(entry)).encode() + b"\n")
         flush_to_disk(self.journal.fileno(), self.folder)
         self.chunk = []
@@ -151,6 +159,13 @@ class Partial:
     def close(self) -> None:
         self.pixels.close()
         self.journal.close()
+
+
+def merge(remarks: dict[str, Remark], more: Iterable[Remark]) -> None:
+    """Adds to remarks by their text those of later images."""
+    for remark in more:
+        known = remarks.get(remark.text, replace(remark, count=0))
+        remarks[remark.text] = replace(known, count=known.count + remark.count)
 
 
 def open_to_change(path: Path) -> IO[bytes]:

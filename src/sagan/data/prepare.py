@@ -35,17 +35,19 @@ from sagan.data.recipe import Prepared, Recipe, prepare_image
 from sagan.data.sources.decode import MAX_PIXELS
 from sagan.data.sources.names import natural
 from sagan.data.sources.source import Source, unseen
+from sagan.data.sources.stored import StoreSource
 from sagan.run.store import AGAIN, FORMAT, NAMES, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, read_regular, write_whole
+from sagan.system.paths import without_paths
 from sagan.system.sentences import plural
 
 LOGGER = logging.getLogger(__name__)
 IDENTITY = re.compile(r"[\w.-]+:[0-9a-f]{64}")
 AHEAD_BYTES = 2**28  # of prepared images that wait to be written
 BLOCK_BYTES = 2**26  # of Pillow's memory: malloc keeps smaller blocks for the thread that had them, after use
-SKIPS_REPORTED = 10  # individually; meta.json names them all
+SKIPS_REPORTED = REMARKS_REPORTED = 10  # individually; meta.json names them all
 
 
 def open_or_prepare(
@@ -59,7 +61,32 @@ def open_or_prepare(
 ) -> Store:
     """The store of this source and recipe under ``root``, prepared now unless it exists. Arguments as of `prepare`."""
     settle_identity(source, root, progress)
-    return prepare(source, recipe, store_folder(root, source, recipe), strict=strict, progress=progress, warn=warn)
+    folder = store_folder(root, source, recipe)
+    if source.former and not taken(folder) and (store := former_store(root, source, recipe)) is not None:
+        verify(store.folder, root, progress)
+        return opened(store, source, warn)
+    if taken(folder):
+        verify(folder, root, progress)
+        return prepare(source, recipe, folder, strict=strict, progress=progress, warn=warn)
+    store = prepare(source, recipe, folder, strict=strict, progress=progress, warn=warn)
+    made = StoreSource(folder)
+    remember_identity(made, made.stated, root)  # its pixels were hashed as they were written
+    return store
+
+
+def verify(folder: Path, root: Path, progress: Progress | None) -> None:
+    """Raises UserError unless the pixels of a store are those that were prepared; they are read once, as images are."""
+    settle_identity(StoreSource(folder), root, progress)
+
+
+def former_store(root: Path, source: Source, recipe: Recipe) -> Store | None:
+    """The store that an earlier version made of the same images, if it is whole; what it skipped is tried again."""
+    folder = store_folder(root, source, recipe, source.former)
+    with contextlib.suppress(UserError):  # there is none, or it is damaged
+        store = Store.open(folder)
+        if store.meta.identity == source.former and not store.skipped:
+            return store
+    return None
 
 
 def settle_identity(source: Source, root: Path, progress: Progress | None = None) -> None:
@@ -71,20 +98,27 @@ def settle_identity(source: Source, root: Path, progress: Progress | None = None
         if IDENTITY.fullmatch(text := read_regular(known, 1000).decode()):
             source.identity = text
             return
-    source.identity = source.identify(progress or unseen)
+    remember_identity(source, source.identify(progress or unseen), root)
+
+
+def remember_identity(source: Source, identity: str, root: Path) -> None:
+    """Settles the identity of a source, also for later sources with its signature."""
+    source.identity = identity
     with contextlib.suppress(OSError):  # if it cannot be written, every start reads all again
-        write_whole(known, lambda file: file.write(source.identity.encode()))
+        write_whole(root / "identities" / source.signature, lambda file: file.write(identity.encode()))
 
 
-def store_folder(root: Path, source: Source, recipe: Recipe) -> Path:
-    """The folder of the store of this source and recipe: ``root/NAME-SIZE-KEY``, KEY ten hex digits of both."""
-    key = hashlib.sha256(json.dumps(key_of(source, recipe)).encode()).hexdigest()[:10]
-    return root / f"{source.identity.split(':')[0]}-{recipe.size}-{key}"
+def store_folder(root: Path, source: Source, recipe: Recipe, identity: str = "") -> Path:
+    """The folder of the store of this source and recipe: ``root/NAME-SIZE-KEY``, KEY ten hex digits of both.
+    ``identity``: of the source, if another one than now."""
+    identity = identity or source.identity
+    key = hashlib.sha256(json.dumps(key_of(source, recipe, identity)).encode()).hexdigest()[:10]
+    return root / f"{identity.split(':')[0]}-{recipe.size}-{key}"
 
 
-def key_of(source: Source, recipe: Recipe) -> dict[str, Any]:
+def key_of(source: Source, recipe: Recipe, identity: str) -> dict[str, Any]:
     usual = source.max_pixels == MAX_PIXELS
-    return {"format": FORMAT, "identity": source.identity, **asdict(recipe)} | (
+    return {"format": FORMAT, "identity": identity, **asdict(recipe)} | (
         {} if usual else {"max_pixels": source.max_pixels}
     )
 
@@ -109,13 +143,13 @@ def prepare(
     can be used or ``folder`` holds anything else; OSError if the disk is full, after which the same call resumes.
     """
     if taken(folder):  # needs no lock: a store appears complete, and may be on a read-only disk
-        return ready(source, recipe, folder, strict)
+        return ready(source, recipe, folder, strict, warn)
     folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = functools.partial(warn, f"another process is preparing {folder}: waiting until it is done")
     with disk_full_explained(folder), exclusive_lock(folder.with_name(f".{folder.name}.lock"), waiting):
         if not taken(folder):  # another process may have made it meanwhile
             make(source, recipe, folder, strict, workers or cores(), progress, warn)
-    return ready(source, recipe, folder, strict)
+    return ready(source, recipe, folder, strict, warn)
 
 
 def taken(folder: Path) -> bool:
@@ -127,7 +161,8 @@ def make(
     source: Source, recipe: Recipe, folder: Path, strict: bool, workers: int, progress: Progress | None, warn: Say
 ) -> None:
     """Prepares a store that does not exist, while the lock is held."""
-    partial = Partial(folder.with_name(f"{folder.name}.partial"), key_of(source, recipe), recipe.size, warn)
+    key = key_of(source, recipe, source.identity)
+    partial = Partial(folder.with_name(f"{folder.name}.partial"), key, recipe.size, warn)
     with contextlib.closing(partial):
         total = len(source)
         if partial.read:
@@ -135,7 +170,6 @@ def make(
         if strict and partial.skipped:
             raise UserError(refusal(partial.skipped[0]))
         warn_of_little_space(partial, total, warn)
-        remarks: dict[str, list[str]] = {}  # the names of the images, by what was noticed about them
         if progress:
             progress(partial.read, total)
         for done, image in enumerate(prepared_images(source, recipe, partial.read, workers), partial.read + 1):
@@ -144,14 +178,10 @@ def make(
                 raise UserError(refusal(Skipped(image.name, image.reason)))
             if image.pixels is None and len(partial.skipped) < SKIPS_REPORTED:
                 warn(f"skipped {image.name}: {image.reason}")
-            for remark in image.remarks:
-                remarks.setdefault(remark, []).append(image.name)
             partial.add(image)
             if progress:
                 progress(done, total)
         partial.flush()
-        for remark, names in remarks.items():
-            warn(f"{plural(len(names), 'image')}: {remark}; the first: {names[0]}")
         if len(partial.skipped) > SKIPS_REPORTED:
             warn(f"skipped {plural(len(partial.skipped), 'image')} in all; meta.json names each")
         if not partial.count:
@@ -162,7 +192,7 @@ def make(
         meta = StoreMeta(
             identity=source.identity,
             **asdict(recipe),
-            source=source.description,
+            source=without_paths(source.description, [source.place] if source.place else []),
             source_count=total,
             drawn_faces=source.drawn_faces,
             count=partial.count,
@@ -170,6 +200,7 @@ def make(
             pixels=PIXELS,
             enlarged=partial.enlarged,
             skipped=tuple(partial.skipped),
+            remarks=tuple(partial.remarks.values()),
             decoder=f"Pillow {PIL.__version__}",
             sha256=partial.hash.hexdigest(),
             classes=classes,
@@ -197,7 +228,7 @@ def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) ->
                 future.cancel()
 
 
-def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
+def ready(source: Source, recipe: Recipe, folder: Path, strict: bool, warn: Say) -> Store:
     """The store at ``folder``, checked to be of this source and recipe and, if ``strict``, to have no skipped image."""
     store = Store.open(folder)
     wanted = {"identity": source.identity, **asdict(recipe)}
@@ -209,8 +240,27 @@ def ready(source: Source, recipe: Recipe, folder: Path, strict: bool) -> Store:
         )
     with contextlib.suppress(OSError):  # missing, as usual, or on a read-only disk
         (folder / JOURNAL).unlink()  # of a process that was killed at its very end
+    store = opened(store, source, warn)
     if strict and store.skipped:
         raise UserError(f"{refusal(store.skipped[0])}; the store {folder} was prepared without strict")
+    return store
+
+
+def opened(store: Store, source: Source, warn: Say) -> Store:
+    """A store that is known to be of this source, with the classes that the source has now, and the places of images
+    as they are now: those on the disk tell of no folder. Repeats what was noticed about the images."""
+    meta = store.meta
+    named = len(source) if meta.skipped or meta.remarks else 0
+    places = {source.name_within(index): source.name(index) for index in range(named)}
+    skipped = tuple(replace(entry, name=places.get(entry.name, entry.name)) for entry in meta.skipped)
+    remarks = tuple(replace(entry, first=places.get(entry.first, entry.first)) for entry in meta.remarks)
+    store = replace(store, meta=replace(meta, source=source.description, skipped=skipped, remarks=remarks))
+    for remark in store.meta.remarks[:REMARKS_REPORTED]:
+        warn(str(remark))
+    if (more := len(store.meta.remarks) - REMARKS_REPORTED) > 0:
+        warn(f"{plural(more, 'more remark')}: meta.json has each")
+    if source.no_classes:
+        return replace(store, meta=replace(store.meta, classes=None), labels=None, no_classes=source.no_classes)
     return store if store.labels is not None else with_classes(store, source)
 
 
@@ -225,8 +275,6 @@ def number_classes(source: Source, kept: list[int]) -> tuple[tuple[str, ...], np
 def with_classes(store: Store, source: Source) -> Store:
     """A store without labels, with the classes of its source; nothing is written. The classes are unknown if skipped
     images no longer have the names that the store recorded, because the source's folder was moved."""
-    if source.no_classes:
-        return replace(store, no_classes=source.no_classes)
     skipped = {entry.name for entry in store.skipped}
     kept = [index for index in range(len(source)) if source.name(index) not in skipped]
     if len(kept) != store.count:

@@ -57,6 +57,7 @@ class Prepared:
     """One image of the source: the bytes of its pixels (size, size, 3), or the reason why it has none."""
 
     name: str
+    within: str  # its name within the source
     pixels: bytes | None
     enlarged: bool = False
     reason: str = ""
@@ -71,21 +72,22 @@ def prepare_image(source: Source, index: int, recipe: Recipe) -> Prepared:
     name = source.name(index)
     try:
         with one_image():
-            return _prepared(source, index, recipe, name)
+            return _prepared(source, index, recipe)
     except UserError as error:
-        return Prepared(name, None, reason=str(error).removeprefix(name).lstrip(" :"))
+        return Prepared(name, source.name_within(index), None, reason=str(error).removeprefix(name).lstrip(" :"))
     except MemoryError as error:
         error.add_note(f"it ran out at {name}: a smaller max_pixels skips large images; what is prepared is kept")
         raise
 
 
-def _prepared(source: Source, index: int, recipe: Recipe, name: str) -> Prepared:
+def _prepared(source: Source, index: int, recipe: Recipe) -> Prepared:
     with collect_remarks() as remarks:
         image = _reached(source, index)
     image = recipe.cut(image)  # the whole image is let go
     enlarged = min(image.size) < recipe.size
     resized = image.resize((recipe.size, recipe.size), Image.Resampling[recipe.filter.upper()])
-    return Prepared(name, resized.tobytes(), enlarged, remarks=tuple(remarks))
+    name, within = source.name(index), source.name_within(index)
+    return Prepared(name, within, resized.tobytes(), enlarged, remarks=tuple(remarks))
 
 
 def _reached(source: Source, index: int) -> Image.Image:

@@ -18,7 +18,8 @@ from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.data import Recipe, Source, Store, open_or_prepare, open_source
 from sagan.data.faces import holds_drawn_faces
 from sagan.data.prepare import settle_identity
-from sagan.run.store import crop_label, is_store, refuse_cut
+from sagan.data.sources.stored import StoreSource
+from sagan.run.store import crop_label, refuse_cut
 from sagan.system.console import Console
 from sagan.system.devices import send
 from sagan.system.errors import UserError
@@ -78,6 +79,7 @@ class ImageSet:
     Files may be sorted by class, so the first thousand need not represent all. `sample` and `batches` therefore give
     images in a random order, always the same one, unless their order is ``random`` already. ``ahead`` makes the next
     batch while the last one is in use. ``verify`` raises UserError where the images read so far are not finite.
+    ``former``: the identity that an earlier version gave the images.
     """
 
     description: str
@@ -90,6 +92,7 @@ class ImageSet:
     random: bool = False
     ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = read_ahead
     verify: Callable[[], None] = lambda: None
+    former: str = ""
 
     @property
     def image_size(self) -> str:
@@ -123,9 +126,11 @@ def open_images(path: Path, cache: Path, console: Console, size: int | None = No
     ``size``: their height and width, to which others are brought as for training. ``cache``: the folder that remembers
     which files hold which images, so that they are not read for it again, and keeps those brought to a size.
     """
-    if is_store(path) and (store := Store.open(path)).size == (size or store.size):
-        return store_images(store)
     source, cache = open_source(path), expand(cache)
+    if isinstance(source, StoreSource) and source.store.size == (size or source.store.size):
+        with console.progress(f"looking {path} through") as progress:
+            settle_identity(source, cache, progress)
+        return store_images(source.store)
     if size is None:
         with console.progress(f"reading {path}") as progress:
             settle_identity(source, cache, progress)
@@ -171,7 +176,8 @@ def _source_images(source: Source) -> ImageSet:
         return torch.stack([read_one(index) for index in range(start, stop)])
 
     shape = ImageShape(CHANNELS, height, width)
-    return ImageSet(source.description, f"files:{source.identity}", len(source), shape, read)
+    former = f"files:{source.former}" if source.former else ""
+    return ImageSet(source.description, f"files:{source.identity}", len(source), shape, read, former=former)
 
 
 def generated_images(generator: Generator, count: int, seed: int, *, device: torch.device, name: str) -> ImageSet:

@@ -99,10 +99,9 @@ def open_reference(
     """
     if images.count < FEWEST:
         raise UserError(f"a reference needs {FEWEST} images or more, {images.description} has {images.count}")
-    sizes = f"{KEPT}/{REMEMBERED}/{images.image_size}"
-    key = f"{_FORMAT}/{sizes}/{images.identity}/{extractor.name}/{extractor.weights_sha256}"
-    name = f"{extractor.name.replace(':', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-    path = expand(cache) / "statistics" / name
+    path = _place(images, images.identity, extractor, cache)
+    if images.former and not path.exists() and (former := _place(images, images.former, extractor, cache)).exists():
+        path = former
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another process is computing the features of {images.description}: waiting until it is done"
     alone = exclusive_lock(path.with_suffix(".lock"), functools.partial(console.warn, waiting))
@@ -118,6 +117,13 @@ def open_reference(
     if sentence := reference.small_sample():
         console.warn(sentence)
     return reference
+
+
+def _place(images: ImageSet, identity: str, extractor: FeatureExtractor, cache: Path) -> Path:
+    sizes = f"{KEPT}/{REMEMBERED}/{images.image_size}"
+    key = f"{_FORMAT}/{sizes}/{identity}/{extractor.name}/{extractor.weights_sha256}"
+    name = f"{extractor.name.replace(':', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    return expand(cache) / "statistics" / name
 
 
 def _read(path: Path, count: int, dim: int) -> dict[str, Tensor] | None:

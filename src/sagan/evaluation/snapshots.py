@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagan.data import prepared_store
+from sagan.data.sources.own import SOFTWARE
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.extractors.table import load_extractor
@@ -125,7 +126,8 @@ class Scorer:
         records = score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds)
         extractor = re.sub(r"[^\w.-]+", "-", self.extractor.name)
         with _writing(run) as folder:  # the records last: what is missing without them is made again
-            save_png(grid(nearest_real(found, self.reference)), folder / f"{step}_nearest_{extractor}.png", sync=True)
+            path = folder / f"{step}_nearest_{extractor}.png"
+            save_png(grid(nearest_real(found, self.reference)), path, software=SOFTWARE, sync=True)
             left_out = draw_curves(run, folder, records)
             run.append(*records)
         for sentence in left_out:
@@ -176,7 +178,7 @@ def redraw_curves(run: Run) -> None:
 
 def _folder(run: Run) -> Path:
     folder = run.folder / "evaluation"
-    folder.mkdir(exist_ok=True)
+    mark_as_ours(folder)
     return folder
 
 

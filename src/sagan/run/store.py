@@ -3,6 +3,7 @@ images have classes, ``labels.npy``. ``names.json`` tells a person which image i
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.run.classes import list_classes
+from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import open_regular
 from sagan.system.sentences import plural
@@ -26,6 +28,7 @@ from sagan.system.typed import Count, check_format, from_plain, read_json, short
 
 FORMAT = 1  # raised whenever an older program could not read a store, or would misread it
 PIXELS = "uint8 NHWC RGB"
+IMAGES = "images.npy"
 NAMES = "names.json"  # of the images within their source, in their order
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
 AGAIN = "delete the folder and prepare it again"
@@ -38,6 +41,18 @@ class Skipped:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What was noticed about images that could be used: how many, and the first."""
+
+    text: str
+    count: Count
+    first: str
+
+    def __str__(self) -> str:
+        return f"{plural(self.count, 'image')}: {self.text}; the first: {self.first}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +75,7 @@ class StoreMeta:
     pixels: str
     enlarged: Count = 0
     skipped: tuple[Skipped, ...]
+    remarks: tuple[Remark, ...] = ()
     decoder: str | None = None
     sha256: str
     """Of the bytes of all pixels."""
@@ -139,6 +155,18 @@ class Store:
         if not isinstance(names, list) or len(names) != self.count or not all(isinstance(name, str) for name in names):
             raise UserError(f"{path} is damaged (it does not name {self.count:,} images): {AGAIN}")
         return names
+
+    def verify(self, progress: Progress) -> None:
+        """Reads all pixels. Raises UserError unless they are those that were prepared."""
+        state, done, total = hashlib.sha256(), 0, self.images.nbytes
+        with open_regular(self.folder / IMAGES) as file:
+            file.seek(HEADER_BYTES)
+            while some := file.read(min(2**20, total - done)):
+                state.update(some)
+                done += len(some)
+                progress(done * self.count // total, self.count)
+        if state.hexdigest() != self.hash:
+            raise UserError(f"{self.folder / IMAGES} is damaged (its pixels are not those that were prepared): {AGAIN}")
 
     def needed_labels(self) -> npt.NDArray[np.int64]:
         """``labels``. Raises UserError with the reason if there are none."""

@@ -1,4 +1,4 @@
-"""The one class of error for a person's mistakes, and how too little memory shows itself."""
+"""The one class of error for a person's mistakes, and how trouble of the machine shows itself."""
 
 import errno
 
@@ -35,3 +35,12 @@ def describe(error: BaseException) -> str:
     if isinstance(error, UserError):
         return str(error)
     return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error while bytes in memory are decoded comes from the machine or the installation, not from them."""
+    if isinstance(error, OSError):  # Pillow's about damaged images have no number
+        return error.errno is not None or is_out_of_memory(error)
+    if isinstance(error, RuntimeError):
+        return "can't start new thread" in str(error) or is_out_of_memory(error)
+    return isinstance(error, (MemoryError, ImportError))

@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path, PurePath, PureWindowsPath
 
-_START = r"(?:~[\w.-]*[/\\]|/|[A-Za-z]:[/\\]|\\\\)"
+_START = r"(?:file://[^/\s]*/|~[\w.-]*[/\\]|(?:\.\.[/\\])+|/|[A-Za-z]:[/\\]|\\\\)"
 _QUOTED = re.compile(rf"(['\"`])({_START}[^'\"`]*)\1")
-_PLAIN = re.compile(rf"(?<![\w./\\:~-]){_START}[^\s'\"`,;:()<>]+")
+_PART = r"(?:[^\s'\"`,;:()<>/\\]|\([^\s()/\\]*\))"  # a character of a name, or brackets in it
+_FILE = rf"(?:{_PART}+(?: {_PART}+){{0,4}}[/\\]+)*{_PART}+\.[A-Za-z]\w{{0,4}}(?!\w)"  # in folders with spaces
+_PLAIN = re.compile(rf"(?<![\w./\\~-])(?<!:(?=//)){_START}(?:{_FILE}|(?:{_PART}+[/\\]+)*{_PART}*)")
 
 
 def last_name(path: str) -> str:
@@ -21,9 +23,12 @@ def last_name(path: str) -> str:
 
 
 def without_paths(text: str, known: Iterable[Path] = ()) -> str:
-    """A sentence in which absolute paths are cut to their last part, and paths in ``known`` folders to that folder."""
-    for folder in sorted(map(str, known), key=len, reverse=True):
-        text = text.replace(folder, Path(folder).name)
+    """A sentence in which absolute paths are cut to their last part, and paths in ``known`` folders to that folder.
+    Relative paths stay, unless they lead out of the folder that they begin in."""
+    for folder in sorted(known, key=lambda folder: len(str(folder)), reverse=True):
+        name = folder.name.strip(".") or folder.resolve().name
+        whole = rf"(?<![\w./\\~-]){re.escape(str(folder))}(?![\w~-]|\.[\w./])"
+        text = re.sub(whole, name.replace("\\", "\\\\"), text)
     text = _QUOTED.sub(lambda found: f"{found[1]}{last_name(found[2])}{found[1]}", text)
     return _PLAIN.sub(lambda found: last_name(found[0]), text)
 

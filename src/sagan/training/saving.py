@@ -9,7 +9,7 @@ from pathlib import Path
 from sagan.core.sampling import classes_in_turn, generate
 from sagan.data.changes import other_images
 from sagan.data.sources.names import natural
-from sagan.data.sources.own import mark_as_ours
+from sagan.data.sources.own import SOFTWARE, mark_as_ours
 from sagan.published.keys import save_published_pair
 from sagan.run.checkpoints import last_checkpoint
 from sagan.run.config import Config, differences, names_of
@@ -61,10 +61,9 @@ def write_samples(trainer: Trainer, run: Run) -> Path:
     labels = classes_in_turn(range(settings.sample_count), trainer.config.model.num_classes)
     images = generate(trainer.measured_average(), z.to(trainer.device), labels)
     folder = Path(settings.sample_dir) if settings.sample_dir else run.folder / "samples"
-    if settings.sample_dir:
-        mark_as_ours(folder)
+    mark_as_ours(folder)
     path = folder / f"{trainer.step}_fake.png"
-    save_png(grid(images), path, sync=True)
+    save_png(grid(images), path, software=SOFTWARE, sync=True)
     return path
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images, numbered_latents
 from sagan.data.sources.names import is_image
-from sagan.data.sources.own import MARK, is_unused, mark_as_ours
+from sagan.data.sources.own import MARK, SOFTWARE, is_unused, mark_as_ours
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import open_regular, remove_partial_files, write_whole
@@ -25,7 +25,6 @@ from sagan.system.world import SINGLE_PROCESS, World
 
 _BEGUN = ".begun.json"
 _END = b"IEND\xaeB\x60\x82"  # the last bytes of a PNG
-SOFTWARE = "sagan"  # in a grid's metadata, which tells it from a person's images
 _WAITING = 512  # images that are drawn before those not yet written are waited for
 
 

@@ -57,16 +57,21 @@ def make_source(kind: str, folder: Path) -> Source:
 KINDS = ["folder", "zip", "lmdb", "npy"]
 
 
-def tree(kind: str, folder: Path, *names: str) -> Source:
-    """A folder or a zip of images with these names, in which nothing but the names is right."""
+def tree(kind: str, folder: Path, *names: str, contents: dict[str, str] | None = None) -> Source:
+    """A folder or a zip of images with these names, in which nothing but the names is right, and of texts."""
+    contents = contents or {}
     if kind == "zip":
         with zipfile.ZipFile(folder / "set.zip", "w") as archive:
             for name in names:
                 archive.writestr(name, b"x")
+            for name, text in contents.items():
+                archive.writestr(name, text)
         return open_source(folder / "set.zip")
     for name in names:
         (folder / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "set" / name).write_bytes(b"x")
+    for name, text in contents.items():
+        (folder / "set" / name).write_text(text)
     return open_source(folder / "set")
 
 

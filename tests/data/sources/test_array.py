@@ -99,3 +99,29 @@ def test_arrays_stored_by_column_are_read(tmp_path):
     np.save(tmp_path / "a.npy", np.asfortranarray(images))
     source = open_source(tmp_path / "a.npy")
     assert all(np.array_equal(np.asarray(source.read(i)), images[i]) for i in range(3))
+
+
+def test_an_array_stored_by_column_that_becomes_shorter_is_an_error_and_not_the_end(tmp_path):
+    np.save(tmp_path / "a.npy", np.asfortranarray(np.zeros((40, 64, 64, 3), np.uint8)))
+    source = open_source(tmp_path / "a.npy")
+    source.read(39)
+    os.truncate(tmp_path / "a.npy", 10_000)
+    with pytest.raises(OSError, match="became shorter"):
+        source.read(39)
+
+
+def test_numpy_says_nothing_of_its_own_and_not_much(tmp_path, recwarn):
+    for shape in ("(4611686018427387904, 4, 4, 3)", "[" * 4900 + "1" + "]" * 4900):
+        (tmp_path / "a.npy").write_bytes(lying(shape))
+        with pytest.raises(UserError) as refused:
+            open_source(tmp_path / "a.npy")
+        assert len(str(refused.value)) < 500 + len(str(tmp_path))
+    (tmp_path / "a.npy").write_bytes(lying("(1L, 4, 4, 3)"))  # as Python 2 wrote it
+    assert len(open_source(tmp_path / "a.npy")) == 1
+    assert not recwarn.list
+
+
+def test_images_beyond_those_that_the_header_counts_are_said(tmp_path):
+    (tmp_path / "a.npy").write_bytes(lying("(2, 4, 4, 3)") + bytes(96))
+    source = open_source(tmp_path / "a.npy")
+    assert (len(source), "has 200 bytes after the 2 images" in source.remarks[0]) == (2, True)

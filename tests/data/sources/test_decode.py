@@ -1,14 +1,16 @@
 """Every pixel mode becomes RGB."""
 
+import errno
 import struct
 import warnings
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from sagan.data.sources.decode import decode
+from sagan.data.sources.own import SOFTWARE
 from sagan.data.sources.remarks import collect_remarks
 from sagan.system.errors import UserError
 from tests.data.sources.made import encoded, picture
@@ -236,3 +238,149 @@ def test_pillows_own_limit_stays_as_it_was():
 def test_why_there_is_no_image(data, reason):
     with pytest.raises(UserError, match=f"it cannot be read: .*{reason}"):
         decode(data, "it")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of_16_bits(pixels: np.ndarray, *chunks: bytes) -> bytes:
+    """Grey or colour, by the shape."""
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    ends = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + ends
+
+
+def tiff_of_16_bits(pixels: np.ndarray) -> bytes:
+    """Colour, uncompressed, which Pillow does not write."""
+    height, width, _ = pixels.shape
+    behind = 8 + 2 + 12 * 9 + 4
+    tags = [(256, 1, width), (257, 1, height), (258, 3, behind), (259, 1, 1), (262, 1, 2)]
+    tags += [(273, 1, behind + 6), (277, 1, 3), (278, 1, height), (279, 1, pixels.size * 2)]
+    listed = b"".join(struct.pack("<HHII", tag, 3, count, value) for tag, count, value in tags)
+    start = b"II*\0" + struct.pack("<IH", 8, len(tags)) + listed + bytes(4) + struct.pack("<HHH", 16, 16, 16)
+    return start + pixels.astype("<u2").tobytes()
+
+
+TWELVE = np.random.default_rng(0).integers(0, 4096, (6, 5, 3)).astype(np.uint16)
+TWELVE[0, 0] = 4095
+DEEP = {
+    "grey PNG": lambda pixels: png_of_16_bits(pixels[:, :, 0]),
+    "grey TIFF": lambda pixels: encoded(Image.fromarray(pixels[:, :, 0].copy()), "TIFF"),
+    "inverted TIFF": lambda pixels: encoded(Image.fromarray(pixels[:, :, 0].copy()), "TIFF", tiffinfo={262: 0}),
+    "colour PNG": png_of_16_bits,
+    "colour TIFF": tiff_of_16_bits,
+    "colour PPM": lambda pixels: b"P6 5 6 65535\n" + pixels.astype(">u2").tobytes(),
+    "text PPM": lambda pixels: b"P3 5 6 65535\n" + " ".join(map(str, pixels.ravel())).encode(),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_12_bits_in_16_are_noticed_and_16_are_not(kind):
+    with collect_remarks() as remarks:
+        decode(DEEP[kind](TWELVE), "it")
+    nearly = "white" if kind == "inverted TIFF" else "black"
+    assert [f"no value above 4,095, which is nearly {nearly}" in remark for remark in remarks] == [True]
+    with collect_remarks() as remarks:
+        assert np.asarray(decode(DEEP[kind](TWELVE * 16), "it")).max() > 250
+    assert remarks == []
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"), [(None, 16), (4095, 255), (1, 16), (30_000, 16), (65535, 16), (100_000_000, 16), (1023, 16)]
+)
+def test_a_largest_value_is_heeded_where_it_tells_the_bits(stated, expected):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    if stated is not None:
+        tags[281] = stated
+        tags.tagtype[281] = 4
+    found = decode(encoded(Image.fromarray(TWELVE[:, :, 0].copy()), "TIFF", tiffinfo=tags), "it")
+    assert found.getpixel((0, 0)) == (expected,) * 3
+
+
+def test_a_transparent_value_of_16_bits_is_white():
+    grey = np.array([[0, 65535, 257]], np.uint16)
+    assert decode(png_of_16_bits(grey, chunk(b"tRNS", b"\0\0")), "it").getpixel((0, 0)) == (255, 255, 255)
+    assert decode(png_of_16_bits(grey, chunk(b"tRNS", b"\0\0")), "it").getpixel((2, 0)) == (1, 1, 1)
+    colour = np.full((1, 2, 3), 0x1234, np.uint16) * np.array([1, 2], np.uint16)[:, None]
+    found = decode(png_of_16_bits(colour, chunk(b"tRNS", b"\x12\x34" * 3)), "it")
+    assert (found.getpixel((0, 0)), found.getpixel((1, 0))) == ((255, 255, 255), (0x24, 0x24, 0x24))
+
+
+def notes(**texts: str) -> PngImagePlugin.PngInfo:
+    made = PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        if name == "xmp":
+            made.add_itxt("XML:com.adobe.xmp", text)
+        else:
+            made.add_text(name.replace("_", " "), text, zip=len(text) > 10_000)
+    return made
+
+
+SIX = Image.Exif()
+SIX[0x112] = 6
+RAW = f"\nexif\n{len(SIX.tobytes()):8}\n{SIX.tobytes().hex()}"
+XMP = '<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+LARGE = "x" * 3_000_000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"exif": SIX, "pnginfo": notes(junk=LARGE)},
+        {"pnginfo": notes(Raw_profile_type_exif=RAW, junk=LARGE)},
+        {"pnginfo": notes(xmp=XMP, junk=LARGE)},
+    ],
+    ids=["eXIf", "text", "XMP"],
+)
+def test_large_texts_do_not_hide_the_turn(options):
+    assert decode(encoded(Image.new("RGB", (3, 2)), **options), "it").size == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "options", [{"pnginfo": notes(xmp=XMP + LARGE)}, {"pnginfo": notes(Raw_profile_type_exif=LARGE)}]
+)
+def test_a_turn_in_a_text_that_is_too_large_is_read_or_missed_with_a_remark(options):
+    with collect_remarks() as remarks:
+        size = decode(encoded(Image.new("RGB", (3, 2)), **options), "it").size
+    assert size == (2, 3) or len(remarks) == 1
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [chunk(b"pHYs", b"\0\0"), chunk(b"iCCP", b"a\0\5xxxx"), chunk(b"tEXt", b"a\0b")[:-1] + b"x", chunk(b"gAMA", b"")],
+)
+def test_what_is_damaged_beside_the_pixels_does_not_matter(damaged):
+    whole = encoded(picture(0))
+    found = decode(whole[:33] + damaged + whole[33:], "it")
+    assert np.array_equal(np.asarray(found), np.asarray(picture(0)))
+
+
+@pytest.mark.parametrize(("kind", "value"), [(1, b"\6"), (2, "6"), (3, 6), (4, 6), (5, 6), (9, 6), (12, 6.0)])
+def test_an_orientation_of_any_type_turns(kind, value):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x112] = value
+    tags.tagtype[0x112] = kind
+    data = encoded(Image.new("RGB", (3, 2)), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + tags.tobytes(8))
+    assert decode(data, "it").size == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread"), ImportError("no decoder")],
+)
+def test_trouble_of_the_machine_is_not_a_damaged_image(error, monkeypatch):
+    def failing(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(Image, "open", failing)
+    with pytest.raises(OSError, match=str(error.args[-1])) as found:
+        decode(encoded(picture(0)), "it")
+    assert found.value.filename == "it"
+
+
+def test_a_picture_that_this_program_wrote_is_no_photo():
+    with pytest.raises(UserError, match="it is a picture that sagan wrote"):
+        decode(encoded(picture(0), pnginfo=notes(Software=SOFTWARE)), "it")

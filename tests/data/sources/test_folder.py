@@ -241,3 +241,77 @@ def test_pipes_devices_and_files_of_the_system_are_left_out_and_said(tmp_path):
     left_out = 4 if Path("/proc").is_mount() else 2
     assert f"(left out {left_out}: pipes, devices or files of the system, such as a.png)" in source.description
     assert len(source.identity) > 64
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("name", ["ffhq/dataset.json", "ffhq/Dataset.JSON", "DATASET.json"])
+def test_labels_are_read_in_any_folder_that_holds_all_images(kind, name, tmp_path):
+    folder = name.rpartition("/")[0]
+    images = [f"0000{i // 2}/{i}.png" for i in range(4)]
+    below = "" if folder else "ffhq/"
+    labels = json.dumps({"labels": [[below + image, i % 2] for i, image in enumerate(images)]})
+    source = tree(kind, tmp_path, *(f"ffhq/{image}" for image in images), contents={name: labels})
+    assert classes(source) == ["0", "1", "0", "1"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_labels_that_are_not_above_all_images_are_said_to_be_unread(kind, tmp_path):
+    source = tree(kind, tmp_path, "a/x.png", "b/00000/1.png", contents={"b/dataset.json": '{"labels": []}'})
+    assert classes(source) == ["a", "b"]
+    assert source.remarks == ("b/dataset.json is not read: its folder does not hold all images",)
+
+
+def test_new_labels_of_the_same_images_change_the_signature(tmp_path):
+    found = set()
+    for label in (0, 1):
+        content = json.dumps({"labels": [["1.png", label]]})
+        found.add(tree("folder", tmp_path, "1.png", contents={"dataset.json": content}).signature)
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("whole", "gone", "sentence"),
+    [
+        (10, ["sub"], "sub is a link to something that is not there"),
+        (10, ["v1.0"], "v1.0 is a link to something that is not there"),
+        (10, ["dataset.json"], "dataset.json is a link to something that is not there"),
+        (10, [f"l{i}.png" for i in range(30)], "30 of the 40 images .* are links to files that are not there"),
+        (2, ["l1.png", "l2.png"], "2 of the 4 images"),
+        (10, ["l.png", "notes.txt"], None),
+        (1, ["l.png"], None),
+    ],
+)
+def test_more_than_lone_links_to_nothing_are_refused(whole, gone, sentence, tmp_path):
+    for i in range(whole):
+        put(tmp_path / "set" / f"{i}.png", picture(0))
+    for name in gone:
+        (tmp_path / "set" / name).symlink_to(tmp_path / "away" / name)
+    if sentence is None:
+        assert len(open_source(tmp_path / "set")) == whole + sum(name.endswith(".png") for name in gone)
+        return
+    with pytest.raises(UserError, match=sentence):
+        open_source(tmp_path / "set")
+
+
+def test_what_is_not_read_even_if_it_is_named_is_not_proposed(tmp_path):
+    (tmp_path / "runs" / "one" / "snapshots").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "config.json").touch()
+    with pytest.raises(UserError, match=r"left out .*one \(a run of sagan\)$"):
+        open_source(tmp_path / "runs")
+
+
+def test_a_folder_of_the_system_is_left_out_even_if_it_cannot_be_read(tmp_path, monkeypatch):
+    put(tmp_path / "1.png", picture(1))
+    for name in ("lost+found", "@sharebin", "RECYCLER", "~snapshot"):
+        put(tmp_path / name / "2.png", picture(1))
+    real = os.scandir
+
+    def scandir(path):
+        if str(path) != str(tmp_path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    source = open_source(tmp_path)
+    assert len(source) == 1
+    assert source.description.count("made by the system") == 4

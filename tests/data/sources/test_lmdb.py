@@ -1,5 +1,8 @@
 """LMDBs: opened once a process, and refused when they would end it."""
 
+import errno
+import os
+import signal
 import subprocess
 import sys
 
@@ -7,6 +10,7 @@ import numpy as np
 import pytest
 
 from sagan.data.sources.open import open_source
+from sagan.system.errors import UserError
 from tests.data.sources.made import encoded, make_lmdb, make_source, picture
 
 
@@ -74,3 +78,56 @@ def test_flipped_bytes_never_end_the_process(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 0
+
+
+@pytest.fixture
+def large(tmp_path):
+    return make_lmdb(tmp_path / "set_lmdb", {b"%02d" % i: encoded(picture(i, 50, 50)) for i in range(20)})
+
+
+@pytest.mark.parametrize("change", ["gone", "shorter", "files"])
+def test_what_cannot_be_reached_is_not_a_damaged_image(change, large, monkeypatch):
+    import lmdb
+
+    source = open_source(large)
+    if change == "gone":
+        (large / "data.mdb").rename(large / "away")
+    elif change == "shorter":
+        source.read(19)
+        os.truncate(large / "data.mdb", 3 * 4096)
+    else:
+
+        def failing(*arguments, **options):
+            raise lmdb.Error(f"{large}: {os.strerror(errno.EMFILE)}")
+
+        monkeypatch.setattr(lmdb, "open", failing)
+    with pytest.raises(OSError, match=r"No such file|became shorter|Too many open files"):
+        source.read(19)
+
+
+@pytest.mark.parametrize(
+    ("done", "kind", "sentence"),
+    [
+        ((1, b"lmdb.Error: x: " + os.strerror(errno.EMFILE).encode()), OSError, "Too many open files"),
+        ((-signal.SIGKILL, b""), OSError, "ended by signal 9"),
+        ((-signal.SIGSEGV, b""), UserError, "it is damaged"),
+        ((1, b"lmdb.CorruptedError: x: MDB_CORRUPTED"), UserError, "it is damaged"),
+        (OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), OSError, "cannot start.*set_lmdb"),
+    ],
+)
+def test_trouble_of_the_machine_is_not_damage(done, kind, sentence, large, monkeypatch):
+    def run(command, **options):
+        if isinstance(done, OSError):
+            raise done
+        return subprocess.CompletedProcess(command, done[0], b"", done[1])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(kind, match=sentence):
+        open_source(large)
+
+
+def test_python_files_in_the_present_folder_are_not_run(large, monkeypatch):
+    for name in ("json.py", "lmdb.py"):
+        (large.parent / name).write_text("raise SystemExit('run')")
+    monkeypatch.chdir(large.parent)
+    assert len(open_source(large)) == 20

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sagan.data.sources.names import natural, short_name
+from sagan.data.sources.names import doubtful_classes, natural, short_name
 from tests.data.sources.made import classes, tree
 
 
@@ -55,3 +55,17 @@ def test_names_are_sorted_as_people_do():
 @pytest.mark.parametrize("name", ["a" * 250, "ü" * 120, "\U0001d518" * 60, "日" * 80])
 def test_a_long_name_is_cut_to_what_a_folder_may_be_called(name, tmp_path):
     assert len(f"{short_name(tmp_path / name)}-1024-0123456789.partial.lock".encode()) < 200
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["train2017 val2017", "train_images test_images", "trainA trainB testA testB", "train eval", "Train Test other",
+     "train valid unlabeled", "training-set dev_set"],
+)  # fmt: skip
+def test_folders_that_look_like_a_split_are_doubted(names):
+    assert "look like the parts of one data set" in doubtful_classes(names.split())
+
+
+@pytest.mark.parametrize("names", ["train bus car", "cat dog", "testudo trainer", "train"])
+def test_other_names_are_classes(names):
+    assert doubtful_classes(names.split()) == ""

@@ -1,5 +1,6 @@
 """A path that is no source is answered with what to do."""
 
+import errno
 import os
 import zipfile
 
@@ -48,3 +49,15 @@ def test_pipes_and_devices_are_not_waited_for(ending, tmp_path):
     for name in ("set", "zero"):
         with pytest.raises(UserError, match="is a pipe or a device, not a file"):
             open_source(tmp_path / f"{name}{ending}")
+
+
+@pytest.mark.parametrize(("name", "opener"), [("a.zip", "zipfile.ZipFile"), ("a.npy", "numpy.load")])
+def test_a_file_that_cannot_be_opened_is_named(name, opener, tmp_path, monkeypatch):
+    def failing(*arguments, **options):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / name).touch()
+    monkeypatch.setattr(opener, failing)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)) as found:
+        open_source(tmp_path / name)
+    assert found.value.filename == str(tmp_path / name)

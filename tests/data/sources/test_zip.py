@@ -103,3 +103,64 @@ def test_a_directory_that_zipfile_does_not_understand_is_a_sentence(change, tmp_
     path.write_bytes(data)
     with pytest.raises(UserError, match="is not a complete zip file"):
         open_source(path)
+
+
+@pytest.mark.parametrize(
+    "names", [["cat/1.png", "cat//1.png", "./cat/1.png", "cat\\1.png"], ["../cat/1.png", "/cat/1.png"]]
+)
+def test_a_member_is_read_once_however_its_name_is_spelt(names, tmp_path):
+    source = tree("zip", tmp_path, *names, "dog/1.png")
+    assert [source.name_within(i) for i in range(len(source))] == ["cat/1.png", "dog/1.png"]
+    assert classes(source) == ["cat", "dog"]
+
+
+def test_zips_of_equal_names_sizes_and_checksums_are_told_apart(tmp_path):
+    def other_bytes_of_one_checksum(path):
+        data = path.read_bytes().replace(b"one", b"two")  # stored, so that the directory still says the CRC of "one"
+        path.write_bytes(data)
+
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        tree("zip", tmp_path / folder, "1.png")
+        with zipfile.ZipFile(tmp_path / folder / "set.zip", "a") as archive:
+            archive.writestr(zipfile.ZipInfo("2.png"), b"one")
+    other_bytes_of_one_checksum(tmp_path / "b" / "set.zip")
+    one, other = open_source(tmp_path / "a" / "set.zip"), open_source(tmp_path / "b" / "set.zip")
+    assert one.former == other.former
+    assert one.identity != other.identity
+
+
+def test_a_zip_that_is_replaced_while_it_is_open_has_no_identity(tmp_path):
+    source = tree("zip", tmp_path, "1.png")
+    (tmp_path / "set.zip").rename(tmp_path / "old.zip")
+    tree("zip", tmp_path, "2.png")
+    with pytest.raises(OSError, match="changed while it was read"):
+        source.identify()
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
+def test_an_error_of_the_system_is_not_a_damaged_member(code, tmp_path, monkeypatch):
+    source = tree("zip", tmp_path, "1.png")
+
+    def failing(self, member):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", failing)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        source.read(0)
+
+
+def test_what_this_program_wrote_into_a_zipped_folder_is_left_out_and_said(tmp_path):
+    run = ["run/config.json", "run/records.jsonl", "run/samples/1_fake.png", "out/.sagan", "out/1.png"]
+    source = tree("zip", tmp_path, "cat/1.png", *run, "cat/@eaDir/1.png")
+    assert [source.name_within(i) for i in range(len(source))] == ["cat/1.png"]
+    for what in ("under run: a run of sagan", "under out: samples or figures of sagan", "@eaDir: made by the system"):
+        assert what in source.description
+    with pytest.raises(UserError, match="holds a run of sagan, not images to train on"):
+        tree("zip", tmp_path, *run[:3])
+    assert tree("zip", tmp_path, "s/.sagan", "s/1.png").ours == "samples or figures"  # which may be scored
+
+
+def test_a_zip_without_images_says_what_is_left_out(tmp_path):
+    with pytest.raises(UserError, match="found 1 other member, and left out 1 under @eaDir: made by the system"):
+        tree("zip", tmp_path, "@eaDir/1.png", "read.txt")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import functools
 import math
+import os
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sagan.data.sources.contents import digest_files, file_stamp
+from sagan.data.sources.contents import digest_file, file_stamp
 from sagan.data.sources.decode import refuse_too_large, to_rgb
 from sagan.data.sources.names import short_name
 from sagan.data.sources.remarks import decoding
@@ -20,6 +22,8 @@ from sagan.data.sources.source import PerProcess, Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.sentences import plural
+
+_LONGEST_REASON = 200  # characters of what numpy says, which may quote a whole header
 
 
 class ArraySource(Source):
@@ -31,7 +35,8 @@ class ArraySource(Source):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = self.place = path
+        self.signature = file_stamp(path)
         images = open_array(path)
         self.shape: tuple[int, ...] = images.shape
         self.start: int = images.offset
@@ -40,10 +45,12 @@ class ArraySource(Source):
         count, height, width, channels = self.shape
         kind = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
         self.description = f"{plural(count, f'{kind} image')} of {height}x{width} in {path}"
-        self.signature = file_stamp(path)
+        self.end = self.start + images.nbytes
+        if more := path.stat().st_size - self.end:
+            self.remarks = (f"{path} has {more:,} bytes after the {plural(count, 'image')} that it says it holds",)
 
     def identify(self, progress: Progress = unseen) -> str:
-        return f"{short_name(self.path)}:{digest_files([('', self.path)], (), progress)}"
+        return f"{short_name(self.path)}:{digest_file(self.path, self.signature, progress)}"
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -60,7 +67,7 @@ class ArraySource(Source):
             refuse_too_large(width, height, self.max_pixels)
         except UserError as error:
             raise UserError(f"{self.name(index)} cannot be read: {error}") from None
-        pixels = self._read_bytes(index) if self.by_column is None else np.array(self.by_column[index])
+        pixels = self._read_bytes(index) if self.by_column is None else self._copy(self.by_column, index)
         with decoding(self.name(index)):
             return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
 
@@ -71,8 +78,16 @@ class ArraySource(Source):
             file.seek(self.start + index * size)
             data = file.read(size)
         if len(data) < size:
-            raise OSError(errno.ESTALE, "the file became shorter while it was read", str(self.path))
+            raise self._became_shorter()
         return np.frombuffer(data, np.uint8).reshape(self.shape[1:])
+
+    def _copy(self, images: npt.NDArray[np.uint8], index: int) -> npt.NDArray[np.uint8]:
+        if os.fstat(self.file.get().fileno()).st_size < self.end:  # reading what is gone would end the process
+            raise self._became_shorter()
+        return np.array(images[index])
+
+    def _became_shorter(self) -> OSError:
+        return OSError(errno.ESTALE, "the file became shorter while it was read", str(self.path))
 
 
 def _open(path: Path) -> BinaryIO:
@@ -81,11 +96,13 @@ def _open(path: Path) -> BinaryIO:
 
 def open_array(path: Path) -> np.memmap[Any, np.dtype[np.uint8]]:
     try:
-        images: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings():  # of a file that Python 2 wrote, and of a shape that overflows
+            warnings.simplefilter("ignore")
+            images: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a header that lies makes numpy raise nearly anything: OverflowError, TypeError, ...
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # it cannot be reached, or mapped into memory; a MemoryError is Python's for a nested header
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = str(error).partition("\n")[0][:_LONGEST_REASON] or type(error).__name__
         raise UserError(f"{path} is not a complete .npy array ({reason}): save it again with numpy.save") from error
     if isinstance(images, np.ndarray) and math.prod(map(int, images.shape)) > path.stat().st_size:  # numpy overflows
         raise UserError(

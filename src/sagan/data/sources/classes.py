@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sagan.data.sources.names import class_level, doubtful_classes
+from sagan.data.sources.names import class_level, doubtful_classes, shared_folders
 from sagan.system.errors import UserError
 from sagan.system.typed import shorten
 
@@ -29,11 +29,35 @@ class Classes:
         return None if self.names is None else self.names[index]
 
 
-def classes_of(paths: Sequence[str], dataset_json: bytes | None, where: str) -> Classes:
-    """The classes of images with these relative paths (slashes), and perhaps a StyleGAN ``dataset.json`` beside them,
-    found ``where``. Raises UserError where that file does not name each image's label."""
+def labels_files(files: Iterable[str], images: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Of the files (relative paths with slashes) the ``dataset.json`` in a folder that holds all images, the outermost
+    of several, and the others of that name, which no class can be taken from."""
+    shared = shared_folders(images)
+    found = sorted((file for file in files if file.rpartition("/")[2].lower() == "dataset.json"), key=_outermost)
+    above = [file for file in found if file.split("/")[:-1] == shared[: file.count("/")]]
+    return (above[0] if above else None), [file for file in found if file not in above[:1]]
+
+
+def labels_folder(file: str | None) -> str:
+    """The folder of a file, ending in a slash, or ""."""
+    return "" if file is None else file[: file.rfind("/") + 1]
+
+
+def not_above(files: Sequence[str]) -> tuple[str, ...]:
+    """Sentences about labels that are not read."""
+    more = f" and {len(files) - 1:,} more are" if len(files) > 1 else " is"
+    return (f"{files[0]}{more} not read: its folder does not hold all images",) if files else ()
+
+
+def _outermost(file: str) -> tuple[int, bool, str]:
+    return file.count("/"), not file.endswith("dataset.json"), file
+
+
+def classes_of(paths: Sequence[str], dataset_json: bytes | None, where: str, folder: str = "") -> Classes:
+    """The classes of images with these relative paths (slashes), and perhaps a StyleGAN ``dataset.json``, found
+    ``where``, in a ``folder`` above them. Raises UserError where that file does not name each image's label."""
     if dataset_json is not None and (labels := _stylegan_labels(dataset_json, where)) is not None:
-        return _stated(paths, labels, where)
+        return _stated([path.removeprefix(folder) for path in paths], labels, where)
     level, why_none = class_level(paths)
     if level is None:
         return Classes(None, why_none)
@@ -71,6 +95,7 @@ def _stated(paths: Sequence[str], labels: list[object], where: str) -> Classes:
                 )
     missing = [path for path in paths if path not in numbers]
     if missing:
-        raise UserError(f"{where} has no label for {missing[0]} and {len(missing) - 1:,} more: complete it, or move it")
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UserError(f"{where} has no label for {missing[0]}{more}: complete it, or move it")
     names = tuple(str(numbers[path]) for path in paths)
     return Classes(names, stated=names)

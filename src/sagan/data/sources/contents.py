@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,19 @@ def stamp(state: os.stat_result) -> str:
 def file_stamp(path: Path) -> str:
     """The digest of a file's place and stamp."""
     return digest([os.path.realpath(path), stamp(path.stat())])
+
+
+def digest_file(path: Path, stamped: str, progress: Progress) -> str:
+    """The digest of one file's bytes. Raises OSError if the file is not the one with this `file_stamp`."""
+    found = digest_files([("", path)], (), progress)
+    refuse_changed(path, stamped)
+    return found
+
+
+def refuse_changed(path: Path, stamped: str) -> None:
+    """Raises OSError if a file is not the one with this `file_stamp`: then what fails in it says nothing about it."""
+    if file_stamp(path) != stamped:
+        raise OSError(errno.ESTALE, "the file changed while it was read", str(path))
 
 
 def digest_files(files: Sequence[tuple[str, Path | None]], more: Iterable[str], progress: Progress) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import io
 from collections.abc import Callable, Iterator
@@ -10,12 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
+from PIL.ImageFile import ImageFile, _Tile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sagan.data.sources.names import FORMATS
+from sagan.data.sources.own import SOFTWARE
 from sagan.data.sources.remarks import decoding, remark
 from sagan.data.sources.room import Room, hold
-from sagan.system.errors import UserError, is_out_of_memory
+from sagan.system.errors import UserError, is_of_the_machine, is_out_of_memory
 
 MAX_PIXELS = 178_956_970  # of one image: what Pillow refuses beyond, 512 MiB of RGB
 
@@ -36,6 +40,10 @@ _TURNS = {  # by EXIF's orientation
 }
 _ORIENTATION = 0x0112
 _BITS, _PHOTOMETRIC, _PLANES, _LARGEST = 258, 262, 284, 281  # tags of TIFF
+_LARGEST_OF_BITS = {2**bits - 1 for bits in range(8, 17)}
+_NEARLY_BLACK = 16  # what 4,095 of 65,535 is with 8 bits, rounded
+_COLOURS = {"RGB": 3, "RGBA": 3, "RGBX": 3, "LA": 1}  # modes of 8 bits, and how many bands are no alpha
+_TRANSPARENT = "transparent everywhere, so all that remains is white"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BEGINNINGS: dict[str, bytes | tuple[bytes, ...]] = {
     "JPEG": b"\xff\xd8\xff",
@@ -56,28 +64,42 @@ def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     try:
         with decoding(name):
-            try:
-                return _decode(data, max_pixels)
-            except ValueError:
-                plain = _without_text(data) if data.startswith(_PNG) else data
-                if plain == data:
-                    raise
-                return _decode(plain, max_pixels)  # Pillow refuses over 1 MiB of text or profile
+            return _decode_png(data, max_pixels) if data.startswith(_PNG) else _decode(data, max_pixels)
     except UnidentifiedImageError:
         raise UserError(f"{name} cannot be read: {_unidentified(data)}") from None
     except Exception as error:  # decoders raise nearly anything: SyntaxError, struct.error, ...
         if is_out_of_memory(error):  # the machine's trouble, not the image's
             raise MemoryError(f"{name}: {error}") from error
+        if is_of_the_machine(error):
+            raise OSError(errno.EAGAIN, f"it could not be decoded ({error})", name) from error
         raise UserError(f"{name} cannot be read: {error}") from error
+
+
+def _decode_png(data: bytes, max_pixels: int) -> Image.Image:
+    """Where what is beside the pixels is damaged, or larger than the 1 MiB of text or profile that Pillow takes, only
+    the pixels and what tells their turn are read."""
+    try:
+        return _decode(data, max_pixels)
+    except Exception as error:
+        bare = _with_chunks(data, _PIXEL_CHUNKS)
+        if isinstance(error, UserError) or is_of_the_machine(error) or bare == data:
+            raise
+        with contextlib.suppress(ValueError, SyntaxError, UnidentifiedImageError):  # these, too
+            return _decode(_with_chunks(data, _PIXEL_CHUNKS + _TURN_CHUNKS), max_pixels)
+        remark("what it tells of its turn is damaged or too large, so it is taken to be upright")
+        return _decode(bare, max_pixels)
 
 
 def _decode(data: bytes, max_pixels: int) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
+    if image.format == "PNG" and image.info.get("Software") == SOFTWARE:
+        raise UserError("it is a picture that sagan wrote, such as a grid of samples")
     refuse_too_large(image.width, image.height, max_pixels)
     if isinstance(image, TiffImageFile):
         _name_planes(image)
+    cut = isinstance(image, ImageFile) and image.mode in _COLOURS and any(map(_has_16_bits, image.tile))
     image.load()
-    return to_rgb(_upright(_as_meant(image)))
+    return to_rgb(_upright(_of_16_bits(image) if cut else _as_meant(image)))
 
 
 def refuse_too_large(width: int, height: int, max_pixels: int) -> None:
@@ -105,11 +127,38 @@ def _as_meant(image: Image.Image) -> Image.Image:
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")  # the fourth byte is unused
     if image.mode.startswith("I;16") and isinstance(image, TiffImageFile):
-        tags = image.tag_v2
-        largest = _first(tags.get(_LARGEST), 2 ** _first(tags.get(_BITS), 16) - 1)
+        tags, found = image.tag_v2, _ends(image)[1]
+        bits = min(_first(tags.get(_BITS), 16), 16)
+        stated = _first(tags.get(_LARGEST), 0)  # only where it tells the bits: else it is a finding about this image
+        largest = stated if stated in _LARGEST_OF_BITS and found <= stated < 2**bits else 2**bits - 1
         white_is_zero = tags.get(_PHOTOMETRIC) == 0
+        if largest == 65535 and 0 < found < 4096:
+            _remark_12_bits("grey", "white" if white_is_zero else "black")
         return _grey(image, lambda values: _scaled(largest - values if white_is_zero else values, largest))
     return image
+
+
+def _has_16_bits(tile: _Tile) -> bool:
+    """Whether a tile of Pillow's holds colours of 16 bits, of which Pillow keeps the higher 8."""
+    args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    if tile.codec_name in ("ppm", "ppm_plain"):
+        return isinstance(args[-1], int) and args[-1] >= 4096 * 4
+    return ";16" in str(args[0])
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """An image with colours (or grey and alpha) of which Pillow kept the higher 8 of 16 bits, as it is meant."""
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    colours = image.getbands()[: _COLOURS[image.mode]]
+    if not any(value for band in colours for value in image.getchannel(band).histogram()[_NEARLY_BLACK + 1 :]):
+        _remark_12_bits("colour" if len(colours) > 1 else "grey")
+    return image
+
+
+def _remark_12_bits(what: str, nearly: str = "black") -> None:
+    remark(f"16-bit {what} with no value above 4,095, which is nearly {nearly}: if these are 12 bits, save them scaled")
 
 
 def _first(tag: Any, default: int) -> int:
@@ -140,8 +189,20 @@ def _upright(image: Image.Image) -> Image.Image:
             raise
         remark(f"its EXIF cannot be read ({error}), so it is taken to be upright")
         return image
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    turn = _TURNS.get(_number(orientation))
     return image if turn is None else image.transpose(turn)
+
+
+def _number(value: Any) -> int:
+    """A whole number in EXIF of any type, of several the first; 0 for anything else."""
+    if isinstance(value, tuple) and value:
+        value = value[0]
+    if isinstance(value, bytes) and len(value) == 1 and value < b"0":
+        value = value[0]
+    with contextlib.suppress(ValueError, TypeError, ArithmeticError):
+        if int(value) == float(value):
+            return int(value)
+    return 0
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -162,15 +223,25 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """A grey image of 16-bit values (mode I or I;16) as mode L. UserError outside 0..65535."""
-    ends = [(int(values.min()), int(values.max())) for values in map(_values, _bands(image))]
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    low, high = _ends(image)
     if low < 0 or high > 65535:
         raise UserError(
             f"its pixels run from {low} to {high}, outside the 0..65535 of a 16-bit image; save it with 8 or 16 bits"
         )
     if 0 < high < 4096:
-        remark("16-bit grey with no value above 4,095, which is nearly black: if these are 12 bits, save them scaled")
-    return _grey(image, lambda values: _scaled(values, 65535))
+        _remark_12_bits("grey")
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return _grey(image, lambda values: _scaled(values, 65535))
+    if low == high == clear:
+        remark(_TRANSPARENT)
+    return _grey(image, lambda values: np.where(values == clear, 255, _scaled(values, 65535)))
+
+
+def _ends(image: Image.Image) -> tuple[int, int]:
+    """The smallest and the largest value of a grey image."""
+    ends = [(int(values.min()), int(values.max())) for values in map(_values, _bands(image))]
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 Values = np.ndarray[Any, np.dtype[np.int64]]
@@ -218,7 +289,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
     made = _joined(image, "RGB", map(laid, _bands(image)))
     if not opaque:
-        remark("transparent everywhere, so all that remains is white")
+        remark(_TRANSPARENT)
     return made
 
 
@@ -235,12 +306,16 @@ def _unidentified(data: bytes) -> str:
     return "it holds no image in a known format"
 
 
-def _without_text(data: bytes) -> bytes:
-    """A PNG without its chunks of text and colour profile."""
-    kept, at = [data[:8]], 8
+_PIXEL_CHUNKS = b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"  # of a PNG
+_TURN_CHUNKS = b"eXIf", b"zTXtRaw profile type exif\0", b"tEXtRaw profile type exif\0", b"iTXtXML:com.adobe.xmp\0"
+
+
+def _with_chunks(data: bytes, kept: tuple[bytes, ...]) -> bytes:
+    """A PNG with only those chunks whose kind and content begin in one of these ways."""
+    chunks, at = [data[:8]], 8
     while at + 8 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
-            kept.append(data[at:end])
+        if data.startswith(kept, at + 4):
+            chunks.append(data[at:end])
         at = end
-    return b"".join(kept)
+    return b"".join(chunks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from sagan.data.sources.classes import LARGEST_LABELS, classes_of
+from sagan.data.sources.classes import LARGEST_LABELS, classes_of, labels_files, labels_folder, not_above
 from sagan.data.sources.contents import digest_files, stamp
 from sagan.data.sources.decode import FILES, MAX_BYTES, decode
 from sagan.data.sources.names import (
@@ -24,7 +25,7 @@ from sagan.data.sources.names import (
     short_name,
     visible,
 )
-from sagan.data.sources.own import what_is_ours
+from sagan.data.sources.own import FIGURES, what_is_ours
 from sagan.data.sources.room import hold
 from sagan.data.sources.source import Source, unseen
 from sagan.system.callbacks import Progress
@@ -44,25 +45,30 @@ class FolderSource(Source):
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = self.place = root
         found = walk(root)
-        if found.root_is:
+        if found.root_is not in ("", FIGURES):
             raise UserError(f"{root} holds {found.root_is} of sagan, not images to train on")
+        self.ours = found.root_is
+        _refuse_gone(root, found)
         self.unusable = {relative: why for relative, state in found.files.items() if (why := _why_unusable(state))}
         stamps = {name: "" if state is None else stamp(state) for name, state in found.files.items() if is_image(name)}
         others = len(found.files) - len(stamps)
         if not stamps:
             raise UserError(no_images(root, others, found))
         self.paths = sorted(stamps)
-        self.classes = classes_of(self.paths, _dataset_json(root, found), str(root / "dataset.json"))
-        self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks
+        labels, more = labels_files(found.files, self.paths)
+        content = read_regular(root / labels, LARGEST_LABELS) if labels else None
+        self.classes = classes_of(self.paths, content, f"{root / labels}" if labels else "", labels_folder(labels))
+        self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks + not_above(more)
         aside = f" ({plural(others, 'other file')} ignored)" if others else ""
         self.description = f"{plural(len(self.paths), kind_of(self.paths) + ' file')} under {root}{aside}"
         if found.special:
             self.description += f" (left out {len(found.special):,}: pipes, devices or files of the system, such as "
             self.description += f"{found.special[0]})"
         self.description += "".join(f" (left out {root / path}: {why})" for path, why in sorted(found.left_out.items()))
-        self.signature = digest([os.path.realpath(root), *(f"{path} {stamps[path]}" for path in self.paths)])
+        lines = [os.path.realpath(root), *(f"{path} {stamps[path]}" for path in self.paths), *self.classes.stated]
+        self.signature = digest(lines)
 
     def identify(self, progress: Progress = unseen) -> str:
         files = [(path, None if path in self.unusable else self.root / path) for path in self.paths]
@@ -95,8 +101,37 @@ def _why_unusable(state: os.stat_result | None) -> str:
     return f"cannot be read: it has {state.st_size:,} bytes, more than {MAX_BYTES:,}" * (state.st_size > MAX_BYTES)
 
 
-def _dataset_json(root: Path, found: Walk) -> bytes | None:
-    return read_regular(root / "dataset.json", LARGEST_LABELS) if found.files.get("dataset.json") else None
+_OURS = " of sagan"
+_LONE_LINKS = 10
+_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}")  # of files, which folders rarely have
+
+
+def _refuse_gone(root: Path, found: Walk) -> None:
+    """Raises UserError where links lead to nothing that were more than lone images: folders, labels, or many images,
+    as when the disk that they are on is not there."""
+    gone = [name for name, state in found.files.items() if state is None]
+    images = [name for name in gone if is_image(name)]
+    total = sum(map(is_image, found.files))
+    if len(images) > 1 and (len(images) > _LONE_LINKS or 2 * len(images) >= total):
+        raise UserError(
+            f"{len(images):,} of the {plural(total, 'image')} under {root} are links to files that are not there, the "
+            f"first {images[0]}: bring those files back, or remove the links"
+        )
+    for name in gone:
+        path = PurePosixPath(name)
+        needed = _SUFFIX.fullmatch(path.suffix) is None or path.name.lower() == "dataset.json"
+        if not is_image(name) and needed and not _is_loop(root / name):
+            raise UserError(
+                f"{root / name} is a link to something that is not there: bring it back, or remove the link"
+            )
+
+
+def _is_loop(link: Path) -> bool:
+    try:
+        link.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 @dataclass
@@ -169,9 +204,9 @@ def _entries(folder: str, prefix: str, found: Walk) -> Iterator[os.DirEntry[str]
         entries = sorted(listed, key=lambda entry: entry.name)
     ours = what_is_ours(entry.name for entry in entries)
     if ours and not prefix:
-        found.root_is = ours if ours != "samples or figures" else ""  # which may be scored
+        found.root_is = ours
     elif ours:
-        found.left_out[prefix.rstrip("/")] = f"{ours} of sagan"
+        found.left_out[prefix.rstrip("/")] = f"{ours}{_OURS}"
         return iter(())
     return iter(entries)
 
@@ -189,7 +224,7 @@ def _state(entry: os.DirEntry[str]) -> os.stat_result | None:
 def no_images(root: Path, others: int, walked: Walk) -> str:
     found = f"found {plural(others, 'other file')}" if others else "found no files at all"
     hint = "".join(
-        f", and left out {root / path} ({why}; name that folder itself to read it)"
+        f", and left out {root / path} ({why}{'' if why.endswith(_OURS) else '; name that folder itself to read it'})"
         for path, why in sorted(walked.left_out.items())[:1]
     )
     packed = [p for p in sorted(root.iterdir()) if p.suffix.lower() in PACKED or (p / "data.mdb").is_file()]

@@ -33,8 +33,20 @@ SYSTEM_FOLDERS = {
     "#snapshot",
     "$recycle.bin",
     "system volume information",
+    "lost+found",
+    "recycler",
+    "recycled",
+    "@recently-snapshot",
+    "@sharebin",
+    "@tmp",
+    "~snapshot",
+    "network trash folder",
+    "temporary items",
 }
-SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+_SPLIT = re.compile(  # the name of a part of a data set, such as train, val2017, test_images, trainA
+    "(train|training|val|valid|validation|dev|eval|evaluation|test|testing|holdout|unlabell?ed)"
+    "[-_. ]?(images?|imgs?|jpe?gs?|set|data|split|hr|lr|[ab]|[0-9]+)?"
+)
 LONGEST_NAME = 120  # bytes of a source's name in a folder's name, which may have 255
 PACKED = (".zip", ".npy", ".mdb", ".lmdb")  # suffixes of files that hold many images
 COPIES = "transformed_images"  # the published program's scripts wrote 64x64 copies under this name, in the data set
@@ -49,14 +61,19 @@ def is_image(name: str) -> bool:
     return visible(PurePosixPath(name)) and PurePosixPath(name).suffix.lower() in FORMATS
 
 
+def shared_folders(paths: Sequence[str]) -> list[str]:
+    """The folders, from the outermost on, that all paths (separated by slashes) are in."""
+    ends = zip(min(paths).split("/")[:-1], max(paths).split("/")[:-1], strict=False)  # what these two share, all share
+    return [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends)]
+
+
 def class_level(paths: Sequence[str]) -> tuple[int | None, str]:
     """The level of the folder of each path (separated by slashes) that is its class, from 0; or None, and the reason.
 
     It is the first folder that the paths do not all share: level 1 for ``set/cat/1.png`` and ``set/dog/old/2.png``. If
     an image is in the same folder as these folders, its class is unknown, and there are no classes.
     """
-    ends = zip(min(paths).split("/")[:-1], max(paths).split("/")[:-1], strict=False)  # what these two share, all share
-    level = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], ends)))
+    level = len(shared_folders(paths))
     beside = [path for path in paths if path.count("/") == level]
     if len(beside) == len(paths):
         return None, "its images are in one folder, not in a folder for each class"
@@ -73,8 +90,8 @@ def natural(name: str) -> tuple[list[tuple[int, str]], str]:
 
 def doubtful_classes(classes: Iterable[str]) -> str:
     """A sentence where folders taken for classes look like the parts of a split, else an empty text."""
-    found = sorted(classes)
-    if len(found) > 1 and all(name.lower() in SPLITS for name in found):
+    found = sorted(name for name in classes if _SPLIT.fullmatch(name.lower()))
+    if len(found) > 1:
         return (
             f"the folders {', '.join(found)} look like the parts of one data set, but each is taken for a class of "
             "its own: name one of them to use it alone"

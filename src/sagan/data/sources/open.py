@@ -30,7 +30,14 @@ def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -
     path = expand(path)
     if not path.exists():
         raise UserError(missing(path))
-    source = _open(path)
+    try:
+        source = _open(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed read does not name it
+        raise
+    except MemoryError as error:
+        error.add_note(f"it ran out while {path} was opened")
+        raise
     source.max_pixels = max_pixels
     return source
 

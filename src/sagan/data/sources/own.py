@@ -16,6 +16,8 @@ from sagan.system.files import exclusive_lock, is_held, partial_files
 _UNFINISHED = ".unfinished"  # a folder of files that are not yet all there
 _WRITING = ".writing.lock"
 MARK = ".sagan"  # a file in folders of samples and figures, which nothing else tells apart
+FIGURES = "samples or figures"
+SOFTWARE = "sagan"  # in the metadata of grids and figures, which tells them from a person's images
 _RUN = "config.json", {"records.jsonl", "checkpoints", "snapshots", "running.lock"}  # of which one is there
 _SWEEP = {"plan.json", "runs"}
 _STORES = {"meta.json", "images.npy"}, {"journal.jsonl", "images.npy"}
@@ -31,7 +33,7 @@ def what_is_ours(names: Iterable[str]) -> str:
         return "a sweep"
     if any(store <= names for store in _STORES):
         return "prepared images"
-    return "samples or figures" if MARK in names else ""
+    return FIGURES if MARK in names else ""
 
 
 def mark_as_ours(folder: Path) -> None:

@@ -10,6 +10,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
@@ -38,6 +39,8 @@ class Source(Protocol):
 
     ``class_of(index)`` is the name of the image's class, which may change only if ``identity`` does. Either every image
     has a class and ``no_classes`` is empty, or none has (None) and ``no_classes`` tells a person why.
+    ``place`` is where the images are, which need not be told to others. ``ours``: what of this program they are, if
+    that can be scored but is nothing to train on. ``former``: the identity that an earlier version gave them.
     ``drawn_faces``: the images are those of `sagan.data.faces`, whose eyes and symmetry can be measured.
     """
 
@@ -46,6 +49,9 @@ class Source(Protocol):
     signature: str = ""
     no_classes: str = "only a folder or a zip with a folder for each class has classes"
     drawn_faces: bool = False
+    place: Path | None = None
+    ours: str = ""
+    former: str = ""
     max_pixels: int = MAX_PIXELS
 
     @functools.cached_property

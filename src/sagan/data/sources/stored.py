@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from sagan.data.sources.contents import file_stamp
 from sagan.data.sources.decode import refuse_too_large
-from sagan.data.sources.names import short_name
-from sagan.data.sources.source import Source
-from sagan.run.store import Store, refuse_cut
+from sagan.data.sources.names import digest, short_name
+from sagan.data.sources.source import Source, unseen
+from sagan.run.store import IMAGES, Store, refuse_cut
+from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.sentences import plural
 
@@ -21,15 +24,25 @@ class StoreSource(Source):
 
     def __init__(self, folder: Path) -> None:
         self.store = store = Store.open(folder)
-        self.names = store.names()
         self.no_classes = store.no_classes
         self.drawn_faces = bool(store.meta.drawn_faces)
         self.description = f"{plural(store.count, 'prepared image')} of {store.size}x{store.size} in {folder}"
-        digest = store.hash
+        content = store.hash
         if store.labels is not None:
-            lines = [digest, *store.classes, hashlib.sha256(store.labels.tobytes()).hexdigest()]
-            digest = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-        self.identity = f"{short_name(folder)}:{digest}"
+            lines = [content, *store.classes, hashlib.sha256(store.labels.tobytes()).hexdigest()]
+            content = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+        self.stated = f"{short_name(folder)}:{content}"
+        self.signature = digest([file_stamp(folder / IMAGES), self.stated])
+        self.place, self.remarks = folder, tuple(map(str, store.meta.remarks))
+
+    @functools.cached_property
+    def names(self) -> list[str] | None:
+        return self.store.names()
+
+    def identify(self, progress: Progress = unseen) -> str:
+        """The identity that the store states. Raises UserError where its pixels are not those that were prepared."""
+        self.store.verify(progress)
+        return self.stated
 
     def served(self, size: int, crop: str, filter: str) -> Store:
         """The store. Raises UserError where it holds images of another size, or prepared in another way: ``crop`` may

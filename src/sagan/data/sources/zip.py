@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import zipfile
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from sagan.data.sources.classes import LARGEST_LABELS, classes_of
-from sagan.data.sources.contents import file_stamp
+from sagan.data.sources.classes import LARGEST_LABELS, classes_of, labels_files, labels_folder, not_above
+from sagan.data.sources.contents import digest_file, file_stamp, refuse_changed
 from sagan.data.sources.decode import FILES, MAX_BYTES, decode
 from sagan.data.sources.names import (
     COPIES,
@@ -21,9 +22,11 @@ from sagan.data.sources.names import (
     short_name,
     visible,
 )
+from sagan.data.sources.own import FIGURES, what_is_ours
 from sagan.data.sources.room import hold
-from sagan.data.sources.source import PerProcess, Source
-from sagan.system.errors import UserError, is_out_of_memory
+from sagan.data.sources.source import PerProcess, Source, unseen
+from sagan.system.callbacks import Progress
+from sagan.system.errors import UserError, is_of_the_machine, is_out_of_memory
 from sagan.system.sentences import plural
 
 
@@ -32,25 +35,31 @@ class ZipSource(Source):
     folder with the same files."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.stamp = file_stamp(path)
+        self.path = self.place = path
+        self.signature = file_stamp(path)
+        self.size = path.stat().st_size
         self.archive = PerProcess(functools.partial(open_zip, path))
-        members = members_of(self.archive.get())
-        copies = {name for name in members if any(part.startswith(COPIES) for part in name.split("/")[:-1])}
-        self.members = sorted(name for name in members if name not in copies and is_image(name))
-        others = len(members) - len(copies) - len(self.members)
+        listed = list_members(self.archive.get())
+        if listed.root_is not in ("", FIGURES):
+            raise UserError(f"{path} holds {listed.root_is} of sagan, not images to train on")
+        self.ours = listed.root_is
+        self.members = sorted(filter(is_image, listed.members))
+        others = len(listed.members) - len(self.members)
         if not self.members:
-            raise UserError(no_images_in_zip(path, list(members)))
-        self.found = [members[name] for name in self.members]
-        labels = self._read_labels(members["dataset.json"]) if "dataset.json" in members else None
-        self.classes = classes_of(self.members, labels, f"{path}:dataset.json")
-        self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks
+            raise UserError(no_images_in_zip(path, listed))
+        self.found = [listed.members[name] for name in self.members]
+        labels, more = labels_files(listed.members, self.members)
+        content = self._read_labels(listed.members[labels]) if labels else None
+        self.classes = classes_of(self.members, content, f"{path}:{labels}", labels_folder(labels))
+        self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks + not_above(more)
         aside = f" ({plural(others, 'other member')} ignored)" if others else ""
-        if copies:
-            aside += f" (left out {len(copies):,} under {COPIES}*: copies made by the published program)"
+        aside += "".join(f" (left out {count:,} {why})" for why, count in sorted(listed.left_out.items()))
         self.description = f"{plural(len(self.members), kind_of(self.members) + ' file')} in {path}{aside}"
         lines = [f"{name} {m.file_size} {m.CRC}" for name, m in zip(self.members, self.found, strict=True)]
-        self.identity = f"{short_name(path)}:{digest([*lines, *self.classes.stated])}"
+        self.former = f"{short_name(path)}:{digest([*lines, *self.classes.stated])}"
+
+    def identify(self, progress: Progress = unseen) -> str:
+        return f"{short_name(self.path)}:{digest_file(self.path, self.signature, progress)}"
 
     def __len__(self) -> int:
         return len(self.members)
@@ -70,17 +79,14 @@ class ZipSource(Source):
             raise self.unreadable(member, f"it unpacks to {member.file_size:,} bytes, more than {MAX_BYTES:,}")
         hold(FILES, member.file_size)
         try:
+            if not 0 <= member.header_offset < self.size:
+                raise zipfile.BadZipFile("it would lie outside of the file")
             with self.archive.lock:  # one file position for all threads
                 return archive.read(member)
-        except OSError as error:
-            if error.errno not in (None, errno.EINVAL):  # the file cannot be reached; a damaged place in it is invalid
-                raise
-            self._refuse_changed()
-            raise self.unreadable(member, str(error)) from error
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), NotImplementedError, ...
-            if is_out_of_memory(error):
+            if is_of_the_machine(error):
                 raise
-            self._refuse_changed()
+            refuse_changed(self.path, self.signature)
             raise self.unreadable(member, str(error) or type(error).__name__) from error
 
     def _read_labels(self, member: zipfile.ZipInfo) -> bytes:
@@ -89,22 +95,67 @@ class ZipSource(Source):
         return self.read_member(member)
 
     def unreadable(self, member: zipfile.ZipInfo, reason: str) -> UserError:
-        return UserError(f"{self.path}:{member.filename} cannot be read: {reason}")
-
-    def _refuse_changed(self) -> None:
-        """Raises OSError if the zip is not the one that was opened: then its members are not damaged, but gone."""
-        if file_stamp(self.path) != self.stamp:
-            raise OSError(errno.ESTALE, "the file changed while it was read", str(self.path))
+        return UserError(f"{self.path}:{unpacked_name(member.filename)} cannot be read: {reason}")
 
     def class_of(self, index: int) -> str | None:
         return self.classes.of(index)
 
 
-def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files of a zip by name; of two with one name the later, as when it is unpacked. Windows programs that wrote
-    backslashes meant folders."""
-    named = ((member.filename.replace("\\", "/"), member) for member in archive.infolist() if not member.is_dir())
-    return {name: member for name, member in named if not name.endswith("/") and visible(PurePosixPath(name))}
+@dataclass
+class Members:
+    """The visible files of a zip by name, and how many are left out, by the reason. ``root_is``: what of this program
+    all of it is."""
+
+    members: dict[str, zipfile.ZipInfo] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    root_is: str = ""
+
+
+def list_members(archive: zipfile.ZipFile) -> Members:
+    """What a zip holds; of two files with one name the later, as when it is unpacked."""
+    named = {name: member for member in archive.infolist() if (name := unpacked_name(member.filename))}
+    entries: dict[str, set[str]] = {"": set()}  # of each folder
+    for name in named:
+        while name and name not in entries.setdefault(parent := name.rpartition("/")[0], set()):
+            entries[parent].add(name)
+            name = parent
+    ours = {folder: what for folder, names in entries.items() if (what := what_is_ours(map(last_part, names)))}
+    found, top = Members(), ""
+    while top not in ours and len(entries[top]) == 1 and (only := next(iter(entries[top]))) in entries:
+        top = only  # the folder that holds all the others
+    found.root_is = ours.pop(top, "")
+    for name, member in named.items():
+        if not member.filename.endswith(("/", "\\")) and name not in entries:
+            why, shown = why_left_out(name, ours)
+            if why:
+                found.left_out[why] += 1
+            elif shown:
+                found.members[name] = member
+    return found
+
+
+def why_left_out(name: str, ours: dict[str, str]) -> tuple[str, bool]:
+    """Why a member is left out, for a person, or ""; then whether it is visible."""
+    folders = name.split("/")[:-1]
+    for depth, folder in enumerate(folders, 1):
+        path = "/".join(folders[:depth])
+        if path in ours:
+            return f"under {path}: {ours[path]} of sagan", False
+        if folder.startswith(COPIES):
+            return f"under {COPIES}*: copies made by the published program", False
+        if not visible(PurePosixPath(folder)):
+            return ("" if folder.startswith(".") else f"under {path}: made by the system"), False
+    return "", visible(PurePosixPath(name))
+
+
+def unpacked_name(name: str) -> str:
+    """The name that a member has once it is unpacked, by Python or a program that is as careful: without "." and "..",
+    below one folder. Windows programs that wrote backslashes meant folders."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+
+
+def last_part(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -122,8 +173,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def no_images_in_zip(path: Path, members: list[str]) -> str:
-    database = next((name for name in members if PurePosixPath(name).name == "data.mdb"), None)
+def no_images_in_zip(path: Path, listed: Members) -> str:
+    database = next((name for name in listed.members if PurePosixPath(name).name == "data.mdb"), None)
     if database:
         return f"{path} holds an LMDB ({database}), which cannot be read inside a zip: unpack it and name its folder"
-    return f"no images found in {path}: looked for {', '.join(FORMATS)}; found {plural(len(members), 'other member')}"
+    aside = "".join(f", and left out {count:,} {why}" for why, count in sorted(listed.left_out.items()))
+    others = plural(len(listed.members), "other member")
+    return f"no images found in {path}: looked for {', '.join(FORMATS)}; found {others}{aside}"
