@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagan.data import prepared_store
-from sagan.data.sources.own import SOFTWARE
+from sagan.data.sources.own import SOFTWARE, mark_as_ours
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.extractors.table import load_extractor
