@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
+from sagan.data.sources.decode import decode
 from sagan.evaluation import curves, snapshots
 from sagan.evaluation.snapshots import Scorer
 from sagan.evaluation.tables import score_table
@@ -13,6 +14,7 @@ from sagan.run.config import override
 from sagan.run.scores import best_score, read_scores
 from sagan.run.weights import Snapshot, save_snapshot
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from tests.evaluation.conftest import CONFIG
 
 
@@ -128,6 +130,9 @@ def test_pictures_are_drawn(run, scorer):
     }
     assert Image.open(folder / "10_nearest_random-conv.png").size == (8 * 18 + 2, 8 * 18 + 2)
     assert Image.open(folder / "frechet.png").size == (960, 600)
+    for path in folder.glob("*.png"):
+        with pytest.raises(UserError, match="it is a picture that sagan wrote"):  # wherever it is copied to
+            decode(path.read_bytes(), "it")
 
 
 def test_of_two_that_score_one_run_only_one_draws_its_curve(run, scorer, monkeypatch):

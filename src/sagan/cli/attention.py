@@ -120,9 +120,8 @@ def _make_folder(subject: Subject, flags: AttentionFlags) -> Path:
     if flags.out is None and subject.run is not None:
         refuse_links_out(subject.run.folder)
         what = "-images" if flags.images is not None else ""
-        folder = make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}", is_left_behind)
-    else:
-        folder = flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"), is_left_behind)
+        return make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}", is_left_behind)
+    folder = flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"), is_left_behind)
     mark_as_ours(folder)
     return folder
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from sagan.data.sources.own import SOFTWARE
 from sagan.run.card import differences
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
@@ -76,5 +78,6 @@ def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     for ending in ("png", "svg"):
-        path = folder / f"{name}.{ending}"
-        write_whole(path, lambda file, ending=ending: figure.savefig(file, format=ending, dpi=150))  # type: ignore[misc]
+        metadata = {"Software": SOFTWARE} if ending == "png" else {}
+        save = functools.partial(figure.savefig, format=ending, dpi=150, metadata=metadata)
+        write_whole(folder / f"{name}.{ending}", save)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagan.data import prepared_store
-from sagan.data.sources.own import SOFTWARE, mark_as_ours
+from sagan.data.sources.own import SOFTWARE
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.extractors.table import load_extractor
@@ -178,7 +178,7 @@ def redraw_curves(run: Run) -> None:
 
 def _folder(run: Run) -> Path:
     folder = run.folder / "evaluation"
-    mark_as_ours(folder)
+    folder.mkdir(exist_ok=True)
     return folder
 
 
