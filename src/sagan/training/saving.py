@@ -61,7 +61,8 @@ def write_samples(trainer: Trainer, run: Run) -> Path:
     labels = classes_in_turn(range(settings.sample_count), trainer.config.model.num_classes)
     images = generate(trainer.measured_average(), z.to(trainer.device), labels)
     folder = Path(settings.sample_dir) if settings.sample_dir else run.folder / "samples"
-    mark_as_ours(folder)
+    if settings.sample_dir:
+        mark_as_ours(folder)
     path = folder / f"{trainer.step}_fake.png"
     save_png(grid(images), path, software=SOFTWARE, sync=True)
     return path
