@@ -44,7 +44,7 @@ def test_what_a_file_holds_has_the_same_range(name):
         *("evaluate r --num 1e30", "evaluate r --repeats 1e30", "evaluate r --seed 1e30", "evaluate r --imsize 1e30"),
         *("sweep --sweep_dir S --span 0 --jobs 1e30", "bench --threads 1e30", "bench --span 1e30"),
         *(f"sweep --sweep_dir S --cluster slurm --cluster_hours {hours}" for hours in ("inf", "nan", "1e30")),
-        "sweep --sweep_dir S --cluster slurm --cluster_gpus_per_run 1e30",
+        "sweep --sweep_dir S --cluster slurm --gpus_per_run 1e30",
     ],
 )
 def test_every_command_has_ranges(words, capsys, tmp_path, monkeypatch):

@@ -239,13 +239,13 @@ class _FakeBatches:
     batches_per_epoch = 1_000_000
 
     def __init__(self, config: Config):
-        self.shape = config.game.batch_size, *config.model.shape.chw
+        self.images, self.shape = range(config.game.batch_size), config.model.shape
 
     def batch(self, index: int, part: slice = ALL) -> Tensor:
-        return torch.empty(self.shape, memory_format=torch.channels_last)
+        return torch.empty((len(self.images[part]), *self.shape.chw), memory_format=torch.channels_last)
 
     def labels(self, index: int, part: slice = ALL) -> Tensor:
-        return torch.empty(self.shape[0], dtype=torch.int64)
+        return torch.empty(len(self.images[part]), dtype=torch.int64)
 
 
 def _thin(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:

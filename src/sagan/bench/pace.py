@@ -97,7 +97,8 @@ def measured_pace(config: Config, device: torch.device, seconds: float = MOST_SE
     """
     until = time.monotonic() + seconds
     whole, kinds = config.game.batch_size, steps_by_kind(config.game)
-    sizes = [whole] if device.type == "cuda" else [*itertools.takewhile(lambda size: size < whole, _SIZES), whole]
+    smaller = [size * config.game.shards for size in _SIZES] if device.type != "cuda" else []
+    sizes = [*itertools.takewhile(lambda size: size < whole, smaller), whole]
     with exact_convolutions(config.run.precision):
         for size, larger in itertools.zip_longest(sizes, sizes[1:]):
             ways = _ways(override(config, {"batch_size": size}), device)
@@ -141,7 +142,8 @@ def warm_up(training: Trainer, batches: Batches) -> None:
 
 
 def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> int:
-    """The largest batch that fits, at most ``limit`` (such as the number of images): 1, 2, 4 or a multiple of 8.
+    """The largest batch that fits, at most ``limit`` (such as the number of images): 1, 2, 4 or a multiple of 8, for
+    each shard.
 
     On CUDA real steps are tried, doubling and then halving the interval, with a tenth of the memory kept free;
     elsewhere the memory of a step is counted and compared with what is available, so that memory is never filled. A
@@ -149,7 +151,7 @@ def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> in
     """
 
     def fits(size: int) -> bool:
-        sized = override(config, {"batch_size": size})
+        sized = override(config, {"batch_size": size * shards})
         try:
             return _steps_fit(sized, device) if device.type == "cuda" else _counted_to_fit(sized, device)
         except (RuntimeError, MemoryError) as error:  # even counting takes some
@@ -157,12 +159,14 @@ def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> in
                 raise
             return False
 
-    if limit < 1:
-        raise UserError(f"limit must be 1 or more, got {limit} (it is the largest batch to try)")
+    shards = config.game.shards
+    if limit < shards:
+        raise UserError(f"limit must be {shards} or more, got {limit} (it is the largest batch to try)")
+    limit //= shards
     if limit < 8 or not fits(8):
         for size in _SMALL_BATCHES:
             if size <= limit and fits(size):
-                return size
+                return size * shards
         raise UserError(f"not even a batch of 1 fits into the memory of {device}: {_remedy(config, device)}")
     good, bad = 8, 16
     while bad <= limit and fits(bad):
@@ -172,7 +176,7 @@ def largest_batch(config: Config, device: torch.device, limit: int = 1024) -> in
     while bad - good > 8:
         middle = (good + bad) // 16 * 8
         good, bad = (middle, bad) if fits(middle) else (good, middle)
-    return good
+    return good * shards
 
 
 def _steps_fit(config: Config, device: torch.device) -> bool:
@@ -211,5 +215,5 @@ def _counted_to_fit(config: Config, device: torch.device) -> bool:
 
 
 def _remedy(config: Config, device: torch.device) -> str:
-    needed = count_memory(override(config, {"batch_size": 1}), device)
+    needed = count_memory(override(config, {"batch_size": config.game.shards}), device)
     return f"it takes {binary(needed)}; use a smaller imsize, g_conv_dim or d_conv_dim, or attention on smaller maps"

@@ -28,6 +28,7 @@ _FAILED = 1  # the exit status where a run is not done
 
 _ELSEWHERE = {
     "parallel_runs": "use --jobs",
+    "cluster_gpus_per_run": "use --gpus_per_run",
     "run_dir": "the runs are in --sweep_dir",
     "total_steps": "use --total_step",
 }
@@ -69,18 +70,19 @@ class SweepFlags:
     """SLURM's partition."""
     cluster_hours: float = 24.0
     """Hours of a job. A run that needs more is submitted again and resumed."""
-    cluster_gpus_per_run: int = 1
-    """GPUs of a job."""
+    gpus_per_run: int = 1
+    """GPUs of a run. With several it has a process on each and, in a new sweep, as many --shards. 0: for jobs of a
+    cluster without GPUs."""
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise UserError(f"jobs must be 1 or more, got {self.jobs}")
-        for name in ("jobs", "cluster_hours", "cluster_gpus_per_run"):
+        for name in ("jobs", "cluster_hours", "gpus_per_run"):
             refuse_beyond(name, getattr(self, name), _MOST)
         if not self.cluster_hours > 0:
             raise UserError(f"cluster_hours must be more than 0, got {self.cluster_hours}")
-        if self.cluster_gpus_per_run < 0:
-            raise UserError(f"cluster_gpus_per_run must be 0 or more, got {self.cluster_gpus_per_run}")
+        if self.gpus_per_run < 0:
+            raise UserError(f"gpus_per_run must be 0 or more, got {self.gpus_per_run}")
 
 
 def sweep_defaults() -> SweepFlags:
@@ -100,9 +102,11 @@ def sweep(words: Sequence[str], console: Console) -> int:
 
     base = PRESETS[flags.preset] if "preset" in given else None
     whole = command("sweep", *(word for word in words if word not in ("--dry_run", "--print_commands")))
+    if axes and flags.gpus_per_run > 1 and not (flags.sweep_dir / "plan.json").is_file():
+        axes.setdefault("shards", [flags.gpus_per_run])
     begun = plan_sweep(flags.sweep_dir, axes, left_out, base, whole)
     refuse_stranger(begun.plan, begun.folder, axes)
-    check_runs(begun.plan, begun.folder)
+    check_runs(begun.plan, begun.folder, flags.gpus_per_run)
     extractor = extractor_name(begun.plan) if flags.score else None
     todo = [run for run in begun.plan.runs() if begun.is_left(run, extractor)]
     if not flags.print_commands:  # they may be for another machine
@@ -126,7 +130,7 @@ def _check_together(flags: SweepFlags, given: Mapping[str, Any]) -> None:
     what = [f"--{name}" for name in ("dry_run", "print_commands", "cluster") if getattr(flags, name)]
     if len(what) > 1:
         raise UserError(f"give one of {' and '.join(what)}")
-    for name in ("cluster_partition", "cluster_hours", "cluster_gpus_per_run"):
+    for name in ("cluster_partition", "cluster_hours"):
         if name in given and flags.cluster is None:
             raise UserError(f"--{name} needs --cluster slurm")
     check_preset(flags.preset)
@@ -160,7 +164,7 @@ def _submit(
     from sagan.experiments.cluster import Cluster, submit
 
     assert flags.cluster is not None
-    cluster = Cluster(flags.cluster, flags.cluster_partition, flags.cluster_hours, flags.cluster_gpus_per_run)
+    cluster = Cluster(flags.cluster, flags.cluster_partition, flags.cluster_hours, flags.gpus_per_run)
     jobs = submit(begun, todo, extractor, cluster, at_once) if todo else []
     numbers = f": {', '.join(job.job_id for job in jobs)}" if jobs else ""
     console.say(f"{len(jobs)} of {plural(len(begun.plan.runs()), 'run')} submitted{numbers}")
@@ -177,7 +181,7 @@ def _carry_out(
 
     runs = begun.plan.runs()
     console.say(f"sweep folder: {begun.folder}, {plural(len(runs), 'run')}, {len(todo)} of them not done")
-    runner = Runner(begun, extractor, threads_each(flags.jobs))
+    runner = Runner(begun, extractor, threads_each(flags.jobs), gpus=flags.gpus_per_run)
     with live_table(console, flags.jobs) as show:
         stopped = carry_out(runner, todo, flags.jobs, show)
     statuses = [begun.watch(run, scored=extractor is not None).look() for run in runs]

@@ -16,14 +16,15 @@ from sagan.run.trust import refuse_unnamed
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import refuse_links_out
-from sagan.training.checks import check_run
+from sagan.training.checks import check_run, check_shards
 
 
-def check_runs(plan: Plan, folder: Path) -> None:
-    """Raises UserError where a run of a sweep in ``folder`` could not begin, as `check_run` does, and where what is to
-    score it while it is trained is missing."""
+def check_runs(plan: Plan, folder: Path, gpus: int = 1) -> None:
+    """Raises UserError where a run of a sweep in ``folder``, with ``gpus`` each, could not begin, as `check_run` does,
+    and where what is to score it while it is trained is missing."""
     for config in {override(config, {"seed": 0}) for config in _configs(plan)}:
         check_run(config, folder)
+        check_shards(config, max(1, gpus))
         if config.run.eval_every is not None:
             refuse_few("eval_num", config.run.eval_num)
             load_extractor(config.run.extractor)

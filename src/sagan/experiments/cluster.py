@@ -30,11 +30,11 @@ class Cluster:
 class ClusterJob:
     """A run as a job. When its time is up, its process saves and ends, and the job is submitted again.
 
-    ``saving``: seconds for the process to save.
+    ``saving``: seconds for the process to save. ``gpus``: those of the job, which the run uses all.
     """
 
-    def __init__(self, folder: Path, name: str, extractor: str | None, saving: float = 20.0):
-        self.folder, self.name, self.extractor, self.saving = folder, name, extractor, saving
+    def __init__(self, folder: Path, name: str, extractor: str | None, saving: float = 20.0, gpus: int = 1):
+        self.folder, self.name, self.extractor, self.saving, self.gpus = folder, name, extractor, saving, gpus
         self._runner: Runner | None = None
 
     def __call__(self) -> str:
@@ -42,7 +42,8 @@ class ClusterJob:
         sweep = Sweep.open(self.folder)
         run = sweep.plan.run(self.name)
         # the signal that the time is up reaches every process of a job; only this one acts on it
-        self._runner = Runner(sweep, self.extractor, blocked_signals=[signal.SIGUSR1, signal.SIGUSR2])
+        blocked = [signal.SIGUSR1, signal.SIGUSR2]
+        self._runner = Runner(sweep, self.extractor, blocked_signals=blocked, gpus=self.gpus)
         self._runner.execute(run)
         status = sweep.watch(run).look()
         if status.state != "done":
@@ -56,7 +57,8 @@ class ClusterJob:
         if self._runner is not None:
             self._runner.interrupt(signal.SIGTERM)
             self._runner.wait(self.saving)
-        return submitit.helpers.DelayedSubmission(type(self)(self.folder, self.name, self.extractor, self.saving))
+        again = type(self)(self.folder, self.name, self.extractor, self.saving, self.gpus)
+        return submitit.helpers.DelayedSubmission(again)
 
 
 def submit(
@@ -88,5 +90,5 @@ def submit(
         settings["slurm_array_parallelism"] = at_once
     executor.update_parameters(**settings)
     with executor.batch():  # one job array
-        saving = _SAVING[cluster.kind]
-        return [executor.submit(ClusterJob(sweep.folder, run.name, extractor, saving)) for run in runs]
+        saving, gpus = _SAVING[cluster.kind], cluster.gpus_per_run
+        return [executor.submit(ClusterJob(sweep.folder, run.name, extractor, saving, gpus)) for run in runs]

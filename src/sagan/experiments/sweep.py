@@ -196,7 +196,8 @@ class Runner:
     """Executes runs of a sweep: the remaining commands of each one after another, as processes.
 
     ``threads``: processor threads of each process, unless the environment says another number. ``program``: what to
-    call instead of this package's command. ``blocked_signals``: signals that must not reach the processes.
+    call instead of this package's command. ``blocked_signals``: signals that must not reach the processes. ``gpus``:
+    those of each run.
     """
 
     def __init__(
@@ -206,11 +207,13 @@ class Runner:
         threads: int | None = None,
         program: Sequence[str] | None = None,
         blocked_signals: Collection[signal.Signals] = (),
+        gpus: int = 1,
     ):
         self.sweep, self.extractor, self.program = sweep, extractor, program or PROGRAM
         number = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         self.environment = number | dict(os.environ)
         self.blocked_signals = blocked_signals
+        self.together = ["--gpus", str(gpus)] if gpus > 1 else []
         self.stopping = False
         self.states: dict[str, State] = {}  # of the runs that are executed now, by name
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -228,7 +231,7 @@ class Runner:
             for state, words in self.sweep.commands(run, self.extractor):
                 self.states[run.name] = state
                 start = log.stat().st_size if log.exists() else 0
-                status = self._call(words, log)
+                status = self._call([*words, *self.together], log)
                 if status and (self.stopping or status in _INTERRUPTED):
                     return
                 if status or (state == "running" and not self.sweep.watch(run).is_trained()):

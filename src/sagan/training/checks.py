@@ -17,6 +17,7 @@ from sagan.run.folder import check_free
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 from sagan.system.files import expand, refuse_unwritable
+from sagan.system.sentences import plural
 
 
 def check_new_run(config: Config) -> torch.device:
@@ -46,6 +47,17 @@ def check_run(config: Config, folder: Path) -> torch.device:
         if place is not None:
             refuse_unwritable(expand(place), name)
     return device
+
+
+def check_shards(config: Config, processes: int) -> None:
+    """Raises UserError where processes cannot divide the shards of a run evenly."""
+    shards = config.game.shards
+    if shards % processes:
+        fitting = [str(size) for size in range(1, shards + 1) if shards % size == 0]
+        raise UserError(
+            f"{plural(processes, 'process')} cannot divide the {plural(shards, 'shard')} of the run evenly: "
+            f"start {' or '.join(fitting)}"
+        )
 
 
 def usable_device(run: RunConfig) -> torch.device:

@@ -157,7 +157,22 @@ def follow(world: World, device: torch.device, open_store: Callable[[Config], St
                 trainer.load(world.share(nothing))
                 trainer.forget_captures()
                 batches.reorder(_data_order(trainer, store))
+            else:
+                _compare_weights(trainer)
             trainer.advance(batches)
+
+
+def _compare_weights(trainer: Trainer) -> None:
+    """Raises UserError where the processes no longer have the same weights; looked at with every checkpoint."""
+    world = trainer.world
+    if world.size > 1 and trainer.step % trainer.config.run.checkpoint_every == 0:
+        first, *others = world.gather(trainer.fingerprint())
+        unlike = [str(rank) for rank, other in enumerate(others, 1) if other != first]
+        if unlike:
+            raise UserError(
+                f"at step {trainer.step:,} the weights of rank {', '.join(unlike)} are not those of rank 0: "
+                "all machines need the same kind of processor or GPU, and the same versions"
+            )
 
 
 def nothing() -> Any:
@@ -278,6 +293,8 @@ class _Loop:
             self._say_stopping(stop)
         if self.went_back and not stopped:
             world.share(self.trainer.state)
+        elif not stopped:
+            _compare_weights(self.trainer)
         self.went_back = False
 
     def _take_step(self) -> TrainRecord | None:

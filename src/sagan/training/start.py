@@ -38,7 +38,7 @@ from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.files import expand
 from sagan.system.sentences import command, plural, typed
 from sagan.system.world import SINGLE_PROCESS, Lost, World
-from sagan.training.checks import check_new_run, check_run
+from sagan.training.checks import check_new_run, check_run, check_shards
 from sagan.training.checks import usable_device as usable_device
 from sagan.training.loop import OnSnapshot, Outcome, Session, follow, nothing, train
 from sagan.training.saving import refuse_other_settings
@@ -90,7 +90,7 @@ def train_new(
     if config.game.shards == 1 and world.size > 1:
         config = override(config, {"shards": world.size})
     _check_alike(world, settings(config))
-    _check_shards(world, config)
+    check_shards(config, world.size)
     if not world.leads:
         return _follow(world, config.run, with_absolute_paths(config).data)
     attention = describe_attention(config.model)
@@ -133,7 +133,7 @@ def train_on(
     _check_alike(world, changes)
     run, checkpoint = find_run(place)
     folder, trained = run.folder, run.config()
-    _check_shards(world, trained)
+    check_shards(trained, world.size)
     if not world.leads:
         config = with_absolute_paths(override(trained, changes))
         return _follow(world, config.run, config.data)
@@ -266,17 +266,6 @@ def _check_alike(world: World, given: dict[str, Any]) -> None:
                 raise UserError(
                     f"rank {rank} has {name} {theirs.get(name)}, and rank 0 {first.get(name)}: all need the same"
                 )
-
-
-def _check_shards(world: World, config: Config) -> None:
-    """Raises UserError where the processes cannot divide the shards of a run evenly."""
-    shards = config.game.shards
-    if shards % world.size:
-        fitting = [str(size) for size in range(1, shards + 1) if shards % size == 0]
-        raise UserError(
-            f"{plural(world.size, 'process')} cannot divide the {plural(shards, 'shard')} of the run evenly: "
-            f"start {' or '.join(fitting)}"
-        )
 
 
 @contextlib.contextmanager

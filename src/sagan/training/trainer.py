@@ -272,6 +272,11 @@ class Trainer:
             lines += [f"{name} {', '.join(choices)}"] if choices else []
         return "attention: " + ("; ".join(lines) or "none")
 
+    def fingerprint(self) -> int:
+        """The same number in processes with the same weights. Waits for the device."""
+        weights = [weight.detach() for net in (self.generator, self.discriminator) for weight in net.parameters()]
+        return hash(tuple(torch.stack([weight.view(torch.int32).sum() for weight in weights]).tolist()))
+
     def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.module}
 
