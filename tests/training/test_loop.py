@@ -260,7 +260,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workshop, 
 
 
 def test_absurd_rates_are_noticed_before_anything_is_saved(workshop):
-    run, config = workshop.run(d_lr=1e9, g_lr=1e9, checkpoint_every=100, sample_step=100, log_step=100)
+    run, config = workshop.run(d_lr=1000, g_lr=1000, checkpoint_every=100, sample_step=100, log_step=100)
     with pytest.raises(Diverged, match=r"at step \d.*nothing was saved yet"):
         loop.train(workshop.session(config), run, loop.Console(quiet=True))
     assert not run.checkpoint_file.exists()

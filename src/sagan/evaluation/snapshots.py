@@ -271,7 +271,8 @@ def score_records(
     scores: Iterable[Score], card: Card, step: int, *, snapshot_sha256: str, seconds: float
 ) -> list[ScoreRecord]:
     """One record for each metric of a snapshot, from the card of a score that uses all images: in each record's card
-    are the numbers of images that its metric used. ``seconds``: the time that all metrics took together."""
+    are the numbers of images that its metric used. ``seconds``: the time that all metrics took together. The Fréchet
+    distance, by which a snapshot counts as scored, comes last: a killed process may write only the first ones."""
     return [
         ScoreRecord(
             metric=score.metric,
@@ -291,7 +292,7 @@ def score_records(
                 reference_split=_split(score.reference_samples, card.reference_count),
             ),
         )
-        for score in scores
+        for score in sorted(scores, key=lambda score: score.metric == "frechet")
     ]
 
 

@@ -1,7 +1,15 @@
 import pytest
 
 from sagan.data.sources.folder import FolderSource
-from sagan.data.sources.own import MARK, is_unused, mark_as_ours, refuse_foreign_images, what_is_ours
+from sagan.data.sources.own import (
+    MARK,
+    appearing_together,
+    is_left_behind,
+    is_unused,
+    mark_as_ours,
+    refuse_foreign_images,
+    what_is_ours,
+)
 from tests.data.sources.made import picture, put
 
 
@@ -59,3 +67,23 @@ def test_a_mark_that_a_killed_process_left_empty_is_written_again(tmp_path):
     mark_as_ours(tmp_path / "out")
     assert text
     assert (tmp_path / "out" / MARK).read_text() == text
+
+
+@pytest.mark.parametrize("moved", [[], ["a.png"], ["a.png", "old.csv"]], ids=str)
+def test_what_a_process_left_that_was_killed_while_it_moved_files_is_made_anew(tmp_path, moved):
+    folder = tmp_path / "out"
+    (folder / ".unfinished").mkdir(parents=True)
+    for name in moved:
+        (folder / name).write_text("old")
+    assert is_unused(folder)
+    assert is_left_behind(folder)
+    with appearing_together(folder) as aside:
+        for name in ("a.png", "page.html"):
+            (aside / name).write_text("new")
+    written = {path.name: path.read_text() for path in folder.iterdir() if not path.name.startswith(".")}
+    assert written == {"a.png": "new", "page.html": "new"}
+    assert not is_unused(folder)
+
+
+def test_an_empty_folder_is_left_behind(tmp_path):
+    assert is_left_behind(tmp_path)

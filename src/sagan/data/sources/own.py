@@ -48,13 +48,20 @@ def is_unused(folder: Path) -> bool:
     """Whether a folder is missing or holds nothing, or only the mark and what a killed process left unfinished."""
     if not folder.is_dir():
         return not folder.exists()
+    if _was_moving(folder):
+        return True
     unused = {folder / MARK, folder / _UNFINISHED, folder / _WRITING, *partial_files(folder)}
     return unused.issuperset(folder.iterdir())
 
 
 def is_left_behind(folder: Path) -> bool:
-    """Whether a folder holds only what a killed process left unfinished."""
-    return (folder / _UNFINISHED).is_dir() and is_unused(folder) and not is_held(folder / _WRITING)
+    """Whether a folder holds only what a killed process left unfinished, if anything."""
+    return folder.is_dir() and is_unused(folder) and not is_held(folder / _WRITING)
+
+
+def _was_moving(folder: Path) -> bool:
+    """Whether `appearing_together` was killed while it moved files: their page, which comes last, is not there."""
+    return (folder / _UNFINISHED).is_dir() and not any(folder.glob("*.html"))
 
 
 @contextlib.contextmanager
@@ -67,6 +74,7 @@ def appearing_together(folder: Path, stale: re.Pattern[str] | None = None) -> It
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / _UNFINISHED
     with exclusive_lock(folder / _WRITING, lambda: None):
+        left = {path.name for path in folder.iterdir()} - {MARK, _WRITING} if _was_moving(folder) else set()
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         try:
@@ -76,7 +84,8 @@ def appearing_together(folder: Path, stale: re.Pattern[str] | None = None) -> It
                 path.replace(folder / path.name)
             names = {path.name for path in made}
             for path in folder.iterdir():
-                if stale is not None and stale.fullmatch(path.name) and path.name not in names and path.is_file():
+                old = path.name in left or (stale is not None and stale.fullmatch(path.name))
+                if old and path.name not in names and path.is_file():
                     path.unlink()
         finally:
             shutil.rmtree(aside, ignore_errors=True)
