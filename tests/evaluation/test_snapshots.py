@@ -11,6 +11,7 @@ from sagan.evaluation.snapshots import Scorer
 from sagan.evaluation.tables import score_table
 from sagan.run.build import build_generator
 from sagan.run.config import override
+from sagan.run.records import ScoreRecord
 from sagan.run.scores import best_score, read_scores
 from sagan.run.weights import Snapshot, save_snapshot
 from sagan.system.console import Console
@@ -190,3 +191,14 @@ def test_of_several_that_score_a_snapshot_at_once_one_does(run, scorer):
             pool.map(lambda path: scorer.score_once(run, path, Console(quiet=True)), [run.snapshot_file(20)] * 3)
         )
     assert sum(scores is not None for scores in made) == 1
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_scores_of_which_a_killed_process_wrote_a_part_are_made_anew(run, scorer, share):
+    scorer.score_once(run, run.snapshot(), Console(quiet=True))
+    whole, scores = run.records_file.read_bytes(), run.records_of(ScoreRecord)
+    before = whole.index(b'{"kind": "score"')
+    run.records_file.write_bytes(whole[: before + int(share * (len(whole) - before))])
+    scorer.score_once(run, run.snapshot(), Console(quiet=True))
+    again = [dataclasses.replace(score, seconds=scores[0].seconds) for score in run.records_of(ScoreRecord)]
+    assert again == scores

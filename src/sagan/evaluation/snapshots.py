@@ -153,7 +153,11 @@ class Scorer:
         world = self.world
         alone = exclusive_lock(_folder(run) / f"{step}.lock", wait) if world.leads else contextlib.nullcontext()
         with alone:
-            return None if world.share(is_done) else self.score_snapshot(run, path, console)
+            if world.share(is_done):
+                return None
+            if world.leads:
+                run.forget_torn_scores()
+            return self.score_snapshot(run, path, console)
 
     def score_set(self, images: ImageSet, console: Console) -> list[Score]:
         """Scores a set of images and writes nothing. Raises UserError for images of another size than the reference's,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sagan.run.config import Config, from_dict, to_dict
-from sagan.run.records import LookRecord, Record, RecordReader, RollbackRecord, TrainRecord, to_line
+from sagan.run.records import LookRecord, Record, RecordReader, RollbackRecord, ScoreRecord, TrainRecord, to_line
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, flush_to_disk, partial_files, remove_partial_files, write_whole
 from sagan.system.sentences import command
@@ -161,6 +161,18 @@ class Run:
         """Removes the records of training after ``step``, which the run that is resumed there will write again."""
         with self._records_lock():
             self._keep_records(lambda record: not isinstance(record, TrainRecord | LookRecord) or record.step <= step)
+
+    def forget_torn_scores(self) -> None:
+        """Removes the scores of a snapshot that a process was killed in the middle of writing: their Fréchet distance,
+        which comes last, is missing."""
+
+        def group(score: ScoreRecord) -> tuple[object, ...]:
+            card = score.card
+            return score.step, score.snapshot_sha256, score.seconds, card.extractor, card.seed, card.repeats
+
+        with self._records_lock():
+            whole = {group(score) for score in self.records_of(ScoreRecord) if score.metric == "frechet"}
+            self._keep_records(lambda record: not isinstance(record, ScoreRecord) or group(record) in whole)
 
     def forget_rollbacks(self, attempt: int) -> None:
         """Removes the records of rollbacks after an attempt, to which the run goes back: they may happen again."""
