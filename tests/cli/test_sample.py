@@ -82,3 +82,9 @@ def test_samples_that_were_stopped_go_on(run, monkeypatch, capsys):
     whole, cut = ({path.name: path.read_bytes() for path in Path(out).iterdir()} for out in ("whole", "cut"))
     assert cut == whole
     assert "is not empty" in refused(capsys, *words, "--out", "cut")
+
+
+@pytest.mark.parametrize("out", ["grid.jpg", ".png", "x.webp"])
+def test_a_picture_of_another_kind_is_refused(run, capsys, out):
+    assert "a grid is a PNG with a name, such as grid.png" in refused(capsys, "sample", run.folder, "--out", out)
+    assert not Path(out).exists()

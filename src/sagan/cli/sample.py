@@ -14,6 +14,7 @@ from sagan.cli.flags import parse
 from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import MOST_IMAGES, check_device
 from sagan.system.console import Console
+from sagan.system.errors import UserError
 from sagan.system.files import refuse_unwritable
 from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import plural
@@ -62,12 +63,15 @@ def _sample(words: Sequence[str], console: Console, world: World) -> int:
     check_device(flags.device)
     if flags.gpus != 1 and world.size == 1:
         return run_on_gpus(flags.gpus, flags.device, ["sample", *words])
+    from sagan.data.sources.names import is_image
     from sagan.run.folder import find_snapshot
     from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
     from sagan.viewing.samples import write_grid, write_samples
 
     as_grid = flags.out.suffix.lower() == ".png"
+    if not as_grid and (is_image(flags.out.name) or flags.out.name.lower() == ".png"):
+        raise UserError(f"a grid is a PNG with a name, such as {flags.out.with_name('grid.png')}, got {flags.out}")
     world.in_turn(lambda: refuse_unwritable(flags.out.parent if as_grid else flags.out, "--out"))
     path = find_snapshot(flags.run, flags.step)
     snapshot = load_snapshot(path)

@@ -413,7 +413,7 @@ class _Outlook:
     """Says once, after the first steps, how long the run will take. The very first is left out: it warms up."""
 
     def __init__(self, trainer: Trainer, say: Say):
-        self.trainer, self.say = trainer, say
+        self.trainer, self.say, self.new = trainer, say, trainer.step == 0
         self.steps, self.mark = -1, 0.0
 
     def step_taken(self) -> None:
@@ -423,7 +423,7 @@ class _Outlook:
         elif self.mark and (passed := time.monotonic() - self.mark) > _OUTLOOK_AFTER:
             trainer, self.mark = self.trainer, 0.0
             on_gpu = trainer.device.type != "cpu"
-            for sentence in describe_outlook(trainer.config, trainer.step, passed / self.steps, on_gpu):
+            for sentence in describe_outlook(trainer.config, trainer.step, passed / self.steps, on_gpu, self.new):
                 self.say(sentence)
 
 

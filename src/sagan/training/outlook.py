@@ -5,42 +5,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sagan.run.config import Config
-from sagan.system.sentences import command
+from sagan.run.plan import spell
+from sagan.system.sentences import command, plural
 
 EARLY_GRIDS = (1, 10, 100)  # steps with a grid of samples besides those that --sample_step asks for
 _NIGHT = 10 * 3600.0
+_KEPT = ("crop", "filter", "strict", "num_classes", "span", "masking")  # of a command, in a smaller one
 _FEW_STEPS = 5_000  # with fewer than these there is little to see
 
 
-def describe_outlook(config: Config, step: int, seconds_per_step: float, on_gpu: bool) -> list[str]:
-    """Sentences on the pace of a run at a step; a second one where it takes more than a night."""
+def describe_outlook(config: Config, step: int, seconds_per_step: float, on_gpu: bool, new: bool = True) -> list[str]:
+    """Sentences on the pace of a run at a step; a second one, with advice, where a ``new`` run takes more than a night.
+    None at the last step."""
     settings = config.run
+    if step >= settings.total_step:
+        return []
     left = (settings.total_step - step) * seconds_per_step
     grid = _next(step, settings.sample_step, settings.total_step, EARLY_GRIDS)
     snapshot = _next(step, settings.snapshot_every, settings.total_step)
     kept = (snapshot - step) * seconds_per_step
     if settings.snapshot_minutes and kept > 60 * settings.snapshot_minutes:
         kept = 60 * settings.snapshot_minutes
+    to_go, until = plural(settings.total_step - step, "step"), about((grid - step) * seconds_per_step)
     sentences = [
-        f"{about(seconds_per_step)} a step: {settings.total_step:,} steps take {about(left)} more; next grid of "
-        f"samples at step {grid:,} in {about((grid - step) * seconds_per_step)}, next snapshot in {about(kept)}"
+        f"{about(seconds_per_step)} a step: the {to_go} left take {about(left)}; next grid of samples at step {grid:,} "
+        f"in {until}, next snapshot in {about(kept)}"
     ]
-    if left > 2 * _NIGHT:
+    if new and left > 2 * _NIGHT:
         fitting = int(_NIGHT / seconds_per_step) // 100 * 100
         if fitting >= _FEW_STEPS or on_gpu:
-            sentences.append(f"for a result tonight, stop it and give --total_step {max(fitting, 100)}")
+            shorter = command("resume", settings.run_dir or "RUN", "--total_step", max(fitting, 100))
+            sentences.append(f"for a result tonight, stop it and give: {shorter}")
         else:
             sentences.append(f"for faces within the hour, stop it and give: {smaller_command(config)}")
     return sentences
 
 
 def smaller_command(config: Config) -> str:
-    """The command that trains on the same images at a size that suits a CPU."""
-    data = config.data
+    """The command that trains on the same images, read the same way and with the same span, at a size that suits a
+    CPU."""
+    data, usual = config.data, Config()
     if data.dataset is not None:
         words = ["--dataset", data.dataset, "--image_path", data.image_path]
     else:
         words = ["--data", data.data or "faces"]
+    for asked, default in ((data, usual.data), (config.model, usual.model)):
+        for name in _KEPT:
+            value = vars(asked).get(name)
+            if value != vars(default).get(name):
+                words += [f"--{name}", *spell(value)]
     return command("train", *words, "--preset", "auto")
 
 

@@ -294,7 +294,7 @@ def _from_where(run: Run) -> str:
 def report_end(outcome: Outcome, console: Console) -> int:
     """Says how a run ended and what to do next; returns the exit status."""
     run, total = outcome.run, outcome.total
-    if outcome.signal is not None:
+    if outcome.signal is not None and outcome.step < total:
         name = signal.Signals(outcome.signal).name
         console.say(
             f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; continue with "

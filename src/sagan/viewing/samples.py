@@ -125,7 +125,7 @@ def _refuse_place_of_grid(path: Path) -> None:
     if not path.parent.is_dir() or MARK in (beside := {other.name for other in path.parent.iterdir()}):
         return
     for other in sorted(beside):
-        if is_image(other) and not _is_grid(path.with_name(other)):
+        if is_image(other) and path.with_name(other).is_file() and not _is_grid(path.with_name(other)):
             raise UserError(
                 f"{path} would be beside other images, such as {other}, and a training on their folder would take it "
                 "for one of them: give --out another folder"
