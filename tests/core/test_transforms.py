@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.autograd.functional import jacobian
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from sagan.attention import attend
-from sagan.core.attention import ExcludeLocal
+from sagan.core.attention import ExcludeLocal, reference
+from sagan.core.attention.patterns import PatternCache
+from sagan.core.transforms import may_read
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import ModelConfig
 from sagan.system.errors import UserError
@@ -85,6 +89,59 @@ def test_vmap_and_tracing(masking):
     with pytest.warns(torch.jit.TracerWarning):  # the checks of shapes are Python's
         traced = torch.jit.trace(lambda q, k, v: attend(q, k, v, pattern), (q, k, v))
     torch.testing.assert_close(traced(q + 1, k, v), attend(q + 1, k, v, pattern))
+
+
+def test_a_dual_gradient_goes_through_an_ordinary_forward_pass(masking):
+    q, k, v, pattern = inputs(masking)
+    q.requires_grad_()
+    out = attend(q, k, v, pattern)
+    with forward_ad.dual_level():
+        (found,) = torch.autograd.grad(out, q, forward_ad.make_dual(torch.ones_like(out), torch.ones_like(out)))
+        primal, tangent = forward_ad.unpack_dual(found)
+    torch.testing.assert_close(primal, tangent)  # the backward pass is linear in the gradient
+
+
+TRACERS = {
+    "make_fx": lambda function, q: make_fx(function)(q),
+    "fake": lambda function, q: make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(q),
+    "symbolic": lambda function, q: make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(q),
+    "pre-dispatch": lambda function, q: make_fx(function, pre_dispatch=True)(q),
+    "jit.trace": lambda function, q: torch.jit.trace(function, (q,)),  # traces twice, and compares
+}
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("size", [8, SIZE])
+@pytest.mark.parametrize("tracer", TRACERS)
+def test_a_tracer_finds_and_leaves_no_mask(tracer, size, masking, monkeypatch):
+    monkeypatch.setattr(reference, "_MASKS", PatternCache(2**20))
+    q, k, v, _ = (x[..., : size * size, :] if isinstance(x, torch.Tensor) else x for x in inputs(masking))
+    pattern = ExcludeLocal(size, size, 1, masking=masking)
+    for _ in range(2):  # before and after an ordinary call has made the mask
+        traced = TRACERS[tracer](lambda q: attend(q, k, v, pattern), q)
+        torch.testing.assert_close(traced(q + 1), attend(q + 1, k, v, pattern, backend="reference"))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert attend(*map(mode.from_tensor, (q, k, v)), pattern).shape == v.shape
+    assert not may_read(mode.from_tensor(q))
+    assert may_read(q)
+
+
+@pytest.mark.parametrize("tracing_mode", ["real", "symbolic"])
+def test_a_tracer_does_not_read_labels(tracing_mode, masking):
+    model = ModelConfig(imsize=16, g_conv_dim=4, z_dim=8, num_classes=3, g_attention=(8,), masking=masking)
+    generator, labels = build_generator(model).eval(), torch.tensor([0, 2])
+    z = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    traced = make_fx(lambda z: generator(z, labels), tracing_mode=tracing_mode, _allow_non_fake_inputs=True)(z)
+    torch.testing.assert_close(traced(z + 1), generator(z + 1, labels))
+
+
+def test_the_default_device_does_not_matter(masking):
+    q, k, v, pattern = inputs(masking)
+    pattern = ExcludeLocal(SIZE, SIZE, 2, masking=masking)  # no other test here has made its pieces
+    with torch.device("meta"):
+        found = attend(q, k, v, pattern)
+        assert pattern.visible_share() > 0
+    torch.testing.assert_close(found, attend(q, k, v, pattern, backend="reference"))
 
 
 def test_a_backend_that_cannot_be_transformed_says_so(masking):

@@ -1,4 +1,4 @@
-"""Whether something looks at the single operations of a computation, so that they must be plain ones."""
+"""Who looks at a computation: whether its operations must be plain ones, and whether its numbers may be looked at."""
 
 from __future__ import annotations
 
@@ -10,22 +10,33 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-_functorch: Any = torch._C._functorch  # torch has no public name for these
-_jit: Any = torch.jit
+_torch: Any = torch._C  # torch has no public name for these
+_functorch: Any = torch._C._functorch
+_RECORDERS = tuple(getattr(_torch._TorchDispatchModeKey, name) for name in ("FAKE", "PROXY", "FUNCTIONAL"))
+_PLAIN: Any = Tensor.__torch_dispatch__
 
 
-def is_transformed() -> bool:
-    """Whether a transform of torch.func, forward-mode differentiation or torch.jit.trace is active."""
+def is_transformed(*grads: Tensor) -> bool:
+    """Whether something needs a rule for every operation, as only torch's own have: a transform of torch.func,
+    forward-mode differentiation, torch.jit.trace, or a batch of gradients among ``grads``."""
     if torch.compiler.is_compiling():
         return False
-    if _functorch.peek_interpreter_stack() is not None:
+    if _functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0 or _torch._is_tracing():
         return True
-    return bool(forward_ad._current_level >= 0 or _jit.is_tracing())
+    return any(_functorch.is_legacy_batchedtensor(grad) for grad in grads)
 
 
-def is_batch_of_gradients(grad: Tensor) -> bool:
-    """Whether a backward pass is given many gradients at once, as with ``is_grads_batched=True``."""
-    return bool(_functorch.is_legacy_batchedtensor(grad) or _functorch.peek_interpreter_stack() is not None)
+def may_read(x: Tensor) -> bool:
+    """Whether code may look at the numbers of a tensor, and keep what it makes of them: not while operations are
+    recorded, compiled or transformed, and not if x is fake or on the meta device, without numbers."""
+    if torch.compiler.is_compiling() or x.is_meta or is_transformed(x):
+        return False
+    if type(x).__torch_dispatch__ is not _PLAIN:  # a subclass that answers operations itself, as fake tensors do
+        return False
+    if torch._ops._len_torch_dispatch_stack_pre_dispatch():
+        return False
+    recorded = _torch._len_torch_dispatch_stack() and any(map(_torch._get_dispatch_mode, _RECORDERS))
+    return not recorded
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:

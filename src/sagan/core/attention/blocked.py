@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sagan.core.attention.patterns import Pattern, PatternCache
 from sagan.core.attention.reference import attention_backward, product_dtype, softmax_dtype
-from sagan.core.transforms import is_batch_of_gradients, without_autocast
+from sagan.core.transforms import may_read, without_autocast
 
 _PIECES = PatternCache(limit=64 * 2**20)
 
@@ -51,7 +51,7 @@ class _Blocked(torch.autograd.Function):
         q, k, v = ctx.saved_tensors
         with without_autocast(q.device):
             # with create_graph=True these gradients will be differentiated again
-            if torch.is_grad_enabled() or is_batch_of_gradients(grad_out):
+            if torch.is_grad_enabled() or not may_read(grad_out):
                 grads = attention_backward(grad_out, q, k, v, ctx.pattern, scale=ctx.scale)
             else:
                 grads = _backward(grad_out, q, k, v, ctx.pattern, ctx.scale, ctx.tile)

@@ -16,7 +16,7 @@ from torch import Tensor
 from sagan.core.attention.blocked import attend_blocked
 from sagan.core.attention.patterns import Pattern
 from sagan.core.attention.reference import attend_reference, softmax_dtype
-from sagan.core.transforms import is_transformed
+from sagan.core.transforms import is_transformed, may_read
 from sagan.system.errors import UserError
 from sagan.system.typed import shorten
 
@@ -186,7 +186,11 @@ def _against_blocked(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[
         return ["its loop over tiles cannot be exported, only unrolled; use the reference backend"]
     if torch.compiler.is_compiling():
         return ["torch.compile would unroll its loop over tiles"]
-    return [_TRANSFORMED] if is_transformed() else []
+    if is_transformed():
+        return [_TRANSFORMED]
+    if not all(map(may_read, (q, k, v))):
+        return ["its tiles depend on numbers, and these tensors are recorded by a tracer, fake, or on the meta device"]
+    return []
 
 
 def _against_triton(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:

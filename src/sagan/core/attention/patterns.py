@@ -62,8 +62,8 @@ class Pattern:
         return (~self.mask(start, stop, device=device)).flatten().nonzero().flatten()
 
     def visible_keys(self) -> Tensor:
-        """The number of keys each query sees: int64, (queries,). O(queries): no mask is made."""
-        return torch.full((self.queries,), self.keys)
+        """The number of keys each query sees: int64, (queries,), on the CPU. O(queries): no mask is made."""
+        return torch.full((self.queries,), self.keys, dtype=torch.int64, device="cpu")
 
     def visible_share(self) -> float:
         """The fraction of the keys that a query sees, averaged over the queries."""
@@ -218,9 +218,10 @@ def _touches_square(pattern: Pattern, y: Tensor, x: Tensor, radius: int) -> Tens
 
 
 def _keys_in_square(pattern: Pattern, radius: int) -> Tensor:
-    """The number of cells that the square around each query touches: int64, (queries,), in closed form."""
-    top, bottom = _touched_cells(torch.arange(pattern.height), radius, pattern.height, pattern.pool)
-    left, right = _touched_cells(torch.arange(pattern.width), radius, pattern.width, pattern.pool)
+    """The number of cells that the square around each query touches: int64, (queries,), on the CPU, in closed form."""
+    y, x = (torch.arange(size, dtype=torch.int64, device="cpu") for size in (pattern.height, pattern.width))
+    top, bottom = _touched_cells(y, radius, pattern.height, pattern.pool)
+    left, right = _touched_cells(x, radius, pattern.width, pattern.pool)
     return torch.outer(bottom - top + 1, right - left + 1).flatten()
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sagan.core.attention.patterns import Pattern, PatternCache
-from sagan.core.transforms import without_autocast
+from sagan.core.transforms import may_read, without_autocast
 
 _MASKS = PatternCache(limit=64 * 2**20)
 
@@ -37,7 +37,7 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale
 def attention_weights(q: Tensor, k: Tensor, pattern: Pattern, *, scale: float = 1.0) -> Tensor:
     """The weights, (batch, heads, queries, keys), float32 or float64; rows sum to at most 1."""
     with without_autocast(q.device):
-        left_out, emptied = _masks(pattern, q.device)
+        left_out, emptied = _masks(pattern, q)
         weights = _softmax(q, k, scale, left_out)
         if emptied is not None:
             weights = weights.masked_fill(emptied, 0)
@@ -53,7 +53,7 @@ def attention_backward(
     dV = (M P)^T dO, dP = M dO V^T, dS = P (dP - rowsum(P dP)), dQ = scale dS K, dK = scale dS^T Q.
     """
     with without_autocast(q.device):
-        left_out, emptied = _masks(pattern, q.device)
+        left_out, emptied = _masks(pattern, q)
         softmax = _softmax(q, k, scale, left_out)
         # reshape, not flatten: a batch of gradients (is_grads_batched) knows only that
         q3, k3, v3, grad3 = (x.reshape(-1, *x.shape[2:]).to(softmax.dtype) for x in (q, k, v, grad_out))
@@ -85,15 +85,14 @@ def _softmax(q: Tensor, k: Tensor, scale: float, left_out: Tensor | None) -> Ten
     return scores.softmax(-1)
 
 
-def _masks(pattern: Pattern, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+def _masks(pattern: Pattern, q: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """The keys to leave out of the softmax, and those whose weights to zero after it: bool (queries, keys) or None.
 
     A softmax over nothing is NaN, so with masking "before" a query without a visible key keeps all of its keys in the
     softmax and has their weights zeroed after it.
     """
-    if (
-        torch.compiler.is_compiling() or device.type == "meta"
-    ):  # the compiler computes them from indices, inside the kernels that use them
+    device = q.device
+    if not may_read(q):  # the compiler computes them from indices, inside the kernels that use them
         return _build_masks(pattern, device)
 
     def build() -> tuple[Tensor | None, Tensor | None]:

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from sagan.core.attention.patterns import ExcludeLocal, Full, Local, Pattern
 from sagan.core.attention.reference import attention_backward as dense_backward
+from sagan.core.transforms import is_transformed
 
 _LOG2_E = 1.4426950408889634
 
@@ -265,7 +266,7 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     q, k, v, out, log_sum = ctx.saved_tensors
-    if torch.is_grad_enabled():  # create_graph=True: these gradients will be differentiated again
+    if torch.is_grad_enabled() or is_transformed(grad_out):  # create_graph=True: they will be differentiated again
         *pattern, scale = ctx.numbers
         grads = dense_backward(grad_out, q, k, v, _as_pattern(*pattern), scale=scale)
     else:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sagan.core.shapes import ImageShape
-from sagan.core.transforms import is_transformed
+from sagan.core.transforms import may_read
 from sagan.system.errors import UserError
 
 
@@ -102,8 +102,7 @@ def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
             f"labels must be int64 of shape ({batch},), one for each image, got {labels.dtype} {tuple(labels.shape)}"
         )
     # on a GPU this would make the host wait; there an invalid class fails in the embedding
-    looked_at = labels.device.type == "cpu" and not torch.compiler.is_compiling() and not is_transformed()
-    if looked_at and batch:
+    if labels.device.type == "cpu" and may_read(labels) and batch:
         least, most = int(labels.min()), int(labels.max())
         if least < 0 or most >= num_classes:
             raise UserError(f"labels must be 0 to {num_classes - 1}, got {least if least < 0 else most}")
