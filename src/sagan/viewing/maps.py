@@ -90,7 +90,8 @@ class LayerAttention:
         Entropy, distance and border are of the weights divided by their sum: they say where a query looks, not how
         much. A distance is from the centre of a query's pixel to that of a key's cell.
         """
-        numbers = {name: torch.empty(len(self.q), self.pattern.queries) for name in MEASURES}
+        shape = len(self.q), self.pattern.queries
+        numbers = {name: torch.empty(shape, dtype=torch.float32, device="cpu") for name in MEASURES}
         for image in range(len(self.q)):
             for start, stop in self._tiles():
                 for name, values in self._measure_rows(image, start, stop).items():
@@ -147,6 +148,14 @@ class _Rows(Pattern):
     def masking(self) -> Masking:
         return self.whole.masking
 
+    @property
+    def queries(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def keys(self) -> int:
+        return self.whole.keys
+
     def mask(self, start: int = 0, stop: int | None = None, *, device: torch.device | None = None) -> Tensor:
         end = self.stop if stop is None else self.start + stop
         return self.whole.mask(self.start + start, end, device=device)
@@ -160,7 +169,7 @@ def average(measures: Measures) -> dict[str, float]:
 def average_if_even(pattern: Pattern) -> dict[str, float]:
     """What the measures would be with equal weights for all visible keys, to compare a layer with: one that has learned
     nothing yet has about these."""
-    q, k = torch.zeros(1, 1, pattern.queries, 1), torch.zeros(1, 1, pattern.keys, 1)
+    q, k = (torch.zeros(1, 1, rows, 1, dtype=torch.float32, device="cpu") for rows in (pattern.queries, pattern.keys))
     return average(LayerAttention("generator", 0, pattern, 0.0, q, k).measure())
 
 
@@ -172,7 +181,8 @@ def even_weight(pattern: Pattern, query: int) -> float:
 
 def excluded(pattern: Pattern, query: int) -> Cells | None:
     """The cells that a query may not look at, as the rectangle around them; None where it may look at all."""
-    hidden = ~pattern.mask(query, query + 1).view(pattern.height // pattern.pool, pattern.width // pattern.pool)
+    grid = pattern.height // pattern.pool, pattern.width // pattern.pool
+    hidden = ~pattern.mask(query, query + 1, device=torch.device("cpu")).view(grid)
     if not hidden.any():
         return None
     rows, columns = hidden.any(1).nonzero(), hidden.any(0).nonzero()

@@ -1,5 +1,7 @@
 """Every backend against the definition, written once more here in float64, and the choice between them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ import torch
 from sagan.core.attention import blocked, dispatch
 from sagan.core.attention.dispatch import BACKENDS, attend, choose_backend, describe_choice, reasons_against
 from sagan.core.attention.patterns import ExcludeLocal, Full, Local
+from sagan.core.attention.reference import attention_weights
+from sagan.core.layers.self_attention import SelfAttention2d, SpectralSelfAttention2d
 from sagan.system.errors import UserError
 
 GRIDS = [
@@ -266,26 +270,78 @@ def test_inputs_that_do_not_fit_are_answered_in_a_sentence(change, message):
         attend(*change(*qkv), Full(4, 4))
 
 
-def test_an_unknown_backend_is_answered_with_the_names():
+@pytest.mark.parametrize("name", ["fast", None, ["auto"]])
+def test_an_unknown_backend_is_answered_with_the_names(name):
     qkv, _ = inputs(Full(4, 4))
-    with pytest.raises(
-        ValueError, match=f"backend must be \"auto\" or one of {', '.join(sorted(BACKENDS))}, got 'fast'"
-    ):
-        attend(*qkv, Full(4, 4), backend="fast")
+    known = f'"auto" or one of {", ".join(sorted(BACKENDS))}'
+    with pytest.raises(UserError, match=re.escape(f"backend must be {known}, got {name!r}")):
+        attend(*qkv, Full(4, 4), backend=name)
 
 
-@pytest.mark.parametrize("scale", ["x", None, [1.0], 1j, 10**400, float("nan"), float("inf"), True])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        *("x", None, [1.0], 1j, np.complex64(1 + 5j), 10**400, float("nan"), float("inf"), True, np.bool_(True)),
+        *(torch.tensor(2), torch.ones(2), torch.tensor([1.0]).to_sparse(), torch.tensor(1.0, device="meta")),
+        torch.tensor(0.5).to(torch.float8_e4m3fn),
+    ],
+    ids=lambda scale: f"{type(scale).__name__} {str(scale)[:20]}",
+)
 def test_a_scale_that_is_no_finite_number_is_refused(scale):
     q = torch.randn(1, 1, 16, 4)
-    with pytest.raises(UserError, match="scale must be a"):
+    with pytest.raises(UserError, match="scale must be "):
         attend(q, q, q, Full(4, 4), scale=scale)
-    assert torch.equal(attend(q, q, q, Full(4, 4), scale=np.float32(0.5)), attend(q, q, q, Full(4, 4), scale=0.5))
+    with pytest.raises(UserError, match="scale must be "):
+        attention_weights(q, q, Full(4, 4), scale=scale)
 
 
-def test_tensors_that_attention_cannot_use_are_refused():
+@pytest.mark.filterwarnings("error")
+def test_a_scale_may_be_of_any_type_of_real_numbers():
     q = torch.randn(1, 1, 16, 4)
-    for wrong in (q.numpy(), q.to(torch.float8_e4m3fn), q.to_sparse()):
-        with pytest.raises(UserError, match=r"^(q|q, k and v) must"):
-            attend(wrong, wrong, wrong, Full(4, 4))
-    meta = q.to("meta")
-    assert attend(meta, meta, meta, Full(4, 4)).shape == q.shape
+    for scale in (2, np.float32(2), np.float64(2), np.int8(2), torch.tensor(2.0), torch.tensor([2.0])):
+        assert torch.equal(attend(q, q, q, Full(4, 4), scale=scale), attend(q, q, q, Full(4, 4), scale=2.0))
+        weights = attention_weights(q, q, Full(4, 4), scale=scale)
+        assert torch.equal(weights, attention_weights(q, q, Full(4, 4), scale=2.0))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of (nested tensors|MaskedTensors):UserWarning")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda q: q.numpy(),
+        lambda q: q.to(torch.float8_e4m3fn),
+        lambda q: q.int(),
+        lambda q: q.to_sparse(),
+        lambda q: torch.nested.nested_tensor(list(q)),
+        lambda q: torch.nested.nested_tensor(list(q), layout=torch.jagged),
+        lambda q: torch.masked.masked_tensor(q, q > 0),
+        lambda q: q[0],
+        lambda q: q[:, :, :5],
+    ],
+)
+def test_tensors_that_attention_cannot_use_are_refused(wrong):
+    q = torch.randn(1, 1, 16, 4)
+    with pytest.raises(UserError, match=r"^(q|q, k and v) must"):
+        attend(*[wrong(q)] * 3, Full(4, 4))
+    with pytest.raises(UserError, match=r"^(q|q and k) must"):
+        attention_weights(*[wrong(q)] * 2, Full(4, 4))
+    with pytest.raises(UserError, match=r"^(k|q, k and v|q and k) must"):
+        attention_weights(q, wrong(q), Full(4, 4))
+
+
+def test_tensors_without_numbers_have_attention_without_numbers():
+    meta = torch.empty(1, 1, 256, 4, device="meta")
+    assert attend(meta, meta, meta, Full(16, 16), scale=torch.ones((), device="meta")).shape == meta.shape
+    with pytest.raises(UserError, match=r"backend 'blocked' cannot run here: .* on the meta device"):
+        attend(meta, meta, meta, Full(16, 16), backend="blocked")
+
+
+@pytest.mark.parametrize("pattern", [None, "full", Full])
+def test_what_is_no_pattern_is_refused(pattern):
+    q = torch.randn(1, 1, 16, 4)
+    for use in (lambda: attend(q, q, q, pattern), lambda: attention_weights(q, q, pattern)):
+        with pytest.raises(UserError, match="pattern must be a pattern, such as"):
+            use()
+    for layer in (SelfAttention2d, SpectralSelfAttention2d):
+        with pytest.raises(UserError, match="pattern must be a pattern, such as"):
+            layer(8, pattern)

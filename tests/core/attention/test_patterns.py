@@ -134,6 +134,8 @@ def test_patterns_are_values():
     ("make", "message"),
     [
         (lambda: ExcludeLocal(8, 8, -1), r"span must be 0 or more, got -1 \(0 is full attention"),
+        (lambda: ExcludeLocal(8, 8, 10**30), "span must be at most 2147483647, got 1000"),
+        (lambda: Local(8, 8, 10**5000), "radius must be at most 2147483647"),
         (lambda: ExcludeLocal(8, 8, 1.5), "span must be a whole number, 0 or more, got 1.5"),
         (lambda: ExcludeLocal(8, 8, True), "span must be a whole number"),
         (lambda: ExcludeLocal(8, 8, "none"), "span must be a whole number, 0 or more, got 'none'"),

@@ -9,25 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sagan.core.attention.blocked import attend_blocked
+from sagan.core.attention.inputs import check_are_tensors, check_inputs, check_pattern, scaled
 from sagan.core.attention.patterns import Pattern
 from sagan.core.attention.reference import attend_reference, softmax_dtype
 from sagan.core.transforms import is_transformed, may_read
 from sagan.system.errors import UserError
-from sagan.system.typed import shorten
 
 # Where one backend becomes faster than the next. The CPU's threshold was measured (docs/experiments.md); the other two
 # are estimates until `python -m benchmarks.attention --device cuda` has been run on a GPU.
 DENSE_BELOW_ON_CPU = 128 * 128  # scores of an image: below it tiling does not pay
 FUSED_FROM_ON_CUDA = 512 * 512  # scores of an image: a 32x32 map, or a 64x64 one with cells of 4x4
 DENSE_UP_TO_ON_CUDA = 2**27  # scores of a batch: 512 MiB of float32
-
-
-_LARGEST_SCALE = 1e300
 
 
 class Attend(Protocol):
@@ -54,23 +50,21 @@ def attend(
     inputs are first cast to its dtype, as torch does for its own attention. ``backend`` is a name in ``BACKENDS``, or
     "auto" for the fastest that can run. Raises UserError if a shape does not fit or the named backend cannot run.
     """
-    check_are_tensors(q, k, v)
+    check_pattern(pattern)
+    check_are_tensors(q=q, k=k, v=v)
     q, k, v = _autocast(q, k, v)
     check_inputs(q, k, v, pattern)
-    if isinstance(scale, Tensor):
-        q, scale = _scaled(q, scale), 1.0
-    elif type(scale) is not float or not -_LARGEST_SCALE < scale < _LARGEST_SCALE:
-        scale = _checked_scale(scale)
+    q, number = scaled(q, scale)
     if backend == "auto":
         backend = choose_backend(q, k, v, pattern)
     elif reasons := reasons_against(backend, q, k, v, pattern):
         raise UserError(f"attention backend {backend!r} cannot run here: {'; '.join(reasons)}")
-    return BACKENDS[backend].attend(q, k, v, pattern, scale=scale)
+    return BACKENDS[backend].attend(q, k, v, pattern, scale=number)
 
 
 def reasons_against(backend: str, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> list[str]:
     """Why ``backend`` cannot compute this attention, in sentences; empty if it can. UserError: an unknown name."""
-    if backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise UserError(f'backend must be "auto" or one of {", ".join(sorted(BACKENDS))}, got {backend!r}')
     return BACKENDS[backend].reasons_against(q, k, v, pattern)
 
@@ -106,37 +100,6 @@ def describe_choice(
     return choice if backend == "reference" else f"{choice} (dense would hold {mib:,.0f} MiB)"
 
 
-def check_are_tensors(*tensors: object) -> None:
-    """Raises UserError for arrays and for tensors that attention cannot be computed from."""
-    for name, x in zip("qkv", tensors, strict=True):
-        if not isinstance(x, Tensor):
-            raise UserError(f"{name} must be a tensor, got {type(x).__module__}.{type(x).__qualname__}")
-        if x.layout != torch.strided:
-            raise UserError(f"{name} must be a dense tensor, got one of layout {x.layout}")
-
-
-def check_inputs(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> None:
-    """Raises UserError unless q, k and v fit each other and the pattern."""
-    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
-    if not q.ndim == k.ndim == v.ndim == 4:
-        raise UserError(f"q, k and v must have 4 dimensions (batch, heads, rows, dim), got {shapes}")
-    if not q.shape[:2] == k.shape[:2] == v.shape[:2]:
-        raise UserError(f"q, k and v must have the same batch and heads, got {shapes}")
-    if q.shape[3] != k.shape[3]:
-        raise UserError(f"q and k must have the same dim, got {shapes}")
-    if q.shape[2] != pattern.queries:
-        raise UserError(f"q must have {pattern.queries} rows, one for each query of {pattern}, got {shapes}")
-    for name, x in (("k", k), ("v", v)):
-        if x.shape[2] != pattern.keys:
-            raise UserError(f"{name} must have {pattern.keys} rows, one for each key of {pattern}, got {shapes}")
-    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
-        raise UserError(f"q, k and v must have one floating-point dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
-    if q.dtype.itemsize < 2:
-        raise UserError(f"q, k and v must have 16 bits or more, got {q.dtype}: convert them")
-    if not q.device == k.device == v.device:
-        raise UserError(f"q, k and v must be on one device, got {q.device}, {k.device}, {v.device}")
-
-
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in autocast's dtype if autocast is enabled; float64 stays, as in torch."""
     device = tensors[0].device.type
@@ -144,21 +107,6 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
-
-
-def _checked_scale(scale: object) -> float:
-    if not isinstance(scale, (int, float, np.number)) or isinstance(scale, bool):
-        raise UserError(f"scale must be a number or a tensor of one, got {type(scale).__name__}")
-    if isinstance(scale, complex) or not -_LARGEST_SCALE < scale < _LARGEST_SCALE:
-        raise UserError(f"scale must be a finite number, got {shorten(scale)}")
-    return float(scale)
-
-
-def _scaled(q: Tensor, scale: Tensor) -> Tensor:
-    """q times a scale that may require a gradient; in low precision the product is rounded to q's dtype."""
-    if scale.numel() != 1 or not scale.is_floating_point():
-        raise UserError(f"scale must be one floating-point number, got {scale.dtype} of shape {tuple(scale.shape)}")
-    return (q.to(softmax_dtype(q)) * scale.to(q.device).reshape(())).to(q.dtype)
 
 
 def _preferred(q: Tensor, pattern: Pattern) -> list[str]:

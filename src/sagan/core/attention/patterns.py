@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from sagan.system.errors import UserError
-from sagan.system.typed import make_plain
+from sagan.system.typed import make_plain, shorten
 
 Masking = Literal["after", "before"]
+_LARGEST_COUNT = 2**31 - 1  # sums of two of these, and numbers of pixels, are 64-bit integers
 T = TypeVar("T", bound=tuple[Any, ...])
 
 
@@ -230,6 +231,8 @@ def _check_count(name: str, value: object, least: int, meaning: str = "") -> Non
         raise UserError(f"{name} must be a whole number, {least} or more, got {value!r}{meaning}")
     if value < least:
         raise UserError(f"{name} must be {least} or more, got {value}{meaning}")
+    if value > _LARGEST_COUNT:
+        raise UserError(f"{name} must be at most {_LARGEST_COUNT}, got {shorten(value)}{meaning}")
 
 
 def _check_grid(pattern: Pattern) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sagan.core.attention.inputs import check_are_tensors, check_inputs, check_pattern, scaled
 from sagan.core.attention.patterns import Pattern, PatternCache
 from sagan.core.transforms import may_read, without_autocast
 
@@ -28,14 +29,24 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, *, scale
     (batch, heads, queries, value_dim) in v's dtype. In low precision the scores and the softmax are in float32.
     """
     with without_autocast(q.device):
-        weights = attention_weights(q, k, pattern, scale=scale)
+        weights = _weights(q, scale, k, pattern)
         dtype = product_dtype(v)
         out = torch.bmm(weights.to(dtype).flatten(0, 1), v.to(dtype).flatten(0, 1))
         return out.to(v.dtype).reshape(*q.shape[:3], v.shape[3])
 
 
-def attention_weights(q: Tensor, k: Tensor, pattern: Pattern, *, scale: float = 1.0) -> Tensor:
-    """The weights, (batch, heads, queries, keys), float32 or float64; rows sum to at most 1."""
+def attention_weights(q: Tensor, k: Tensor, pattern: Pattern, *, scale: float | Tensor = 1.0) -> Tensor:
+    """The weights, (batch, heads, queries, keys), float32 or float64; rows sum to at most 1.
+
+    Raises UserError for what :func:`~sagan.core.attention.dispatch.attend` would refuse.
+    """
+    check_pattern(pattern)
+    check_are_tensors(q=q, k=k)
+    check_inputs(q, k, None, pattern)
+    return _weights(*scaled(q, scale), k, pattern)
+
+
+def _weights(q: Tensor, scale: float, k: Tensor, pattern: Pattern) -> Tensor:
     with without_autocast(q.device):
         left_out, emptied = _masks(pattern, q)
         weights = _softmax(q, k, scale, left_out)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sagan.core.attention import Pattern, attend, attention_weights
+from sagan.core.attention.inputs import check_pattern
 from sagan.core.layers.spectral_norm import SpectralLinear
 from sagan.system.errors import UserError
 
@@ -34,6 +35,7 @@ class SelfAttention2d(nn.Module):
 
     def __init__(self, channels: int, pattern: Pattern, *, qk_ratio: int = 8):
         super().__init__()
+        check_pattern(pattern)
         narrow = max(1, channels // qk_ratio)
         self.pattern = pattern
         self.query = nn.Linear(channels, narrow)
@@ -99,6 +101,7 @@ class SpectralSelfAttention2d(SelfAttention2d):
 
     def __init__(self, channels: int, pattern: Pattern, *, qk_ratio: int = 8, value_ratio: int = 2):
         nn.Module.__init__(self)
+        check_pattern(pattern)
         narrow, middle = max(1, channels // qk_ratio), max(1, channels // value_ratio)
         self.pattern = pattern
         self.query = SpectralLinear(channels, narrow, bias=False)
