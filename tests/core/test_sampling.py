@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
 from sagan.core.sampling import generate, numbered_images, numbered_latents
 from sagan.run.build import build_generator
 from sagan.run.config import ModelConfig
+from sagan.system.errors import UserError
 from sagan.system.randomness import latents
 
 
@@ -54,3 +56,42 @@ def test_images_are_uint8_of_the_generators_range(generator):
     with torch.no_grad():
         expected = (generator(z) + 1) * 127.5
     assert (images - expected).abs().max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_no_z_gives_no_images(classes):
+    generator = build_generator(ModelConfig(imsize=16, z_dim=8, g_conv_dim=4, g_attention=(), num_classes=classes))
+    labels = torch.zeros(0, dtype=torch.int64) if classes else None
+    assert generate(generator.eval(), torch.zeros(0, 8), labels).shape == (0, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (np.zeros((2, 8), np.float32), "z must be a floating-point tensor .* got ndarray"),
+        (torch.zeros(1, 2, 8), r"z must .* got torch.float32 of shape \(1, 2, 8\)"),
+        (torch.zeros(2, 8).to_sparse(), "z must .* and layout torch.sparse_coo"),
+        (torch.zeros(2, 8).double(), "z must have the dtype of the network, torch.float32, got torch.float64"),
+        (torch.zeros(2, 8, device="meta"), "z must be on the network's device, cpu, got meta"),
+    ],
+)
+def test_what_is_no_z_is_refused(z, message, generator):
+    with pytest.raises(UserError, match=message):
+        generate(generator, z)
+    with pytest.raises(UserError, match=message):
+        generator(z)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, None])
+def test_a_batch_has_an_image(batch_size, generator):
+    with pytest.raises(UserError, match="batch_size must be a whole number, 1 or more"):
+        generate(generator, torch.zeros(2, 8), batch_size=batch_size)
+    with pytest.raises(UserError, match="batch_size must be a whole number, 1 or more"):
+        next(numbered_images(generator, 0, range(2), device=torch.device("cpu"), batch_size=batch_size))
+
+
+@pytest.mark.parametrize("labels", [[0, 1], np.array([0, 1]), torch.tensor([0]), torch.empty(2, device="meta").long()])
+def test_what_are_no_labels_is_refused(labels):
+    generator = build_generator(ModelConfig(imsize=16, z_dim=8, g_conv_dim=4, g_attention=(), num_classes=3)).eval()
+    with pytest.raises(UserError, match="labels must be"):
+        generate(generator, torch.zeros(2, 8), labels)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -21,20 +22,27 @@ def generate(generator: Generator, z: Tensor, labels: Tensor | None = None, batc
     ``labels`` (n,) are their classes, for a conditional generator (see `classes_in_turn`). In eval mode batch norm uses
     its stored statistics, so an image does not depend on the rest of its batch. Computed in plain float32, whatever the
     caller has enabled, so that a z gives the same image on every device. Raises UserError for a generator in training
-    mode, and for one whose images are not finite.
+    mode, for one whose images are not finite, and for z or labels that do not fit it.
     """
     if generator.training:
         raise UserError("the generator must be in eval mode: in training mode an image depends on its whole batch")
+    _check_batch_size(batch_size)
+    if isinstance(z, Tensor) and isinstance(labels, Tensor) and not labels.is_meta:
+        labels = labels.to(z.device)
+    generator.check(z, labels)
     with full_precision(z.device):
-        parts = zip(z.split(batch_size), _split(labels, z, batch_size), strict=True)
+        parts = zip(z.split(batch_size), _split(labels, batch_size), strict=False)
         return torch.cat([to_uint8(_finite(generator(*part))) for part in parts])
 
 
-def _split(labels: Tensor | None, z: Tensor, batch_size: int) -> Sequence[Tensor | None]:
-    if labels is None:
-        return [None] * -(-z.shape[0] // batch_size)
-    parts: Sequence[Tensor] = labels.to(z.device).split(batch_size)
+def _split(whole: Tensor | None, batch_size: int) -> Iterable[Tensor | None]:
+    parts: Iterable[Tensor | None] = itertools.repeat(None) if whole is None else whole.split(batch_size)
     return parts
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f"batch_size must be a whole number, 1 or more, got {batch_size!r}")
 
 
 def _finite(images: Tensor) -> Tensor:
@@ -78,6 +86,7 @@ def numbered_images(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields (i, image i of this seed), uint8 of the generator's shape, for each i of ``numbers``; see
     `numbered_latents`."""
+    _check_batch_size(batch_size)
     for start in range(0, len(numbers), batch_size):
         some = numbers[start : start + batch_size]
         z, labels = numbered_latents(generator, seed, some, label)

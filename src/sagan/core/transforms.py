@@ -16,14 +16,14 @@ _RECORDERS = tuple(getattr(_torch._TorchDispatchModeKey, name) for name in ("FAK
 _PLAIN: Any = Tensor.__torch_dispatch__
 
 
-def is_transformed(*grads: Tensor) -> bool:
+def is_transformed(grad: Tensor | None = None) -> bool:
     """Whether something needs a rule for every operation, as only torch's own have: a transform of torch.func,
-    forward-mode differentiation, torch.jit.trace, or a batch of gradients among ``grads``."""
+    forward-mode differentiation, torch.jit.trace, or ``grad`` being a batch of gradients."""
     if torch.compiler.is_compiling():
         return False
     if _functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0 or _torch._is_tracing():
         return True
-    return any(_functorch.is_legacy_batchedtensor(grad) for grad in grads)
+    return grad is not None and bool(_functorch.is_legacy_batchedtensor(grad))
 
 
 def may_read(x: Tensor) -> bool:

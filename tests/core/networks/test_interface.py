@@ -116,6 +116,18 @@ def test_labels_that_do_not_fit_are_refused_in_a_sentence(family):
                 network(x, torch.tensor([0, wrong]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.float8_e4m3fn])
+def test_what_is_not_of_the_weights_dtype_and_device_is_refused(family, dtype):
+    for network, x in zip(make_pair(family), (torch.randn(2, 6), torch.randn(2, *IMAGE)), strict=True):
+        with pytest.raises(UserError, match=f"must have the dtype of the network, torch.float32, got {dtype}"):
+            network(x.to(dtype))
+        with pytest.raises(UserError, match="must be on the network's device, cpu, got meta"):
+            network(x.to("meta"))
+        if dtype == torch.float16:
+            with torch.autocast("cpu", torch.bfloat16):
+                assert network(x.to(dtype)).dtype == torch.float32
+
+
 def test_conditional_networks_compile_into_one_graph(family):
     generator, discriminator = make_pair(family, CLASSES)
     z, labels = torch.randn(3, 6), torch.tensor([0, 2, 1])

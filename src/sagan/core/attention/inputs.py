@@ -33,26 +33,36 @@ def check_are_tensors(**tensors: object) -> None:
 
 def check_inputs(q: Tensor, k: Tensor, v: Tensor | None, pattern: Pattern) -> None:
     """Raises UserError unless q, k and v fit each other and the pattern; v is None where only weights are asked for."""
-    tensors, names = ((q, k), "q and k") if v is None else ((q, k, v), "q, k and v")
-    if not all(x.ndim == 4 for x in tensors):
-        raise UserError(f"{names} must have 4 dimensions (batch, heads, rows, dim), got {_shapes(*tensors)}")
-    if not all(x.shape[:2] == q.shape[:2] for x in tensors):
-        raise UserError(f"{names} must have the same batch and heads, got {_shapes(*tensors)}")
-    if q.shape[3] != k.shape[3]:
-        raise UserError(f"q and k must have the same dim, got {_shapes(*tensors)}")
-    if q.shape[2] != pattern.queries:
-        raise UserError(f"q must have {pattern.queries} rows, one for each query of {pattern}, got {_shapes(*tensors)}")
-    for name, x in zip("kv", tensors[1:], strict=False):
-        if x.shape[2] != pattern.keys:
-            raise UserError(
-                f"{name} must have {pattern.keys} rows, one for each key of {pattern}, got {_shapes(*tensors)}"
-            )
-    if not all(x.dtype == q.dtype for x in tensors) or not q.is_floating_point():
-        raise UserError(f"{names} must have one floating-point dtype, got {', '.join(str(x.dtype) for x in tensors)}")
+    last = k if v is None else v
+    of_q, of_k, of_v = q.shape, k.shape, last.shape
+    if not len(of_q) == len(of_k) == len(of_v) == 4:
+        raise _misfit(q, k, v, "must have 4 dimensions (batch, heads, rows, dim)")
+    if not of_q[:2] == of_k[:2] == of_v[:2]:
+        raise _misfit(q, k, v, "must have the same batch and heads")
+    if of_q[3] != of_k[3]:
+        raise UserError(f"q and k must have the same dim, got {_shapes(q, k, v)}")
+    if of_q[2] != pattern.queries:
+        raise UserError(f"q must have {pattern.queries} rows, one for each query of {pattern}, got {_shapes(q, k, v)}")
+    keys = pattern.keys
+    for name, shape in (("k", of_k), ("v", of_v)):
+        if shape[2] != keys:
+            raise UserError(f"{name} must have {keys} rows, one for each key of {pattern}, got {_shapes(q, k, v)}")
+    if not q.dtype == k.dtype == last.dtype or not q.is_floating_point():
+        raise _misfit(q, k, v, "must have one floating-point dtype", [str(x.dtype) for x in (q, k, v) if x is not None])
     if q.dtype.itemsize < 2:
-        raise UserError(f"{names} must have 16 bits or more, got {q.dtype}: convert them")
-    if not all(x.device == q.device for x in tensors):
-        raise UserError(f"{names} must be on one device, got {', '.join(str(x.device) for x in tensors)}")
+        raise _misfit(q, k, v, "must have 16 bits or more", [f"{q.dtype}: convert them"])
+    if not q.device == k.device == last.device:
+        raise _misfit(q, k, v, "must be on one device", [str(x.device) for x in (q, k, v) if x is not None])
+
+
+def _misfit(q: Tensor, k: Tensor, v: Tensor | None, wanted: str, found: list[str] | None = None) -> UserError:
+    names = "q and k" if v is None else "q, k and v"
+    return UserError(f"{names} {wanted}, got {_shapes(q, k, v) if found is None else ', '.join(found)}")
+
+
+def _shapes(q: Tensor, k: Tensor, v: Tensor | None) -> str:
+    tensors = {"q": q, "k": k} if v is None else {"q": q, "k": k, "v": v}
+    return ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
 
 
 def scaled(q: Tensor, scale: float | Tensor) -> tuple[Tensor, float]:
@@ -81,7 +91,3 @@ def _check_scale(scale: Tensor, q: Tensor) -> None:
         raise UserError(f"scale must be one floating-point number, got {scale.dtype} of shape {tuple(scale.shape)}")
     if scale.is_meta and not q.is_meta:
         raise UserError(f"scale must be a tensor with a value, got one on the meta device, for q on {q.device}")
-
-
-def _shapes(*tensors: Tensor) -> str:
-    return ", ".join(f"{name} {tuple(x.shape)}" for name, x in zip("qkv", tensors, strict=False))

@@ -27,7 +27,7 @@ from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from sagan.core.layers.self_attention import attention_layers
 from sagan.core.layers.spectral_norm import NormAxis, SpectralConv2d, SpectralConvTranspose2d, SpectralEmbedding
 from sagan.core.networks import interface
-from sagan.core.networks.interface import check_inputs, check_labels
+from sagan.core.networks.interface import check_labels
 from sagan.core.shapes import ImageShape
 from sagan.core.transforms import channels_last, without_autocast
 from sagan.system.errors import UserError
@@ -82,7 +82,7 @@ class Generator(interface.Generator):
         self.last = nn.ConvTranspose2d(width, shape.channels, 4, stride=2, padding=1)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_inputs(z, self.z_dim, labels, self.num_classes)
+        self.check(z, labels)
         x = z[:, :, None, None]
         for size, stage in self.stages.items():
             x = channels_last(stage(x, labels))
@@ -142,7 +142,7 @@ class Discriminator(interface.Discriminator):
         return x
 
     def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_labels(labels, features.shape[0], self.num_classes)
+        check_labels(labels, features, self.num_classes)
         with without_autocast(features.device):  # logits are not rounded
             features = features.to(self.last.weight.dtype)
             logits: Tensor = self.last(features).flatten()

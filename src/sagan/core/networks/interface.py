@@ -33,6 +33,12 @@ class Generator(nn.Module):
     z_dim: int
     num_classes: int
     attention: nn.ModuleDict
+    last: nn.ConvTranspose2d | nn.Conv2d
+
+    def check(self, z: Tensor, labels: Tensor | None = None) -> None:
+        """Raises UserError unless images can be drawn from z and the labels."""
+        _check("z", z, (self.z_dim,), self.last.weight)
+        check_labels(labels, z, self.num_classes)
 
     if TYPE_CHECKING:
 
@@ -50,6 +56,7 @@ class Discriminator(nn.Module):
     shape: ImageShape
     num_classes: int
     attention: nn.ModuleDict
+    last: nn.Conv2d | nn.Linear
 
     if TYPE_CHECKING:
 
@@ -62,30 +69,27 @@ class Discriminator(nn.Module):
             """The logits (batch,) of images with these features, and of these classes for a conditional network."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_images(images, self.shape)
+        _check("images", images, self.shape.chw, self.last.weight)
         return self.judge(self.features(images), labels)
 
 
-def check_inputs(z: Tensor, z_dim: int, labels: Tensor | None, num_classes: int) -> None:
-    """Raises UserError unless a generator of these sizes can draw images from z and the labels."""
-    if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] != z_dim or not z.is_floating_point():
-        found = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
-        raise UserError(f"z must be a floating-point tensor of shape (batch, {z_dim}), got {found}")
-    check_labels(labels, z.shape[0], num_classes)
+def _check(name: str, x: Tensor, shape: tuple[int, ...], weight: Tensor) -> None:
+    """Raises UserError unless x is a batch of this shape for a network with such weights; autocast casts by itself."""
+    wanted = f"{name} must be a floating-point tensor of shape (batch, {', '.join(map(str, shape))})"
+    if not isinstance(x, Tensor):
+        raise UserError(f"{wanted}, got {type(x).__name__}")
+    if x.ndim != len(shape) + 1 or x.shape[1:] != shape or not x.is_floating_point() or x.layout != torch.strided:
+        layout = "" if x.layout == torch.strided else f" and layout {x.layout}"
+        raise UserError(f"{wanted}, got {x.dtype} of shape {tuple(x.shape)}{layout}")
+    if x.device != weight.device:
+        raise UserError(f"{name} must be on the network's device, {weight.device}, got {x.device}: move one of them")
+    if x.dtype != weight.dtype and (x.is_meta or not torch.is_autocast_enabled(x.device.type)):
+        raise UserError(f"{name} must have the dtype of the network, {weight.dtype}, got {x.dtype}: convert it")
 
 
-def check_images(images: Tensor, shape: ImageShape) -> None:
-    """Raises UserError unless a discriminator of images of this shape can judge them."""
-    wanted = (shape.channels, shape.height, shape.width)
-    if not isinstance(images, Tensor) or images.shape[1:] != wanted or not images.is_floating_point():
-        found = (
-            f"{images.dtype} of shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        )
-        raise UserError(f"images must be a floating-point tensor of shape (batch, {str(wanted)[1:-1]}), got {found}")
-
-
-def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
-    """Raises UserError unless the labels are valid for a network with ``num_classes`` classes."""
+def check_labels(labels: Tensor | None, x: Tensor, num_classes: int) -> None:
+    """Raises UserError unless the labels are valid for x (batch, ...) and a network with ``num_classes`` classes."""
+    batch = x.shape[0]
     if labels is None:
         if num_classes:
             raise UserError(
@@ -101,6 +105,8 @@ def check_labels(labels: Tensor | None, batch: int, num_classes: int) -> None:
         raise UserError(
             f"labels must be int64 of shape ({batch},), one for each image, got {labels.dtype} {tuple(labels.shape)}"
         )
+    if labels.device != x.device:
+        raise UserError(f"labels must be on the device of the batch, {x.device}, got {labels.device}")
     # on a GPU this would make the host wait; there an invalid class fails in the embedding
     if labels.device.type == "cpu" and may_read(labels) and batch:
         least, most = int(labels.min()), int(labels.max())

@@ -44,7 +44,7 @@ from sagan.core.layers.residual import DownBlock, SameBlock, UpBlock
 from sagan.core.layers.self_attention import SpectralSelfAttention2d, attention_layers
 from sagan.core.layers.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear, SpectralNorm
 from sagan.core.networks import dcgan, interface
-from sagan.core.networks.interface import check_inputs, check_labels
+from sagan.core.networks.interface import check_labels
 from sagan.core.shapes import ImageShape
 from sagan.core.transforms import channels_last, without_autocast
 
@@ -90,7 +90,7 @@ class Generator(interface.Generator):
         _start_as_xavier(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_inputs(z, self.z_dim, labels, self.num_classes)
+        self.check(z, labels)
         x = self.first(z).unflatten(1, (4, 4, -1)).permute(0, 3, 1, 2)  # channels_last
         x = self._attend("4", x)
         for size, stage in self.stages.items():
@@ -145,7 +145,7 @@ class Discriminator(interface.Discriminator):
         return F.relu(self.last_block(x))
 
     def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_labels(labels, features.shape[0], self.num_classes)
+        check_labels(labels, features, self.num_classes)
         with without_autocast(features.device):  # logits are not rounded
             summed = features.to(self.last.weight.dtype).sum((2, 3))
             logits: Tensor = self.last(summed).flatten()
