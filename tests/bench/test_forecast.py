@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import pytest
 import torch
 
@@ -27,6 +29,18 @@ def test_what_does_not_fit_is_not_measured():
     text = "\n".join(describe_runs([PlannedCost("run", TINY, 10)]))
     assert "not measured" in text
     assert "without 1 that were not measured" in text
+
+
+def test_counting_is_part_of_the_time_that_a_dry_run_takes(monkeypatch):
+    seconds = []
+    monkeypatch.setattr(forecast, "measured_pace", lambda config, device, left: seconds.append(left) or Mock())
+    list(describe_run(TINY, torch.device("cpu")))
+    assert 0 < seconds[0] < forecast.MOST_SECONDS
+    monkeypatch.setattr(forecast, "MOST_SECONDS", 0.0)
+    monkeypatch.setattr(forecast, "measured_pace", lambda *_: pytest.fail("steps were taken"))
+    lines = list(describe_run(TINY, torch.device("cpu")))
+    assert "neither counted nor measured: counting takes more than 0 s" in lines[1]
+    assert lines[-1].startswith("disk: ")
 
 
 def test_what_is_done_is_said_before_it_is_done(monkeypatch):

@@ -8,6 +8,8 @@ operations to hold less memory. Excluding the square does not change the count; 
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -63,9 +65,16 @@ class Cost:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def count_cost(config: Config, device: torch.device | str = "cpu") -> Cost:
-    """The cost of a step, with the memory of the attention backends that the device would use."""
-    with _fake_steps(config) as take:
+class TakesTooLong(Exception):
+    """A cost was not counted in the time that there was."""
+
+
+def count_cost(config: Config, device: torch.device | str = "cpu", seconds: float = math.inf) -> Cost:
+    """The cost of a step, with the memory of the attention backends that the device would use.
+
+    Raises TakesTooLong where it is not counted after so many seconds, as for large networks on a busy machine.
+    """
+    with _fake_steps(config, time.monotonic() + seconds) as take:
         thin, dense, as_run = take(_thin), take(_dense), take(_as_on(device))
     generator, discriminator = _parameter_counts(config)
     gradients = (generator + discriminator) * _BYTES
@@ -106,9 +115,16 @@ def describe_cost(config: Config, device: torch.device | str = "cpu", cost: Cost
         f"{binary(cost.gradients)}, Adam {binary(cost.optimizer)}, activations {binary(cost.activations)}); "
         "the kernels' workspaces and the libraries need some more",
         *describe_attention(config.model),
-        f"disk: {binary(snapshot_bytes(config))} a snapshot, {binary(checkpoint_bytes(config))} the checkpoint, "
-        f"{binary(run_bytes(config))} the whole run, and {binary(image_bytes(config))} for each 1,000 prepared images",
+        describe_disk(config),
     ]
+
+
+def describe_disk(config: Config) -> str:
+    """What a run writes, as a line of text."""
+    return (
+        f"disk: {binary(snapshot_bytes(config))} a snapshot, {binary(checkpoint_bytes(config))} the checkpoint, "
+        f"{binary(run_bytes(config))} the whole run, and {binary(image_bytes(config))} for each 1,000 prepared images"
+    )
 
 
 # ---- disk
@@ -168,7 +184,7 @@ class _Count:
 
 
 @contextlib.contextmanager
-def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
+def _fake_steps(config: Config, until: float = math.inf) -> Iterator[Callable[[Attend], _Count]]:
     """Gives a function that takes a step of each kind, with attention computed by the function it is given, and counts.
 
     The networks are built on the meta device and become fake tensors of the CPU, since a step needs a real device.
@@ -176,7 +192,7 @@ def _fake_steps(config: Config) -> Iterator[Callable[[Attend], _Count]]:
     cpu, meta = torch.device("cpu"), torch.device("meta")
     with meta:
         networks = generator, discriminator, average = build_networks(config, meta)
-    with FakeTensorMode(allow_non_fake_inputs=True), _HeldByFakes() as held:
+    with FakeTensorMode(allow_non_fake_inputs=True), _HeldByFakes(until) as held:
         for network in (generator, discriminator, average.module):
             network.to_empty(device=cpu)
         weights = held.now
@@ -208,9 +224,15 @@ def _tensors(training: Trainer) -> Iterator[Tensor]:
 
 
 class _HeldByFakes(HeldBytes):
-    """Fake tensors have no values: a check that reads one gets 0."""
+    """Fake tensors have no values: a check that reads one gets 0. Raises TakesTooLong after ``until``."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self.until = until
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if time.monotonic() > self.until:
+            raise TakesTooLong
         if func is torch.ops.aten._local_scalar_dense.default:
             return 0.0 if args[0].is_floating_point() else 0
         return super().__torch_dispatch__(func, types, args, kwargs)

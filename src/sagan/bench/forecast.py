@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from sagan.bench.cost import Cost, binary, count_cost, describe_cost, run_bytes
+from sagan.bench.cost import Cost, TakesTooLong, binary, count_cost, describe_cost, describe_disk, run_bytes
 from sagan.bench.machine import free_memory
 from sagan.bench.pace import MOST_SECONDS, measured_pace
 from sagan.run.build import describe_attention
@@ -37,15 +38,23 @@ def check_classes(model: ModelConfig) -> None:
 
 
 def describe_run(config: Config, device: torch.device) -> Iterator[str]:
-    """The cost of a run and its pace, as lines of text, each of which comes when it is known."""
+    """The cost of a run and its pace, as lines of text, each of which comes when it is known: after 20 s,
+    counting and measuring together, except where single steps take longer."""
     yield _COUNTING
-    cost = count_cost(config, device)
+    until = time.monotonic() + MOST_SECONDS
+    try:
+        cost = count_cost(config, device, MOST_SECONDS)
+    except TakesTooLong:  # a step of this size is not taken without knowing that it fits
+        yield f"neither counted nor measured: counting takes more than {MOST_SECONDS:.0f} s here, for so large networks"
+        yield from describe_attention(config.model)
+        yield describe_disk(config)
+        return
     yield from describe_cost(config, device, cost)
     if reason := too_large(cost, device):
         yield reason
     else:
         yield _MEASURING
-        yield measured_pace(config, device).describe()
+        yield measured_pace(config, device, max(0.0, until - time.monotonic())).describe()
 
 
 def too_large(cost: Cost, device: torch.device) -> str:

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import parse, read
 from sagan.run.config import MOST_IMAGES, check_device
+from sagan.run.folder import owner
 from sagan.run.store import LARGEST_SIZE
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -77,9 +78,13 @@ def evaluate(words: Sequence[str], console: Console) -> int:
             if flags.gpus != 1 and world.size == 1:
                 return run_on_gpus(flags.gpus, flags.device, ["evaluate", *words])
             return _evaluate_run(flags, "prepared" in given, console, world)
+    run = owner(flags.target)
+    its_run = "" if run is None else f", which is {run}"
+    _refuse_no_images(flags.target, its_run)
     for name in ("gpus", "step", "last", "best", "num", "repeats", "seed"):
         if name in given:
-            raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is not the folder of a run")
+            where = "the folder of a run" if run is None else f"the folder of its run{its_run}"
+            raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is not {where}")
     return _evaluate_images(flags, console) if leads() else 0
 
 
@@ -137,6 +142,15 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
     return 0
 
 
+def _refuse_no_images(target: Path, its_run: str) -> None:
+    """Raises UserError where a target that is not the folder of a run is no images either."""
+    if not target.exists():
+        raise UserError(f"{target} does not exist: give a run's folder, or images")
+    kind = {".safetensors": "a snapshot", ".pt": "a checkpoint", ".pth": "a checkpoint"}.get(target.suffix)
+    if kind is not None:
+        raise UserError(f"{target} is {kind}: give the folder of its run{its_run}, and --step to choose it there")
+
+
 def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.extractors.table import load_extractor
     from sagan.evaluation.image_sets import open_images
@@ -145,10 +159,6 @@ def _evaluate_images(flags: EvaluateFlags, console: Console) -> int:
     from sagan.evaluation.snapshots import Scorer
     from sagan.evaluation.tables import score_table
 
-    if flags.target.suffix == ".safetensors":
-        raise UserError(f"{flags.target} is a snapshot: give the folder of its run, and --step to choose it there")
-    if not flags.target.exists():
-        raise UserError(f"{flags.target} does not exist: give a run's folder, or images")
     if flags.reference is None:
         raise UserError(
             f"{flags.target} is not the folder of a run: to score images, give the real ones with --reference"

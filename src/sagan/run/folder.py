@@ -250,7 +250,15 @@ def is_free(folder: Path) -> bool:
 
 def absent(folder: Path) -> str:
     """Why there is no folder of this name, after the name."""
-    return "is a file, not a folder" if folder.exists() else "does not exist"
+    if not folder.exists():
+        return "does not exist"
+    run = owner(folder)
+    return "is a file, not a folder" if run is None else f"is a file of the run {run}, not a folder"
+
+
+def owner(place: Path) -> Path | None:
+    """The run that a file or a folder in it belongs to, if there is one."""
+    return next((folder for folder in [*place.parents][:2] if (folder / "config.json").is_file()), None)
 
 
 def make_free_folder(wanted: Path, may_take: Callable[[Path], bool] = lambda folder: False) -> Path:

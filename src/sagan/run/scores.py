@@ -10,7 +10,12 @@ from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import ScoreRecord
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256
-from sagan.system.sentences import command
+from sagan.system.sentences import command, did_you_mean
+
+METRICS = (
+    *("frechet", "frechet_infinity", "kernel", "inception_score", "precision", "recall", "density", "coverage"),
+    *("nearest_distance", "eye_colour_agreement", "eye_colour_chance", "eye_colour_confident", "symmetry"),
+)
 
 
 def read_scores(run: Run, metric: str) -> list[ScoreRecord]:
@@ -38,6 +43,9 @@ def scores_to_compare(run: Run, metric: str) -> list[ScoreRecord]:
     groups = like_groups(read_scores(run, metric))
     if not groups:
         kinds = {score.metric for score in run.records_of(ScoreRecord)}
+        if metric not in METRICS:
+            hint = did_you_mean(metric, METRICS)
+            raise UserError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}{hint}")
         have = ", ".join(sorted(kinds)) or "none"
         raise UserError(
             f"{run.folder} has no score {metric!r} (it has: {have}); `{command('evaluate', run.folder)}` computes them"

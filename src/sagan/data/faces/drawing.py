@@ -21,7 +21,7 @@ SMALLEST, LARGEST = 16, 256  # sizes in pixels
 def check_size(size: int) -> None:
     """Raises UserError for a size at which faces cannot be drawn."""
     if not SMALLEST <= size <= LARGEST:
-        raise UserError(f"size of drawn faces must be {SMALLEST} to {LARGEST} pixels, got {size}; choose one of these")
+        raise UserError(f"size of drawn faces must be {SMALLEST} to {LARGEST} pixels, got {size}; give such an imsize")
 
 
 def paint_background(canvas: Canvas, traits: FaceTraits) -> None:
