@@ -199,16 +199,35 @@ def test_work_goes_on_when_its_reader_has_left():
         "def work():\n"
         "    for number in range(1000): console.say('x' * 100)\n"
         "    console.warn('done'); return 7\n"
-        "console = Console(); sys.exit(run_safely(work, console))"
+        "console = Console(command=True); sys.exit(run_safely(work, console))"
     )
     assert ended_without_reader(sagan("-c", code)) == (7, "warning: done\n")
 
 
+@pytest.mark.parametrize("place", ["full", "strict", "closed"])
+def test_in_another_program_its_streams_stay_as_they_are(place, tmp_path):
+    program = (
+        "import os, sys; from sagan.system.console import Console\n"
+        "before = [(s.errors, s.encoding, os.fstat(s.fileno())[1:3]) for s in (sys.stdout, sys.stderr) if s]\n"
+        "console = Console(); console.say('a \\u65e5 b'); console.hang_up(); console.say('more')\n"
+        "assert before == [(s.errors, s.encoding, os.fstat(s.fileno())[1:3]) for s in (sys.stdout, sys.stderr) if s]\n"
+        "os._exit(7)"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    command = [sys.executable, "-c", program]
+    with Path("/dev/full" if place == "full" else tmp_path / "out").open("w") as out:
+        if place == "closed":
+            command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+        ended = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert ended.returncode == 7, ended.stderr
+
+
+@pytest.mark.parametrize("command", [False, True])
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
-def test_a_name_that_the_encoding_lacks_is_printed_with_backslashes(encoding):
+def test_a_name_that_the_encoding_lacks_is_printed_with_backslashes(encoding, command):
     code = (
         "from sagan.system.console import Console\n"
-        "console = Console()\n"
+        f"console = Console(command={command})\n"
         "for print in (console.say, console.warn): print('a \\udce9 \\u65e5')"
     )
     out, err = sagan("-c", code, env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}).communicate()
@@ -221,7 +240,8 @@ def test_a_name_that_the_encoding_lacks_is_printed_with_backslashes(encoding):
 def test_work_goes_on_where_output_cannot_be_written(both, tmp_path):
     program = (
         "from sagan.system.console import Console\n"
-        "console = Console()\nfor number in range(3):\n    console.say('said')\n    console.warn('warned')\n"
+        "console = Console(command=True)\n"
+        "for number in range(3):\n    console.say('said')\n    console.warn('warned')\n"
         "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
     )
     with Path("/dev/full").open("w") as full:

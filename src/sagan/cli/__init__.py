@@ -50,7 +50,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command. Returns the exit status: 0, 2 for a user's mistake, 128 + signal when interrupted."""
-    console = Console()
+    console = Console(command=True)
     return run_safely(lambda: _run(list(sys.argv[1:] if arguments is None else arguments), console), console)
 
 

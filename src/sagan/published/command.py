@@ -145,7 +145,7 @@ _PUBLISHED = {each.name for each in dataclasses.fields(PublishedFlags)} - {"adde
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs ``main.py``: trains, or with ``--train False`` writes images. Returns the exit status."""
-    console = Console()
+    console = Console(command=True)
     return run_safely(lambda: _run(list(sys.argv[1:] if arguments is None else arguments), console), console)
 
 

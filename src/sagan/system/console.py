@@ -41,10 +41,12 @@ class Described(Protocol):
 
 class _Lasting(io.TextIOBase):
     """A standard stream that may be lost: its reader leaves, as `head` does, its terminal is closed, the disk of its
-    file is full. What it would show from then on goes nowhere, and the work goes on."""
+    file is full. What it would show from then on goes nowhere, and the work goes on. Characters that its encoding
+    lacks are written with backslashes. ``ours``: the process is this program's, so its descriptors may be replaced."""
 
-    def __init__(self, stream: TextIO):
-        self.stream = stream
+    def __init__(self, stream: TextIO, *, ours: bool):
+        self.stream, self.ours = stream, ours
+        self.lost = False
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -56,31 +58,45 @@ class _Lasting(io.TextIOBase):
     def fileno(self) -> int:
         return self.stream.fileno()
 
+    def lose(self) -> None:
+        """What is shown from now on goes nowhere."""
+        self.lost = True
+        if self.ours:
+            _discard(self.stream)  # with what is in its buffer, which Python writes when it ends
+
     def write(self, text: str) -> int:
+        if self.lost:
+            return len(text)
         with self._lasting():
-            self.stream.write(text)
+            try:
+                self.stream.write(text)
+            except UnicodeEncodeError:
+                encoding = self.encoding
+                self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:
-        with self._lasting():
-            self.stream.flush()
+        if not self.lost:
+            with self._lasting():
+                self.stream.flush()
 
     @contextlib.contextmanager
     def _lasting(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            _discard(self.stream)
-            if self.stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            self.lose()
+            if self.stream is sys.stdout and sys.stderr is not None and not isinstance(error, BrokenPipeError):
                 said = f"warning: standard output cannot be written ({error.strerror}), so the rest is not shown\n"
-                _Lasting(sys.stderr).write(said)
+                _Lasting(sys.stderr, ours=self.ours).write(said)
 
 
-def _output(*, stderr: bool = False, quiet: bool = False) -> rich.console.Console:
+def _output(*, ours: bool, stderr: bool = False, quiet: bool = False) -> tuple[rich.console.Console, _Lasting]:
     """A standard stream, for as long as there is one."""
     made = rich.console.Console(highlight=False, stderr=stderr, quiet=quiet)
-    made.file = _Lasting(cast("TextIO", made.file))  # type: ignore[assignment]
-    return made
+    stream = _Lasting(cast("TextIO", made.file), ours=ours)
+    made.file = stream  # type: ignore[assignment]
+    return made, stream
 
 
 def _discard(stream: IO[str]) -> None:
@@ -101,8 +117,8 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def _open_streams() -> None:
-    """Lets both standard streams take anything: names of files that their encoding lacks are printed with backslashes,
-    and a stream that was closed from the start goes nowhere."""
+    """Lets both standard streams of this program take anything, also from others than a `Console`: names of files that
+    their encoding lacks are printed with backslashes, and a stream that was closed from the start goes nowhere."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -118,19 +134,20 @@ class Console:
     several processes that ``torchrun`` started, only the first prints.
     """
 
-    def __init__(self, *, quiet: bool = False):
+    def __init__(self, *, quiet: bool = False, command: bool = False):
+        """``command``: the process is a command of this program, and not another that uses it as a library, whose
+        streams stay as they are."""
         self.quiet = quiet or not leads()
-        _open_streams()
-        self._out = _output(quiet=self.quiet)
-        self._err = _output(stderr=True, quiet=not leads())
-        self._terminals = [number for number in (1, 2) if os.isatty(number)]
+        if command:
+            _open_streams()
+        self._out, out = _output(ours=command, quiet=self.quiet)
+        self._err, err = _output(ours=command, stderr=True, quiet=not leads())
+        self._terminals = [stream for stream in (out, err) if stream.isatty()]
 
     def hang_up(self) -> None:
         """The terminal is gone: what it would show from now on goes nowhere, instead of failing."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for number in self._terminals:
-            os.dup2(nowhere, number)
-        os.close(nowhere)
+        for stream in self._terminals:
+            stream.lose()
 
     def say(self, sentence: str) -> None:
         self._out.print(Text(visible(sentence)), soft_wrap=True)
