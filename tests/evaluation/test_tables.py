@@ -1,9 +1,14 @@
 import pytest
 
-from sagan.evaluation.tables import comparison_table, comparison_tables, describe_groups
+from sagan.evaluation.tables import compare
 from sagan.run.config import Config
 from sagan.run.folder import Run
 from tests import records
+
+
+def comparison_table(one, other, metric):
+    """The first table."""
+    return compare(one, other, metric).tables[""]
 
 
 @pytest.fixture
@@ -48,13 +53,27 @@ def test_scores_that_only_one_run_has_are_named_beside_the_comparison(runs):
         ["200", "8.0000", "4.0000"],
         ["300", "7.0000", "not scored"],
     ]
-    (sentence,) = describe_groups(one, other, "frechet")
+    (sentence,) = compare(one, other, "frechet").left_out
     assert f"only {other.folder} has such: 2 scores with samples 500, not" in sentence
 
 
 def test_every_pair_of_like_groups_is_compared(runs):
     for run in runs:
         run.append(records.score(100, 9.0), records.score(200, 8.0), records.score(200, 5.0, samples=500))
-    assert [len(table) for table in comparison_tables(*runs, "frechet")] == [3, 2]
-    (sentence,) = describe_groups(*runs, "frechet")
-    assert sentence.startswith("scores with samples 500, not")
+    first, second = compare(*runs, "frechet").tables.items()
+    assert (first[0], len(first[1]), len(second[1])) == ("", 3, 2)
+    assert second[0].startswith("scores with samples 500, not")
+
+
+def test_a_table_and_its_title_are_one_whatever_is_left_out(runs):
+    one, _ = runs
+    for run in runs:
+        run.append(records.score(100, 9.0), records.score(200, 8.0), records.score(200, 5.0, samples=500))
+    one.append(records.score(300, 7.0, samples=60))
+    found = compare(*runs, "frechet")
+    titles = list(found.tables)
+    assert titles[0] == ""
+    assert titles[1].startswith("scores with samples 500, not")
+    assert [row[0] for row in found.tables[titles[1]][1:]] == ["200"]
+    (sentence,) = found.left_out
+    assert f"only {one.folder} has such: 1 score with samples 60, not" in sentence

@@ -196,16 +196,14 @@ class CompareFlags:
 def compare_metrics(words: Sequence[str], console: Console) -> int:
     """Show two runs' scores side by side, if they are comparable."""
     flags = parse(CompareFlags, words, "sagan compare-metrics")
-    from sagan.evaluation.tables import comparison_tables, describe_groups
+    from sagan.evaluation.tables import compare
     from sagan.run.folder import Run
 
-    runs = Run.open(flags.run), Run.open(flags.other)
-    first, *others = comparison_tables(*runs, flags.metric)
-    sentences = describe_groups(*runs, flags.metric)
-    console.table(first)
-    for sentence, table in zip(sentences, others, strict=False):
-        console.say(sentence)
+    found = compare(Run.open(flags.run), Run.open(flags.other), flags.metric)
+    for title, table in found.tables.items():
+        if title:
+            console.say(title)
         console.table(table)
-    for sentence in sentences[len(others) :]:
+    for sentence in found.left_out:
         console.say(sentence)
     return 0

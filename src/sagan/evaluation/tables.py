@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sagan.evaluation.scoring import Score
 from sagan.run.card import Card, differences
 from sagan.run.folder import Run
+from sagan.run.records import ScoreRecord
 from sagan.run.scores import like_groups, like_pairs, read_scores
 from sagan.system.sentences import plural
 
@@ -36,41 +38,40 @@ def _number(value: float) -> str:
     return f"{value:.2e}" if abs(value) < 1e-4 else f"{value:.5f}"
 
 
-def comparison_table(one: Run, other: Run, metric: str) -> list[list[str]]:
-    """A metric of two runs, step by step: of their like groups of scores, those with the most steps in common.
+@dataclass(frozen=True)
+class Comparison:
+    """The scores of two runs by one metric, side by side, where their cards are alike."""
 
-    Raises UserError, naming what differs, where no scores of the two runs are comparable.
-    """
-    return comparison_tables(one, other, metric)[0]
-
-
-def comparison_tables(one: Run, other: Run, metric: str) -> list[list[list[str]]]:
-    """A `comparison_table` for each pair of like groups of scores. Errors as there."""
-    tables = []
-    for groups in like_pairs(one, other, metric):
-        columns = [{score.step: score.value for score in group} for group in groups]
-        rows = [[f"{groups[0][-1].label}, at step", str(one.folder), str(other.folder)]]
-        for step in sorted(set().union(*columns)):
-            cells = [f"{column[step]:.4f}" if step in column else "not scored" for column in columns]
-            rows.append([f"{step:,}", *cells])
-        tables.append(rows)
-    return tables
+    tables: dict[str, list[list[str]]]
+    """Step by step, by what tells their cards from those of the first, whose words are "". The first has the most steps
+    in common."""
+    left_out: list[str]
+    """Sentences that name the scores that only one run has."""
 
 
-def describe_groups(one: Run, other: Run, metric: str) -> list[str]:
-    """What tells each pair of like groups after the first from it, then the scores that only one run has."""
+def compare(one: Run, other: Run, metric: str) -> Comparison:
+    """Compares two runs. Raises UserError, naming what differs, where no scores of the two are comparable."""
     pairs = like_pairs(one, other, metric)
     card = pairs[0][0][0].card
-    sentences = [f"scores with {_unlike(pair[0][0].card, card)}:" for pair in pairs[1:]]
-    for run, mine in ((one, 0), (other, 1)):
-        shown = [pair[mine] for pair in pairs]
-        for group in like_groups(read_scores(run, metric)):
-            if group not in shown:
-                sentences.append(
-                    f"left out, as only {run.folder} has such: {plural(len(group), 'score')} with "
-                    f"{_unlike(group[0].card, card)}"
-                )
-    return sentences
+    tables = {}
+    for pair in pairs:
+        unlike = _unlike(pair[0][0].card, card)
+        tables[f"scores with {unlike}:" if unlike else ""] = _side_by_side((one, other), pair)
+    left_out = [
+        f"left out, as only {run.folder} has such: {plural(len(group), 'score')} with {_unlike(group[0].card, card)}"
+        for number, run in enumerate((one, other))
+        for group in like_groups(read_scores(run, metric))
+        if group not in [pair[number] for pair in pairs]
+    ]
+    return Comparison(tables, left_out)
+
+
+def _side_by_side(runs: tuple[Run, Run], groups: tuple[list[ScoreRecord], list[ScoreRecord]]) -> list[list[str]]:
+    columns = [{score.step: score.value for score in group} for group in groups]
+    rows = [[f"{groups[0][-1].label}, at step", *(str(run.folder) for run in runs)]]
+    for step in sorted(set().union(*columns)):
+        rows.append([f"{step:,}", *(f"{column[step]:.4f}" if step in column else "not scored" for column in columns)])
+    return rows
 
 
 def _unlike(card: Card, other: Card) -> str:

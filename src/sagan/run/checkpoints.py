@@ -29,9 +29,13 @@ def find_run(place: Path) -> tuple[Run, Path | None]:
 
 def chosen_checkpoint(run: Run, path: Path | None) -> Checkpoint | None:
     """The checkpoint that `find_run` gave, by default the last one, if there is one."""
-    if path is None and not run.checkpoint_file.exists():
-        return None
-    return last_checkpoint(run) if path in (None, run.checkpoint_file) else load_checkpoint(path or Path())
+    if path is not None:
+        return _load(run, path)
+    return last_checkpoint(run) if run.checkpoint_file.exists() else None
+
+
+def _load(run: Run, path: Path) -> Checkpoint:
+    return last_checkpoint(run) if path == run.checkpoint_file else load_checkpoint(path)
 
 
 def last_checkpoint(run: Run) -> Checkpoint:
@@ -59,12 +63,12 @@ def pending_step(run: Run) -> int:
 def go_on_from(run: Run, path: Path) -> None:
     """Makes a checkpoint of a run its last one; the former one, torn or not, is kept as ``replaced.pt``. Others that
     are torn are removed: the run would not go on beside them."""
-    checkpoint = last_checkpoint(run) if path.name == run.checkpoint_file.name else load_checkpoint(path)
+    checkpoint = _load(run, path)
     with run.locked():
         for other in (run.healthy_file, run.pending_file):
             if other.exists() and saved_step(other) is None:
                 other.unlink()
-        if path.name == run.checkpoint_file.name:
+        if path == run.checkpoint_file:
             return
         if run.checkpoint_file.exists():
             run.checkpoint_file.replace(run.checkpoint_file.with_name("replaced.pt"))
