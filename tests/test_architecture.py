@@ -116,3 +116,10 @@ def test_what_is_named_exists(path, name):
     found += [PROJECT / path] if (PROJECT / path).is_file() else []
     assert found, f"there is no {path}"
     assert any(re.search(rf"\b{name}\b", file.read_text("utf-8")) for file in found), f"there is no {name} in {path}"
+
+
+def test_the_reading_order_says_about_how_long_each_file_is():
+    rows = re.findall(r"^\| `(\S+\.py)` \| (\d+) \|", TEXT, re.MULTILINE)
+    assert len(rows) > 5
+    for file, lines in rows:
+        assert len((PACKAGE / "core" / file).read_text().splitlines()) == pytest.approx(int(lines), rel=0.1), file
