@@ -230,8 +230,9 @@ def _meet(place: str, rank: int, size: int) -> Store:
         raise UserError(f"the other processes cannot be reached: {str(error).splitlines()[0]}") from error
     store.set(f"alive/{rank}", "0")
     until = time.monotonic() + _ARRIVAL
-    while missing := [each for each in range(size) if not store.check([f"alive/{each}"])]:
+    while not store.check([f"alive/{each}" for each in range(size)]):
         if time.monotonic() > until:
+            missing = [each for each in range(size) if not store.check([f"alive/{each}"])]
             raise UserError(f"{_ranks(missing)} of {size} did not start within {_ARRIVAL:.0f} seconds")
         time.sleep(0.05)
     return store
