@@ -80,13 +80,14 @@ def verify(folder: Path, root: Path, progress: Progress | None) -> None:
 
 
 def former_store(root: Path, source: Source, recipe: Recipe) -> Store | None:
-    """The store that an earlier version made of the same images, if it is whole; what it skipped is tried again."""
+    """The store that an earlier version made of the same images, if there is one; what it skipped is tried again.
+
+    Raises UserError for a damaged one."""
     folder = store_folder(root, source, recipe, source.former)
-    with contextlib.suppress(UserError):  # there is none, or it is damaged
-        store = Store.open(folder)
-        if store.meta.identity == source.former and not store.skipped:
-            return store
-    return None
+    if not taken(folder):
+        return None
+    store = Store.open(folder)
+    return store if store.meta.identity == source.former and not store.skipped else None
 
 
 def settle_identity(source: Source, root: Path, progress: Progress | None = None) -> None:
