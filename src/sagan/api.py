@@ -360,7 +360,7 @@ def evaluate(
             ``./prepared`` or hold prepared images already.
         quiet: print only warnings.
 
-    Raises UserError if there is no such snapshot, no extractor, or too few images.
+    The Fréchet distance comes first. Raises UserError if there is no such snapshot, no extractor, or too few images.
     """
     from sagan.evaluation.snapshots import run_scorer
 
@@ -385,7 +385,8 @@ def evaluate(
     scorer.score_once(run, snapshot, console, again=True)
     wanted = step_of(snapshot), scorer.extractor.name, seed
     made = run.records_of(ScoreRecord)[before:]  # other processes may have scored other snapshots meanwhile
-    return [_flat(score) for score in made if (score.step, score.card.extractor, score.card.seed) == wanted]
+    scores = [score for score in made if (score.step, score.card.extractor, score.card.seed) == wanted]
+    return [_flat(score) for score in sorted(scores, key=lambda score: score.metric != "frechet")]
 
 
 def resume(path: Place, *, quiet: bool = False, **settings: object) -> OpenedRun:
