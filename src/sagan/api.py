@@ -23,9 +23,10 @@ import base64
 import contextlib
 import html
 import io
+import itertools
 import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import SupportsIndex, overload
@@ -226,7 +227,7 @@ class OpenedRun:
 
         The fields of its card are columns too: ``card_extractor``, ``card_versions_torch`` and so on.
         """
-        return [_flat(score) for score in self._run.records_of(ScoreRecord)]
+        return [_flat(score) for score in _frechet_first(self._run.records_of(ScoreRecord))]
 
     def newest_grid(self) -> Path | None:
         """The newest grid of samples, if there is one."""
@@ -262,6 +263,12 @@ def _place(given: Place) -> Path:
     if not isinstance(given, (str, os.PathLike)):
         raise UserError(f"a run is given as its folder, or as sagan.open_run returns it, got {shorten(given)}")
     return expand(given)
+
+
+def _frechet_first(scores: Iterable[ScoreRecord]) -> Iterator[ScoreRecord]:
+    """Scores with the Fréchet distance before the others that were made with it; in the records it comes last."""
+    for _, together in itertools.groupby(scores, lambda score: (score.step, score.seconds, score.card.extractor)):
+        yield from sorted(together, key=lambda score: score.metric != "frechet")
 
 
 def _flat(record: Record) -> Row:
@@ -386,7 +393,7 @@ def evaluate(
     wanted = step_of(snapshot), scorer.extractor.name, seed
     made = run.records_of(ScoreRecord)[before:]  # other processes may have scored other snapshots meanwhile
     scores = [score for score in made if (score.step, score.card.extractor, score.card.seed) == wanted]
-    return [_flat(score) for score in sorted(scores, key=lambda score: score.metric != "frechet")]
+    return [_flat(score) for score in _frechet_first(scores)]
 
 
 def resume(path: Place, *, quiet: bool = False, **settings: object) -> OpenedRun:
