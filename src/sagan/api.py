@@ -29,7 +29,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import SupportsIndex, overload
+from typing import SupportsIndex, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,7 @@ from sagan.system.typed import plain, shorten
 from sagan.system.world import joined
 
 Row = dict[str, object]
+R = TypeVar("R", bound=Record)
 
 
 # ---- images
@@ -220,7 +221,7 @@ class OpenedRun:
         Rows of one kind have the same columns, all plain values: None where there is none, and a column for each value
         of a group, such as ``gamma_G16`` or ``card_extractor``. The layers of ``gamma`` are those of the run.
         """
-        return [{"kind": record.kind, **_flat(record)} for record in self._run.records()]
+        return [{"kind": record.kind, **_flat(record)} for record in _frechet_first(self._run.records())]
 
     def scores(self) -> list[Row]:
         """Every score as a flat row, for a table or a ``DataFrame``: all fields, None where there is no value.
@@ -265,10 +266,14 @@ def _place(given: Place) -> Path:
     return expand(given)
 
 
-def _frechet_first(scores: Iterable[ScoreRecord]) -> Iterator[ScoreRecord]:
-    """Scores with the Fréchet distance before the others that were made with it; in the records it comes last."""
-    for _, together in itertools.groupby(scores, lambda score: (score.step, score.seconds, score.card.extractor)):
-        yield from sorted(together, key=lambda score: score.metric != "frechet")
+def _frechet_first(records: Iterable[R]) -> Iterator[R]:
+    """Records in order, but of the scores that were made together the Fréchet distance first; in the file it is last."""
+
+    def together(record: R) -> tuple[object, ...] | None:
+        return (record.step, record.seconds, record.card.extractor) if isinstance(record, ScoreRecord) else None
+
+    for _, some in itertools.groupby(records, together):
+        yield from sorted(some, key=lambda record: isinstance(record, ScoreRecord) and record.metric != "frechet")
 
 
 def _flat(record: Record) -> Row:
