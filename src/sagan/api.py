@@ -267,7 +267,7 @@ def _place(given: Place) -> Path:
 
 
 def _frechet_first(records: Iterable[R]) -> Iterator[R]:
-    """Records in order, but of the scores that were made together the Fréchet distance first; in the file it is last."""
+    """Records in order, but of scores that were made together the Fréchet distance first; in the file it is last."""
 
     def together(record: Record) -> tuple[object, ...] | None:
         return (record.step, record.seconds, record.card.extractor) if isinstance(record, ScoreRecord) else None
