@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from sagan.system.precision import full_precision, plain_default_dtype
+from sagan.system.precision import full_precision
 
 CPU = torch.device("cpu")
 
@@ -48,11 +48,13 @@ def test_one_thread_that_leaves_does_not_take_it_from_another():
         matmul.fp32_precision = before
 
 
-def test_the_default_dtype_is_plain_inside():
-    torch.set_default_dtype(torch.float64)
+def test_what_is_set_inside_stays():
+    matmul, cudnn = torch.backends.mkldnn.matmul, torch.backends.cudnn
+    before = matmul.fp32_precision, cudnn.benchmark
     try:
-        with plain_default_dtype, plain_default_dtype:
-            assert torch.zeros(1).dtype == torch.float32
-        assert torch.zeros(1).dtype == torch.float64
+        matmul.fp32_precision, cudnn.benchmark = "bf16", False
+        with full_precision(CPU):
+            matmul.fp32_precision, cudnn.benchmark = "tf32", True
+        assert (matmul.fp32_precision, cudnn.benchmark) == ("tf32", True)
     finally:
-        torch.set_default_dtype(torch.float32)
+        matmul.fp32_precision, cudnn.benchmark = before

@@ -3,7 +3,7 @@ import torch
 
 from sagan.core.game.augment import draw
 from sagan.core.sampling import numbered_images
-from sagan.run.build import build_generator
+from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import ModelConfig
 from sagan.system.randomness import derived_seed, generator, integers, latents, normal, order, uniform
 
@@ -72,15 +72,22 @@ def test_draws_do_not_follow_torchs_defaults(dtype, device):
         assert torch.equal(one, other)
 
 
-def test_networks_and_images_do_not_follow_torchs_defaults():
-    model = ModelConfig(imsize=16, z_dim=4, g_conv_dim=4, d_conv_dim=4)
+@pytest.mark.parametrize("network", ["dcgan", "resnet"])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_networks_and_images_do_not_follow_torchs_defaults(network, classes):
+    model = ModelConfig(imsize=16, z_dim=4, g_conv_dim=4, d_conv_dim=4, network=network, num_classes=classes)
 
     def drawn():
         network = build_generator(model).eval()
+        for tensor in [*network.state_dict().values(), *build_discriminator(model).state_dict().values()]:
+            assert tensor.dtype in (torch.float32, torch.int64)
+        assert torch.get_default_dtype() == default
         return [image for _, image in numbered_images(network, 0, range(2), device=torch.device("cpu"), batch_size=2)]
 
+    default = torch.float32
     expected = drawn()
-    torch.set_default_dtype(torch.float64)
+    default = torch.float64
+    torch.set_default_dtype(default)
     try:
         found = drawn()
     finally:

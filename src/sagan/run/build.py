@@ -14,7 +14,6 @@ from sagan.core.networks import dcgan, resnet
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.run.config import ModelConfig, spans
 from sagan.system.errors import UserError
-from sagan.system.precision import plain_default_dtype
 from sagan.system.randomness import derived_seed
 from sagan.system.sentences import plural
 
@@ -91,7 +90,7 @@ def check_networks(model: ModelConfig) -> None:
 @contextlib.contextmanager
 def _weights_of(seed: int, purpose: str) -> Iterator[None]:
     on_cpu = contextlib.nullcontext() if torch.get_default_device().type == "meta" else torch.device("cpu")
-    with torch.random.fork_rng(devices=[]), plain_default_dtype, on_cpu:
+    with torch.random.fork_rng(devices=[]), on_cpu:
         torch.manual_seed(derived_seed(seed, purpose))
         yield
 

@@ -1,4 +1,4 @@
-"""Switches of the process: full precision for measurements, whatever training sets, and torch's default dtype."""
+"""Switches of the process: full precision for measurements, whatever training sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sagan.system.shared import WhileAny
 def full_precision(device: torch.device) -> Iterator[None]:
     """Plain float32 inside this context: no TF32, no bfloat16 kernels, no autocast, no kernels chosen by their speed.
 
-    The switches affect every thread of the process. They are restored when the last thread leaves the context.
+    The switches affect every thread of the process. They are restored when the last thread leaves the context,
+    except one that was set to another value inside.
     """
     with _SWITCHES, torch.autocast(device.type, enabled=False):
         yield
@@ -26,31 +27,18 @@ def _switches() -> Iterator[None]:
     backends: Any = torch.backends
     cudnn, mkldnn = backends.cudnn, backends.mkldnn
     operations = [backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
-    rounding = [(each, each.fp32_precision) for each in operations if each.fp32_precision not in ("ieee", "none")]
-    benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
+    rounding = [each for each in operations if each.fp32_precision not in ("ieee", "none")]
+    wanted: list[tuple[Any, str, str | bool]] = [(each, "fp32_precision", "ieee") for each in rounding]
+    wanted += [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    former = [getattr(where, name) for where, name, _ in wanted]
     try:
-        for operation, _ in rounding:
-            operation.fp32_precision = "ieee"
-        cudnn.benchmark, cudnn.deterministic = False, True
+        for where, name, value in wanted:
+            setattr(where, name, value)
         yield
     finally:
-        cudnn.benchmark, cudnn.deterministic = benchmark, deterministic
-        for operation, precision in rounding:
-            operation.fp32_precision = precision
+        for (where, name, value), before in zip(wanted, former, strict=True):
+            if getattr(where, name) == value:  # what was set inside to something else stays
+                setattr(where, name, before)
 
 
 _SWITCHES = WhileAny(_switches)
-
-
-@contextlib.contextmanager
-def _float32_default() -> Iterator[None]:
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(default)
-
-
-plain_default_dtype = WhileAny(_float32_default)
-"""Inside this context torch's default dtype is float32, whatever it was set to."""

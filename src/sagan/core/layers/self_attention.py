@@ -38,10 +38,10 @@ class SelfAttention2d(nn.Module):
         check_pattern(pattern)
         narrow = max(1, channels // qk_ratio)
         self.pattern = pattern
-        self.query = nn.Linear(channels, narrow)
-        self.key = nn.Linear(channels, narrow)
-        self.value = nn.Linear(channels, channels)
-        self.gamma = nn.Parameter(torch.zeros(()))
+        self.query = nn.Linear(channels, narrow, dtype=torch.float32)
+        self.key = nn.Linear(channels, narrow, dtype=torch.float32)
+        self.value = nn.Linear(channels, channels, dtype=torch.float32)
+        self.gamma = nn.Parameter(torch.zeros((), dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """x (batch, channels, height, width) to the same shape."""
@@ -108,7 +108,7 @@ class SpectralSelfAttention2d(SelfAttention2d):
         self.key = SpectralLinear(channels, narrow, bias=False)
         self.value = SpectralLinear(channels, middle, bias=False)
         self.output = SpectralLinear(middle, channels, bias=False)
-        self.gamma = nn.Parameter(torch.zeros(()))
+        self.gamma = nn.Parameter(torch.zeros((), dtype=torch.float32))
 
     def _projection(self) -> tuple[Tensor, Tensor | None]:
         return torch.cat([layer.normalized_weight() for layer in (self.query, self.key, self.value)]), None

@@ -32,7 +32,7 @@ class SpectralNorm(nn.Module):
     def _start_spectral_norm(self, row_dim: int) -> None:
         self.row_dim = row_dim
         rows, columns = self.weight_matrix().shape
-        u, v = torch.randn(rows), torch.randn(columns)
+        u, v = torch.randn(rows, dtype=torch.float32), torch.randn(columns, dtype=torch.float32)
         if not u.is_meta:
             u, v = F.normalize(u, dim=0), F.normalize(v, dim=0)
         self.register_buffer("u", u)
@@ -74,7 +74,7 @@ class SpectralConv2d(SpectralNorm, nn.Conv2d):
     """`torch.nn.Conv2d` with its weight spectrally normalised; ``u`` has one entry per output channel."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: int = 0):
-        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding)
+        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, dtype=torch.float32)
         self._start_spectral_norm(row_dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class SpectralConvTranspose2d(SpectralNorm, nn.ConvTranspose2d):
         padding: int = 0,
         norm_axis: NormAxis = "output",
     ):
-        nn.ConvTranspose2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding)
+        nn.ConvTranspose2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, dtype=torch.float32)
         self._start_spectral_norm(row_dim=1 if norm_axis == "output" else 0)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # no output_size: the padding decides it
@@ -110,7 +110,7 @@ class SpectralLinear(SpectralNorm, nn.Linear):
     """`torch.nn.Linear` with its weight spectrally normalised; ``u`` has one entry per output feature."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True):
-        nn.Linear.__init__(self, in_features, out_features, bias)
+        nn.Linear.__init__(self, in_features, out_features, bias, dtype=torch.float32)
         self._start_spectral_norm(row_dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class SpectralEmbedding(SpectralNorm, nn.Embedding):
     """`torch.nn.Embedding` with its table spectrally normalised as one matrix; ``u`` has one entry per class."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int):
-        nn.Embedding.__init__(self, num_embeddings, embedding_dim)
+        nn.Embedding.__init__(self, num_embeddings, embedding_dim, dtype=torch.float32)
         self._start_spectral_norm(row_dim=0)
 
     def forward(self, labels: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ or fewer of the middle layers: the widest map is always 4x4 with ``width * image
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -79,7 +80,7 @@ class Generator(interface.Generator):
             )
             self.stages[str(size)] = _Stage(convolution, channels[size], num_classes)
         self.attention = attention_layers(channels, attention)
-        self.last = nn.ConvTranspose2d(width, shape.channels, 4, stride=2, padding=1)
+        self.last = nn.ConvTranspose2d(width, shape.channels, 4, stride=2, padding=1, dtype=torch.float32)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         self.check(z, labels)
@@ -96,7 +97,8 @@ class _Stage(nn.ModuleList):
     """A convolution, batch norm (conditional if there are classes), and ReLU."""
 
     def __init__(self, convolution: SpectralConvTranspose2d, channels: int, num_classes: int):
-        norm = ConditionalBatchNorm2d(channels, num_classes) if num_classes else nn.BatchNorm2d(channels)
+        plain = partial(nn.BatchNorm2d, dtype=torch.float32)
+        norm = ConditionalBatchNorm2d(channels, num_classes) if num_classes else plain(channels)
         super().__init__([convolution, norm])
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -130,7 +132,7 @@ class Discriminator(interface.Discriminator):
             )
         self.attention = attention_layers(channels, attention)
         features = channels[sizes[-1]]
-        self.last = nn.Conv2d(features, 1, 4)
+        self.last = nn.Conv2d(features, 1, 4, dtype=torch.float32)
         self.embedding = SpectralEmbedding(num_classes, features) if num_classes else None
 
     def features(self, images: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class Generator(interface.Generator):
             {str(size): UpBlock(channels[size // 2], channels[size], num_classes) for size in larger}
         )
         self.attention = attention_layers(channels, attention, SpectralSelfAttention2d)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = nn.BatchNorm2d(width, dtype=torch.float32)
         self.last = SpectralConv2d(width, shape.channels, 3, padding=1)
         _start_as_xavier(self)
 

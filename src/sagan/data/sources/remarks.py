@@ -77,7 +77,8 @@ def _pillow() -> Iterator[None]:
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = limit
+            if Image.MAX_IMAGE_PIXELS is None:  # else it was set to another value inside, which stays
+                Image.MAX_IMAGE_PIXELS = limit
 
 
 _PILLOW = WhileAny(_pillow)
