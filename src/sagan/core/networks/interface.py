@@ -75,12 +75,12 @@ class Discriminator(nn.Module):
 
 def _check(name: str, x: Tensor, shape: tuple[int, ...], weight: Tensor) -> None:
     """Raises UserError unless x is a batch of this shape for a network with such weights; autocast casts by itself."""
-    wanted = f"{name} must be a floating-point tensor of shape (batch, {', '.join(map(str, shape))})"
-    if not isinstance(x, Tensor):
-        raise UserError(f"{wanted}, got {type(x).__name__}")
-    if x.ndim != len(shape) + 1 or x.shape[1:] != shape or not x.is_floating_point() or x.layout != torch.strided:
-        layout = "" if x.layout == torch.strided else f" and layout {x.layout}"
-        raise UserError(f"{wanted}, got {x.dtype} of shape {tuple(x.shape)}{layout}")
+    dense = isinstance(x, Tensor) and x.layout == torch.strided
+    if not dense or x.shape[1:] != shape or x.ndim != len(shape) + 1 or not x.is_floating_point():
+        found = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        found += f" and layout {x.layout}" if isinstance(x, Tensor) and not dense else ""
+        wanted = f"(batch, {', '.join(map(str, shape))})"
+        raise UserError(f"{name} must be a floating-point tensor of shape {wanted}, got {found}")
     if x.device != weight.device:
         raise UserError(f"{name} must be on the network's device, {weight.device}, got {x.device}: move one of them")
     if x.dtype != weight.dtype and (x.is_meta or not torch.is_autocast_enabled(x.device.type)):
