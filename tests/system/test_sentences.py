@@ -2,6 +2,8 @@ import shlex
 
 import pytest
 
+from sagan.system.console import Console
+from sagan.system.errors import UserError, describe
 from sagan.system.sentences import command, did_you_mean, plural
 
 
@@ -26,3 +28,10 @@ def test_a_command_can_be_pasted_into_a_shell(folder):
 def test_the_nearest_name_is_found_in_any_case():
     assert did_you_mean("CelebA", ["celeb", "lsun"]) == ": did you mean celeb?"
     assert did_you_mean("mnist", ["celeb", "lsun"]) == ""
+
+
+def test_settings_are_spelt_as_they_are_typed(capsys):
+    error = UserError("`run_dir` is taken: give another `run_dir`, or `sagan resume runs/a` continues it")
+    assert str(error) == "run_dir is taken: give another run_dir, or `sagan resume runs/a` continues it"
+    Console(command=True).error(describe(error))
+    assert "--run_dir is taken: give another --run_dir, or `sagan resume runs/a`" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_a_run_whose_images_have_moved_is_told_the_flag(config, tmp_path):
     (tmp_path / "images0.npy").rename(tmp_path / "elsewhere.npy")
     with pytest.raises(ValueError, match="does not exist") as caught:
         resume_run(tmp_path / "mine", {"total_step": 3}, Console(quiet=True))
-    assert caught.value.__notes__ == ["if the run's images have moved, data says where they are now"]
+    assert caught.value.__notes__ == ["if the run's images have moved, give `data` FOLDER, where they are now"]
     resume_run(tmp_path / "mine", {"total_step": 3, "data": "elsewhere.npy"}, Console(quiet=True))
 
 

@@ -216,4 +216,5 @@ def _counted_to_fit(config: Config, device: torch.device) -> bool:
 
 def _remedy(config: Config, device: torch.device) -> str:
     needed = count_memory(override(config, {"batch_size": config.game.shards}), device)
-    return f"it takes {binary(needed)}; use a smaller imsize, g_conv_dim or d_conv_dim, or attention on smaller maps"
+    remedy = "use a smaller `imsize`, `g_conv_dim` or `d_conv_dim`, or attention on smaller maps"
+    return f"it takes {binary(needed)}; {remedy}"

@@ -88,7 +88,7 @@ def attention(words: Sequence[str], console: Console) -> int:
 def _check(flags: AttentionFlags) -> None:
     check_device(flags.device)
     if flags.num < 1:
-        raise UserError(f"num must be 1 or more, got {flags.num}")
+        raise UserError(f"`num` must be 1 or more, got {flags.num}")
     refuse_beyond("num", flags.num, _MOST)
     refuse_beyond("seed", flags.seed)
     if flags.query is not None and (not flags.query or len(flags.query) % 2):

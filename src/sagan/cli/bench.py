@@ -55,7 +55,7 @@ class BenchFlags:
         ModelConfig(imsize=self.imsize, span=self.span)  # checks the size and the span
         GameConfig(batch_size=_BATCH if self.batch_size is None else self.batch_size)
         if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be 1 or more, got {self.threads}")
+            raise UserError(f"`threads` must be 1 or more, got {self.threads}")
         refuse_beyond("threads", self.threads or 0, _MOST_THREADS)
 
 

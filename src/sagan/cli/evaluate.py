@@ -72,7 +72,7 @@ def evaluate(words: Sequence[str], console: Console) -> int:
     flags = fill(EvaluateFlags, given)
     check_device(flags.device)
     if flags.imsize is not None and not 1 <= flags.imsize <= LARGEST_SIZE:
-        raise UserError(f"imsize must be from 1 to {LARGEST_SIZE:,}, got {flags.imsize}")
+        raise UserError(f"`imsize` must be from 1 to {LARGEST_SIZE:,}, got {flags.imsize}")
     if (flags.target / "config.json").is_file():
         with joined() as world:
             if flags.gpus != 1 and world.size == 1:

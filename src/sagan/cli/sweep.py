@@ -76,13 +76,13 @@ class SweepFlags:
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
-            raise UserError(f"jobs must be 1 or more, got {self.jobs}")
+            raise UserError(f"`jobs` must be 1 or more, got {self.jobs}")
         for name in ("jobs", "cluster_hours", "gpus_per_run"):
             refuse_beyond(name, getattr(self, name), _MOST)
         if not self.cluster_hours > 0:
-            raise UserError(f"cluster_hours must be more than 0, got {self.cluster_hours}")
+            raise UserError(f"`cluster_hours` must be more than 0, got {self.cluster_hours}")
         if self.gpus_per_run < 0:
-            raise UserError(f"gpus_per_run must be 0 or more, got {self.gpus_per_run}")
+            raise UserError(f"`gpus_per_run` must be 0 or more, got {self.gpus_per_run}")
 
 
 def sweep_defaults() -> SweepFlags:

@@ -115,8 +115,8 @@ def check_count(images: int, batch_size: int) -> None:
     """Raises UserError where there are fewer images than in a batch."""
     if images < batch_size:
         raise UserError(
-            f"batch_size is {batch_size} but the data set has only {plural(images, 'image')}: "
-            f"use a batch_size of {images} or less, or more images"
+            f"`batch_size` is {batch_size} but the data set has only {plural(images, 'image')}: "
+            f"use a `batch_size` of {images} or less, or more images"
         )
 
 

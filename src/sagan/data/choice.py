@@ -85,7 +85,7 @@ def prepared_store(
         raise
     except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
         if error.filename is None or Path(error.filename).absolute().is_relative_to(root.absolute()):
-            error.add_note(f"prepared images cannot be kept in {root}: give another folder as prepared")
+            error.add_note(f"prepared images cannot be kept in {root}: give another folder as `prepared`")
         raise
     console.say(store.describe())
     return store

@@ -243,7 +243,7 @@ def ready(source: Source, recipe: Recipe, folder: Path, strict: bool, warn: Say)
         (folder / JOURNAL).unlink()  # of a process that was killed at its very end
     store = opened(store, source, warn)
     if strict and store.skipped:
-        raise UserError(f"{refusal(store.skipped[0])}; the store {folder} was prepared without strict")
+        raise UserError(f"{refusal(store.skipped[0])}; the store {folder} was prepared without `strict`")
     return store
 
 
@@ -315,7 +315,8 @@ def cores() -> int:
 
 
 def refusal(skipped: Skipped) -> str:
-    return f"{skipped.name} {skipped.reason} (refused by strict=true; without it such images are skipped and reported)"
+    remedy = "refused by `strict`=true; without it such images are skipped and reported"
+    return f"{skipped.name} {skipped.reason} ({remedy})"
 
 
 def nothing_left(source: Source, recipe: Recipe, skipped: list[Skipped]) -> str:

@@ -76,7 +76,7 @@ def prepare_image(source: Source, index: int, recipe: Recipe) -> Prepared:
     except UserError as error:
         return Prepared(name, source.name_within(index), None, reason=str(error).removeprefix(name).lstrip(" :"))
     except MemoryError as error:
-        error.add_note(f"it ran out at {name}: a smaller max_pixels skips large images; what is prepared is kept")
+        error.add_note(f"it ran out at {name}: a smaller `max_pixels` skips large images; what is prepared is kept")
         raise
 
 

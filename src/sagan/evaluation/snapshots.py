@@ -225,7 +225,7 @@ def run_scorer(
     refuse_unwritable(run.folder / "evaluation", "the folder of scores")
     refuse_unwritable(cache, "--prepared")
     if repeats < 1:
-        raise UserError(f"repeats must be 1 or more, got {repeats}")
+        raise UserError(f"`repeats` must be 1 or more, got {repeats}")
     network = world.in_turn(lambda: load_extractor(extractor, weights=weights, device=device))
     config = run.config()
     if reference is not None:

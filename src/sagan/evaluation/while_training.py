@@ -96,7 +96,7 @@ class ScoringWhileTraining:
         every, limit = self.config.run.eval_every, f"more than {MOST:.0%}"
         enough = rare_enough(cost, trained[-1].seconds / trained[-1].step) if trained else 0
         if every is not None and enough > every:
-            return f"; that is {limit}: eval_every {enough} is infrequent enough"
+            return f"; that is {limit}: `eval_every` {enough} is infrequent enough"
         return f"; that is {limit} for what is done once: the features of the real images, the last step's samples"
 
 

@@ -158,7 +158,7 @@ def _check(report: Report, published: bool) -> None:
     if report.threshold is not None and report.better is None:
         raise UserError(f"--threshold needs a metric of which more or less is better, got {report.metric}")
     if report.threshold is not None and not math.isfinite(report.threshold):
-        raise UserError(f"threshold must be a number, got {report.threshold}")
+        raise UserError(f"`threshold` must be a number, got {report.threshold}")
     scored = report.groups[0].steps() if report.groups else []
     if report.step is not None and report.step not in scored:
         only = f"only at {', '.join(map(str, scored))}" if scored else "nor at any other"

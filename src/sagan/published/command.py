@@ -25,7 +25,7 @@ from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.console import Console, Described, run_safely
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
-from sagan.system.sentences import command, plural
+from sagan.system.sentences import as_flag, command, plural
 from sagan.system.typed import fill
 from sagan.training.start import resume_run, start_run
 from sagan.viewing.samples import write_samples
@@ -145,8 +145,18 @@ _PUBLISHED = {each.name for each in dataclasses.fields(PublishedFlags)} - {"adde
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs ``main.py``: trains, or with ``--train False`` writes images. Returns the exit status."""
-    console = Console(command=True)
+    console = _PublishedConsole(command=True)
     return run_safely(lambda: _run(list(sys.argv[1:] if arguments is None else arguments), console), console)
+
+
+# the settings whose flags have other names here
+_RENAMED = {
+    "n_critic": "d_iters",
+    "run_dir": "model_save_path",
+    "sample_dir": "sample_path",
+    "snapshot_every": "model_save_step",
+    "tensorboard": "use_tensorboard",
+}
 
 
 def _run(arguments: list[str], console: Console) -> int:
@@ -332,14 +342,26 @@ def _listed(items: Sequence[object]) -> str:
 # ---- its log
 
 
-class PublishedLog(Console):
+class _PublishedConsole(Console):
+    """Knows the flags of the published program."""
+
+    def spell(self, name: str) -> str:
+        """A setting as it is typed here or, if this program has no such flag, for `sagan train`."""
+        own = _RENAMED.get(name, name)
+        return as_flag(own) if own in _PUBLISHED | _ADDED else f"sagan train {as_flag(name)}"
+
+    def advise(self, sentence: str) -> None:
+        """Says nothing: the advice is to give flags that are not of this program."""
+
+
+class PublishedLog(_PublishedConsole):
     """Prints the published program's log line at every record, and keeps it in a file.
 
     As there, ``d_out_real`` is the real half of the discriminator's loss.
     """
 
     def __init__(self, path: Path, total: int):
-        super().__init__()
+        super().__init__(command=True)
         self.path, self.total = path, total
 
     @contextlib.contextmanager

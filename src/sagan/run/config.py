@@ -57,7 +57,7 @@ def check_device(name: str) -> None:
     """Raises UserError unless this is the name of a device; whether the machine has one is checked when it is used."""
     _require(
         re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is not None,
-        f"device must be auto, cpu, cuda, cuda:1 (or another number) or mps, got {name!r}",
+        f"`device` must be auto, cpu, cuda, cuda:1 (or another number) or mps, got {name!r}",
     )
 
 
@@ -111,7 +111,7 @@ def _check_fields(section: Any) -> None:
         if value is each.default:  # most values; a plan checks thousands of configs
             continue
         if not suits(value, hint):
-            raise UserError(f"{each.name} must be {wording(hint)}, got {shorten(value)}{near_choice(value, hint)}")
+            raise UserError(f"`{each.name}` must be {wording(hint)}, got {shorten(value)}{near_choice(value, hint)}")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 _check_number(each.name, number, each.metadata["role"])
@@ -129,7 +129,7 @@ def _check_number(name: str, number: float, role: Role) -> None:
     else:
         return
     meaning = f" ({role.zero})" if role.zero and number < 0 else ""
-    raise UserError(f"{name} must be {must_be}, got {shorten(number)}{meaning}")
+    raise UserError(f"`{name}` must be {must_be}, got {shorten(number)}{meaning}")
 
 
 @functools.cache
@@ -208,11 +208,11 @@ class DataConfig:
         _check_fields(self)
         _require(
             self.data is None or self.dataset is None,
-            f"give either data or dataset, got data {self.data!r} and dataset {self.dataset!r}",
+            f"give either `data` or `dataset`, got data {self.data!r} and dataset {self.dataset!r}",
         )
         _require(
             re.fullmatch(r"auto|square|squash|[1-9][0-9]{0,5}", self.crop) is not None,
-            f"crop must be auto, square, squash or a number of pixels, got {self.crop!r}",
+            f"`crop` must be auto, square, squash or a number of pixels, got {self.crop!r}",
         )
 
 
@@ -261,7 +261,7 @@ class ModelConfig:
         _check_fields(self)
         _require(
             self.imsize >= 16 and self.imsize & (self.imsize - 1) == 0,
-            f"imsize must be a power of two, 16 or more, got {self.imsize}",
+            f"`imsize` must be a power of two, 16 or more, got {self.imsize}",
         )
 
     @property
@@ -323,11 +323,11 @@ class GameConfig:
         _check_fields(self)
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"{name} must be from 0 to below 1, got {value}")
-        _require(len(set(self.augment)) == len(self.augment), f"augment must name each once, got {self.augment}")
+            _require(0 <= value < 1, f"`{name}` must be from 0 to below 1, got {value}")
+        _require(len(set(self.augment)) == len(self.augment), f"`augment` must name each once, got {self.augment}")
         _require(
             self.batch_size % self.shards == 0,
-            f"batch_size must be a multiple of shards, got {self.batch_size} for {plural(self.shards, 'shard')}",
+            f"`batch_size` must be a multiple of shards, got {self.batch_size} for {plural(self.shards, 'shard')}",
         )
 
     @property
@@ -417,7 +417,7 @@ class Config:
         own = model.network, model.imsize, model.num_classes, model.g_attention, model.d_attention
         _require(
             own == ("dcgan", 64, 0, None, None) or not self.run.published_checkpoints,
-            "published_checkpoints needs the published networks: imsize 64, no classes, and attention by default",
+            "`published_checkpoints` needs the published networks: imsize 64, no classes, and attention by default",
         )
 
 

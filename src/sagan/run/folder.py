@@ -234,10 +234,10 @@ def check_free(folder: Path) -> None:
     unfinished config.json of a process that was killed."""
     if (folder / "config.json").exists():
         raise UserError(
-            f"{folder} already holds a run: `{command('resume', folder)}` continues it, or give another run_dir"
+            f"{folder} already holds a run: `{command('resume', folder)}` continues it, or give another `run_dir`"
         )
     if folder.exists() and not is_free(folder):
-        raise UserError(f"{folder} is not an empty folder: give another run_dir")
+        raise UserError(f"{folder} is not an empty folder: give another `run_dir`")
 
 
 def is_free(folder: Path) -> bool:
@@ -287,7 +287,7 @@ def find_snapshot(place: Path, step: int | None = None) -> Path:
     """
     if place.is_file():
         if step is not None:
-            raise UserError(f"{place} is one snapshot: step chooses among those of a run's folder")
+            raise UserError(f"{place} is one snapshot: `step` chooses among those of a run's folder")
         return place
     run = Run(place) if (place / "snapshots").is_dir() else Run.open(place)
     return run.snapshot(step)

@@ -182,7 +182,7 @@ def _label(axis: str, value: Any) -> str:
 def _check(plan: Plan) -> None:
     """Raises UserError for axes that no sweep has, values that no run can have, and conditions without an effect."""
     if plan.base.run.sample_dir is not None:
-        raise UserError(f"sample_dir is for one run, got {plan.base.run.sample_dir}: each run of a sweep has its own")
+        raise UserError(f"`sample_dir` is for one run, got {plan.base.run.sample_dir}: each run of a sweep has its own")
     count = math.prod(map(len, plan.axes.values()))
     if count > MOST_RUNS:
         raise UserError(f"a sweep may have at most {MOST_RUNS:,} combinations of values, these are {count:,}")

@@ -68,7 +68,7 @@ def check_preset(name: str, *more: str) -> None:
     """Raises UserError, with the nearest name, unless there is a preset of this name, or it is one of ``more``."""
     known = [*PRESETS, *more]
     if name not in known:
-        raise UserError(f"preset must be {' or '.join(known)}, got {name!r}{did_you_mean(name, known)}")
+        raise UserError(f"`preset` must be {' or '.join(known)}, got {name!r}{did_you_mean(name, known)}")
 
 
 def automatic_preset(device_type: str) -> str:

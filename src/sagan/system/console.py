@@ -22,7 +22,7 @@ from rich.text import Text
 
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError, describe, is_out_of_memory
-from sagan.system.sentences import visible
+from sagan.system.sentences import as_flag, name_settings, visible
 from sagan.system.world import leads
 
 USAGE_ERROR = 2
@@ -130,14 +130,14 @@ def _open_streams() -> None:
 class Console:
     """Prints sentences and progress, unless ``quiet``, on standard output; warnings always go to standard error.
 
-    A sentence is one line. Names of files and classes in it may be a stranger's: see `visible`. Of
-    several processes that ``torchrun`` started, only the first prints.
+    A sentence is one line. Names of files and classes in it may be a stranger's: see `visible`. Names of settings are
+    spelt as they are typed: see `name_settings`. Of several processes that ``torchrun`` started, only the first prints.
     """
 
     def __init__(self, *, quiet: bool = False, command: bool = False):
         """``command``: the process is a command of this program, and not another that uses it as a library, whose
         streams stay as they are."""
-        self.quiet = quiet or not leads()
+        self.quiet, self.command = quiet or not leads(), command
         if command:
             _open_streams()
         self._out, out = _output(ours=command, quiet=self.quiet)
@@ -150,13 +150,24 @@ class Console:
             stream.lose()
 
     def say(self, sentence: str) -> None:
-        self._out.print(Text(visible(sentence)), soft_wrap=True)
+        self._out.print(Text(self._line(sentence)), soft_wrap=True)
+
+    def advise(self, sentence: str) -> None:
+        """Says which flags of `sagan train` would help."""
+        self.say(sentence)
 
     def warn(self, sentence: str) -> None:
-        self._err.print(Text(visible(f"warning: {sentence}")), style="yellow", soft_wrap=True)
+        self._err.print(Text(self._line(f"warning: {sentence}")), style="yellow", soft_wrap=True)
 
     def error(self, sentence: str) -> None:
-        self._err.print(Text(visible(f"error: {sentence}")), style="red", soft_wrap=True)
+        self._err.print(Text(self._line(f"error: {sentence}")), style="red", soft_wrap=True)
+
+    def spell(self, name: str) -> str:
+        """A setting as the person at this console types it."""
+        return as_flag(name) if self.command else name
+
+    def _line(self, sentence: str) -> str:
+        return visible(name_settings(sentence, self.spell))
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Prints rows of cells, the first of them headings, in aligned columns."""

@@ -18,7 +18,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name} cannot be used here: {str(error).splitlines()[0]}") from error
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"device must be auto, cpu, cuda, cuda:1 (or another number) or mps, got {name!r}")
+        raise UserError(f"`device` must be auto, cpu, cuda, cuda:1 (or another number) or mps, got {name!r}")
     return device
 
 

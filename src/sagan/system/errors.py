@@ -2,13 +2,20 @@
 
 import errno
 
+from sagan.system.sentences import name_settings
+
 
 class UserError(ValueError):
     """Something that a person entered, requested or stores on disk is wrong.
 
     The message is one sentence: what is wrong with which value or file, what is allowed, what to do. The command line
     shows it without a traceback. Every other exception except OSError is a bug in sagan and keeps its traceback.
+
+    Names of settings in backticks are spelt as flags by the command line, and plainly in Python: see `name_settings`.
     """
+
+    def __str__(self) -> str:
+        return name_settings(super().__str__())
 
 
 _OUT_OF_MEMORY = (
@@ -29,11 +36,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An error in a sentence: what is wrong, and with which file."""
+    """An error in a sentence: what is wrong, and with which file; the names of settings are still marked."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
     if isinstance(error, UserError):
-        return str(error)
+        return ValueError.__str__(error)
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 

@@ -22,10 +22,10 @@ def run_on_gpus(gpus: int, device: str, words: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if gpus < 1:
-        raise UserError(f"gpus must be 1 or more, got {gpus}")
+        raise UserError(f"`gpus` must be 1 or more, got {gpus}")
     found = torch.cuda.device_count()
     if device != "cpu" and gpus > found:
-        raise UserError(f"gpus must be at most the number of GPUs here, {found}, got {gpus}; --device cpu needs none")
+        raise UserError(f"`gpus` must be at most the number of GPUs here, {found}, got {gpus}; --device cpu needs none")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes speak for themselves
     config = LaunchConfig(1, 1, gpus, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="sagan", max_restarts=0)

@@ -5,16 +5,29 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 # those that move the cursor, command a terminal or turn the direction of text, and halves of characters; not the
 # joiners inside emoji, nor spaces
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_SETTING = re.compile("`([a-z][a-z0-9_]*)`")
+
 
 def visible(text: str) -> str:
     """A text on one line, which does nothing but stand there: control characters are written out, as in ``\\x1b``."""
     return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def name_settings(text: str, spell: Callable[[str], str] = lambda name: name) -> str:
+    """A sentence in which the names of settings are spelt as the reader types them: a sentence marks them with
+    backticks, as in "another `run_dir`"."""
+    return _SETTING.sub(lambda found: spell(found[1]), text)
+
+
+def as_flag(name: str) -> str:
+    """A setting as `sagan` takes it: --run_dir."""
+    return f"--{name}"
 
 
 def plural(count: int, noun: str) -> str:

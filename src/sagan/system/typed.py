@@ -47,7 +47,7 @@ LARGEST = 2**63 - 1  # of the whole numbers in files, as torch and the file form
 def refuse_beyond(name: str, number: float, most: int = LARGEST) -> None:
     """Raises UserError for a number far beyond any use, whose absolute value is more than ``most``, and for NaN."""
     if not -most <= number <= most:
-        raise UserError(f"{name} must be from -{most:,} to {most:,}, got {shorten(number)}")
+        raise UserError(f"`{name}` must be from -{most:,} to {most:,}, got {shorten(number)}")
 
 
 _NUMBERS = {int: "a whole number", float: "a number"}

@@ -27,7 +27,7 @@ def check_new_run(config: Config) -> torch.device:
         check_free(expand(run.run_dir))
     if run.sample_dir is not None and any(expand(run.sample_dir).glob("*_fake.png")):
         raise UserError(
-            f"{run.sample_dir} already holds samples of another run: move them away, or name another folder"
+            f"{run.sample_dir} already holds samples of another run: move them away, or give another `sample_dir`"
         )
     return check_run(config, expand(run.run_dir or "runs"))
 
@@ -41,8 +41,8 @@ def check_run(config: Config, folder: Path) -> torch.device:
     check_networks(config.model)
     device = usable_device(run)
     if run.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError("tensorboard needs an extra: pip install 'sagan[tensorboard]'")
-    places = {"run_dir": folder, "sample_dir": run.sample_dir, "prepared": config.data.prepared}
+        raise UserError("`tensorboard` needs an extra: pip install 'sagan[tensorboard]'")
+    places = {"`run_dir`": folder, "`sample_dir`": run.sample_dir, "`prepared`": config.data.prepared}
     for name, place in places.items():
         if place is not None:
             refuse_unwritable(expand(place), name)
@@ -65,7 +65,7 @@ def usable_device(run: RunConfig) -> torch.device:
     or to be compiled without a compiler."""
     device = choose_device(run.device)
     if run.cuda_graphs and device.type != "cuda":
-        raise UserError(f"cuda_graphs needs a CUDA device, and this run's is {device}: omit it, or set it to false")
+        raise UserError(f"`cuda_graphs` needs a CUDA device, and this run's is {device}: omit it, or set it to false")
     if run.compile and device.type == "cpu":
         _refuse_without_compiler()
     return device
@@ -80,6 +80,6 @@ def _refuse_without_compiler() -> None:
         subprocess.run([named, "--version"], check=True, capture_output=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(
-            f"compile needs a C++ compiler, and {named!r} does not work here: install one, name one in the environment "
-            "variable CXX, or set compile to false"
+            f"`compile` needs a C++ compiler, and {named!r} does not work here: install one, name one in the "
+            "environment variable CXX, or set `compile` to false"
         ) from error

@@ -114,7 +114,7 @@ def train(
             trainer.load(state)
             if trainer.step > config.run.total_step:
                 raise UserError(
-                    f"{run.folder} is at step {trainer.step:,} already: total_step must be more, "
+                    f"{run.folder} is at step {trainer.step:,} already: `total_step` must be more, "
                     f"got {config.run.total_step:,}"
                 )
             if trainer.step < config.run.total_step:

@@ -107,7 +107,7 @@ def train_new(
             console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
         console.say(f"run folder: {folder}")
         if hint := advice_for_few(session.config.game, store.count):
-            console.say(hint)
+            console.advise(hint)
         for line in attention:
             console.say(line)
         try:
@@ -138,7 +138,7 @@ def train_on(
         config = with_absolute_paths(override(trained, changes))
         return _follow(world, config.run, config.data)
     if changes.get("data") and trained.data.dataset:
-        raise UserError(f"the run's images are the data set {trained.data.dataset}: image_path says where it is now")
+        raise UserError(f"the run's images are the data set {trained.data.dataset}: `image_path` says where it is now")
     _refuse_moving(run, trained, changes)
     config = with_absolute_paths(resumed_config(run, changes))
     refuse_other_settings(trained, config, folder)
@@ -164,11 +164,11 @@ def _refuse_moving(run: Run, trained: Config, changes: dict[str, Any]) -> None:
     """Raises UserError where a resumed run would be said to be in another folder, or of another data set."""
     place = changes.get("run_dir", run.folder)
     if place is None or expand(place).resolve() != run.folder.resolve():
-        raise UserError(f"run_dir cannot be {place} for the run in {run.folder}: to move a run, move its folder")
+        raise UserError(f"`run_dir` cannot be {place} for the run in {run.folder}: to move a run, move its folder")
     dataset = changes.get("dataset", trained.data.dataset)
     if dataset != trained.data.dataset:
         had = f"the data set {trained.data.dataset}" if trained.data.dataset else "not a data set"
-        raise UserError(f"dataset cannot be {dataset}: the images of the run in {run.folder} are {had}")
+        raise UserError(f"`dataset` cannot be {dataset}: the images of the run in {run.folder} are {had}")
 
 
 # ---- what is decided once
@@ -207,8 +207,8 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
     found = len(store.classes)
     if model.num_classes not in ("auto", found):
         raise UserError(
-            f"num_classes is {model.num_classes}, but the images have {plural(found, 'class')}: "
-            f"{list_classes(store.classes)}; a new run with num_classes auto learns those"
+            f"`num_classes` is {model.num_classes}, but the images have {plural(found, 'class')}: "
+            f"{list_classes(store.classes)}; a new run with `num_classes` auto learns those"
         )
     return found
 
@@ -218,7 +218,7 @@ def _source_of_run(config: Config) -> Source:
         return choose_source(config.data, config.model.imsize)
     except UserError as error:
         where = "image_path" if config.data.dataset else "data"
-        error.add_note(f"if the run's images have moved, {where} says where they are now")
+        error.add_note(f"if the run's images have moved, give `{where}` FOLDER, where they are now")
         raise
 
 
@@ -227,7 +227,7 @@ def _source_of_run(config: Config) -> Source:
 
 def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None, world: World) -> Outcome:
     if session.config.run.precision == "bf16" and emulates_bfloat16(session.device):
-        console.warn("this processor has no bfloat16 products, so bf16 is many times slower here: omit precision")
+        console.warn("this processor has no bfloat16 products, so bf16 is many times slower here: omit `precision`")
     again = command("resume", run.folder)
     world.advise(f"`{again}` continues from the last checkpoint, if there is one")
     try:
@@ -277,8 +277,8 @@ def _saying_what_memory_lacks(device: torch.device, run: Run | None = None) -> I
             raise
         where = "this machine" if device.type == "cpu" else str(device)
         sentence = (
-            f"{where} has too little memory for this run: give a smaller batch_size, imsize or "
-            "g_conv_dim and d_conv_dim"
+            f"{where} has too little memory for this run: give a smaller `batch_size`, `imsize` or "
+            "`g_conv_dim` and `d_conv_dim`"
         )
         if run is not None and run.checkpoint_file.exists():
             sentence += f"; or close other programs: `{command('resume', run.folder)}` {_from_where(run)}"
@@ -303,7 +303,8 @@ def report_end(outcome: Outcome, console: Console) -> int:
         return 128 + outcome.signal
     if outcome.last_sample is None:
         done = "the scores that were missing are made" if outcome.caught_up else "nothing to do"
-        console.say(f"{done}: the run is at step {outcome.step:,} already; total_step N continues it to step N")
+        more = command("resume", run.folder, "--total_step", "N")
+        console.say(f"{done}: the run is at step {outcome.step:,} already; `{more}` continues it to step N")
         return 0
     more = command("sample", run.folder, "--num", 1000, "--out", "DIR")
     console.say(f"trained to step {outcome.step:,}; more images: {more}")

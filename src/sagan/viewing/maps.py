@@ -255,7 +255,7 @@ def _watch(
             size = f"{layer.pattern.height}x{layer.pattern.width}"
             raise UserError(
                 f"the attention of the {name} of step {step:,} on its {size} map is NaN or infinite, so it looks "
-                "nowhere: its training has diverged; step chooses an earlier snapshot"
+                "nowhere: its training has diverged; `step` chooses an earlier snapshot"
             )
         found.append(LayerAttention(name, step, layer.pattern, layer.gamma.item(), q, k))
     return found

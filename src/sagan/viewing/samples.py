@@ -98,7 +98,7 @@ def _check(generator: Generator, count: int, seed: int, batch_size: int, label: 
     """Raises UserError for what cannot be drawn, before anything is made."""
     for what, number in (("num", count), ("batch_size", batch_size)):
         if number < 1:
-            raise UserError(f"{what} must be 1 or more, got {number}")
+            raise UserError(f"`{what}` must be 1 or more, got {number}")
     numbered_latents(generator, seed, range(1), label)
 
 

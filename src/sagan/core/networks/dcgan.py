@@ -42,7 +42,7 @@ def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -
     Raises UserError unless the image size is a power of two, 16 or more.
     """
     if image_size < SMALLEST_IMAGE or image_size & (image_size - 1):
-        raise UserError(f"imsize must be a power of two, {SMALLEST_IMAGE} or more, got {image_size}")
+        raise UserError(f"`imsize` must be a power of two, {SMALLEST_IMAGE} or more, got {image_size}")
     sizes = tuple(2**power for power in range(2, image_size.bit_length() - 1))
     return sizes if network == "generator" else sizes[::-1]
 

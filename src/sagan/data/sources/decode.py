@@ -105,7 +105,7 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
 def refuse_too_large(width: int, height: int, max_pixels: int) -> None:
     """Waits until there is room for an image of this size. Raises UserError for one of too many pixels."""
     if width * height > max_pixels:
-        raise UserError(f"it has {width:,}x{height:,} pixels, more than the {max_pixels:,} of max_pixels")
+        raise UserError(f"it has {width:,}x{height:,} pixels, more than the {max_pixels:,} of `max_pixels`")
     hold(PIXELS, width * height)
 
 

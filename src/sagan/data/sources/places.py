@@ -56,7 +56,8 @@ def find_dataset(dataset: str, image_path: str | os.PathLike[str]) -> Path:
     names. Raises UserError with the places searched and what to download.
     """
     if dataset not in PLACES:
-        raise UserError(f"dataset must be one of {', '.join(PLACES)}, got {dataset!r} (or name your own: data PATH)")
+        allowed = ", ".join(PLACES)
+        raise UserError(f"`dataset` must be one of {allowed}, got {dataset!r} (or name your own: `data` PATH)")
     root = expand(image_path)
     for place in PLACES[dataset]:
         candidate = in_any_case(root, place)
@@ -66,7 +67,7 @@ def find_dataset(dataset: str, image_path: str | os.PathLike[str]) -> Path:
     tried = ", ".join(str(root / place) for place in PLACES[dataset])
     raise UserError(
         f"the data set {dataset!r} was not found (looked at {tried}): download the Kaggle data set {download} and "
-        f"unpack it as {root / folder}, or name a folder, zip, LMDB or .npy of images with data PATH"
+        f"unpack it as {root / folder}, or name a folder, zip, LMDB or .npy of images with `data` PATH"
     )
 
 

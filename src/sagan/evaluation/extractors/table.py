@@ -63,12 +63,12 @@ def load_extractor(
     kind = EXTRACTORS.get(key)
     if kind is None:
         names = [f"{key}:{kind.argument}" if kind.argument else key for key, kind in EXTRACTORS.items()]
-        raise UserError(f"extractor must be one of {', '.join(names)}, got {name!r}{did_you_mean(key, EXTRACTORS)}")
+        raise UserError(f"`extractor` must be one of {', '.join(names)}, got {name!r}{did_you_mean(key, EXTRACTORS)}")
     if bool(argument) != bool(kind.argument) or (":" in name and not kind.argument):
         wanted = f"{key}:{kind.argument}" if kind.argument else key
         raise UserError(f"extractor {key} is named as {wanted}, got {name!r}")
     if weights is not None and not kind.takes_weights:
-        raise UserError(f"extractor {name} brings its own weights: leave out weights, got {weights}")
+        raise UserError(f"extractor {name} brings its own weights: leave out `weights`, got {weights}")
     extractor = kind.load(Request(argument, weights, choose_device(str(device))))
     return replace(extractor, batch_size=BATCH_SIZES.get(extractor.device.type, extractor.batch_size))
 

@@ -35,7 +35,7 @@ class PublishedWeights:
     def remedy(self) -> str:
         """What to do where there is no local copy."""
         return (
-            f"fetch {self.url} and put it in {own_cache()}, or give its path as weights or in the environment"
+            f"fetch {self.url} and put it in {own_cache()}, or give its path as `weights` or in the environment"
             f" variable {self.variable}"
         )
 
