@@ -8,6 +8,8 @@ from PIL import Image
 
 import sagan.viewing.samples
 from sagan.cli import main
+from sagan.data.recipe import Recipe, prepare_image
+from sagan.data.sources.folder import FolderSource
 from tests.cli.made import refused
 
 
@@ -54,13 +56,13 @@ def test_a_name_that_ends_in_png_gets_one_grid(run, capsys):
     assert main(["sample", str(run.folder), "--num", "2", "--out", "y.png"]) == 0  # another grid is no person's image
 
 
-def test_a_grid_is_not_put_among_a_persons_images(run, capsys):
+def test_a_grid_among_a_persons_images_is_none_of_them(run):
     (run.folder.parents[1] / "photos").mkdir()
-    Image.new("RGB", (4, 4)).save("photos/a.png")
-    assert "would be beside other images, such as a.png" in refused(
-        capsys, "sample", run.folder, "--out", "photos/x.png"
-    )
-    assert not (run.folder.parents[1] / "photos" / "x.png").exists()
+    Image.new("RGB", (20, 20)).save("photos/a.png")
+    assert main(["sample", str(run.folder), "--num", "2", "--out", "photos/x.png"]) == 0
+    source = FolderSource(Path("photos"))
+    assert prepare_image(source, 0, Recipe(16)).pixels is not None
+    assert "picture that sagan wrote" in prepare_image(source, 1, Recipe(16)).reason
 
 
 def test_samples_that_were_stopped_go_on(run, monkeypatch, capsys):

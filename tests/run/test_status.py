@@ -177,6 +177,12 @@ def test_what_is_left_of_all_is_shared_by_those_at_a_time():
     assert describe_progress([]) == "no runs"
 
 
+def test_runs_that_nobody_trains_take_no_time():
+    running = RunStatus("a", "running", 50, 100, seconds_per_step=2.0, planned=False)
+    stopped = RunStatus("b", "cut", 0, 100_000, seconds_per_step=9.0, planned=False)
+    assert describe_progress([running, stopped]) == "1 running, 1 stopped; about 0:01:40 left"
+
+
 def test_the_time_left_counts_scoring():
     scored = RunStatus("a", "running", 50, 100, seconds_per_step=2.0, unscored=1, seconds_per_score=60.0)
     new = RunStatus("b", "waiting", 0, 100, unscored=2)

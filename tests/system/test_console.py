@@ -128,6 +128,17 @@ def test_in_a_log_file_training_says_the_first_and_the_last_record(capsys):
     assert [line.split()[1] for line in lines] == ["12/14", "14/14"]
 
 
+def test_the_step_that_warms_up_is_no_part_of_the_pace(capsys, monkeypatch):
+    clock = iter([0.0, 50.0, 50.0, 51.0, 51.0, 52.0, 52.0])
+    monkeypatch.setattr("sagan.system.console.time.monotonic", lambda: next(clock))
+    with Console().training(0, 3) as show:
+        for step in (1, 2, 3):
+            show(step, RECORD if step != 2 else None)
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("step 1/3  12 img/s")
+    assert last.startswith("step 3/3  0:00:00 left")
+
+
 @pytest.fixture
 def on_a_terminal(monkeypatch):
     """A console that writes for a terminal of 60 columns, and what it wrote."""

@@ -207,6 +207,30 @@ def test_a_first_signal_says_what_happens_and_what_a_second_does(workshop, monke
     )
 
 
+def test_a_first_checkpoint_does_not_wait_for_the_interval(workshop, monkeypatch):
+    monkeypatch.setattr(loop, "_FIRST_CHECKPOINT_AFTER", 0.0)
+    with monkeypatch.context() as patch:
+        interrupt_before_step(patch, 3)
+        interrupt_before_step(patch, 3)  # twice: at once
+        with pytest.raises(KeyboardInterrupt):
+            workshop.train(checkpoint_every=1000)
+    run, _ = workshop.run()
+    assert load_checkpoint(run.checkpoint_file).step == 1  # the next is due with the next snapshot by time
+
+
+def test_checkpoints_by_time_are_as_old_as_a_snapshot_may_be(workshop):
+    run, outcome = workshop.train(checkpoint_every=1000, snapshot_minutes=1e-9, guard="recover", total_step=3)
+    assert load_checkpoint(run.checkpoint_file).step == outcome.step
+    assert not run.pending_file.exists()  # which only those that are due become
+
+
+def test_a_second_signal_is_named_as_it_is_sent(workshop, monkeypatch, capsys):
+    run, config = workshop.run()
+    interrupt_before_step(monkeypatch, 2, signal.SIGTERM)
+    loop.train(workshop.session(config), run, loop.Console())
+    assert "SIGTERM: stopping after this step and saving; a second SIGTERM stops it at once" in capsys.readouterr().out
+
+
 def test_the_pace_is_said_once(workshop, monkeypatch, capsys):
     monkeypatch.setattr(loop, "_OUTLOOK_AFTER", 0.0)
     run, config = workshop.run()

@@ -1,10 +1,12 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+import sagan.training.loop as loop
 from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig, override
 from sagan.run.folder import Run
 from sagan.system.console import Console
@@ -134,6 +136,28 @@ def test_the_same_command_again_says_which_run_is_not_finished(config, capsys):
     start_run(config, Console())
     expected = "runs/images0-16px-span1 is not finished: `sagan resume runs/images0-16px-span1` continues it"
     assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(config, tmp_path, monkeypatch, presses, capsys):
+    catch_up = loop._Loop._catch_up
+
+    def interrupted(self, stopped):
+        for _ in range(presses):
+            signal.raise_signal(signal.SIGINT)
+        return catch_up(self, stopped)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Loop, "_catch_up", interrupted)
+        if presses == 1:
+            assert start_run(override(config, {"tensorboard": True}), Console()) == 130
+            assert "nothing is kept; the same command starts again" in capsys.readouterr().out
+        else:
+            with pytest.raises(KeyboardInterrupt) as caught:
+                start(config)
+            assert "nothing is kept" in caught.value.__notes__[0]
+    assert not (tmp_path / "runs").exists()
+    assert start(config) == 0
 
 
 def test_few_images_are_met_with_what_is_lacking():

@@ -89,7 +89,10 @@ class Run:
             if snapshot_step(path) == step:
                 return path
         if not found:
-            raise UserError(f"{self.folder} has no snapshot yet: see snapshot_every; every stop writes one, too")
+            raise UserError(
+                f"{self.folder} has no snapshot yet, as none of its steps was saved: "
+                f"`{command('resume', self.folder)}` trains it, and saves at a stop and every few minutes"
+            )
         steps = ", ".join(str(snapshot_step(path)) for path in found)
         raise UserError(f"{self.folder} has no snapshot of step {step}, only of {steps}")
 
@@ -105,6 +108,22 @@ class Run:
         run = cls(folder)
         run.write_config(config)
         return run
+
+    def discard_unbegun(self) -> bool:
+        """Removes what is in the folder of a run that has saved nothing and drawn nothing but noise; keeps files
+        ``*.pth``, which were there before. Returns whether it was such a run."""
+        found = [path for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".pth"]
+        made = {self.config_file, self.records_file, self.folder / "samples" / "0_fake.png"}
+        made |= {self.folder / name for name in ("samples/.sagan", "running.lock", "records.lock")}
+        made |= {path for path in found if path.parent == self.folder / "tensorboard"}
+        if not made.issuperset(found) or self.records():
+            return False
+        for path in found:
+            path.unlink()
+        for name in ("samples", "tensorboard"):
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / name).rmdir()
+        return True
 
     @classmethod
     def open(cls, folder: Path) -> Run:

@@ -26,6 +26,8 @@ STATES: dict[State, str] = {
     "cut": "stopped before its last step, and can be resumed",
 }
 
+_WORDS: dict[State, str] = {"cut": "stopped"}  # where a person reads another one
+
 _PACE = 20  # records over which the pace is measured
 
 
@@ -49,6 +51,8 @@ class RunStatus:
     """Snapshots, made or planned, that are still to be scored."""
     seconds_per_score: float | None = None
     """For each of these; None if none has been scored yet."""
+    planned: bool = True
+    """Whether a sweep trains it, also where nothing does so now."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -105,6 +109,7 @@ class Watched:
             reason=self.damage or self._failure() or self.stopped,
             unscored=max(0, self.planned_scores - len(self.scored)),
             seconds_per_score=sum(self.scored.values()) / len(self.scored) if self.scored else None,
+            planned=self.planned is not None,
         )
 
     def _saved_step(self) -> int:
@@ -207,7 +212,7 @@ def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
         rows.append(
             [
                 status.name,
-                status.state,
+                _WORDS.get(status.state, status.state),
                 f"{status.step:,}{total}",
                 score,
                 status.verdict,
@@ -221,15 +226,20 @@ def status_table(statuses: Sequence[RunStatus]) -> list[list[str]]:
 def describe_progress(statuses: Sequence[RunStatus], at_once: int | None = None) -> str:
     """One sentence for all runs: "3 done, 2 running, 10 waiting; about 1:20:00 left".
 
-    ``at_once``: the number of runs trained at a time; by default the number running now. The time is left out if no
-    run has a pace yet; it says so if it excludes scoring, because nothing has been scored yet.
+    ``at_once``: the number of runs trained at a time; by default the number running now. The time is that of the runs
+    which a process trains or, for a sweep, will train. It is left out if no run has a pace yet; it says so if it
+    excludes scoring, because nothing has been scored yet.
     """
     counts = {state: sum(status.state == state for status in statuses) for state in STATES}
-    sentence = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no runs"
+    sentence = ", ".join(f"{count} {_WORDS.get(state, state)}" for state, count in counts.items() if count) or "no runs"
     paces = [status.seconds_per_step for status in statuses if status.seconds_per_step is not None]
     score_paces = [status.seconds_per_score for status in statuses if status.seconds_per_score is not None]
     at_once = at_once or counts["running"] + counts["scoring"]
-    to_go = [status for status in statuses if status.state in ("running", "scoring", "waiting", "cut")]
+    to_go = [
+        status
+        for status in statuses
+        if status.state in ("running", "scoring") or (status.planned and status.state in ("waiting", "cut"))
+    ]
     if not paces or not at_once or not to_go:
         return sentence
     usual = sum(paces) / len(paces)

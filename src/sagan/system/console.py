@@ -313,6 +313,25 @@ class _Lines:
         self.say(f"{self.what} {done:,}/{total:,}, {duration(left)} left")
 
 
+class Pace:
+    """The mean time of the steps of this process, without the first one, which warms up."""
+
+    def __init__(self) -> None:
+        self.steps, self.started, self.passed = -1, 0.0, 0.0
+
+    def step_taken(self) -> None:
+        """To be called after each step."""
+        self.steps += 1
+        now = time.monotonic()
+        self.started = self.started or now
+        self.passed = now - self.started
+
+    @property
+    def per_step(self) -> float:
+        """Seconds; 0 until there are two steps."""
+        return self.passed / max(self.steps, 1)
+
+
 class _TrainingLines:
     """The progress of training as lines, for a log file: the first record, one every ten seconds, and the last.
 
@@ -321,12 +340,12 @@ class _TrainingLines:
 
     def __init__(self, total: int, say: Say):
         self.total, self.say = total, say
-        self.steps = 0  # including those that are repeated after a rollback
+        self.pace = Pace()  # of all steps, also those that are repeated after a rollback
         self.started = time.monotonic()
         self.last: float | None = None
 
     def __call__(self, step: int, record: Described | None) -> None:
-        self.steps += 1
+        self.pace.step_taken()
         now = time.monotonic()
         passed = now - (self.started if self.last is None else self.last)
         if record is None:
@@ -335,6 +354,6 @@ class _TrainingLines:
             due = self.last is None or passed >= _SECONDS_BETWEEN_LINES or step == self.total
         if due:
             self.last = now
-            left = (self.total - step) * (now - self.started) / self.steps
+            left = f"{duration((self.total - step) * self.pace.per_step)} left" if self.pace.per_step else ""
             figures = record.describe() if record else ""
-            self.say(f"step {step:,}/{self.total:,}  {duration(left)} left  {figures}".rstrip())
+            self.say("  ".join(filter(None, (f"step {step:,}/{self.total:,}", left, figures))))

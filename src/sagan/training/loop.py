@@ -25,7 +25,7 @@ from sagan.run.scores import read_scores
 from sagan.run.store import Store
 from sagan.run.weights import Checkpoint
 from sagan.system.callbacks import Say
-from sagan.system.console import Console, handling_signals
+from sagan.system.console import Console, Pace, handling_signals
 from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
@@ -47,6 +47,7 @@ from sagan.training.trainer import Trainer, purpose
 _HANGUP = signal.SIGHUP if hasattr(signal, "SIGHUP") else None  # there is none on Windows
 STOP_SIGNALS = [each for each in (signal.SIGINT, signal.SIGTERM, _HANGUP) if each is not None]
 _OUTLOOK_AFTER = 5.0  # seconds
+_FIRST_CHECKPOINT_AFTER = 120.0  # seconds, of a run that has none
 _SAME_SIGNAL = 3.0  # seconds in which a signal that comes again to one of several processes is the same one
 
 
@@ -219,6 +220,7 @@ class _Loop:
         self.went_back = False  # since the other processes were told
         self.last_sample: Path | None = None
         self.kept = time.monotonic()  # when there was a snapshot last, or when this process began
+        self.saved = self.kept  # the same of a checkpoint
 
     def _start_attempt(self) -> None:
         """What starts afresh after a rollback, as at the start of the run."""
@@ -327,7 +329,7 @@ class _Loop:
             self.watch.check()
             write_latest_snapshot(trainer, self.run, self.store)
             self.kept = time.monotonic()
-        if self._is_due(settings.checkpoint_every) and self.recovery.saved < step:
+        if (self._is_due(settings.checkpoint_every) or self._waited_long()) and self.recovery.saved < step:
             self.watch.check()
             self._save()
         if self.on_snapshot is not None and scoring:
@@ -339,6 +341,14 @@ class _Loop:
 
     def _is_due(self, interval: int) -> bool:
         return self.trainer.step % interval == 0 or self.trainer.step == self.settings.total_step
+
+    def _waited_long(self) -> bool:
+        """Whether the last checkpoint is as old as a snapshot may become or, where there is none, a few minutes passed:
+        there may be hours between two that are due."""
+        waited, minutes = time.monotonic() - self.saved, self.settings.snapshot_minutes
+        if self.recovery.saved == 0:
+            return waited > _FIRST_CHECKPOINT_AFTER
+        return minutes > 0 and waited > 60 * minutes
 
     def _record(self, measured: dict[str, Tensor]) -> TrainRecord:
         trainer = self.trainer
@@ -388,9 +398,9 @@ class _Loop:
             self.console.hang_up()
         saved = self.recovery.saved
         kept = f"with the checkpoint of step {saved:,}" if saved else "with nothing saved"
-        self.console.say(
-            f"{signal.Signals(number).name}: stopping after this step and saving; press Ctrl-C to stop at once, {kept}"
-        )
+        name = signal.Signals(number).name
+        at_once = "press Ctrl-C to stop at once" if number == signal.SIGINT else f"a second {name} stops it at once"
+        self.console.say(f"{name}: stopping after this step and saving; {at_once}, {kept}")
 
     def _stop(self) -> None:
         """Saves what a signal came between: a checkpoint, and a snapshot to use."""
@@ -407,23 +417,22 @@ class _Loop:
         self.clock.stop()
         write_checkpoint(self.trainer, self.run, self.store)
         self.recovery.checkpoint_written()
+        self.saved = time.monotonic()
 
 
 class _Outlook:
-    """Says once, after the first steps, how long the run will take. The very first is left out: it warms up."""
+    """Says once, after the first steps, how long the run will take."""
 
     def __init__(self, trainer: Trainer, say: Say):
         self.trainer, self.say, self.new = trainer, say, trainer.step == 0
-        self.steps, self.mark = -1, 0.0
+        self.pace, self.said = Pace(), False
 
     def step_taken(self) -> None:
-        self.steps += 1
-        if self.steps == 0:
-            self.mark = time.monotonic()
-        elif self.mark and (passed := time.monotonic() - self.mark) > _OUTLOOK_AFTER:
-            trainer, self.mark = self.trainer, 0.0
+        self.pace.step_taken()
+        if not self.said and self.pace.passed > _OUTLOOK_AFTER:
+            trainer, self.said = self.trainer, True
             on_gpu = trainer.device.type != "cpu"
-            for sentence in describe_outlook(trainer.config, trainer.step, passed / self.steps, on_gpu, self.new):
+            for sentence in describe_outlook(trainer.config, trainer.step, self.pace.per_step, on_gpu, self.new):
                 self.say(sentence)
 
 

@@ -43,6 +43,7 @@ from sagan.training.checks import usable_device as usable_device
 from sagan.training.loop import OnSnapshot, Outcome, Session, follow, nothing, train
 from sagan.training.saving import refuse_other_settings
 
+_NOTHING_KEPT = "no step was finished, so nothing is kept; the same command starts again"
 FEW_IMAGES = 5000  # of which the discriminator soon knows every one (arXiv 2006.10738 trains on as few as 100)
 
 
@@ -111,11 +112,13 @@ def train_new(
         for line in attention:
             console.say(line)
         try:
-            return _train(session, run, console, on_snapshot, world)
+            outcome = _train(session, run, console, on_snapshot, world, keep=False)
         except TooLittleMemory:
-            if all(path == run.config_file or path.suffix == ".pth" for path in folder.iterdir()):
-                run.config_file.unlink()
+            run.discard_unbegun()
             raise
+        if outcome.signal is not None and outcome.step == 0:
+            run.discard_unbegun()
+        return outcome
 
 
 def train_on(
@@ -225,7 +228,10 @@ def _source_of_run(config: Config) -> Source:
 # ---- the run
 
 
-def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None, world: World) -> Outcome:
+def _train(
+    session: Session, run: Run, console: Console, on_snapshot: OnSnapshot | None, world: World, *, keep: bool = True
+) -> Outcome:
+    """Trains, and says how to go on when it ends before its end. ``keep``: also a run that no step was taken of."""
     if session.config.run.precision == "bf16" and emulates_bfloat16(session.device):
         console.warn("this processor has no bfloat16 products, so bf16 is many times slower here: omit `precision`")
     again = command("resume", run.folder)
@@ -235,7 +241,8 @@ def _train(session: Session, run: Run, console: Console, on_snapshot: OnSnapshot
             outcome = train(session, run, console, on_snapshot, world)
             return world.share(lambda: outcome)
     except (KeyboardInterrupt, Lost) as interruption:
-        interruption.add_note(f"`{again}` {_from_where(run)}")
+        gone = isinstance(interruption, KeyboardInterrupt) and not keep and run.discard_unbegun()
+        interruption.add_note(_NOTHING_KEPT if gone else f"`{again}` {_from_where(run)}")
         raise
     except OSError as error:
         error.add_note(f"once that is fixed, `{again}` {_from_where(run)}")
@@ -296,10 +303,8 @@ def report_end(outcome: Outcome, console: Console) -> int:
     run, total = outcome.run, outcome.total
     if outcome.signal is not None and outcome.step < total:
         name = signal.Signals(outcome.signal).name
-        console.say(
-            f"stopped by {name} at step {outcome.step:,} of {total:,}, all saved; continue with "
-            f"`{command('resume', run.folder)}`"
-        )
+        saved = f"all saved; continue with `{command('resume', run.folder)}`" if run.folder.exists() else _NOTHING_KEPT
+        console.say(f"stopped by {name} at step {outcome.step:,} of {total:,}, {saved}")
         return 128 + outcome.signal
     if outcome.last_sample is None:
         done = "the scores that were missing are made" if outcome.caught_up else "nothing to do"
@@ -324,7 +329,7 @@ def _unfinished(folder: Path, config: Config) -> list[Path]:
 
 @contextlib.contextmanager
 def _new_folder(config: Config) -> Iterator[Path]:
-    """Makes the folder of a new run, before anything else, so that a bad place is found out at once. On an error it is
+    """Makes the folder of a new run, before anything else, so that a bad place is found out at once. In the end it is
     removed again, if it is empty."""
     folder = expand(config.run.run_dir or Path("runs", _run_name(config)))
     missing = [place for place in folder.parents if not place.exists()]
@@ -341,11 +346,10 @@ def _new_folder(config: Config) -> Iterator[Path]:
         raise
     try:
         yield folder
-    except BaseException:
+    finally:
         with contextlib.suppress(OSError):  # it is not empty
             for place in missing:
                 place.rmdir()
-        raise
 
 
 def _run_name(config: Config) -> str:

@@ -10,16 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images, numbered_latents
-from sagan.data.sources.names import is_image
-from sagan.data.sources.own import MARK, SOFTWARE, is_unused, mark_as_ours
+from sagan.data.sources.own import SOFTWARE, is_unused, mark_as_ours
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
-from sagan.system.files import open_regular, remove_partial_files, write_whole
+from sagan.system.files import remove_partial_files, write_whole
 from sagan.system.images import grid, save_png
 from sagan.system.world import SINGLE_PROCESS, World
 
@@ -83,10 +81,11 @@ def write_grid(
 ) -> None:
     """Writes the images that `write_samples` writes as one picture, 8 in a row, into a new file.
 
-    Raises UserError for a file that is there, and for one beside other images, which it would be taken for.
+    Its metadata tell it from a person's images, so it is no training image. Raises UserError for a file that is there.
     """
     _check(generator, count, seed, batch_size, label)
-    _refuse_place_of_grid(path)
+    if path.exists():
+        raise UserError(f"{path} is there already: give another `out`")
     images = []
     for number, image in _draw(generator, range(count), seed, batch_size, device, label):
         images.append(image)
@@ -117,28 +116,6 @@ def _draw(
     for start in range(world.rank * batch_size, len(numbers), world.size * batch_size):
         some = numbers[start : start + batch_size]
         yield from numbered_images(generator, seed, some, device=device, batch_size=batch_size, label=label)
-
-
-def _refuse_place_of_grid(path: Path) -> None:
-    if path.exists():
-        raise UserError(f"{path} is there already: give another --out")
-    if not path.parent.is_dir() or MARK in (beside := {other.name for other in path.parent.iterdir()}):
-        return
-    for other in sorted(beside):
-        if is_image(other) and path.with_name(other).is_file() and not _is_grid(path.with_name(other)):
-            raise UserError(
-                f"{path} would be beside other images, such as {other}, and a training on their folder would take it "
-                "for one of them: give --out another folder"
-            )
-
-
-def _is_grid(path: Path) -> bool:
-    """Whether a picture was written by `write_grid`."""
-    try:
-        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:
-            return picture.info.get("Software") == SOFTWARE
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return False
 
 
 # ---- a folder that a killed process has begun
