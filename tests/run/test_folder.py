@@ -1,8 +1,11 @@
+import os
+
 import pytest
 
 from sagan.run.config import Config, override
 from sagan.run.folder import Run, check_free, find_snapshot, make_free_folder
 from sagan.run.records import StoppedRecord, TrainRecord
+from sagan.system.errors import UserError
 from tests import records
 
 CONFIG = override(Config(), {"total_step": 3})
@@ -164,3 +167,30 @@ def test_a_folder_whose_run_was_killed_before_its_config_takes_one(tmp_path, nam
     (tmp_path / "run" / name).write_text("{half")
     run = Run.create(tmp_path / "run", Config())
     assert [path.name for path in run.folder.iterdir()] == ["config.json"]
+
+
+def test_a_folder_of_runs_is_answered_with_the_newest(tmp_path):
+    for age, name in enumerate(("new", "old")):
+        run = Run.create(tmp_path / name, Config())
+        os.utime(run.config_file, (1e9 - age, 1e9 - age))
+    with pytest.raises(UserError, match=f"the newest run in it is {tmp_path / 'new'}$"):
+        Run.open(tmp_path)
+
+
+def test_a_run_that_has_saved_nothing_is_told_how_to_go_on(tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    with pytest.raises(UserError, match=f"none of its steps was saved: `sagan resume {run.folder}` trains it"):
+        run.snapshot()
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.pt", "samples/1_fake.png", "notes.txt"])
+def test_only_a_run_that_has_done_nothing_is_discarded(name, tmp_path):
+    run = Run.create(tmp_path / "run", Config())
+    kept = run.folder / name
+    kept.parent.mkdir(exist_ok=True)
+    kept.touch()
+    assert not run.discard_unbegun()
+    kept.unlink()
+    (run.folder / "1_G.pth").touch()
+    assert run.discard_unbegun()
+    assert [path.name for path in run.folder.iterdir() if path.is_file()] == ["1_G.pth"]

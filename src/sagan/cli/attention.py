@@ -72,7 +72,7 @@ def attention(words: Sequence[str], console: Console) -> int:
     exhibits = [make_exhibit(each, flags.seed, flags.num, device, console, flags.images) for each in subjects]
     _warn_of_other_steps(exhibits, console)
     points = points_of(exhibits[0], flags.query)
-    folder = _make_folder(subjects[0], flags)
+    folder = _make_folder(subjects[0], flags, console)
     with appearing_together(folder) as aside:
         rows = write_exhibits(aside, exhibits, points, console)
         if flags.over_training:
@@ -113,16 +113,24 @@ def _warn_of_other_steps(exhibits: Sequence[Exhibit], console: Console) -> None:
         console.warn(f"the networks compared are of different steps, {listed}: --step chooses one for both")
 
 
-def _make_folder(subject: Subject, flags: AttentionFlags) -> Path:
+def _make_folder(subject: Subject, flags: AttentionFlags, console: Console) -> Path:
     from sagan.data.sources.own import is_left_behind, mark_as_ours
     from sagan.run.folder import make_free_folder
 
     if flags.out is None and subject.run is not None:
         refuse_links_out(subject.run.folder)
         what = "-images" if flags.images is not None else ""
-        return make_free_folder(subject.run.folder / "attention" / f"{subject.step:08d}{what}", is_left_behind)
-    folder = flags.out or make_free_folder(Path(f"{subject.path.stem}-attention"), is_left_behind)
-    mark_as_ours(folder)
+        wanted = subject.run.folder / "attention" / f"{subject.step:08d}{what}"
+        folder = make_free_folder(wanted, is_left_behind)
+    elif flags.out is None:
+        wanted = Path(f"{subject.path.stem}-attention")
+        folder = make_free_folder(wanted, is_left_behind)
+        mark_as_ours(folder)
+    else:
+        wanted = folder = flags.out
+        mark_as_ours(folder)
+    if folder != wanted:
+        console.say(f"{wanted} was made before and stays as it is: this goes to {folder}")
     return folder
 
 

@@ -41,6 +41,10 @@ def prepare(words: Sequence[str], console: Console) -> int:
         if data.data is not None:
             raise UserError(f"give the source once: {flags.source!r} or {typed('--data', data.data)}")
         data = dataclasses.replace(data, data=flags.source)
+    if data.data is None and data.dataset is None:
+        raise UserError(
+            "give the images to prepare, as in `sagan prepare my_photos`; for drawn ones `sagan prepare faces`"
+        )
     from sagan.data import prepared_store
 
     store = prepared_store(data, flags.imsize, console)

@@ -39,6 +39,7 @@ def report(words: Sequence[str], console: Console) -> int:
     """Write a report on a sweep: curves, intervals, times and samples on one page."""
     flags = parse(ReportFlags, words, "sagan report")
     from sagan.experiments.report import refuse_foreign_folder, write_report
+    from sagan.experiments.results import NAMES
 
     out = flags.sweep / "report" if flags.out is None else flags.out
     refuse_foreign_folder(out)
@@ -47,7 +48,7 @@ def report(words: Sequence[str], console: Console) -> int:
     page, findings = write_report(
         flags.sweep, out, flags.metric, flags.threshold, flags.step, published=flags.published, warn=console.warn
     )
-    console.say(f"by {flags.metric}:")
+    console.say(f"by {NAMES.get(flags.metric, flags.metric)}:")
     for sentence in findings:
         console.say(sentence)
     console.say(f"report: {page}")

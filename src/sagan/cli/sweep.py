@@ -52,7 +52,7 @@ class SweepFlags:
     """The folder of the sweep: its plan, runs/ and logs/."""
     config: Config = field(default_factory=Config)
     preset: str = "best"
-    """The settings to start from: best, published, paper or quick."""
+    """The settings to start from: best, published, paper, quick or small."""
     leave_out: tuple[str, ...] = ()
     """A combination to leave out, such as span=0 masking=before. Give the flag once for each combination."""
     jobs: int = 1
@@ -274,6 +274,8 @@ class StatusFlags:
 def status(words: Sequence[str], console: Console) -> int:
     """Show the state of runs and sweeps."""
     places = parse(StatusFlags, words, "sagan status").places
+    if places == StatusFlags.places and not places[0].exists():  # main.py puts runs elsewhere
+        places = tuple(sorted({path.parents[1] for path in Path().glob("sparse_models_*/*/config.json")})) or places
     from sagan.experiments.sweep import find_watched
     from sagan.run.status import describe_progress, status_table
 

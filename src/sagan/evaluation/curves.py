@@ -56,6 +56,7 @@ def _short(value: object) -> str:
 @literal_text()
 def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -> None:
     from matplotlib.figure import Figure  # takes half a second, and only figures need it
+    from matplotlib.ticker import MaxNLocator
 
     card, newest = group[-1].card, group[-1]
     figure = Figure(figsize=(6.4, 4), layout="constrained")
@@ -69,6 +70,7 @@ def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -
         floor = f"half of the real images against the other half ({count:,} vs {count:,})"
         axes.axhline(newest.floor, linestyle="--", color="0.5", label=floor)
     axes.set_xlabel("generator steps")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if notes:
         figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, 110)), fontsize=7)
     axes.set_ylabel(visible(newest.label))

@@ -493,7 +493,8 @@ def _origin(report: Report) -> list[Block]:
     runs = report.results.runs
     made = f"This report: {_versions(versions())}, commit {commit() or 'unknown'}."
     plan = command_without_paths(report.results.sweep.plan.command)
-    whole: list[Block] = [Paragraph("The whole sweep, with another --sweep_dir:"), Code([plan])] if plan else []
+    anew = "The whole sweep; where its folder is, give another --sweep_dir, as this one goes on with what is there:"
+    whole: list[Block] = [Paragraph(anew), Code([plan])] if plan else []
     each: list[Block] = [Paragraph("Or run by run, with its scores:"), Code([run.command for run in runs])]
     return [*blocks, Heading("How to reproduce this"), *whole, *each, Paragraph(made)]
 

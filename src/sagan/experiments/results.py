@@ -12,7 +12,7 @@ import numpy as np
 
 from sagan.experiments.sweep import Sweep, evaluate_words
 from sagan.run.card import Card, differences, refuse_unlike
-from sagan.run.config import Config, names_of, override, settings, without_places
+from sagan.run.config import Config, DataConfig, RunConfig, names_of, override, settings, without_places
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.plan import PATHS, PlannedRun, spell, train_words
 from sagan.run.records import LookRecord, Record, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
@@ -30,6 +30,8 @@ BETTER = {
     **dict.fromkeys(("eye_colour_agreement", "eye_colour_confident"), "higher"),
 }
 """Which scores of a metric are better; of other metrics, neither are."""
+NAMES = {"frechet": "Fréchet distance", "kernel": "kernel distance"}
+"""What a person calls a metric, where that is not its name here."""
 
 
 @dataclass(frozen=True)
@@ -185,12 +187,22 @@ def read_results(folder: Path) -> Results:
     return Results(sweep, [_run_result(sweep, planned, varied) for planned in sweep.plan.runs()])
 
 
+def _shortest(words: list[str]) -> list[str]:
+    """The words of a command without flags whose values are the defaults."""
+    usual = {"--device": RunConfig.device, "--prepared": DataConfig.prepared}
+    return [
+        word
+        for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False)
+        if (word not in usual or after != usual[word]) and (before not in usual or word != usual[before])
+    ]
+
+
 def _run_result(sweep: Sweep, planned: PlannedRun, varied: list[str]) -> RunResult:
     config = sweep.config(planned)
     arm = Arm(tuple((axis, planned.overrides[axis]) for axis in varied))
     again = Path("again") / planned.name
     shared = override(without_places(config), {"run_dir": str(again)})
-    repeat = train_words(shared, planned.overrides), evaluate_words(shared, again)
+    repeat = train_words(shared, planned.overrides), _shortest(evaluate_words(shared, again))
     repeated = " && ".join(command(*words) for words in repeat)
     status = sweep.watch(planned).look()
     places = [Path(place) for place in (config.data.data, config.data.prepared) if place and Path(place).is_absolute()]

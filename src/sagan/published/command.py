@@ -28,7 +28,7 @@ from sagan.system.errors import UserError
 from sagan.system.sentences import as_flag, command, plural
 from sagan.system.typed import fill
 from sagan.training.start import resume_run, start_run
-from sagan.viewing.samples import write_samples
+from sagan.viewing.samples import refuse_finished, write_samples
 
 _COMMAND = "python main.py"
 
@@ -286,9 +286,12 @@ def _sample(flags: PublishedFlags, console: Console) -> int:
     step = flags.pretrained_model
     if step is None:
         raise UserError("--train False draws images from a checkpoint: give its step, --pretrained_model N")
-    generator = _trained_generator(flags, step, console)
     out = Path(f"generated_dataset{step}")
+    refuse_finished(out)
+    generator = _trained_generator(flags, step, console)
     count = 1000 * flags.batch_size if flags.added.num is None else flags.added.num
+    if flags.added.num is None:
+        console.say(f"drawing {plural(count, 'image')}, as the published program does: --num N draws another number")
     with console.progress("drawing images") as progress:
         write_samples(
             generator,

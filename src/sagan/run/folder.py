@@ -130,7 +130,11 @@ class Run:
         """An existing run. Raises UserError if there is none."""
         if not (folder / "config.json").is_file():
             what = "has no config.json, so it is not a run" if folder.is_dir() else absent(folder)
-            raise UserError(f"{folder} {what}; a run is a folder that `sagan train` made, such as runs/NAME")
+            within = sorted(folder.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+            newest = f"the newest run in it is {within[-1].parent}" if within else ""
+            raise UserError(
+                f"{folder} {what}; {newest or 'a run is a folder that `sagan train` made, such as runs/NAME'}"
+            )
         return cls(folder)
 
     def config(self) -> Config:

@@ -121,6 +121,12 @@ def _draw(
 # ---- a folder that a killed process has begun
 
 
+def refuse_finished(folder: Path) -> None:
+    """Raises UserError for a folder with something in it, unless a process has begun to draw samples there."""
+    if not is_unused(folder) and not (folder / _BEGUN).is_file():
+        raise UserError(f"{folder} is not empty, and what is there is kept: rename it, or delete it to draw anew")
+
+
 def _make_folder(folder: Path, wanted: bytes) -> None:
     """Makes the folder, with a file that says what will be in it, until it is. Raises UserError for one that is not
     empty, unless the file in it says the same."""

@@ -315,3 +315,22 @@ def test_a_folder_of_the_system_is_left_out_even_if_it_cannot_be_read(tmp_path, 
     source = open_source(tmp_path)
     assert len(source) == 1
     assert source.description.count("made by the system") == 4
+
+
+def test_many_folders_that_are_left_out_are_counted(tmp_path):
+    photos = tmp_path / "photos"
+    put(photos / "1.png", picture(1))
+    for what, count in (("a run", 3), ("prepared images", 2)):
+        for number in range(count):
+            for name in OURS[what]:
+                (photos / f"{what}-{number}" / name).parent.mkdir(parents=True, exist_ok=True)
+                (photos / f"{what}-{number}" / name).write_text("{}")
+    for number in range(20):
+        put(photos / f"{number}" / "@eaDir" / "1.png", picture(1))
+    (photos / "prepared" / "identities").mkdir(parents=True)
+    (photos / "prepared" / "identities" / ("0f" * 32)).write_text("photos")
+    said = open_source(photos).description
+    assert said.endswith(
+        f"under {photos} (left out 3 runs and 2 stores of sagan) "
+        f"(left out 20 folders, such as {photos / '0' / '@eaDir'}: made by the system)"
+    )

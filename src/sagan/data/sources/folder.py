@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -25,7 +25,7 @@ from sagan.data.sources.names import (
     short_name,
     visible,
 )
-from sagan.data.sources.own import FIGURES, what_is_ours
+from sagan.data.sources.own import FIGURES, KNOWN, what_is_ours
 from sagan.data.sources.room import hold
 from sagan.data.sources.source import Source, unseen
 from sagan.system.callbacks import Progress
@@ -66,7 +66,7 @@ class FolderSource(Source):
         if found.special:
             self.description += f" (left out {len(found.special):,}: pipes, devices or files of the system, such as "
             self.description += f"{found.special[0]})"
-        self.description += "".join(f" (left out {root / path}: {why})" for path, why in sorted(found.left_out.items()))
+        self.description += describe_left_out(root, found.left_out)
         lines = [os.path.realpath(root), *(f"{path} {stamps[path]}" for path in self.paths), *self.classes.stated]
         self.signature = digest(lines)
 
@@ -102,6 +102,16 @@ def _why_unusable(state: os.stat_result | None) -> str:
 
 
 _OURS = " of sagan"
+_NAMED = 4  # folders that are left out for one reason and named each
+_NOUNS = {
+    f"{what}{_OURS}": noun
+    for what, noun in {
+        "a run": "run",
+        "a sweep": "sweep",
+        "prepared images": "store",
+        FIGURES: "folder of samples or figures",
+    }.items()
+}
 _LONE_LINKS = 10
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}")  # of files, which folders rarely have
 
@@ -219,6 +229,26 @@ def _state(entry: os.DirEntry[str]) -> os.stat_result | None:
         if entry.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP):
             return None
         raise
+
+
+def describe_left_out(root: Path, left_out: Mapping[str, str]) -> str:
+    """What was left out, in brackets: each folder with the reason or, where a reason is that of many or of several
+    of ours, their number."""
+    reasons: dict[str, list[str]] = {}
+    for path, why in sorted(left_out.items()):
+        reasons.setdefault(why, []).append(path)
+    reasons.pop(f"{KNOWN}{_OURS}", None)
+    own = {_NOUNS[why]: len(paths) for why, paths in reasons.items() if why in _NOUNS}
+    text = ""
+    if sum(own.values()) > 1:
+        *first, last = [plural(count, noun) for noun, count in own.items()]
+        text = f" (left out {', '.join(first)}{' and ' * bool(first)}{last} of sagan)"
+        reasons = {why: paths for why, paths in reasons.items() if why not in _NOUNS}
+    for why, paths in reasons.items():
+        few = [f"{root / path}" for path in paths] if len(paths) <= _NAMED else []
+        for what in few or [f"{len(paths):,} folders, such as {root / paths[0]}"]:
+            text += f" (left out {what}: {why})"
+    return text
 
 
 def no_images(root: Path, others: int, walked: Walk) -> str:

@@ -21,6 +21,8 @@ SOFTWARE = "sagan"  # in the metadata of grids and figures, which tells them fro
 _RUN = "config.json", {"records.jsonl", "checkpoints", "snapshots", "running.lock"}  # of which one is there
 _SWEEP = {"plan.json", "runs"}
 _STORES = {"meta.json", "images.npy"}, {"journal.jsonl", "images.npy"}
+_IDENTITY = re.compile("[0-9a-f]{64}")  # what `sagan.data.prepare` knows of the images of a source, a file each
+KNOWN = "notes on images"
 _GRID = re.compile(r"\d+_fake\.png")  # as runs of earlier versions have them in folders without a mark
 
 
@@ -33,6 +35,8 @@ def what_is_ours(names: Iterable[str]) -> str:
         return "a sweep"
     if any(store <= names for store in _STORES):
         return "prepared images"
+    if names and all(map(_IDENTITY.fullmatch, names)):
+        return KNOWN
     return FIGURES if MARK in names else ""
 
 
