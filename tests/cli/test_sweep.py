@@ -246,6 +246,12 @@ def test_a_place_may_have_a_comma_in_its_name_and_there_may_be_several(capsys, c
     assert printed.count("1 done") == 2
 
 
+def test_the_status_finds_runs_of_the_published_command_line(capsys, tmp_path):
+    Run.create(tmp_path / "sparse_models_3" / "mine", Config())
+    assert command("", "status") == 0
+    assert "mine  stopped" in capsys.readouterr().out
+
+
 def test_the_status_of_what_is_no_run_is_refused(capsys):
     assert "runs does not exist" in refused(capsys, "", "status")
     assert "there is no flag --all" in refused(capsys, "S --all", "status")

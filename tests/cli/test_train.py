@@ -233,7 +233,7 @@ def test_resume_needs_only_the_folder_and_works_from_anywhere(run, tmp_path, mon
         (["--span", "self"], "trained with span 1 (not self)"),
         (["--imsize", "32", "--seed", "4"], "imsize 16 (not 32), seed 0 (not 4)"),
         (["--total_step", "3"], "is at step 4 already"),
-        (["--data", "nowhere"], "data says where they are now"),
+        (["--data", "nowhere"], "give --data FOLDER, where they are now"),
         (["--data", "other.npy"], "trained on other images"),
         (["--device", "gpu"], "device must be"),
     ],

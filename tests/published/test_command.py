@@ -237,6 +237,28 @@ def test_test_mode_numbers_images_from_1_without_gaps(again, capsys, span):
     assert "there are steps 2" in refused(capsys, line.replace("model 2", "model 7"))
 
 
+def test_test_mode_says_how_to_draw_fewer_and_what_to_do_with_earlier_ones(again, capsys, monkeypatch):
+    monkeypatch.setattr(sagan.published.command, "write_samples", lambda *given, **named: None)
+    line = "--train False --pretrained_model 2 --batch_size 3 --imsize 64 --version v"
+    assert run(line) == 0
+    assert (
+        "drawing 3,000 images, as the published program does: --num N draws another number" in capsys.readouterr().out
+    )
+    (again / "generated_dataset2").mkdir()
+    (again / "generated_dataset2" / "1_fake.png").touch()
+    monkeypatch.setattr(sagan.published.command, "_trained_generator", None)  # it is not loaded for that
+    assert "rename it, or delete it to draw anew" in refused(capsys, line)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [("imsize", "--imsize"), ("snapshot_every", "--model_save_step"), ("data", "sagan train --data"), ("num", "--num")],
+)
+def test_settings_are_spelt_as_the_published_program_or_else_sagan_takes_them(name, typed, capsys):
+    sagan.published.command._PublishedConsole(command=True).say(f"give `{name}` N")
+    assert capsys.readouterr().out == f"give {typed} N\n"
+
+
 def test_test_mode_asks_for_the_span_where_there_are_several(again, capsys):
     shutil.copytree(again / "sparse_models_3", again / "sparse_models_1")
     assert "give --span" in refused(capsys, "--train False --pretrained_model 2 --version v --num 1")

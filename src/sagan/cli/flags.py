@@ -256,10 +256,15 @@ def did_you_mean(name: str, flags: Sequence[str]) -> str:
 
 
 def optional_flags(
-    name: str, text: str, kinds: Sequence[type[Any]], chosen: Iterable[str], first: Mapping[str, Any]
+    name: str,
+    text: str,
+    kinds: Sequence[type[Any]],
+    chosen: Iterable[str],
+    first: Mapping[str, Any],
+    more: Mapping[str, str],
 ) -> type[Any]:
     """A dataclass with the fields ``first`` and the ``chosen`` fields of other dataclasses, with their help texts and
-    None as their default. ``text``: its docstring."""
+    None as their default. ``text``: its docstring. ``more``: what the help says besides about some fields."""
     from tyro.conf import arg
 
     made: list[Any] = list(first.items())
@@ -268,7 +273,8 @@ def optional_flags(
         for field in dataclasses.fields(kind):
             if field.name in chosen:
                 hint: Any = Optional[hints[field.name]]  # noqa: UP045 - made from a value
-                hint = Annotated.__class_getitem__((hint, arg(help=texts.get(field.name, ""))))  # type: ignore[attr-defined]
+                explained = texts.get(field.name, "") + more.get(field.name, "")
+                hint = Annotated.__class_getitem__((hint, arg(help=explained)))  # type: ignore[attr-defined]
                 made.append((field.name, hint, dataclasses.field(default=None)))
     return dataclasses.make_dataclass(name, made, namespace={"__doc__": text}, frozen=True)
 

@@ -117,14 +117,15 @@ def _train(words: Sequence[str], console: Console, world: World) -> int:
 
 def resume_flags() -> type[Any]:
     """The flags of `sagan resume`: the settings that may change, and a few that are only checked against the run's."""
-    chosen = resumable() | {"span", "imsize", "seed", "gpus"}
+    checked = dict.fromkeys(("span", "imsize", "seed"), " A run keeps its own: another value is refused.")
+    chosen = resumable() | checked.keys() | {"gpus"}
     sections = (TrainFlags, RunConfig, DataConfig, ModelConfig)
     run = Annotated[Path, Positional, arg(help="The run's folder, or one of its checkpoint files.")]
     text = (
         "Resume a run from its last checkpoint. It ends in exactly the bits of a run that was never stopped. "
         "Its folder may be a stranger's: an extractor that runs code, and folders outside of it, are named again."
     )
-    return optional_flags("ResumeFlags", text, sections, chosen, {"run": run})
+    return optional_flags("ResumeFlags", text, sections, chosen, {"run": run}, checked)
 
 
 def resume(words: Sequence[str], console: Console) -> int:

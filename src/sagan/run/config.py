@@ -356,7 +356,8 @@ class RunConfig:
     sample_step: int = setting(1000, "free", must_be="more than 0")
     """Steps between grids of samples."""
     checkpoint_every: int = setting(1000, "free", must_be="more than 0")
-    """Steps between checkpoints, from which the run can be resumed."""
+    """Steps between checkpoints, from which the run can be resumed. Others follow after two minutes and, as snapshots
+    do, every --snapshot_minutes."""
     snapshot_every: int = setting(10_000, "free", must_be="more than 0")
     """Steps between snapshots of the averaged generator, which are all kept."""
     snapshot_minutes: float = setting(30, "free", must_be="0 or more", most=10**9)

@@ -33,7 +33,8 @@ def describe_outlook(config: Config, step: int, seconds_per_step: float, on_gpu:
     ]
     if new and left > 2 * _NIGHT:
         fitting = int(_NIGHT / seconds_per_step) // 100 * 100
-        if fitting >= _FEW_STEPS or on_gpu:
+        fixed = config.game.lr_schedule != "constant"  # such a run ends where it was meant to
+        if not fixed and (fitting >= _FEW_STEPS or on_gpu):
             shorter = command("resume", settings.run_dir or "RUN", "--total_step", max(fitting, 100))
             sentences.append(f"for a result tonight, stop it and give: {shorter}")
         else:

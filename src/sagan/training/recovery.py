@@ -43,8 +43,8 @@ class Recovery:
 
     A checkpoint that was due is pending until enough of the guard's looks after it have seen no collapse; then it
     becomes the healthy one, to go back to. Only one checkpoint is pending at a time. Checkpoints that were not due
-    (after a signal, before scoring) are not considered, nor are looks after those that prove a checkpoint healthy: so
-    where a run was stopped or scored does not change where it goes back to.
+    (by time, after a signal, before scoring) are not considered, nor are looks after those that prove a checkpoint
+    healthy: so where a run was stopped or scored does not change where it goes back to.
 
     ``saved`` is the step of the run's last checkpoint.
     """
