@@ -161,7 +161,7 @@ class Recovery:
         more = f", or `{command('resume', self.run.folder, '--max_rollbacks', count + 3)}`" if count else ""
         reason = (
             f"{verdict.reason}: {_ENDINGS[verdict.state]} and was stopped{tried} at step {trouble.step:,}; {kept}. "
-            f"The usual remedy is a new run with lower learning rates (`g_lr`, `d_lr`){more}"
+            f"The usual remedy is a new run with lower learning rates (--g_lr, --d_lr){more}"
         )
         return Diverged(Verdict(verdict.state, reason), trouble.step)
 
