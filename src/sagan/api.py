@@ -23,7 +23,6 @@ import base64
 import contextlib
 import html
 import io
-import itertools
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -268,12 +267,22 @@ def _place(given: Place) -> Path:
 
 def _frechet_first(records: Iterable[R]) -> Iterator[R]:
     """Records in order, but of scores that were made together the Fréchet distance first; in the file it is last."""
+    waiting: list[R] = []
+    for record in records:
+        if waiting and _made_with(record) != _made_with(waiting[-1]):
+            yield from waiting
+            waiting.clear()
+        if isinstance(record, ScoreRecord) and record.metric != "frechet":
+            waiting.append(record)
+        else:
+            yield record
+            yield from waiting
+            waiting.clear()
+    yield from waiting
 
-    def together(record: Record) -> tuple[object, ...] | None:
-        return (record.step, record.seconds, record.card.extractor) if isinstance(record, ScoreRecord) else None
 
-    for _, some in itertools.groupby(records, together):
-        yield from sorted(some, key=lambda record: isinstance(record, ScoreRecord) and record.metric != "frechet")
+def _made_with(record: Record) -> tuple[object, ...] | None:
+    return (record.step, record.seconds, record.card.extractor) if isinstance(record, ScoreRecord) else None
 
 
 def _flat(record: Record) -> Row:

@@ -18,7 +18,6 @@ from sagan.data.sources.room import Room
 from sagan.experiments.plots import stack_samples
 from sagan.system.errors import UserError
 from sagan.system.images import LARGEST_PICTURE, read_png
-from sagan.viewing.samples import _is_grid
 from tests.attacks.made import POSTSCRIPT, peak_mebibytes, png
 from tests.data.made import Pictures, quiet
 from tests.data.sources.made import encoded, make_lmdb, picture
@@ -60,7 +59,6 @@ def test_a_picture_of_a_run_that_is_another_format(kind, tmp_path, no_program):
     (tmp_path / "1_fake.png").write_bytes(FOREIGN[kind])
     with pytest.raises(UserError, match="is not a picture that sagan wrote"):
         stack_samples([tmp_path / "1_fake.png"], 16)
-    assert not _is_grid(tmp_path / "1_fake.png")
 
 
 def test_a_picture_of_a_run_of_too_many_pixels(tmp_path):
@@ -68,7 +66,6 @@ def test_a_picture_of_a_run_of_too_many_pixels(tmp_path):
     (tmp_path / "1_fake.png").write_bytes(png(side, side, rows=0))
     with pytest.raises(UserError, match="is not a picture that sagan wrote"):
         read_png(tmp_path / "1_fake.png")
-    assert not _is_grid(tmp_path / "1_fake.png")
 
 
 # ---- sizes
