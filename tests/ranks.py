@@ -3,18 +3,32 @@
 import multiprocessing
 import os
 import socket
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.ranks", "sagan.training.start", "sagan.system.link", "PIL.PngImagePlugin"])
+_FORKS.set_forkserver_preload(
+    [
+        "tests.ranks",
+        "sagan.training.start",
+        "sagan.evaluation.snapshots",
+        "sagan.system.link",
+        "matplotlib.backends.backend_agg",
+        "PIL.PngImagePlugin",
+        "torch._dynamo",
+    ]
+)
 
 
 @dataclass
 class Ended:
-    """How the processes ended, by rank: exit statuses, and what they returned (None for one that did not)."""
+    """How the processes ended, by rank: exit statuses, what they returned (None for one that did not) and printed to
+    the standard error."""
 
     statuses: list
     results: list
+    said: list
 
 
 def start(size, work, *args, environment=()):
@@ -26,17 +40,18 @@ def start(size, work, *args, environment=()):
     started = []
     for rank in range(size):
         ours, theirs = _FORKS.Pipe(duplex=False)
-        process = _FORKS.Process(target=_work, args=(rank, shared, theirs, work, args))
+        said = Path(tempfile.mkstemp()[1])
+        process = _FORKS.Process(target=_work, args=(rank, shared, theirs, said, work, args))
         process.start()
         theirs.close()
-        started.append((process, ours))
+        started.append((process, ours, said))
     return started
 
 
 def finish(started, timeout=240):
     """Waits for processes. None is left behind."""
-    results = []
-    for process, ours in started:
+    results, printed = [], []
+    for process, ours, said in started:
         process.join(timeout)
         late = process.is_alive()
         if late:
@@ -46,17 +61,20 @@ def finish(started, timeout=240):
             results.append(ours.recv() if ours.poll() else None)
         except EOFError:
             results.append(None)
+        printed.append(said.read_text())
+        said.unlink()
         assert not late, "a process hangs"
-    return Ended([process.exitcode for process, _ in started], results)
+    return Ended([process.exitcode for process, *_ in started], results, printed)
 
 
 def run(size, work, *args, **options):
     """What ``work(rank, *args)`` returns in each of ``size`` processes."""
     ended = finish(start(size, work, *args, **options))
-    assert ended.statuses == [0] * size
+    assert ended.statuses == [0] * size, ended.said
     return ended.results
 
 
-def _work(rank, shared, pipe, work, args):
+def _work(rank, shared, pipe, said, work, args):
+    os.dup2(os.open(said, os.O_WRONLY), 2)
     os.environ.update({name: str(value) for name, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()})
     pipe.send(work(rank, *args))

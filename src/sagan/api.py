@@ -321,10 +321,12 @@ def train(config: Config | str = "best", *, quiet: bool = False, **settings: obj
     run together. Raises UserError for wrong or misspelt settings and for a run that has collapsed.
     """
     from sagan.evaluation.while_training import score_while_training
+    from sagan.training.checks import refuse_one_shard
     from sagan.training.start import report_end, train_new
 
     config, console = override(_start(config, settings), _plain(settings)), Console(quiet=quiet)
     with joined() as world:
+        refuse_one_shard(settings, world.size)
         scoring = score_while_training(config, console) if world.leads else None
         outcome = train_new(config, console, scoring, world=world)
     report_end(outcome, console)

@@ -41,13 +41,18 @@ def reference(faces, extractor, tmp_path_factory):
     return open_reference(faces, extractor, tmp_path_factory.mktemp("cache"), Console(quiet=True))
 
 
-@pytest.fixture
-def run(tmp_path):
-    config = override(CONFIG, {"run_dir": str(tmp_path / "run")})
-    run = Run.create(tmp_path / "run", config)
+def make_run(folder):
+    """A run with two snapshots."""
+    config = override(CONFIG, {"run_dir": str(folder)})
+    run = Run.create(folder, config)
     for step in (10, 20):
         save_snapshot(run.snapshot_file(step), Snapshot(build_generator(config.model, seed=step), config, step))
     return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "run")
 
 
 def switches():

@@ -17,7 +17,7 @@ from sagan.run.folder import Run
 from sagan.run.weights import load_checkpoint
 from sagan.system import link
 from sagan.system.console import Console
-from sagan.system.world import Lost, joined
+from sagan.system.world import Lost, World, joined
 from sagan.training import guard
 from sagan.training.start import train_new, train_on
 from sagan.training.trainer import Trainer
@@ -41,7 +41,7 @@ GAMES = {
         "pool": 2,
     },
     "bf16": {"precision": "bf16", "num_classes": "auto"},
-    "rollback": {"guard": "recover", "total_step": 8},
+    "rollback": {"guard": "recover", "total_step": 6},  # in the last step
 }
 
 
@@ -120,14 +120,27 @@ def quickly():
     link._BEAT, link._STALE = 0.1, 0.5
 
 
+LARGEST = World.largest
+
+
+def between_two_agreements(world, *numbers):
+    """The processes agree to go on, and at once one of them gets a signal."""
+    World.largest = LARGEST
+    agreed = world.largest(*numbers)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return agreed
+
+
 def disturbed(rank, photos, folder, victim, moment, end):
     """Trains a run in which one process comes to a bad end at a moment."""
     quickly()
     advance = Trainer.advance
-    os.dup2(os.open(folder / f"said{rank}", os.O_WRONLY | os.O_CREAT), 2)
 
     def advancing(self, batches, step=None):
         if rank == victim and self.step == moment:
+            if end == "late SIGTERM":
+                World.largest = between_two_agreements
+                return advance(self, batches, step)
             if end == "error":
                 raise OSError(28, "No space left on device", "/full")
             os.kill(os.getpid(), signal.Signals[end])
@@ -168,21 +181,27 @@ def test_a_lost_process_costs_nothing_but_time(photos, tmp_path, undisturbed, vi
     assert bits(tmp_path / "run") == undisturbed
 
 
-def test_a_process_that_does_not_answer_ends_all(photos, tmp_path):
-    started = ranks.start(2, disturbed, photos, tmp_path, 1, 3, "SIGSTOP", environment={"SAGAN_TIMEOUT": 1})
-    leader, sleeper = (process for process, _ in started)
-    leader.join(30)
-    assert leader.exitcode == 2
+@pytest.mark.parametrize(
+    ("victim", "sentence"),
+    [
+        (1, "error: rank 1 has not answered for 1 seconds; `sagan resume"),
+        (0, "error: rank 0 has not answered for 1 seconds"),
+    ],
+)
+def test_a_process_that_does_not_answer_ends_all(photos, tmp_path, victim, sentence):
+    started = ranks.start(2, disturbed, photos, tmp_path, victim, 3, "SIGSTOP", environment={"SAGAN_TIMEOUT": 1})
+    sleeper, other = started[victim][0], started[1 - victim][0]
+    other.join(30)
     os.kill(sleeper.pid, signal.SIGKILL)
-    ranks.finish(started)
-    said = (tmp_path / "said0").read_text()
-    assert "error: rank 1 has not answered for 1 seconds; `sagan resume" in said
-    assert "continues from the last checkpoint" in said
+    ended = ranks.finish(started)
+    assert ended.statuses[1 - victim] == 2
+    assert sentence in ended.said[1 - victim]
 
 
-def test_a_signal_to_any_process_saves_and_ends_all(photos, tmp_path, undisturbed):
-    ranks.run(2, disturbed, photos, tmp_path, 1, 3, "SIGTERM")
-    assert load_checkpoint(Run.open(tmp_path / "run").checkpoint_file).step == 4
+@pytest.mark.parametrize(("victim", "end", "step"), [(1, "SIGTERM", 4), (0, "late SIGTERM", 5)])
+def test_a_signal_to_any_process_saves_and_ends_all(photos, tmp_path, undisturbed, victim, end, step):
+    ranks.run(2, disturbed, photos, tmp_path, victim, 3, end)
+    assert load_checkpoint(Run.open(tmp_path / "run").checkpoint_file).step == step
     ranks.run(2, resumed, tmp_path / "run")
     assert bits(tmp_path / "run") == undisturbed
 

@@ -19,7 +19,7 @@ from sagan.system.files import refuse_unwritable
 from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import plural
 from sagan.system.typed import fill, refuse_beyond, to_plain
-from sagan.system.world import World, joined, leads
+from sagan.system.world import World, joined
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,20 @@ class EvaluateFlags:
 
 def evaluate(words: Sequence[str], console: Console) -> int:
     """Score a run's snapshots, or any images, against real ones."""
+    with joined() as world:
+        return _evaluate(words, console, world)
+
+
+def _evaluate(words: Sequence[str], console: Console, world: World) -> int:
     given = read(EvaluateFlags, words, "sagan evaluate")
     flags = fill(EvaluateFlags, given)
     check_device(flags.device)
     if flags.imsize is not None and not 1 <= flags.imsize <= LARGEST_SIZE:
         raise UserError(f"`imsize` must be from 1 to {LARGEST_SIZE:,}, got {flags.imsize}")
     if (flags.target / "config.json").is_file():
-        with joined() as world:
-            if flags.gpus != 1 and world.size == 1:
-                return run_on_gpus(flags.gpus, flags.device, ["evaluate", *words])
-            return _evaluate_run(flags, "prepared" in given, console, world)
+        if flags.gpus != 1 and world.size == 1:
+            return run_on_gpus(flags.gpus, flags.device, ["evaluate", *words])
+        return _evaluate_run(flags, "prepared" in given, console, world)
     run = owner(flags.target)
     its_run = "" if run is None else f", which is {run}"
     _refuse_no_images(flags.target, its_run)
@@ -85,7 +89,7 @@ def evaluate(words: Sequence[str], console: Console) -> int:
         if name in given:
             where = "the folder of a run" if run is None else f"the folder of its run{its_run}"
             raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is not {where}")
-    return _evaluate_images(flags, console) if leads() else 0
+    return _evaluate_images(flags, console) if world.leads else 0
 
 
 def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: World) -> int:
@@ -102,7 +106,12 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
         raise UserError(
             f"--imsize brings the images of --reference to the size of the run's, which is {run.config().model.imsize}"
         )
-    snapshots = choose_snapshots(run, flags.step, last=flags.last, best=flags.best)
+
+    def choose() -> list[Path]:
+        chosen = choose_snapshots(run, flags.step, last=flags.last, best=flags.best)
+        return [path.relative_to(run.folder) for path in chosen]
+
+    snapshots = [run.folder / each for each in world.share(choose)]  # there may be another one in a moment
     scorer = run_scorer(
         run,
         snapshots[-1],

@@ -73,7 +73,7 @@ def _sample(words: Sequence[str], console: Console, world: World) -> int:
     if not as_grid and (is_image(flags.out.name) or flags.out.name.lower() == ".png"):
         raise UserError(f"a grid is a PNG with a name, such as {flags.out.with_name('grid.png')}, got {flags.out}")
     world.in_turn(lambda: refuse_unwritable(flags.out.parent if as_grid else flags.out, "--out"))
-    path = find_snapshot(flags.run, flags.step)
+    path = flags.run / world.share(lambda: find_snapshot(flags.run, flags.step).relative_to(flags.run))
     snapshot = load_snapshot(path)
     names, count = snapshot.classes, snapshot.generator.num_classes
     label = class_number(flags.label, names, count) if flags.label else None

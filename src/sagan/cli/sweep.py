@@ -102,7 +102,7 @@ def sweep(words: Sequence[str], console: Console) -> int:
 
     base = PRESETS[flags.preset] if "preset" in given else None
     whole = command("sweep", *(word for word in words if word not in ("--dry_run", "--print_commands")))
-    if axes and flags.gpus_per_run > 1 and not (flags.sweep_dir / "plan.json").is_file():
+    if flags.gpus_per_run > 1 and not (flags.sweep_dir / "plan.json").is_file():
         axes.setdefault("shards", [flags.gpus_per_run])
     begun = plan_sweep(flags.sweep_dir, axes, left_out, base, whole)
     refuse_stranger(begun.plan, begun.folder, axes)

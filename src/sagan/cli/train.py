@@ -88,9 +88,10 @@ def _train(words: Sequence[str], console: Console, world: World) -> int:
     from sagan.data import choose_source, prepared_store
     from sagan.data.batches import check_count
     from sagan.evaluation.while_training import score_while_training
-    from sagan.training.checks import check_new_run
+    from sagan.training.checks import check_new_run, refuse_one_shard
     from sagan.training.start import settle, start_run
 
+    refuse_one_shard(given, world.size)
     scoring, store = score_while_training(config, console) if world.leads else None, None
     if world.size > 1 and (largest or dry_run):
         which = "--batch_size auto" if largest else "--dry_run"
@@ -138,8 +139,6 @@ def _resume(words: Sequence[str], console: Console, world: World) -> int:
     own_settings = dict.fromkeys(flags_of(Config), "a run is resumed with its own settings")
     changes = read(resume_flags(), words, "sagan resume", own_settings)
     folder, gpus = changes.pop("run"), changes.pop("gpus", None)
-    if gpus not in (None, 1) and world.size == 1:
-        return run_on_gpus(gpus, changes.get("device") or "auto", ["resume", *words])
     from sagan.evaluation.while_training import score_while_training
     from sagan.run.checkpoints import find_run
     from sagan.run.trust import resumed_config
@@ -147,6 +146,8 @@ def _resume(words: Sequence[str], console: Console, world: World) -> int:
 
     changes = {name: value for name, value in changes.items() if value is not None}
     config = resumed_config(find_run(folder)[0], changes)
+    if gpus not in (None, 1) and world.size == 1:
+        return run_on_gpus(gpus, config.run.device, ["resume", *words])
     _warn_of_idle(changes, config, console)
     scoring = score_while_training(config, console) if world.leads else None
     return resume_run(folder, changes, console, scoring, world)

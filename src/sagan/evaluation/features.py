@@ -19,8 +19,8 @@ def features_of(
 ) -> Iterator[Found]:
     """Each batch of the images in order, with its features and, if asked for, logits, on the extractor's device.
 
-    The processes take the batches in turn, and each gets those of all. A batch holds the same images whatever their
-    number, so its features are the same.
+    The processes take the batches in turn, and the leading one gets those of all, the others nothing. A batch holds the
+    same images whatever their number, so its features are the same.
     """
 
     def compute(batch: Batch) -> Found:
@@ -34,7 +34,7 @@ def features_of(
         return
     for _ in range(0, images.count, extractor.batch_size * world.size):
         batch = next(own, None)
-        for found in world.gather(None if batch is None else _moved(compute(batch), "cpu")):
+        for found in world.collect(None if batch is None else _moved(compute(batch), "cpu")):
             if found is not None:
                 yield _moved(found, extractor.device)
     next(own, None)  # its last word is whether the images were finite
@@ -43,3 +43,9 @@ def features_of(
 def _moved(found: Found, device: str | torch.device) -> Found:
     start, pixels, features, logits = found
     return start, pixels.to(device), features.to(device), None if logits is None else logits.to(device)
+
+
+def help_with(images: ImageSet, extractor: FeatureExtractor, world: World, *, with_logits: bool = False) -> None:
+    """A following process's part in `features_of`."""
+    for _ in features_of(images, extractor, world, with_logits=with_logits):
+        raise AssertionError("only the leading process gets features")

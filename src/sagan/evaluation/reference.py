@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sagan.evaluation.extractors.interface import FeatureExtractor
-from sagan.evaluation.features import features_of
+from sagan.evaluation.features import features_of, help_with
 from sagan.evaluation.image_sets import ImageSet
 from sagan.evaluation.metrics.frechet import SMALL, covariance_factor, few_images_warning, frechet_distance
 from sagan.evaluation.metrics.kernel import kernel_distance
@@ -24,7 +24,7 @@ from sagan.evaluation.metrics.moments import Moments, float64_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, expand, read_regular, remove_partial_files, write_whole
-from sagan.system.world import SINGLE_PROCESS, World
+from sagan.system.world import SINGLE_PROCESS, World, nothing
 
 KEPT = 10_000  # images of each set for the metrics that compare images, not moments
 REMEMBERED = 50_000  # real images that are searched for the nearest one to a sample
@@ -106,13 +106,8 @@ def open_reference(
     waiting = f"another process is computing the features of {images.description}: waiting until it is done"
     alone = exclusive_lock(path.with_suffix(".lock"), functools.partial(console.warn, waiting))
     with alone if world.leads else contextlib.nullcontext():
-        tensors = world.share(lambda: _read(path, images.count, extractor.dim))
-        if tensors is None:
-            tensors = _compute(images, extractor, console, world)
-            if world.leads:
-                data = save(tensors)
-                remove_partial_files(path.parent, path.name)
-                write_whole(path, lambda file: file.write(data))
+        known = world.share(lambda: _read(path, images.count, extractor.dim))
+        tensors = _compute_and_keep(images, extractor, path, console, world) if known is None else known
     reference = _assemble(images, tensors, extractor.device)
     if sentence := reference.small_sample():
         console.warn(sentence)
@@ -141,6 +136,19 @@ def _read(path: Path, count: int, dim: int) -> dict[str, Tensor] | None:
         shapes |= {f"count{half}": (1,), f"mean{half}": (dim,), f"scatter{half}": (dim, dim)}
     whole = {name: tuple(tensor.shape) for name, tensor in tensors.items()} == shapes
     return tensors if whole and all(tensor.isfinite().all() for tensor in tensors.values()) else None
+
+
+def _compute_and_keep(
+    images: ImageSet, extractor: FeatureExtractor, path: Path, console: Console, world: World
+) -> dict[str, Tensor]:
+    if not world.leads:
+        help_with(images, extractor, world)
+        return world.share(nothing)
+    tensors = _compute(images, extractor, console, world)
+    data = save(tensors)
+    remove_partial_files(path.parent, path.name)
+    write_whole(path, lambda file: file.write(data))
+    return world.share(lambda: tensors)
 
 
 def _compute(images: ImageSet, extractor: FeatureExtractor, console: Console, world: World) -> dict[str, Tensor]:

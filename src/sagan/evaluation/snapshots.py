@@ -15,10 +15,11 @@ from sagan.data.sources.own import SOFTWARE
 from sagan.evaluation.curves import draw_curves
 from sagan.evaluation.extractors.interface import FeatureExtractor
 from sagan.evaluation.extractors.table import load_extractor
+from sagan.evaluation.features import help_with
 from sagan.evaluation.image_sets import ImageSet, generated_images, open_images, store_images
 from sagan.evaluation.metrics.moments import COVARIANCE_CONVENTION
 from sagan.evaluation.reference import Reference, open_reference
-from sagan.evaluation.scoring import Score, extract, nearest_real, refuse_few, refuse_other_size, score_images
+from sagan.evaluation.scoring import Score, nearest_real, refuse_few, refuse_other_size, score_images
 from sagan.run.card import Card, commit, differences, versions
 from sagan.run.config import differences as setting_differences
 from sagan.run.config import names_of
@@ -102,6 +103,7 @@ class Scorer:
         began = time.monotonic()
         snapshot = open_snapshot(path, run, self.trained_on)
         step, sha256 = snapshot.step, file_sha256(path)
+        self.world.compare({"snapshot": sha256})
         name, device = f"{run.folder.name} at step {step:,}", self.extractor.device
         draws = [
             generated_images(snapshot.generator, self.samples, self.seed + repeat, device=device, name=name)
@@ -109,7 +111,7 @@ class Scorer:
         ]
         if not self.world.leads:
             for draw in draws:
-                extract(draw, self.extractor, lambda done, total: None, world=self.world)
+                help_with(draw, self.extractor, self.world, with_logits=self.extractor.has_logits)
             return []
         warn = functools.partial(self._once, console.warn)
         with console.progress(f"scoring step {step:,}") as progress:
@@ -237,6 +239,9 @@ def run_scorer(
         real, trained_on = store_images(store), store.hash
     open_snapshot(snapshot, run, trained_on)
     refuse_other_size(str(config.model.shape), real)
+    draws = {"num": samples, "repeats": repeats, "seed": seed}
+    made_with = {"extractor": network.name, "weights": network.weights_sha256, "images": real.identity}
+    world.compare({**versions(), **made_with, **draws})
     known = open_reference(real, network, cache, console, world)
     return Scorer(network, known, samples, repeats, seed, trained_on, world)
 

@@ -31,6 +31,7 @@ from sagan.system.console import handling_signals
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, expand, is_held, partial_files, remove_partial_files, write_whole
 from sagan.system.sentences import command
+from sagan.system.world import alone
 
 Show = Callable[[Sequence[RunStatus]], object]
 
@@ -211,7 +212,7 @@ class Runner:
     ):
         self.sweep, self.extractor, self.program = sweep, extractor, program or PROGRAM
         number = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-        self.environment = number | dict(os.environ)
+        self.environment = number | alone(os.environ)
         self.blocked_signals = blocked_signals
         self.together = ["--gpus", str(gpus)] if gpus > 1 else []
         self.stopping = False

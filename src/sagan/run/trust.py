@@ -17,6 +17,8 @@ from sagan.system.errors import UserError
 from sagan.system.files import expand, refuse_links_out
 from sagan.system.sentences import typed
 
+TO_BE_NAMED = ("extractor", "sample_dir", "prepared")
+
 
 def resumed_config(run: Run, changes: Mapping[str, Any]) -> Config:
     """A run's config with what a person changes, or names again. Raises UserError for what must be named, and for

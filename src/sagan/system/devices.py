@@ -6,14 +6,21 @@ import torch
 from torch import Tensor
 
 from sagan.system.errors import UserError
+from sagan.system.world import announced, local_rank
 
 
 def choose_device(name: str) -> torch.device:
-    """The device named ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``. Raises UserError if it is not available."""
+    """The device named ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; of several processes on one machine, each
+    gets a GPU of its own, as far as there are enough. Raises UserError if it is not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"  # never mps, which is untested
+    several = announced()[1] > 1
+    if several and name.startswith("cuda:"):
+        raise UserError(f"`device` must be cuda for several processes, which then have a GPU each, got {name}")
     try:
         device = torch.device(name)
+        if several and device.type == "cuda" and (found := torch.cuda.device_count()):
+            torch.cuda.set_device(local_rank() % found)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name} cannot be used here: {str(error).splitlines()[0]}") from error

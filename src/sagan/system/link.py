@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,8 +19,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from sagan.system.errors import UserError, describe
-from sagan.system.world import Lost, tree_sum
+from sagan.system.errors import UserError, describe, is_out_of_memory
+from sagan.system.sentences import name_settings, visible
+from sagan.system.world import Lost, local_rank, tree_sum
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -31,39 +33,44 @@ _ARRIVAL = 300.0  # seconds in which all processes must have started
 _NEVER = timedelta(days=7)  # for torch's own timeout: whether the others are alive is watched here
 _BEAT = 1.0  # seconds between signs of life
 _STALE = 4.0  # seconds without one, after which a process whose connection broke is taken for ended
+_LAUNCHER = "the launcher that connects all processes"
 _ENDED = "ended without a word: it was killed, or its machine has no memory left"
 
 
 class Link:
-    """The connection of process ``rank`` to the other ``size`` - 1.
+    """The connection of process ``rank`` to the other ``size`` - 1: first they meet, then `connect`.
 
     A thread gives signs of life and looks for those of the others: the leading process for all, the others for its own.
     When one fails, or is silent for ``timeout`` seconds, it ends this process with status 2. One process says why: the
-    leading one or, if that is the silent one, the first of the others. ``advice`` is printed after it.
+    leading one or, if that is the silent one, the first of the others. ``advice`` is printed after it. Signs of life
+    go through a store that the launcher, or the leading process, keeps; a second thread ends this process where the
+    store does not answer. Both count their own turns, not seconds, so a job may be suspended and go on.
     """
 
     def __init__(self, rank: int, size: int, timeout: float):
         self.rank, self.size, self.timeout = rank, size, timeout
         self.advice = ""
-        self._over = threading.Event()
-        self._attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        number = next(_NUMBERS)
-        self._place = f"sagan/{number}/{self._attempt}"  # torchrun may keep what the processes before these wrote
-        self._store = _meet(self._place, rank, size)
-        self._notes = _store(f"sagan/{number}/notes")
-        with self._guarded():
-            dist.init_process_group("gloo", store=self._store, rank=rank, world_size=size, timeout=_NEVER)
-        self._nccl = self._open_nccl()
-        self._thread = threading.Thread(target=self._watch, args=(_store(self._place),), daemon=True)
+        name = f"sagan/{next(_NUMBERS)}"
+        self._notes = _reach(name)
+        place = f"{name}/{_meet(self._notes, rank, size)}"
+        self._store = _store(place)
+        self._former = _read(self._notes, "note")
+        self._nccl: dist.ProcessGroup | None = None
+        self._over = threading.Event()  # the main thread leaves by itself
+        self._left = threading.Event()  # it has left
+        self._turns = 0  # of the first thread
+        self._thread = threading.Thread(target=self._watch, args=(_store(place),), daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch_the_store, daemon=True).start()
 
-    def _open_nccl(self) -> dist.ProcessGroup | None:
-        """The group for tensors on GPUs, if each process has a GPU of its own; else they go through the CPU."""
+    def connect(self) -> None:
+        """Opens the ways that `share`, `gather` and the others take."""
+        with self._guarded():
+            dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=_NEVER)
         cards, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
-        if cards:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", self.rank)) % cards)
         own = cards >= local and dist.is_nccl_available()
-        return dist.new_group(backend="nccl", timeout=_NEVER) if all(self.gather(own)) else None
+        if all(self.gather(own)):  # each process has a GPU of its own; else tensors go through the CPU
+            self._nccl = dist.new_group(backend="nccl", timeout=_NEVER)
 
     # ---- what the processes tell each other
 
@@ -82,6 +89,12 @@ class Link:
         with self._guarded():
             dist.all_gather_object(held, value)
         return held
+
+    def collect(self, value: T) -> list[T]:
+        held: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        with self._guarded():
+            dist.gather_object(value, held)
+        return held or []
 
     def largest(self, numbers: Sequence[int]) -> list[int]:
         values = torch.tensor(numbers)
@@ -112,7 +125,7 @@ class Link:
         self._notes.set("note", note)
 
     def recall(self) -> str:
-        return self._notes.get("note").decode() if self._attempt != "0" and self._notes.check(["note"]) else ""
+        return self._former
 
     # ---- the end
 
@@ -120,20 +133,26 @@ class Link:
         """Leaves the others, after this process has done its part."""
         self._over.set()
         self._thread.join()
-        with contextlib.suppress(RuntimeError):  # the process that keeps the store may be gone
+        with contextlib.suppress(RuntimeError):  # what keeps the store may be gone
             self._store.set(f"alive/{self.rank}", "done")
         dist.destroy_process_group()
+        self._left.set()
 
     def fail(self, error: BaseException) -> None:
         """Tells the others why this process ends."""
         self._over.set()
-        lost, sentence = isinstance(error, Lost), describe(error)
+        lost = isinstance(error, Lost)
+        if isinstance(error, KeyboardInterrupt):
+            sentence = f"rank {self.rank} was interrupted"
+        else:
+            sentence = describe(error) if lost or self.rank == 0 else f"rank {self.rank}: {describe(error)}"
         with contextlib.suppress(RuntimeError):
-            self._store.compare_set(
-                "failed", "", sentence if self.rank == 0 or lost else f"rank {self.rank}: {sentence}"
-            )
+            if self.rank == 0:
+                self._store.compare_set("speaks", "", "0")
+            self._store.compare_set("failed", "", sentence)
         if lost and self.rank and self._speaks(self._store, sentence):
             self._say(sentence)
+        self._left.set()
 
     # ---- whether the others live
 
@@ -143,6 +162,8 @@ class Link:
         try:
             yield
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise Lost(self._reason() or f"the connection between the processes broke ({error})") from error
 
     def _reason(self) -> str:
@@ -151,34 +172,46 @@ class Link:
         try:
             before = self._signs(self._store)
             while time.monotonic() < until:
-                if failure := self._failure(self._store):
+                if failure := _read(self._store, "failed"):
                     return failure
                 time.sleep(0.2)
             now = self._signs(self._store)
         except RuntimeError:
-            return f"rank 0 {_ENDED}"
+            return f"{_keeper()} {_ENDED}"
         silent = [rank for rank in range(self.size) if now[rank] == before[rank] and rank != self.rank]
+        if 0 in silent:  # the others may have ended because of it
+            silent = [0]
         return f"{_ranks(silent)} {_ENDED}" if silent else ""
 
     def _watch(self, store: Store) -> None:
-        seen: dict[int, tuple[bytes, float]] = {}
-        beats = 0
+        seen: dict[int, tuple[bytes, int]] = {}  # by rank: its last sign, and the turn it came in
         while not self._over.wait(_BEAT):
-            beats += 1
+            self._turns += 1
             try:
-                store.set(f"alive/{self.rank}", str(beats))
-                failure = self._failure(store)
+                store.set(f"alive/{self.rank}", str(self._turns))
+                failure = _read(store, "failed")
                 signs = self._signs(store) if self.rank == 0 else [store.get("alive/0")]
             except RuntimeError:
-                failure, signs = f"rank 0 {_ENDED}", []
-            now = time.monotonic()
+                failure, signs = f"{_keeper()} {_ENDED}", []
             for rank, sign in enumerate(signs):
                 if rank not in seen or seen[rank][0] != sign:
-                    seen[rank] = sign, now
-                elif sign != b"done" and now - seen[rank][1] > self.timeout and rank != self.rank:
+                    seen[rank] = sign, self._turns
+                elif sign != b"done" and self._is_long(self._turns - seen[rank][1]) and rank != self.rank:
                     failure = failure or f"rank {rank} has not answered for {self.timeout:.0f} seconds"
             if failure:
                 self._end(store, failure)
+
+    def _watch_the_store(self) -> None:
+        turns, silent = 0, 0
+        while not self._left.wait(_BEAT):
+            turns, silent = self._turns, silent + 1 if turns == self._turns else 0
+            if self._is_long(silent - 4 * _STALE / _BEAT):  # `_end` takes its time
+                if _speaks_for_machine(self.rank):
+                    self._say(f"{_keeper()} has not answered for {self.timeout:.0f} seconds")
+                os._exit(2)
+
+    def _is_long(self, turns: float) -> bool:
+        return turns * _BEAT > self.timeout
 
     def _end(self, store: Store, failure: str) -> None:
         """Ends this process with the failure of another, unless its main thread does so by itself."""
@@ -192,27 +225,40 @@ class Link:
 
     def _say(self, failure: str) -> None:
         """Prints a failure, in a process that may not be the one that prints otherwise."""
-        print("error:", "; ".join(filter(None, [failure, self.advice])), file=sys.stderr, flush=True)
+        sentence = "; ".join(filter(None, [failure, self.advice]))
+        print("error:", visible(name_settings(sentence)), file=sys.stderr, flush=True)
 
     def _speaks(self, store: Store, failure: str) -> bool:
+        if failure.startswith(_LAUNCHER):
+            return _speaks_for_machine(self.rank)
         if not failure.startswith("rank 0 "):
             return self.rank == 0
         try:
             return bool(store.compare_set("speaks", "", str(self.rank)).decode() == str(self.rank))
         except RuntimeError:  # the store went with process 0
-            return self.rank == 1
+            return _speaks_for_machine(self.rank)
 
     def _signs(self, store: Store) -> list[bytes]:
         signs: list[bytes] = store.multi_get([f"alive/{rank}" for rank in range(self.size)])
         return signs
 
-    @staticmethod
-    def _failure(store: Store) -> str:
-        return store.get("failed").decode() if store.check(["failed"]) else ""
-
 
 def _ranks(ranks: Sequence[int]) -> str:
     return ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
+
+
+def _keeper() -> str:
+    """What keeps the store."""
+    return _LAUNCHER if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else "rank 0"
+
+
+def _speaks_for_machine(rank: int) -> bool:
+    """Whether this is the process of its machine that speaks where the store is gone, so that they cannot agree on
+    one."""
+    return local_rank() == 0 or (rank == 1 and _keeper() == "rank 0")
+
+
+# ---- the store
 
 
 def _store(place: str) -> Store:
@@ -222,17 +268,40 @@ def _store(place: str) -> Store:
     return own
 
 
-def _meet(place: str, rank: int, size: int) -> Store:
-    """Waits until all processes are there. Raises UserError, naming the missing ones, if they do not come."""
+def _read(store: Store, name: str) -> str:
+    """A value; "" where there is none."""
+    return store.get(name).decode() if store.check([name]) else ""
+
+
+def _reach(place: str) -> Store:
+    """The first connection, with which process 0 may make the store. Raises UserError if it cannot be reached."""
     try:
-        store = _store(place)
+        return _store(place)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the other processes cannot be reached: {str(error).splitlines()[0]}") from error
-    store.set(f"alive/{rank}", "0")
-    until = time.monotonic() + _ARRIVAL
-    while not store.check([f"alive/{each}" for each in range(size)]):
-        if time.monotonic() > until:
-            missing = [each for each in range(size) if not store.check([f"alive/{each}"])]
-            raise UserError(f"{_ranks(missing)} of {size} did not start within {_ARRIVAL:.0f} seconds")
+
+
+def _meet(store: Store, rank: int, size: int) -> str:
+    """Waits until all processes are there; returns a place in the store that is new to all of them.
+
+    torchrun may keep what the processes before these wrote, so process 0 makes a new place, and answers the processes
+    that it sees there. Raises UserError, naming the missing ones, if they do not come.
+    """
+    own, seen, until = uuid.uuid4().hex, "", time.monotonic() + _ARRIVAL
+    if rank == 0:
+        store.set("place", own)
+    missing = [0]
+    while time.monotonic() < until:
+        if found := _read(store, "place"):
+            signs = [f"{found}/alive/{each}" for each in range(size)]
+            if found != seen:
+                store.set(signs[rank], own)
+                seen = found
+            if rank == 0:
+                missing = [each for each, sign in enumerate(signs) if not store.check([sign])]
+                if not missing:
+                    store.set(f"{found}/there", b" ".join(store.multi_get(signs)).decode())
+            if own in _read(store, f"{found}/there").split():
+                return found
         time.sleep(0.05)
-    return store
+    raise UserError(f"{_ranks(missing)} of {size} did not start within {_ARRIVAL:.0f} seconds")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sagan.system.errors import UserError
 from sagan.system.sentences import plural
@@ -75,6 +75,20 @@ class World:
         """The values of all processes, by rank."""
         return [value] if self.link is None else self.link.gather(value)
 
+    def collect(self, value: T) -> list[T]:
+        """The values of all processes, by rank, in the leading process; in the others nothing."""
+        return [value] if self.link is None else self.link.collect(value)
+
+    def compare(self, values: Mapping[str, object]) -> None:
+        """Raises UserError, in every process, where one has another value under a name than the leading process."""
+        first, *others = self.gather(dict(values))
+        for rank, theirs in enumerate(others, 1):
+            for name in first | theirs:
+                if first.get(name) != theirs.get(name):
+                    raise UserError(
+                        f"rank {rank} has {name} {theirs.get(name)}, and rank 0 {first.get(name)}: all need the same"
+                    )
+
     def in_turn(self, make: Callable[[], T]) -> T:
         """What ``make`` returns: first in the leading process, which may leave files for the others."""
         if self.leads:
@@ -114,6 +128,11 @@ class World:
 SINGLE_PROCESS = World()
 
 
+def nothing() -> Any:
+    """What a process shares that does not lead."""
+    raise AssertionError("this is the leading process's to make")
+
+
 def announced() -> tuple[int, int]:
     """(rank, number of processes), as ``torchrun`` announces them in the environment; (0, 1) without it.
 
@@ -136,6 +155,21 @@ def leads() -> bool:
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
+_ANNOUNCEMENT = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
+_ANNOUNCEMENT |= {"GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME"}
+
+
+def alone(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without torchrun's announcement, for a process that is started to work alone."""
+    told = {name for name in environment if name in _ANNOUNCEMENT or name.startswith("TORCHELASTIC_")}
+    return {name: value for name, value in environment.items() if name not in told}
+
+
+def local_rank() -> int:
+    """The number of this process among those on its machine."""
+    return _whole_number("LOCAL_RANK", os.environ.get("RANK", "0"))
+
+
 def _whole_number(name: str, default: str) -> int:
     value = os.environ.get(name, default)
     if not value.isdecimal():
@@ -147,8 +181,8 @@ def _whole_number(name: str, default: str) -> int:
 def joined() -> Iterator[World]:
     """The world of the processes that ``torchrun`` started; one process without it.
 
-    An error in one of them ends all, and is said once. The variable
-    ``SAGAN_TIMEOUT`` is the number of seconds after which a silent process is given up, by default 60.
+    An error in one of them ends all, and is said once. The variable ``SAGAN_TIMEOUT`` is the number of seconds after
+    which a silent process is given up, by default 60.
     """
     rank, size = announced()
     if size == 1:
@@ -158,6 +192,7 @@ def joined() -> Iterator[World]:
 
     link = Link(rank, size, _whole_number("SAGAN_TIMEOUT", "60"))
     try:
+        link.connect()
         yield World(rank, size, link)
     except BaseException as error:
         link.fail(error)

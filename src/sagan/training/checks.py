@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -57,6 +58,14 @@ def check_shards(config: Config, processes: int) -> None:
         raise UserError(
             f"{plural(processes, 'process')} cannot divide the {plural(shards, 'shard')} of the run evenly: "
             f"start {' or '.join(fitting)}"
+        )
+
+
+def refuse_one_shard(given: Mapping[str, object], processes: int) -> None:
+    """Raises UserError where one shard was asked for by name, and there are several processes."""
+    if processes > 1 and given.get("shards") == 1:
+        raise UserError(
+            f"`shards` must be a multiple of the {processes} processes, got 1; by default it is {processes}"
         )
 
 

@@ -30,7 +30,7 @@ from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
 from sagan.system.typed import to_plain
-from sagan.system.world import SINGLE_PROCESS, World
+from sagan.system.world import SINGLE_PROCESS, World, nothing
 from sagan.training.guard import Diverged, FiniteWatch, Guard
 from sagan.training.outlook import EARLY_GRIDS, describe_outlook
 from sagan.training.recovery import Recovery, finish_rollback
@@ -150,9 +150,9 @@ def follow(world: World, device: torch.device, open_store: Callable[[Config], St
         trainer = Trainer(config, device, world)
         trainer.load(terms.state)
         batches = _batches(trainer, store)
-        while trainer.step < config.run.total_step:
-            stop, went_back = world.largest(caught[0] if caught else 0, 0)
-            if stop:
+        while True:
+            stop, went_back, over = world.largest(caught[0] if caught else 0, 0, 0)
+            if stop or over:
                 return
             if went_back:
                 trainer.load(world.share(nothing))
@@ -174,11 +174,6 @@ def _compare_weights(trainer: Trainer) -> None:
                 f"at step {trainer.step:,} the weights of rank {', '.join(unlike)} are not those of rank 0: "
                 "all machines need the same kind of processor or GPU, and the same versions"
             )
-
-
-def nothing() -> Any:
-    """What a process shares that does not lead."""
-    raise AssertionError("this is the leading process's to make")
 
 
 def _batches(trainer: Trainer, store: Store) -> Batches:
@@ -241,10 +236,7 @@ class _Loop:
         with self._stop_signals() as stopped, self.console.training(trainer.step, total) as show:
             with self._saving_when_memory_runs_out():
                 caught_up = self._catch_up(stopped)
-                while trainer.step < total:
-                    self._tell_others(stopped)
-                    if stopped:
-                        break
+                while self._goes_on(stopped):
                     try:
                         record = self._take_step()
                         outlook.step_taken()
@@ -285,19 +277,22 @@ class _Loop:
                     self.on_snapshot(self.run, self.store, paths[step])
         return len(read_scores(self.run, "frechet")) > len(before)
 
-    def _tell_others(self, stopped: list[int]) -> None:
-        """Tells the other processes, before a step, whether to stop and where to go on; ``stopped`` gets what stops
-        one of them."""
-        world = self.trainer.world
-        stop, _ = world.largest(stopped[0] if stopped else 0, int(self.went_back))
+    def _goes_on(self, stopped: list[int]) -> bool:
+        """Whether there is another step, as all processes agree before it: neither is this the end, nor did a signal
+        stop one of them, which ``stopped`` gets. Tells the others where to go on after a rollback."""
+        world, over = self.trainer.world, self.trainer.step == self.settings.total_step
+        stop, _, _ = world.largest(stopped[0] if stopped else 0, int(self.went_back), int(over))
         if stop and world.size > 1:
             stopped[:] = [stop]
             self._say_stopping(stop)
-        if self.went_back and not stopped:
+        if stop or over:
+            return False
+        if self.went_back:
             world.share(self.trainer.state)
-        elif not stopped:
+        else:
             _compare_weights(self.trainer)
         self.went_back = False
+        return True
 
     def _take_step(self) -> TrainRecord | None:
         """Takes one step and does everything that is due after it; returns the record, if one was due."""

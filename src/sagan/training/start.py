@@ -31,16 +31,16 @@ from sagan.run.config import (
     with_absolute_paths,
 )
 from sagan.run.folder import Run, check_free, make_free_folder
-from sagan.run.trust import resumed_config
+from sagan.run.trust import TO_BE_NAMED, resumed_config
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
 from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.files import expand
 from sagan.system.sentences import command, plural, typed
-from sagan.system.world import SINGLE_PROCESS, Lost, World
+from sagan.system.world import SINGLE_PROCESS, Lost, World, nothing
 from sagan.training.checks import check_new_run, check_run, check_shards
 from sagan.training.checks import usable_device as usable_device
-from sagan.training.loop import OnSnapshot, Outcome, Session, follow, nothing, train
+from sagan.training.loop import OnSnapshot, Outcome, Session, follow, train
 from sagan.training.saving import refuse_other_settings
 
 _NOTHING_KEPT = "no step was finished, so nothing is kept; the same command starts again"
@@ -87,7 +87,8 @@ def train_new(
     Processes that ``torchrun`` starts in place of failed ones go on with the run of those.
     """
     if former := world.recall():
-        return train_on(Path(former), {}, console, on_snapshot, world)
+        named = {name: value for name, value in settings(config).items() if name in TO_BE_NAMED}
+        return train_on(Path(former), named, console, on_snapshot, world)
     if config.game.shards == 1 and world.size > 1:
         config = override(config, {"shards": world.size})
     _check_alike(world, settings(config))
@@ -265,14 +266,9 @@ def _follow(world: World, places: RunConfig, data: DataConfig) -> Outcome:
 
 def _check_alike(world: World, given: dict[str, Any]) -> None:
     """Raises UserError, in every process, where they run other versions or were given other settings than the first."""
-    mine = versions() | {name: value for name, value in given.items() if name not in names_of("place") | {"data"}}
-    first, *others = world.gather(mine)
-    for rank, theirs in enumerate(others, 1):
-        for name in first | theirs:
-            if first.get(name) != theirs.get(name):
-                raise UserError(
-                    f"rank {rank} has {name} {theirs.get(name)}, and rank 0 {first.get(name)}: all need the same"
-                )
+    world.compare(
+        versions() | {name: value for name, value in given.items() if name not in names_of("place") | {"data"}}
+    )
 
 
 @contextlib.contextmanager

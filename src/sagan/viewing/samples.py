@@ -15,6 +15,7 @@ from torch import Tensor
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images, numbered_latents
 from sagan.data.sources.own import SOFTWARE, is_unused, mark_as_ours
+from sagan.run.card import versions
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import remove_partial_files, write_whole
@@ -48,7 +49,9 @@ def write_samples(
     in turn.
     """
     _check(generator, count, seed, batch_size, label)
-    wanted = json.dumps([_digest(generator), count, seed, label, name(0)]).encode()
+    what = [_digest(generator), count, seed, label, name(0)]
+    world.compare(versions() | dict(zip(("generator", "num", "seed", "label", "names"), what, strict=True)))
+    wanted = json.dumps(what).encode()
     world.in_turn(lambda: _make_folder(folder, wanted) if world.leads else None)
     first = world.share(lambda: _first_missing(folder, name, count))
     images = _draw(generator, range(first - first % batch_size, count), seed, batch_size, device, label, world)
