@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sagan.system.errors import UserError
 
 if TYPE_CHECKING:
-    from sagan.api import Images, LoadedGenerator, OpenedRun, evaluate, load, open_run, resume, train
+    from sagan.api import Images, LoadedGenerator, OpenedRun, evaluate, load, open_run, pretrained, resume, train
     from sagan.core.attention import ExcludeLocal, Full, Local, attend
     from sagan.core.layers.self_attention import SelfAttention2d
     from sagan.core.networks.interface import Discriminator, Generator
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from sagan.run.weights import Snapshot, load_snapshot
 
 _HOMES = {
-    "sagan.api": ("Images", "LoadedGenerator", "OpenedRun", "evaluate", "load", "open_run", "resume", "train"),
+    "sagan.api": (
+        "Images",
+        "LoadedGenerator",
+        "OpenedRun",
+        "evaluate",
+        "load",
+        "open_run",
+        "pretrained",
+        "resume",
+        "train",
+    ),
     "sagan.core.attention": ("ExcludeLocal", "Full", "Local", "attend"),
     "sagan.core.layers.self_attention": ("SelfAttention2d",),
     "sagan.core.networks.interface": ("Discriminator", "Generator"),
@@ -43,6 +53,7 @@ __all__ = [
     "load",
     "load_snapshot",
     "open_run",
+    "pretrained",
     "resume",
     "train",
 ]

@@ -40,7 +40,8 @@ from sagan.core.sampling import numbered_images
 from sagan.run.checkpoints import find_run
 from sagan.run.classes import class_number
 from sagan.run.config import Config, override
-from sagan.run.folder import Run, find_snapshot, snapshot_step
+from sagan.run.folder import Run, snapshot_step
+from sagan.run.places import find_snapshot, pretrained_card, pretrained_file, pretrained_names
 from sagan.run.presets import PRESETS, check_preset
 from sagan.run.records import Record, ScoreRecord, TrainRecord
 from sagan.run.trust import images_folder, resumed_config
@@ -169,10 +170,11 @@ class LoadedGenerator:
 
 
 def load(path: Place, step: int | None = None, device: str | torch.device | None = None) -> LoadedGenerator:
-    """The averaged generator of a run's folder or a snapshot file.
+    """The averaged generator of a run's folder, a snapshot file, or a place that `sagan sample` takes as well.
 
     Args:
-        path: a run or its folder, or a file ``*.safetensors`` from its ``snapshots``.
+        path: a run or its folder, a file ``*.safetensors`` from its ``snapshots``, a folder that ``sagan export --to
+            hub`` wrote, ``"pretrained:faces64"`` (see `sagan.pretrained`), or ``"hf:OWNER/NAME"``.
         step: the step of the run's snapshot; by default the newest.
         device: where to sample; by default a GPU if there is one, else the CPU.
 
@@ -183,6 +185,30 @@ def load(path: Place, step: int | None = None, device: str | torch.device | None
     chosen = choose_device("auto" if device is None else str(device))
     module = snapshot.generator.to(chosen)
     return LoadedGenerator(module, snapshot.config, snapshot.step, chosen, source, snapshot.classes)
+
+
+def pretrained() -> list[Row]:
+    """The generators that come with the package, a row each: what ``sagan.load("pretrained:NAME")`` gives.
+
+    ``name``, ``image_size``, ``num_classes``, ``step``, ``parameters``, ``bytes`` of its file, and ``card``, the model
+    card in Markdown.
+    """
+    return [_pretrained_row(name) for name in pretrained_names()]
+
+
+def _pretrained_row(name: str) -> Row:
+    path = pretrained_file(name)
+    snapshot = load_snapshot(path)
+    model = snapshot.config.model
+    return {
+        "name": name,
+        "image_size": str(model.shape),
+        "num_classes": model.num_classes,
+        "step": snapshot.step,
+        "parameters": sum(each.numel() for each in snapshot.generator.parameters()),
+        "bytes": path.stat().st_size,
+        "card": pretrained_card(name),
+    }
 
 
 # ---- runs

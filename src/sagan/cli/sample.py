@@ -27,7 +27,8 @@ class SampleFlags:
     """Draw images from a trained generator, as numbered PNGs. An image depends only on the seed and its number."""
 
     run: Annotated[Path, Positional]
-    """A run's folder, whose newest snapshot is used, or a snapshot file."""
+    """A run's folder, whose newest snapshot is used, a snapshot file, an exported folder, pretrained:faces64, which comes
+    with the program, or hf:OWNER/NAME of the Hugging Face hub."""
     out: Path
     """A new or empty folder for the images; or a new file NAME.png, for one grid of them."""
     num: int = 64
@@ -64,7 +65,7 @@ def _sample(words: Sequence[str], console: Console, world: World) -> int:
     if flags.gpus != 1 and world.size == 1:
         return run_on_gpus(flags.gpus, flags.device, ["sample", *words])
     from sagan.data.sources.names import is_image
-    from sagan.run.folder import find_snapshot
+    from sagan.run.places import find_snapshot
     from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
     from sagan.viewing.samples import write_grid, write_samples
@@ -73,7 +74,7 @@ def _sample(words: Sequence[str], console: Console, world: World) -> int:
     if not as_grid and (is_image(flags.out.name) or flags.out.name.lower() == ".png"):
         raise UserError(f"a grid is a PNG with a name, such as {flags.out.with_name('grid.png')}, got {flags.out}")
     world.in_turn(lambda: refuse_unwritable(flags.out.parent if as_grid else flags.out, "--out"))
-    path = flags.run / world.share(lambda: find_snapshot(flags.run, flags.step).relative_to(flags.run))
+    path = world.in_turn(lambda: find_snapshot(flags.run, flags.step))  # one process may fetch it for the others
     snapshot = load_snapshot(path)
     names, count = snapshot.classes, snapshot.generator.num_classes
     label = class_number(flags.label, names, count) if flags.label else None

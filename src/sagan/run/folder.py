@@ -301,16 +301,3 @@ def make_free_folder(wanted: Path, may_take: Callable[[Path], bool] = lambda fol
 def snapshot_step(path: Path) -> int:
     """The step of a snapshot file, by its name."""
     return int(path.stem.removeprefix("latest-"))
-
-
-def find_snapshot(place: Path, step: int | None = None) -> Path:
-    """A snapshot file: ``place`` itself, or the snapshot of a step in a run's folder, by default the newest.
-
-    Raises UserError if there is none, and for a step together with a file.
-    """
-    if place.is_file():
-        if step is not None:
-            raise UserError(f"{place} is one snapshot: `step` chooses among those of a run's folder")
-        return place
-    run = Run(place) if (place / "snapshots").is_dir() else Run.open(place)
-    return run.snapshot(step)

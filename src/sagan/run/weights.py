@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -63,16 +63,27 @@ class _Facts:
     step: Count
     images: str | None = None
     classes: tuple[str, ...] = ()
+    stored: Literal["float32", "float16"] = "float32"
 
 
-def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Writes a snapshot as safetensors, completely or not at all. Equal snapshots give equal bytes."""
+def save_snapshot(path: Path, snapshot: Snapshot, *, half: bool = False) -> None:
+    """Writes a snapshot as safetensors, completely or not at all. Equal snapshots give equal bytes.
+
+    ``half``: in half precision, in which the file is half as large; it is read as float32 all the same.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.generator.state_dict().items()}
-    facts = {"format": SNAPSHOT_FORMAT, "config": to_dict(without_places(snapshot.config)), "step": snapshot.step}
+    facts: dict[str, Any] = {
+        "format": SNAPSHOT_FORMAT,
+        "config": to_dict(without_places(snapshot.config)),
+        "step": snapshot.step,
+    }
     if snapshot.images is not None:
         facts["images"] = snapshot.images
     if snapshot.classes:
         facts["classes"] = snapshot.classes
+    if half:
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        facts["stored"] = "float16"
     # one entry, as the library writes several in random order
     data = safetensors_bytes(tensors, metadata={"sagan": json.dumps(facts)})
     write_whole(path, lambda file: file.write(data))
@@ -99,6 +110,8 @@ def load_snapshot(path: str | Path) -> Snapshot:
     _check_name(path, facts.step)
     generator = _empty_generator(config.model, str(path))
     _check_classes(facts.classes, config.model, str(path))
+    if facts.stored == "float16":
+        tensors = {name: tensor.float() if tensor.dtype == torch.half else tensor for name, tensor in tensors.items()}
     _check_tensors(tensors, generator.state_dict(), f"{path}")
     generator.load_state_dict(tensors, assign=True)
     return Snapshot(generator.eval().requires_grad_(False), config, facts.step, facts.images, facts.classes)

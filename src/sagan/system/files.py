@@ -109,6 +109,37 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, sync: bool =
         _sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write files into, which becomes ``folder`` at the end; on an error there is none.
+
+    Raises UserError where there is something of this name already, unless it is an empty folder.
+    """
+    _refuse_taken(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(folder)
+    try:
+        partial.mkdir()
+        yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    flush_to_disk(file.fileno(), path)
+        _refuse_taken(folder)
+        if folder.is_dir():
+            folder.rmdir()  # where renaming does not replace an empty one
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync_folder(folder.parent)
+
+
+def _refuse_taken(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} is there already: give another `out`, or remove it")
+
+
 def _partial(path: Path) -> Path:
     """A new name for a file that will become ``path``. No two writers use the same one."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")

@@ -18,7 +18,8 @@ from sagan.data import choose_recipe, open_source
 from sagan.data.recipe import prepare_image
 from sagan.run.classes import describe_class, list_classes
 from sagan.run.config import Config
-from sagan.run.folder import Run, find_snapshot
+from sagan.run.folder import Run
+from sagan.run.places import MODEL, find_snapshot
 from sagan.run.records import TrainRecord
 from sagan.run.weights import load_snapshot
 from sagan.system.callbacks import Progress
@@ -106,7 +107,10 @@ def _open(place: Path, step: int | None) -> Subject:
     folder = path.absolute().parents[1] if place.is_file() else place
     run = Run(folder) if path.parent.name == "snapshots" and (folder / "config.json").is_file() else None
     snapshot = load_snapshot(path)
-    name, chosen = folder.absolute().name if run else path.stem, step is not None or not place.is_dir()
+    name, chosen = (
+        folder.absolute().name if run or path.name == MODEL else path.stem,
+        step is not None or not place.is_dir(),
+    )
     turns = tuple(range(snapshot.generator.num_classes))
     return Subject(name, path, run, snapshot.generator, snapshot.config, snapshot.step, chosen, snapshot.classes, turns)
 
