@@ -53,7 +53,7 @@ def test_the_card_says_what_is_known(scored, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.startswith('---\nlibrary_name: sagan\npipeline_tag: unconditional-image-generation\nlicense: "mit"\n')
     assert "# my \\| &lt;faces\\>" in card
-    assert "generator 8x8: span 0" in card
+    assert "* discriminator 8x8: span 0, a query sees 100% of the keys" in card
     (score,) = (each for each in scored.records_of(ScoreRecord) if each.metric == "frechet")
     assert f"| {score.value:.4g} | {score.floor:.4g} | 40 | 120 | random-conv |" in card
     assert str(tmp_path) not in card

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from sagan.run.config import Config, override
-from sagan.run.folder import Run, check_free, find_snapshot, make_free_folder
+from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.run.records import StoppedRecord, TrainRecord
 from sagan.system.errors import UserError
 from tests import records
@@ -102,31 +102,6 @@ def snapshots(folder, *steps):
     (folder / "snapshots").mkdir(parents=True)
     for step in steps:
         Run(folder).snapshot_file(step).touch()
-
-
-def test_the_newest_snapshot_or_that_of_a_step(run):
-    snapshots(run.folder, 5, 10, 100)
-    assert find_snapshot(run.folder) == run.snapshot_file(100)
-    assert find_snapshot(run.folder, 10) == run.snapshot_file(10)
-    with pytest.raises(ValueError, match="no snapshot of step 7, only of 5, 10, 100"):
-        find_snapshot(run.folder, 7)
-
-
-def test_a_snapshot_file_is_itself(run):
-    snapshots(run.folder, 5)
-    assert find_snapshot(run.snapshot_file(5)) == run.snapshot_file(5)
-    with pytest.raises(ValueError, match="is one snapshot"):
-        find_snapshot(run.snapshot_file(5), 3)
-
-
-def test_an_import_without_a_run_has_snapshots_too(tmp_path):
-    snapshots(tmp_path / "imported", 5)
-    assert find_snapshot(tmp_path / "imported").stem == "00000005"
-
-
-def test_a_run_without_snapshots_says_when_they_come(run):
-    with pytest.raises(ValueError, match="no snapshot yet"):
-        find_snapshot(run.folder)
 
 
 def test_free_folders_are_numbered(tmp_path):

@@ -1,12 +1,12 @@
 """Places from which a trained generator is taken."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from sagan.run.build import build_generator
 from sagan.run.config import Config, ModelConfig
+from sagan.run.folder import Run
 from sagan.run.places import MODEL, find_snapshot, pretrained_card, pretrained_names
 from sagan.run.weights import Snapshot, load_snapshot, save_snapshot
 from sagan.system.errors import UserError
@@ -19,6 +19,42 @@ def folder(tmp_path):
     (tmp_path / "model").mkdir()
     save_snapshot(tmp_path / "model" / MODEL, Snapshot(build_generator(CONFIG.model), CONFIG, 3))
     return tmp_path / "model"
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "run", CONFIG)
+
+
+def snapshots(folder, *steps):
+    (folder / "snapshots").mkdir(parents=True)
+    for step in steps:
+        Run(folder).snapshot_file(step).touch()
+
+
+def test_the_newest_snapshot_or_that_of_a_step(run):
+    snapshots(run.folder, 5, 10, 100)
+    assert find_snapshot(run.folder) == run.snapshot_file(100)
+    assert find_snapshot(run.folder, 10) == run.snapshot_file(10)
+    with pytest.raises(UserError, match="no snapshot of step 7, only of 5, 10, 100"):
+        find_snapshot(run.folder, 7)
+
+
+def test_a_snapshot_file_is_itself(run):
+    snapshots(run.folder, 5)
+    assert find_snapshot(run.snapshot_file(5)) == run.snapshot_file(5)
+    with pytest.raises(UserError, match="is one snapshot"):
+        find_snapshot(run.snapshot_file(5), 3)
+
+
+def test_an_import_without_a_run_has_snapshots_too(tmp_path):
+    snapshots(tmp_path / "imported", 5)
+    assert find_snapshot(tmp_path / "imported").stem == "00000005"
+
+
+def test_a_run_without_snapshots_says_when_they_come(run):
+    with pytest.raises(UserError, match="no snapshot yet"):
+        find_snapshot(run.folder)
 
 
 def test_an_exported_folder_is_its_snapshot(folder):
@@ -61,7 +97,7 @@ def keep(cache, name, file, commit="a" * 40):
     (place / "snapshots" / commit).mkdir(parents=True)
     (place / "blobs" / "b").write_bytes(file.read_bytes())
     (place / "refs" / "main").write_text(commit)
-    os.symlink("../../blobs/b", place / "snapshots" / commit / MODEL)
+    (place / "snapshots" / commit / MODEL).symlink_to("../../blobs/b")
 
 
 def test_a_model_in_the_cache_needs_no_network(cache, folder):

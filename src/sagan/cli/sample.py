@@ -27,8 +27,8 @@ class SampleFlags:
     """Draw images from a trained generator, as numbered PNGs. An image depends only on the seed and its number."""
 
     run: Annotated[Path, Positional]
-    """A run's folder, whose newest snapshot is used, a snapshot file, an exported folder, pretrained:faces64, which comes
-    with the program, or hf:OWNER/NAME of the Hugging Face hub."""
+    """A run's folder, whose newest snapshot is used, a snapshot file, an exported folder, pretrained:faces64, which
+    comes with the program, or hf:OWNER/NAME of the Hugging Face hub."""
     out: Path
     """A new or empty folder for the images; or a new file NAME.png, for one grid of them."""
     num: int = 64
