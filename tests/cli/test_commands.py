@@ -7,6 +7,7 @@ from sagan.cli import COMMANDS, main
 from sagan.cli.attention import AttentionFlags
 from sagan.cli.bench import BenchFlags
 from sagan.cli.evaluate import CompareFlags, EvaluateFlags
+from sagan.cli.export import ExportFlags
 from sagan.cli.flags import flags_of
 from sagan.cli.import_published import ImportFlags
 from sagan.cli.prepare import PrepareFlags
@@ -28,6 +29,7 @@ KINDS = {
     "report": ReportFlags,
     "compare-metrics": CompareFlags,
     "sample": SampleFlags,
+    "export": ExportFlags,
     "prepare": PrepareFlags,
     "import": ImportFlags,
 }

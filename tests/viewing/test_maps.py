@@ -12,7 +12,7 @@ from sagan.core.sampling import numbered_images, numbered_latents
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig
 from sagan.run.folder import Run
-from sagan.run.weights import save_checkpoint, write_torch_file
+from sagan.run.weights import load_discriminator, save_checkpoint, write_torch_file
 from sagan.training.trainer import Trainer
 from sagan.viewing.maps import (
     MEASURES,
@@ -25,7 +25,6 @@ from sagan.viewing.maps import (
     excluded,
     generator_attention,
     layer_row,
-    load_discriminator,
 )
 
 PATTERNS = [

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sagan.cli.attention import AttentionFlags, attention
 from sagan.cli.bench import BenchFlags, bench
 from sagan.cli.evaluate import CompareFlags, EvaluateFlags, compare_metrics, evaluate
+from sagan.cli.export import ExportFlags, export
 from sagan.cli.flags import show_help
 from sagan.cli.import_published import ImportFlags, import_published
 from sagan.cli.prepare import PrepareFlags, prepare
@@ -43,6 +44,7 @@ COMMANDS = {
     "attention": Command(attention, lambda words: AttentionFlags),
     "bench": Command(bench, lambda words: BenchFlags),
     "sample": Command(sample, lambda words: SampleFlags, together=True),
+    "export": Command(export, lambda words: ExportFlags),
     "prepare": Command(prepare, lambda words: PrepareFlags),
     "import": Command(import_published, lambda words: ImportFlags),
 }

@@ -20,10 +20,11 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from sagan.core.game.average import batch_norm_latents, measure_batch_norm
-from sagan.core.networks.interface import Generator
+from sagan.core.networks.folding import folded as fold
+from sagan.core.networks.interface import Discriminator, Generator
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, from_dict, to_dict, without_places
-from sagan.run.folder import snapshot_step
+from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import FACTORS, RollbackRecord, check_factors
 from sagan.system.errors import UserError
 from sagan.system.files import expand, open_regular, write_whole
@@ -64,12 +65,14 @@ class _Facts:
     images: str | None = None
     classes: tuple[str, ...] = ()
     stored: Literal["float32", "float16"] = "float32"
+    folded: bool = False
 
 
-def save_snapshot(path: Path, snapshot: Snapshot, *, half: bool = False) -> None:
+def save_snapshot(path: Path, snapshot: Snapshot, *, half: bool = False, folded: bool = False) -> None:
     """Writes a snapshot as safetensors, completely or not at all. Equal snapshots give equal bytes.
 
-    ``half``: in half precision, in which the file is half as large; it is read as float32 all the same.
+    ``half``: in half precision, in which the file is half as large; it is read as float32 all the same. ``folded``: the
+    generator comes from `sagan.core.networks.folding.folded`.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.generator.state_dict().items()}
     facts: dict[str, Any] = {
@@ -84,6 +87,8 @@ def save_snapshot(path: Path, snapshot: Snapshot, *, half: bool = False) -> None
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
         facts["stored"] = "float16"
+    if folded:
+        facts["folded"] = True
     # one entry, as the library writes several in random order
     data = safetensors_bytes(tensors, metadata={"sagan": json.dumps(facts)})
     write_whole(path, lambda file: file.write(data))
@@ -109,6 +114,8 @@ def load_snapshot(path: str | Path) -> Snapshot:
     config, facts = _read_metadata(metadata, str(path))
     _check_name(path, facts.step)
     generator = _empty_generator(config.model, str(path))
+    if facts.folded:
+        generator = fold(generator)
     _check_classes(facts.classes, config.model, str(path))
     if facts.stored == "float16":
         tensors = {name: tensor.float() if tensor.dtype == torch.half else tensor for name, tensor in tensors.items()}
@@ -296,6 +303,15 @@ def saved_step(path: Path) -> int | None:
     state = read_without_tensors(path)
     step = state.get("step") if isinstance(state, dict) else None
     return step if isinstance(step, int) else None
+
+
+def load_discriminator(run: Run) -> tuple[Discriminator, int]:
+    """The discriminator of a run's last checkpoint, in eval mode on the CPU, and its step. Raises UserError for a
+    damaged checkpoint."""
+    checkpoint = load_checkpoint(run.checkpoint_file)
+    discriminator = build_discriminator(checkpoint.config.model)
+    discriminator.load_state_dict(checkpoint.discriminator)
+    return discriminator.eval().requires_grad_(False), checkpoint.step
 
 
 def step_of(path: Path) -> int:

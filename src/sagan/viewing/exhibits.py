@@ -21,7 +21,7 @@ from sagan.run.config import Config
 from sagan.run.folder import Run
 from sagan.run.places import MODEL, find_snapshot
 from sagan.run.records import TrainRecord
-from sagan.run.weights import load_snapshot
+from sagan.run.weights import load_discriminator, load_snapshot
 from sagan.system.callbacks import Progress
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -36,7 +36,6 @@ from sagan.viewing.maps import (
     discriminator_attention,
     generator_attention,
     layer_row,
-    load_discriminator,
 )
 from sagan.viewing.page import write_page
 

@@ -18,9 +18,7 @@ from torch import Tensor
 from sagan.core.attention import Full, Masking, Pattern, attention_weights
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.core.sampling import generate
-from sagan.run.build import Network, build_discriminator
-from sagan.run.folder import Run
-from sagan.run.weights import load_checkpoint
+from sagan.run.build import Network
 from sagan.system.errors import UserError
 from sagan.system.precision import full_precision
 
@@ -259,15 +257,6 @@ def _watch(
             )
         found.append(LayerAttention(name, step, layer.pattern, layer.gamma.item(), q, k))
     return found
-
-
-def load_discriminator(run: Run) -> tuple[Discriminator, int]:
-    """The discriminator of a run's last checkpoint, in eval mode on the CPU, and its step. Raises UserError for a
-    damaged checkpoint."""
-    checkpoint = load_checkpoint(run.checkpoint_file)
-    discriminator = build_discriminator(checkpoint.config.model)
-    discriminator.load_state_dict(checkpoint.discriminator)
-    return discriminator.eval().requires_grad_(False), checkpoint.step
 
 
 # ---- as rows of a table

@@ -19,7 +19,7 @@ class ConditionalBatchNorm2d(nn.Module):
     def __init__(self, channels: int, num_classes: int = 0):
         super().__init__()
         self.num_classes = num_classes
-        self.norm = nn.BatchNorm2d(channels, affine=num_classes == 0, dtype=torch.float32)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(channels, affine=num_classes == 0, dtype=torch.float32)
         if num_classes:
             self.weight = nn.Parameter(torch.ones(num_classes, channels, dtype=torch.float32))
             self.bias = nn.Parameter(torch.zeros(num_classes, channels, dtype=torch.float32))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
+from sagan.core.layers.folding import fold_batch_norm
 from sagan.core.layers.spectral_norm import SpectralConv2d
 
 
@@ -33,6 +34,12 @@ class UpBlock(nn.Module):
         out = self.conv1(_upsample(F.relu(self.norm1(x, labels))))
         out = self.conv2(F.relu(self.norm2(out, labels)))
         return _upsample(self.shortcut(x)).add(out)
+
+    def fold(self) -> None:
+        """Folds the batch norm that follows a convolution into it; the first one follows a sum, and stays."""
+        left = fold_batch_norm(self.conv1, self.norm2)
+        assert isinstance(left, ConditionalBatchNorm2d)
+        self.norm2 = left
 
 
 class DownBlock(nn.Module):

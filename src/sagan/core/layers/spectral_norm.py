@@ -28,6 +28,7 @@ class SpectralNorm(nn.Module):
     u: Tensor
     v: Tensor
     row_dim: int  # the dimension of the weight that becomes the rows of the matrix
+    folded = False  # whether the weight is normalised for good
 
     def _start_spectral_norm(self, row_dim: int) -> None:
         self.row_dim = row_dim
@@ -65,9 +66,21 @@ class SpectralNorm(nn.Module):
 
     def normalized_weight(self) -> Tensor:
         """The weight the layer applies, ``weight / sigma``; in the weight's own precision even under autocast."""
+        if self.folded:
+            own: Tensor = self.weight
+            return own
         with without_autocast(self.weight.device):
             weight: Tensor = self.weight / self.sigma()
         return weight
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Makes the weight that the layer applies its weight, for good: it is a plain layer then, without ``u`` and
+        ``v``, and no longer for training."""
+        if not self.folded:
+            self.weight = nn.Parameter(self.normalized_weight(), requires_grad=False)
+            self.folded = True
+            del self.u, self.v
 
 
 class SpectralConv2d(SpectralNorm, nn.Conv2d):

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from sagan.core.attention import Pattern
 from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
+from sagan.core.layers.folding import fold_batch_norm
 from sagan.core.layers.self_attention import attention_layers
 from sagan.core.layers.spectral_norm import NormAxis, SpectralConv2d, SpectralConvTranspose2d, SpectralEmbedding
 from sagan.core.networks import interface
@@ -78,7 +79,7 @@ class Generator(interface.Generator):
                 padding=0 if first else 1,
                 norm_axis=norm_axis,
             )
-            self.stages[str(size)] = _Stage(convolution, channels[size], num_classes)
+            self.stages[str(size)] = Stage(convolution, channels[size], num_classes)
         self.attention = attention_layers(channels, attention)
         self.last = nn.ConvTranspose2d(width, shape.channels, 4, stride=2, padding=1, dtype=torch.float32)
 
@@ -93,7 +94,7 @@ class Generator(interface.Generator):
             return torch.tanh(self.last(x.to(self.last.weight.dtype)))
 
 
-class _Stage(nn.ModuleList):
+class Stage(nn.ModuleList):
     """A convolution, batch norm (conditional if there are classes), and ReLU."""
 
     def __init__(self, convolution: SpectralConvTranspose2d, channels: int, num_classes: int):
@@ -105,6 +106,12 @@ class _Stage(nn.ModuleList):
         convolution, norm = self
         x = convolution(x)
         return F.relu(norm(x) if labels is None else norm(x, labels))
+
+    def fold(self) -> None:
+        """Folds batch norm into the convolution before it."""
+        convolution, norm = self
+        assert isinstance(convolution, SpectralConvTranspose2d)
+        self[1] = fold_batch_norm(convolution, norm)
 
 
 class Discriminator(interface.Discriminator):

@@ -1,0 +1,107 @@
+"""`sagan export`: what was trained, in formats that other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from sagan.cli.flags import read
+from sagan.system.console import Console
+from sagan.system.errors import UserError
+from sagan.system.files import refuse_unwritable
+from sagan.system.sentences import typed
+from sagan.system.typed import fill
+
+
+@dataclass(frozen=True)
+class ExportFlags:
+    """Write a trained generator for other programs. What is written is read again and compared with the original, at
+    several batch sizes; where they differ, nothing is left.
+      sagan export RUN --to onnx --out faces.onnx
+      sagan export RUN --to hub --out faces --license mit --push me/faces"""
+
+    run: Annotated[Path, Positional]
+    """A run's folder, whose newest snapshot is used, a snapshot file, or another place that `sagan sample` takes."""
+    to: Literal["safetensors", "onnx", "torchscript", "hub"]
+    """safetensors: weights and settings, for sagan.load. onnx: for onnxruntime, also in a browser. torchscript: for
+    torch without this program. hub: a folder for the Hugging Face hub, with a model card."""
+    out: Path
+    """A new file; for hub, a new or empty folder."""
+    step: int | None = None
+    """Use the run's snapshot of this step."""
+    network: Literal["generator", "discriminator"] = "generator"
+    """The discriminator is that of the run's checkpoint."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """fp16: weights are stored in half the size; they are still computed with in float32."""
+    attention: bool = False
+    """onnx: each layer's attention weights are outputs, too."""
+    license: str = ""
+    """hub: the identifier of your licence, such as mit or cc-by-4.0."""
+    push: str = ""
+    """hub: upload the folder as OWNER/NAME."""
+
+
+_ONLY = {
+    "attention": ("onnx",),
+    "license": ("hub",),
+    "push": ("hub",),
+    "network": ("safetensors", "onnx", "torchscript"),
+}
+
+
+def export(words: Sequence[str], console: Console) -> int:
+    """Write what was trained as ONNX, TorchScript, safetensors, or for the hub."""
+    given = read(ExportFlags, words, "sagan export")
+    flags = fill(ExportFlags, given)
+    for name, formats in _ONLY.items():
+        if name in given and flags.to not in formats:
+            raise UserError(f"`{name}` is for {' and '.join(formats)}, and has no effect on {flags.to}: omit it")
+    if flags.network == "discriminator" and flags.attention:
+        raise UserError("`attention` is for generators: omit it, or export the generator")
+    if flags.out.exists() and not (flags.to == "hub" and flags.out.is_dir()):
+        raise UserError(f"{flags.out} is there already: give another `out`, or remove it")
+    refuse_unwritable(flags.out.parent, "--out")
+    if flags.to == "hub":
+        return _export_hub(flags, console)
+    return _export_network(flags, console)
+
+
+def _export_network(flags: ExportFlags, console: Console) -> int:
+    from sagan.export.onnx import OPSET, export_onnx
+    from sagan.export.subject import BATCHES, open_subject
+    from sagan.export.torchscript import export_torchscript
+    from sagan.export.weights import export_weights
+
+    half = flags.precision == "fp16"
+    subject = open_subject(flags.run, flags.step, flags.network, half=half)
+    with console.progress(f"exporting the {flags.network} of step {subject.step:,}"):
+        if flags.to == "onnx":
+            agreement, operators = export_onnx(subject, flags.out, half=half, attention=flags.attention)
+        elif flags.to == "torchscript":
+            agreement, operators = export_torchscript(subject, flags.out)
+        else:
+            agreement, operators = export_weights(subject, flags.out, half=half)
+    size = flags.out.stat().st_size / 1e6
+    console.say(f"{flags.out}: the {flags.network} of step {subject.step:,}, {size:.2f} MB ({flags.precision})")
+    console.say(f"largest difference: {agreement}, in batches of {', '.join(map(str, BATCHES))}")
+    what = {"onnx": f"operators (opset {OPSET})", "torchscript": "operators"}.get(flags.to, "tensors")
+    console.say(f"{what}: " + ", ".join(f"{name} {count}" for name, count in operators.most_common()))
+    return 0
+
+
+def _export_hub(flags: ExportFlags, console: Console) -> int:
+    from sagan.export.hub import export_hub, push
+
+    half = flags.precision == "fp16"
+    with console.progress("writing the folder"):
+        snapshot = export_hub(flags.run, flags.out, step=flags.step, license=flags.license, half=half)
+    console.say(f"{flags.out}: the generator of step {snapshot.step:,}, with its card, README.md")
+    if not flags.license:
+        console.say(f"the card names no licence: {typed('--license', 'mit')}, or another one, does")
+    if flags.push:
+        console.say(f"uploaded to {push(flags.out, flags.push)}")
+    return 0

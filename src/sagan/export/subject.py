@@ -1,0 +1,102 @@
+"""What is exported: a trained network, folded, and the inputs by which an export is compared with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sagan.core.networks.folding import folded
+from sagan.core.networks.interface import Discriminator, Generator
+from sagan.core.sampling import classes_in_turn
+from sagan.core.shapes import ImageShape
+from sagan.run.build import Network
+from sagan.run.config import Config
+from sagan.run.folder import Run
+from sagan.run.places import find_snapshot
+from sagan.run.weights import load_discriminator, load_snapshot
+from sagan.system.errors import UserError
+from sagan.system.randomness import generator as random_generator
+from sagan.system.randomness import latents, normal
+
+COMPARED = 16
+"""Inputs by which an export is compared with its network."""
+BATCHES = (1, 2, 5, 7, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network in eval mode on the CPU, with its spectral and batch norms folded into its weights."""
+
+    network: Generator | Discriminator
+    config: Config
+    step: int
+    path: Path
+    """The snapshot or checkpoint that it comes from."""
+    images: str | None = None
+    """The hash of its training images, if known."""
+    classes: tuple[str, ...] = ()
+
+    @property
+    def is_generator(self) -> bool:
+        return isinstance(self.network, Generator)
+
+    @property
+    def num_classes(self) -> int:
+        return self.network.num_classes
+
+    @property
+    def shape(self) -> ImageShape:
+        return self.network.shape
+
+    def inputs(self, count: int = COMPARED) -> tuple[Tensor, Tensor | None]:
+        """Latents (count, z_dim), or images (count, *shape) for a discriminator; and classes in turn, if it has any."""
+        if isinstance(self.network, Generator):
+            x = latents(0, "compare exports", count, self.network.z_dim)
+        else:
+            x = normal((count, *self.shape.chw), random_generator(0, "compare exports")).tanh()
+        return x, classes_in_turn(range(count), self.num_classes)
+
+    def call(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """The network's output, (n, *shape) in [-1, 1] or logits (n,)."""
+        with torch.inference_mode():
+            out: Tensor = self.network(x, labels)
+        return out
+
+
+def open_subject(
+    place: Path, step: int | None = None, network: Network = "generator", *, half: bool = False
+) -> Subject:
+    """The network of a place that `find_snapshot` takes; a discriminator only of a run with a checkpoint.
+
+    ``half``: its weights are rounded to half precision, and so are those of the exports that are compared with it.
+    Raises UserError where there is none, and where its weights are too large for half precision.
+    """
+    if network == "generator":
+        path = find_snapshot(place, step)
+        snapshot = load_snapshot(path)
+        made = folded(snapshot.generator)
+        subject = Subject(made, snapshot.config, snapshot.step, path, snapshot.images, snapshot.classes)
+    else:
+        run = Run.open(place)
+        if not run.checkpoint_file.is_file():
+            raise UserError(f"{place} has no discriminator: only a checkpoint, checkpoints/last.pt, holds one")
+        discriminator, found = load_discriminator(run)
+        if step not in (None, found):
+            raise UserError(f"{place} has no discriminator of step {step}, only of its checkpoint, step {found}")
+        subject = Subject(folded(discriminator), run.config(), found, run.checkpoint_file)
+    if half:
+        _round(subject.network, path=subject.path)
+    return subject
+
+
+@torch.no_grad()
+def _round(network: nn.Module, path: Path) -> None:
+    for name, weight in network.state_dict().items():
+        if weight.is_floating_point():
+            rounded = weight.half().float()
+            if not rounded.isfinite().all():
+                raise UserError(f"{path} cannot be exported in half precision: {name} holds numbers beyond 65,504")
+            weight.copy_(rounded)
