@@ -1,6 +1,7 @@
 """Exports compute what their network computes, or are not written."""
 
 import re
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +56,8 @@ def test_torchscript_needs_nothing_of_this_package(case, tmp_path):
         agreement, operators = export_torchscript(subject, path)
         assert agreement.difference < 1e-4
         assert operators["aten::softmax"] >= len(subject.network.attention)
+        with zipfile.ZipFile(path) as parts:
+            assert not any(b"sagan/" in parts.read(name) for name in parts.namelist())
         x, labels = subject.inputs(3)
         out = torch.jit.load(path)(*([x] if labels is None else [x, labels]))
         torch.testing.assert_close(out, subject.call(x, labels), atol=1e-5, rtol=1e-4)

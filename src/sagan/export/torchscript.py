@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -23,8 +24,7 @@ def export_torchscript(subject: Subject, path: Path) -> tuple[Agreement, Counter
     Returns how it agrees with the network, and its operators. Raises UserError, and writes nothing, where it does not.
     """
     traced = _trace(subject)
-    data = io.BytesIO()
-    torch.jit.save(traced, data)
+    data = _saved(traced)
     agreement = compare(subject, plain_outputs(subject), _loaded(data, "images" if subject.is_generator else "logits"))
     write_whole(path, lambda file: file.write(data.getvalue()))
     return agreement, Counter(node.kind() for node in traced.inlined_graph.nodes())
@@ -39,6 +39,17 @@ def _trace(subject: Subject) -> torch.jit.ScriptModule:
         traced: torch.jit.ScriptModule = torch.jit.trace(_Plain(network), inputs, check_trace=False)
         frozen: torch.jit.ScriptModule = torch.jit.freeze(traced.eval())
         return frozen
+
+
+def _saved(program: torch.jit.ScriptModule) -> io.BytesIO:
+    """The program as a file, without its notes for debuggers, which name the lines and folders of this machine."""
+    whole, data = io.BytesIO(), io.BytesIO()
+    torch.jit.save(program, whole)
+    with zipfile.ZipFile(whole) as noted, zipfile.ZipFile(data, "w") as plain:
+        for entry in noted.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                plain.writestr(entry.filename, noted.read(entry))
+    return data
 
 
 class _Plain(nn.Module):
