@@ -139,23 +139,27 @@ class LoadedGenerator:
         """The number of classes; 0 for an unconditional generator."""
         return self.module.num_classes
 
-    def sample(self, n: int, seed: int = 0, label: str | int | None = None) -> npt.NDArray[np.uint8]:
+    def sample(
+        self, n: int, seed: int = 0, label: str | int | None = None, truncation: float | None = None
+    ) -> npt.NDArray[np.uint8]:
         """Images 0 to n - 1 of a seed, uint8 (n, height, width, channels): the same as ``sagan sample`` writes.
 
         Image i depends only on the seed and i. Classes take turns, or all images are of the class ``label``: a text is
-        its name or, if no class has this name, its number. Raises UserError if ``n`` is less than 1, ``n`` or
-        ``seed`` is not a whole number, or there is no such class.
+        its name or, if no class has this name, its number. ``truncation`` is the largest magnitude of an entry of z:
+        those beyond it are drawn again; smaller values give more typical and less diverse images. Raises UserError if
+        ``n`` is less than 1, ``n`` or ``seed`` is not a whole number, there is no such class, or ``truncation`` is less
+        than 0.01.
         """
         n, seed = _whole("n", n, least=1), _whole("seed", seed)
         if label is not None:
             asked = label if isinstance(label, str) else _whole("label", label)
             label = class_number(asked, self.classes, self.num_classes)
-        images = numbered_images(self.module, seed, range(n), device=self.device, label=label)
+        images = numbered_images(self.module, seed, range(n), device=self.device, label=label, truncation=truncation)
         return np.stack([image.permute(1, 2, 0).numpy() for _, image in images])
 
-    def images(self, n: int, seed: int = 0, label: str | int | None = None) -> Images:
+    def images(self, n: int, seed: int = 0, label: str | int | None = None, truncation: float | None = None) -> Images:
         """The same images as PIL images."""
-        return Images(self.sample(n, seed, label))
+        return Images(self.sample(n, seed, label, truncation))
 
     def __repr__(self) -> str:
         return f"LoadedGenerator({self._describe()})"

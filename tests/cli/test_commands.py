@@ -6,15 +6,18 @@ import sagan.cli
 from sagan.cli import COMMANDS, main
 from sagan.cli.attention import AttentionFlags
 from sagan.cli.bench import BenchFlags
+from sagan.cli.directions import DirectionsFlags
 from sagan.cli.evaluate import CompareFlags, EvaluateFlags
 from sagan.cli.export import ExportFlags
 from sagan.cli.flags import flags_of
 from sagan.cli.import_published import ImportFlags
 from sagan.cli.prepare import PrepareFlags
+from sagan.cli.project import ProjectFlags
 from sagan.cli.report import ReportFlags
 from sagan.cli.sample import SampleFlags
 from sagan.cli.sweep import StatusFlags, SweepFlags
 from sagan.cli.train import TrainFlags, resume_flags
+from sagan.cli.walk import FilmFlags, WalkFlags
 from sagan.run.presets import PRESETS
 from tests.cli.made import refused
 
@@ -29,6 +32,10 @@ KINDS = {
     "report": ReportFlags,
     "compare-metrics": CompareFlags,
     "sample": SampleFlags,
+    "walk": WalkFlags,
+    "film": FilmFlags,
+    "directions": DirectionsFlags,
+    "project": ProjectFlags,
     "export": ExportFlags,
     "prepare": PrepareFlags,
     "import": ImportFlags,

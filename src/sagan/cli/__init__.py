@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 
 from sagan.cli.attention import AttentionFlags, attention
 from sagan.cli.bench import BenchFlags, bench
+from sagan.cli.directions import DirectionsFlags, directions
 from sagan.cli.evaluate import CompareFlags, EvaluateFlags, compare_metrics, evaluate
 from sagan.cli.export import ExportFlags, export
 from sagan.cli.flags import show_help
 from sagan.cli.import_published import ImportFlags, import_published
 from sagan.cli.prepare import PrepareFlags, prepare
+from sagan.cli.project import ProjectFlags, project
 from sagan.cli.report import ReportFlags, report
 from sagan.cli.sample import SampleFlags, sample
 from sagan.cli.sweep import StatusFlags, status, sweep, sweep_defaults
 from sagan.cli.train import resume, resume_flags, train, train_defaults
+from sagan.cli.walk import FilmFlags, WalkFlags, film, walk
 from sagan.system.console import Console, run_safely
 from sagan.system.errors import UserError
 from sagan.system.sentences import did_you_mean
@@ -44,6 +47,10 @@ COMMANDS = {
     "attention": Command(attention, lambda words: AttentionFlags),
     "bench": Command(bench, lambda words: BenchFlags),
     "sample": Command(sample, lambda words: SampleFlags, together=True),
+    "walk": Command(walk, lambda words: WalkFlags),
+    "film": Command(film, lambda words: FilmFlags),
+    "directions": Command(directions, lambda words: DirectionsFlags),
+    "project": Command(project, lambda words: ProjectFlags),
     "export": Command(export, lambda words: ExportFlags),
     "prepare": Command(prepare, lambda words: PrepareFlags),
     "import": Command(import_published, lambda words: ImportFlags),

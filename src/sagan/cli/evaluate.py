@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
@@ -20,6 +20,10 @@ from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import plural
 from sagan.system.typed import fill, refuse_beyond, to_plain
 from sagan.system.world import World, joined
+
+if TYPE_CHECKING:
+    from sagan.evaluation.snapshots import Scorer
+    from sagan.run.folder import Run
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class EvaluateFlags:
     """Score only the newest snapshot."""
     best: bool = False
     """Score again the snapshot with the best Fréchet distance, among the largest group of comparable scores."""
+    truncation: tuple[float, ...] = ()
+    """Largest magnitudes of the entries of latents, such as 0.5 0.7 1: scores the newest snapshot, or that of --step or
+    --best, with each, and draws the Fréchet distance and the recall over them."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     gpus: int = 1
@@ -85,7 +92,7 @@ def _evaluate(words: Sequence[str], console: Console, world: World) -> int:
     run = owner(flags.target)
     its_run = "" if run is None else f", which is {run}"
     _refuse_no_images(flags.target, its_run)
-    for name in ("gpus", "step", "last", "best", "num", "repeats", "seed"):
+    for name in ("gpus", "step", "last", "best", "num", "repeats", "seed", "truncation"):
         if name in given:
             where = "the folder of a run" if run is None else f"the folder of its run{its_run}"
             raise UserError(f"--{name} is for the snapshots of a run, and {flags.target} is not {where}")
@@ -94,6 +101,7 @@ def _evaluate(words: Sequence[str], console: Console, world: World) -> int:
 
 def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: World) -> int:
     """``named``: whether --prepared is given."""
+    from sagan.core.latents import check_truncation
     from sagan.evaluation.snapshots import choose_snapshots, redraw_curves, run_scorer
     from sagan.evaluation.tables import score_table
     from sagan.run.folder import Run
@@ -112,6 +120,10 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
         return [path.relative_to(run.folder) for path in chosen]
 
     snapshots = [run.folder / each for each in world.share(choose)]  # there may be another one in a moment
+    if flags.truncation:
+        for value in flags.truncation:
+            check_truncation(value)
+        snapshots = snapshots[-1:]
     scorer = run_scorer(
         run,
         snapshots[-1],
@@ -128,6 +140,8 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
         size=flags.imsize,
         world=world,
     )
+    if flags.truncation:
+        return _evaluate_truncated(run, snapshots[0], scorer, flags.truncation, console)
     again = flags.step is not None or flags.last or flags.best
     if not again:
         done = world.share(lambda: scorer.scored_steps(run, snapshots))
@@ -148,6 +162,23 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
         console.say(f"step {step_of(path):,}, {plural(flags.num, 'sample')} against {plural(real, 'real image')}")
         console.table(score_table(scores))
     console.say(f"curve: {run.folder / 'evaluation' / 'frechet.png'}")
+    return 0
+
+
+def _evaluate_truncated(run: Run, path: Path, scorer: Scorer, values: Sequence[float], console: Console) -> int:
+    """Scores a snapshot with each truncation that it has no score with, and draws what they come to."""
+    from sagan.evaluation.curves import draw_truncation
+    from sagan.evaluation.tables import score_table
+    from sagan.run.weights import step_of
+
+    for truncation in sorted(set(values)):
+        scores = replace(scorer, truncation=truncation).score_once(run, path, console)
+        if scores and scorer.world.leads:
+            console.say(f"step {step_of(path):,}, truncation {truncation:g}, {plural(scorer.samples, 'sample')}")
+            console.table(score_table(scores))
+    if scorer.world.leads:
+        drawn = draw_truncation(run, run.folder / "evaluation", step_of(path), scorer.card())
+        console.say(f"Fréchet distance and recall by truncation: {drawn}")
     return 0
 
 

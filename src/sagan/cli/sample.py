@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import parse
+from sagan.cli.flags import read
 from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import MOST_IMAGES, check_device
 from sagan.system.console import Console
@@ -18,8 +19,11 @@ from sagan.system.errors import UserError
 from sagan.system.files import refuse_unwritable
 from sagan.system.launch import run_on_gpus
 from sagan.system.sentences import plural
-from sagan.system.typed import refuse_beyond
+from sagan.system.typed import fill, refuse_beyond
 from sagan.system.world import World, joined
+
+_MOST_IN_A_ROW = 10_000
+_CLASS = re.compile("--class(=.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class SampleFlags:
     """A new or empty folder for the images; or a new file NAME.png, for one grid of them."""
     num: int = 64
     """The number of images."""
+    grid: tuple[int, ...] | None = None
+    """ROWS COLUMNS of the grid in --out NAME.png; then --num is their product. By default 8 images in a row."""
     seed: int = 0
     """The seed of the latents."""
     batch_size: int = 64
@@ -45,12 +51,19 @@ class SampleFlags:
     """Use the run's snapshot of this step."""
     label: str = ""
     """Draw only images of this class: its name or, if no class has this name, its number, counted from 0.
-    By default the classes take turns."""
+    By default the classes take turns. --class is the same flag."""
+    truncation: float | None = None
+    """The largest magnitude of an entry of a latent; those beyond it are drawn again. Smaller values, such as 0.7, give
+    more typical and less diverse images. By default nothing is truncated."""
 
     def __post_init__(self) -> None:
         for name in ("num", "batch_size"):
             refuse_beyond(name, getattr(self, name), MOST_IMAGES)
         refuse_beyond("seed", self.seed)
+        if self.grid is not None and not (
+            len(self.grid) == 2 and 1 <= min(self.grid) <= max(self.grid) <= _MOST_IN_A_ROW
+        ):
+            raise UserError(f"`grid` must be rows and columns, each from 1 to {_MOST_IN_A_ROW:,}, got {self.grid}")
 
 
 def sample(words: Sequence[str], console: Console) -> int:
@@ -60,10 +73,13 @@ def sample(words: Sequence[str], console: Console) -> int:
 
 
 def _sample(words: Sequence[str], console: Console, world: World) -> int:
-    flags = parse(SampleFlags, words, "sagan sample")
+    words = ["--label" + word.removeprefix("--class") if _CLASS.fullmatch(word) else word for word in words]
+    given = read(SampleFlags, words, "sagan sample")
+    flags = fill(SampleFlags, given)
     check_device(flags.device)
     if flags.gpus != 1 and world.size == 1:
         return run_on_gpus(flags.gpus, flags.device, ["sample", *words])
+    from sagan.core.latents import check_truncation
     from sagan.data.sources.names import is_image
     from sagan.run.places import find_snapshot
     from sagan.run.weights import load_snapshot
@@ -73,6 +89,15 @@ def _sample(words: Sequence[str], console: Console, world: World) -> int:
     as_grid = flags.out.suffix.lower() == ".png"
     if not as_grid and (is_image(flags.out.name) or flags.out.name.lower() == ".png"):
         raise UserError(f"a grid is a PNG with a name, such as {flags.out.with_name('grid.png')}, got {flags.out}")
+    check_truncation(flags.truncation)
+    number, columns = flags.num, 8
+    if flags.grid is not None:
+        rows, columns = flags.grid
+        number = rows * columns
+        if "num" in given and flags.num != number:
+            raise UserError(f"a `grid` of {rows} by {columns} has {number} images, and `num` is {flags.num}: omit it")
+        if not as_grid:
+            raise UserError(f"a `grid` is one picture, such as {flags.out.with_name('grid.png')}, got {flags.out}")
     world.in_turn(lambda: refuse_unwritable(flags.out.parent if as_grid else flags.out, "--out"))
     path = world.in_turn(lambda: find_snapshot(flags.run, flags.step))  # one process may fetch it for the others
     snapshot = load_snapshot(path)
@@ -80,21 +105,22 @@ def _sample(words: Sequence[str], console: Console, world: World) -> int:
     label = class_number(flags.label, names, count) if flags.label else None
     if as_grid and not world.leads:
         return 0
-    write = write_grid if as_grid else functools.partial(write_samples, world=world)
+    write = functools.partial(write_grid, columns=columns) if as_grid else functools.partial(write_samples, world=world)
     with console.progress("drawing images") as progress:
         write(
             snapshot.generator,
             flags.out,
-            flags.num,
+            number,
             seed=flags.seed,
             batch_size=flags.batch_size,
             device=choose_device(flags.device),
             label=label,
+            truncation=flags.truncation,
             progress=progress,
         )
     drawn = "" if label is None else f" of class {describe_class(label, names)}"
     console.say(
-        f"{plural(flags.num, 'image')}{drawn} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}"
+        f"{plural(number, 'image')}{drawn} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}"
     )
     if names and label is None:
         console.say(f"the classes take turns: {list_classes(names)}")

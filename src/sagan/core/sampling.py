@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from sagan.core.latents import truncated_normal
 from sagan.core.networks.interface import Generator
 from sagan.system.errors import UserError
 from sagan.system.images import to_uint8
 from sagan.system.precision import full_precision
-from sagan.system.randomness import latents
+from sagan.system.randomness import generator as random_generator
 
 
 @torch.no_grad()
@@ -60,18 +61,19 @@ def classes_in_turn(numbers: range, num_classes: int | str) -> Tensor | None:
 
 
 def numbered_latents(
-    generator: Generator, seed: int, numbers: range, label: int | None = None
+    generator: Generator, seed: int, numbers: range, label: int | None = None, truncation: float | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """The latents z (n, z_dim) of images by number, each a function of (seed, number), and their classes.
 
-    A conditional generator's classes come in turn, or are all ``label``. Raises UserError for a class that it does not
-    have.
+    A conditional generator's classes come in turn, or are all ``label``. ``truncation``: see `truncated_normal`. Raises
+    UserError for a class that it does not have, and for a truncation too small.
     """
     classes = generator.num_classes
     if label is not None and not 0 <= label < classes:
         known = f"classes 0 to {classes - 1}" if classes else "no classes"
         raise UserError(f"this generator has {known}, got label {label}")
-    z = torch.cat([latents(seed, "sample", 1, generator.z_dim, step=number) for number in numbers])
+    draws = [random_generator(seed, "sample", step=number) for number in numbers]
+    z = torch.cat([truncated_normal((1, generator.z_dim), draw, truncation) for draw in draws])
     return z, classes_in_turn(numbers, classes) if label is None else torch.full((len(numbers),), label, device="cpu")
 
 
@@ -83,11 +85,12 @@ def numbered_images(
     device: torch.device,
     batch_size: int = 64,
     label: int | None = None,
+    truncation: float | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields (i, image i of this seed), uint8 of the generator's shape, for each i of ``numbers``; see
     `numbered_latents`."""
     _check_batch_size(batch_size)
     for start in range(0, len(numbers), batch_size):
         some = numbers[start : start + batch_size]
-        z, labels = numbered_latents(generator, seed, some, label)
+        z, labels = numbered_latents(generator, seed, some, label, truncation)
         yield from zip(some, generate(generator, z.to(device), labels, batch_size).cpu(), strict=True)

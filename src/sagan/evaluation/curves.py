@@ -6,16 +6,21 @@ import functools
 import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sagan.data.sources.own import SOFTWARE
-from sagan.run.card import differences
+from sagan.run.card import Card, differences
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
-from sagan.run.scores import like_groups, read_scores
+from sagan.run.scores import all_scores, like_groups, read_scores
 from sagan.system.figures import literal_text
 from sagan.system.files import write_whole
 from sagan.system.sentences import plural, visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw_curves(run: Run, folder: Path, new: Sequence[ScoreRecord] = ()) -> list[str]:
@@ -26,7 +31,8 @@ def draw_curves(run: Run, folder: Path, new: Sequence[ScoreRecord] = ()) -> list
     every other group of two points or more as ``frechet-2.png``, ``frechet-3.png`` ...; the first figure says what it
     leaves out, and why.
     """
-    groups = like_groups([*read_scores(run, "frechet"), *(score for score in new if score.metric == "frechet")])
+    fresh = (score for score in new if score.metric == "frechet" and score.card.truncation is None)
+    groups = like_groups([*read_scores(run, "frechet"), *fresh])
     if not groups:
         return []
     left_out = []
@@ -79,6 +85,48 @@ def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+    _save(figure, folder, name)
+
+
+def draw_truncation(run: Run, folder: Path, step: int, card: Card) -> Path:
+    """Draws the Fréchet distance and the recall of a step over the truncation of its latents, from the scores whose
+    cards otherwise share an axis with ``card``; returns the PNG, beside which is an SVG."""
+    from matplotlib.figure import Figure  # takes half a second, and only figures need it
+
+    figure = Figure(figsize=(6.4, 6), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, metric in zip(panels, ("frechet", "recall"), strict=True):
+        scores = {score.card.truncation: score for score in all_scores(run, metric) if score.step == step}
+        alike = {
+            value: score
+            for value, score in scores.items()
+            if not differences(replace(score.card, truncation=None), _of_metric(card, score))
+        }
+        values = sorted(value for value in alike if value is not None)
+        spreads = [alike[value].spread or 0 for value in values]
+        axes.errorbar(values, [alike[value].value for value in values], spreads, marker="o", color="black", capsize=3)
+        if (untruncated := alike.get(None)) is not None:
+            axes.axhline(untruncated.value, linestyle="--", color="0.5", label="without truncation")
+            axes.legend(fontsize=8)
+        label = next(iter(alike.values())).label if alike else metric
+        axes.set_ylabel(visible(label), fontsize=8)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    panels[1].set_xlabel("truncation: the largest magnitude of an entry of a latent")
+    panels[0].set_title(f"step {step:,}, {card.samples:,} samples, {visible(card.extractor)}", fontsize=9)
+    name = f"{step}_truncation"
+    _save(figure, folder, name)
+    return folder / f"{name}.png"
+
+
+def _of_metric(card: Card, score: ScoreRecord) -> Card:
+    """A card with the numbers of images that a score's metric used."""
+    own = score.card
+    counts = {name: getattr(own, name) for name in ("samples", "reference_samples", "reference_split")}
+    return replace(card, truncation=None, **counts)
+
+
+def _save(figure: Figure, folder: Path, name: str) -> None:
     for ending in ("png", "svg"):
         metadata = {"Software": SOFTWARE} if ending == "png" else {}
         save = functools.partial(figure.savefig, format=ending, dpi=150, metadata=metadata)

@@ -180,7 +180,9 @@ def _source_images(source: Source) -> ImageSet:
     return ImageSet(source.description, f"files:{source.identity}", len(source), shape, read, former=former)
 
 
-def generated_images(generator: Generator, count: int, seed: int, *, device: torch.device, name: str) -> ImageSet:
+def generated_images(
+    generator: Generator, count: int, seed: int, *, device: torch.device, name: str, truncation: float | None = None
+) -> ImageSet:
     """Images 0 to count - 1 of a seed, drawn on ``device`` when they are read; the same as `sagan sample` writes.
 
     ``generator`` is in eval mode; ``name`` describes it to a person. Drawing does not wait for a GPU, so on a GPU
@@ -199,13 +201,13 @@ def generated_images(generator: Generator, count: int, seed: int, *, device: tor
     def read(start: int, stop: int) -> Tensor:
         images = []
         for first in range(start, stop, DRAWN):
-            z, labels = numbered_latents(generator, seed, range(first, min(first + DRAWN, stop)))
+            z, labels = numbered_latents(generator, seed, range(first, min(first + DRAWN, stop)), None, truncation)
             images.append(draw(send(z, device), None if labels is None else send(labels, device)))
         return torch.cat(images)
 
     return ImageSet(
         description=f"{plural(count, 'image')} of {name}, seed {seed}",
-        identity=f"generated:{name}:{seed}:{count}",
+        identity=f"generated:{name}:{seed}:{count}:{truncation}",
         count=count,
         shape=generator.shape,
         read=read,

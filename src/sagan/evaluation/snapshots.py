@@ -54,6 +54,8 @@ class Scorer:
     samples: int
     repeats: int = 1
     seed: int = 0
+    truncation: float | None = None
+    """Of the latents; see `sagan.core.latents.truncated_normal`."""
     trained_on: str | None = None
     """The hash of the images that snapshots must have been trained on, or None where that does not matter."""
     world: World = SINGLE_PROCESS
@@ -83,6 +85,7 @@ class Scorer:
             is_fid=self.extractor.is_fid,
             dim=self.extractor.dim,
             resized=images.resized,
+            truncation=self.truncation,
         )
 
     def scored_steps(self, run: Run, snapshots: Iterable[Path] | None = None) -> set[int]:
@@ -106,7 +109,14 @@ class Scorer:
         self.world.compare({"snapshot": sha256})
         name, device = f"{run.folder.name} at step {step:,}", self.extractor.device
         draws = [
-            generated_images(snapshot.generator, self.samples, self.seed + repeat, device=device, name=name)
+            generated_images(
+                snapshot.generator,
+                self.samples,
+                self.seed + repeat,
+                device=device,
+                name=name,
+                truncation=self.truncation,
+            )
             for repeat in range(self.repeats)
         ]
         if not self.world.leads:
@@ -128,8 +138,9 @@ class Scorer:
         records = score_records(scores, self.card(), step, snapshot_sha256=sha256, seconds=seconds)
         extractor = re.sub(r"[^\w.-]+", "-", self.extractor.name)
         with _writing(run) as folder:  # the records last: what is missing without them is made again
-            path = folder / f"{step}_nearest_{extractor}.png"
-            save_png(grid(nearest_real(found, self.reference)), path, software=SOFTWARE, sync=True)
+            if self.truncation is None:
+                path = folder / f"{step}_nearest_{extractor}.png"
+                save_png(grid(nearest_real(found, self.reference)), path, software=SOFTWARE, sync=True)
             left_out = draw_curves(run, folder, records)
             run.append(*records)
         for sentence in left_out:
@@ -243,7 +254,7 @@ def run_scorer(
     made_with = {"extractor": network.name, "weights": network.weights_sha256, "images": real.identity}
     world.compare({**versions(), **made_with, **draws})
     known = open_reference(real, network, cache, console, world)
-    return Scorer(network, known, samples, repeats, seed, trained_on, world)
+    return Scorer(network, known, samples, repeats, seed, trained_on=trained_on, world=world)
 
 
 def choose_snapshots(run: Run, step: int | None = None, *, last: bool = False, best: bool = False) -> list[Path]:

@@ -12,6 +12,7 @@ from sagan.evaluation.image_sets import store_images
 from sagan.evaluation.reference import open_reference
 from sagan.evaluation.scoring import refuse_few
 from sagan.evaluation.snapshots import Scorer, redraw_curves
+from sagan.run.card import Card
 from sagan.run.config import Config
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import TrainRecord
@@ -62,8 +63,12 @@ class ScoringWhileTraining:
         wanted = [once, FULL * once] if step == self.config.run.total_step else [once]
 
         def is_scored(samples: int) -> bool:
-            own = (self.extractor.name, samples)
-            return bool(scored_steps(run, lambda card: (card.extractor, card.samples) == own, {step: path}))
+            own = (self.extractor.name, samples, None)
+
+            def wanted(card: Card) -> bool:
+                return (card.extractor, card.samples, card.truncation) == own
+
+            return bool(scored_steps(run, wanted, {step: path}))
 
         return [samples for samples in wanted if not is_scored(samples)]
 

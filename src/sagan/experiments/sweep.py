@@ -103,7 +103,8 @@ class Sweep:
     def is_scored(self, run: PlannedRun, extractor: str) -> bool:
         """Whether every snapshot of a run has its planned score. ``extractor``: the name on cards."""
         made, samples = Run(self.run_folder(run)), self.config(run).run.eval_num
-        scored = scored_steps(made, lambda card: (card.samples, card.extractor) == (samples, extractor))
+        own = samples, extractor, None
+        scored = scored_steps(made, lambda card: (card.samples, card.extractor, card.truncation) == own)
         return scored >= set(map(snapshot_step, made.snapshots()))
 
     def commands(self, run: PlannedRun, extractor: str | None) -> list[tuple[State, list[str]]]:

@@ -91,7 +91,8 @@ def _scores(path: Path, snapshot: Snapshot) -> list[ScoreRecord]:
     if not (path.parent.name == "snapshots" and (folder / "config.json").is_file()):
         return []
     sha256 = file_sha256(path)
-    own = [score for score in Run(folder).records_of(ScoreRecord) if score.step == snapshot.step]
+    made = Run(folder).records_of(ScoreRecord)
+    own = [score for score in made if score.step == snapshot.step and score.card.truncation is None]
     return list({score.metric: score for score in own if score.snapshot_sha256 in (None, sha256)}.values())
 
 

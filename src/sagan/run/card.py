@@ -50,6 +50,8 @@ class Card:
     """Length of a feature vector; None if an earlier version did not record it."""
     resized: str | None = None
     """How images of other sizes were brought to ``image_size``; None where none were."""
+    truncation: float | None = None
+    """The largest magnitude of an entry of a latent; None where latents were not truncated."""
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,7 +191,8 @@ class Run:
 
         def group(score: ScoreRecord) -> tuple[object, ...]:
             card = score.card
-            return score.step, score.snapshot_sha256, score.seconds, card.extractor, card.seed, card.repeats
+            made = score.step, score.snapshot_sha256, score.seconds
+            return *made, card.extractor, card.seed, card.repeats, card.truncation
 
         with self._records_lock():
             whole = {group(score) for score in self.records_of(ScoreRecord) if score.metric == "frechet"}

@@ -19,7 +19,12 @@ METRICS = (
 
 
 def read_scores(run: Run, metric: str) -> list[ScoreRecord]:
-    """The scores of a run's snapshots by one metric, oldest first."""
+    """The scores of a run's snapshots by one metric, oldest first; without those of truncated latents."""
+    return [score for score in all_scores(run, metric) if score.card.truncation is None]
+
+
+def all_scores(run: Run, metric: str) -> list[ScoreRecord]:
+    """The scores by one metric, oldest first, of truncated latents too."""
     return [score for score in run.records_of(ScoreRecord) if score.metric == metric]
 
 
@@ -77,7 +82,7 @@ def scored_steps(run: Run, wanted: Callable[[Card], bool], snapshots: Mapping[in
 
     A snapshot is scored if its step has a Fréchet distance with a ``wanted`` card and the hash of the file as it is
     now. Scores of versions that did not record the hash count for any file of that step."""
-    made = {(score.step, score.snapshot_sha256) for score in read_scores(run, "frechet") if wanted(score.card)}
+    made = {(score.step, score.snapshot_sha256) for score in all_scores(run, "frechet") if wanted(score.card)}
     found = {snapshot_step(path): path for path in run.snapshots()} if snapshots is None else snapshots
     steps = found.keys() & {step for step, _ in made}  # so that no other file is read
     return {step for step in steps if (step, None) in made or (step, file_sha256(found[step])) in made}

@@ -36,6 +36,7 @@ def write_samples(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
     label: int | None = None,
+    truncation: float | None = None,
     name: Callable[[int], str] = "{:06d}.png".format,
     progress: Progress = lambda done, total: None,
     world: World = SINGLE_PROCESS,
@@ -48,13 +49,17 @@ def write_samples(
     for a folder that is not empty, and for a class that does not exist. The processes of a ``world`` take the batches
     in turn.
     """
-    _check(generator, count, seed, batch_size, label)
-    what = [_digest(generator), count, seed, label, name(0)]
-    world.compare(versions() | dict(zip(("generator", "num", "seed", "label", "names"), what, strict=True)))
+    _check(generator, count, seed, batch_size, label, truncation)
+    what = [_digest(generator), count, seed, label, name(0), *([] if truncation is None else [truncation])]
+    world.compare(
+        versions() | dict(zip(("generator", "num", "seed", "label", "names", "truncation"), what, strict=False))
+    )
     wanted = json.dumps(what).encode()
     world.in_turn(lambda: _make_folder(folder, wanted) if world.leads else None)
     first = world.share(lambda: _first_missing(folder, name, count))
-    images = _draw(generator, range(first - first % batch_size, count), seed, batch_size, device, label, world)
+    images = _draw(
+        generator, range(first - first % batch_size, count), seed, batch_size, device, label, truncation, world
+    )
     with ThreadPoolExecutor() as writers:
         waiting = []
         for number, image in images:
@@ -80,28 +85,32 @@ def write_grid(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
     label: int | None = None,
+    truncation: float | None = None,
+    columns: int = 8,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Writes the images that `write_samples` writes as one picture, 8 in a row, into a new file.
+    """Writes the images that `write_samples` writes as one picture, ``columns`` in a row, into a new file.
 
     Its metadata tell it from a person's images, so it is no training image. Raises UserError for a file that is there.
     """
-    _check(generator, count, seed, batch_size, label)
+    _check(generator, count, seed, batch_size, label, truncation)
     if path.exists():
         raise UserError(f"{path} is there already: give another `out`")
     images = []
-    for number, image in _draw(generator, range(count), seed, batch_size, device, label):
+    for number, image in _draw(generator, range(count), seed, batch_size, device, label, truncation):
         images.append(image)
         progress(number + 1, count)
-    save_png(grid(torch.stack(images)), path, software=SOFTWARE)
+    save_png(grid(torch.stack(images), columns=columns), path, software=SOFTWARE)
 
 
-def _check(generator: Generator, count: int, seed: int, batch_size: int, label: int | None) -> None:
+def _check(
+    generator: Generator, count: int, seed: int, batch_size: int, label: int | None, truncation: float | None
+) -> None:
     """Raises UserError for what cannot be drawn, before anything is made."""
     for what, number in (("num", count), ("batch_size", batch_size)):
         if number < 1:
             raise UserError(f"`{what}` must be 1 or more, got {number}")
-    numbered_latents(generator, seed, range(1), label)
+    numbered_latents(generator, seed, range(1), label, truncation)
 
 
 def _draw(
@@ -111,6 +120,7 @@ def _draw(
     batch_size: int,
     device: torch.device | str,
     label: int | None,
+    truncation: float | None = None,
     world: World = SINGLE_PROCESS,
 ) -> Iterator[tuple[int, Tensor]]:
     """Images by number; the processes of a ``world`` take the batches in turn."""
@@ -118,7 +128,9 @@ def _draw(
     generator = generator.to(device)
     for start in range(world.rank * batch_size, len(numbers), world.size * batch_size):
         some = numbers[start : start + batch_size]
-        yield from numbered_images(generator, seed, some, device=device, batch_size=batch_size, label=label)
+        yield from numbered_images(
+            generator, seed, some, device=device, batch_size=batch_size, label=label, truncation=truncation
+        )
 
 
 # ---- a folder that a killed process has begun

@@ -93,6 +93,13 @@ class Generator(interface.Generator):
         with without_autocast(x.device):  # pixels are not rounded
             return torch.tanh(self.last(x.to(self.last.weight.dtype)))
 
+    def first_matrix(self) -> Tensor:
+        stage = next(iter(self.stages.values()))
+        assert isinstance(stage, Stage)
+        convolution = stage[0]
+        assert isinstance(convolution, SpectralConvTranspose2d)
+        return convolution.normalized_weight().flatten(1).T  # from (z_dim, channels, 4, 4)
+
 
 class Stage(nn.ModuleList):
     """A convolution, batch norm (conditional if there are classes), and ReLU."""

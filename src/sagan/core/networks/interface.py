@@ -35,6 +35,10 @@ class Generator(nn.Module):
     attention: nn.ModuleDict
     last: nn.ConvTranspose2d | nn.Conv2d
 
+    def first_matrix(self) -> Tensor:
+        """The weight of the first layer as a matrix (outputs, z_dim), of a folded generator."""
+        raise NotImplementedError
+
     def check(self, z: Tensor, labels: Tensor | None = None) -> None:
         """Raises UserError unless images can be drawn from z and the labels."""
         _check("z", z, (self.z_dim,), self.last.weight)

@@ -99,6 +99,9 @@ class Generator(interface.Generator):
         with without_autocast(x.device):  # pixels are not rounded
             return torch.tanh(self.last(x.to(self.last.weight.dtype)))
 
+    def first_matrix(self) -> Tensor:
+        return self.first.normalized_weight()
+
     def _attend(self, size: str, x: Tensor) -> Tensor:
         out: Tensor = self.attention[size](x) if size in self.attention else x
         return out
