@@ -36,10 +36,10 @@ from sagan.bench.backends import (
     memory_beyond_inputs,
     usable_backends,
 )
-from sagan.bench.cost import binary
 from sagan.bench.timing import time_in_turns
 from sagan.core.attention.patterns import ExcludeLocal, Pattern
 from sagan.system.console import Console
+from sagan.system.sentences import binary
 
 CPU_SHAPES = [(16, 64, 16, 128), (32, 16, 8, 64), (32, 64, 8, 64), (32, 16, 32, 256), (64, 2, 8, 64), (128, 1, 8, 64)]
 GPU_SHAPES = [(16, 64, 16, 128), (32, 64, 8, 64), (32, 16, 32, 256), (64, 16, 8, 64), (64, 4, 32, 256)]

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from sagan.bench.cost import binary, count_cost, count_memory
+from sagan.bench.cost import count_cost, count_memory
 from sagan.bench.machine import available_memory, describe_machine, machine_card
 from sagan.bench.memory import peak_memory
 from sagan.bench.pace import batches_of, noise
@@ -31,6 +31,7 @@ from sagan.bench.timing import time_in_turns
 from sagan.core.attention import ExcludeLocal, attend
 from sagan.core.attention.dispatch import BACKENDS
 from sagan.run.config import Config, override
+from sagan.system.sentences import binary
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Trainer
 

@@ -4,22 +4,15 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from sagan.bench.cost import (
-    amount,
-    binary,
-    checkpoint_bytes,
-    count_cost,
-    count_memory,
-    describe_cost,
-    run_bytes,
-    snapshot_bytes,
-)
+from sagan.bench.cost import amount, count_cost, count_memory, describe_cost
 from sagan.bench.memory import peak_memory
 from sagan.bench.pace import batches_of, noise
 from sagan.bench.step import tensors_of
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig, override
+from sagan.run.keeping import checkpoint_bytes, run_bytes, snapshot_bytes
 from sagan.run.weights import save_checkpoint
+from sagan.system.sentences import binary
 from sagan.training.trainer import Trainer
 
 CPU = torch.device("cpu")

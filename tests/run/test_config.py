@@ -162,11 +162,11 @@ ALWAYS_IDLE = {"image_path"}  # without a --dataset
 @pytest.mark.parametrize(
     ("changes", "idle"),
     [
-        ({}, "penalty_every lambda_gp masking max_rollbacks eval_num extractor"),
-        ({"adv_loss": "wgan-gp", "span": 1}, "max_rollbacks eval_num extractor"),
+        ({}, "penalty_every lambda_gp masking max_rollbacks eval_num extractor keep_best"),
+        ({"adv_loss": "wgan-gp", "span": 1}, "max_rollbacks eval_num extractor keep_best"),
         ({"eval_every": 5, "guard": "off"}, "guard_every max_rollbacks lambda_gp penalty_every masking"),
-        ({"g_span": 1, "d_span": 0}, "span lambda_gp penalty_every max_rollbacks eval_num extractor"),
-        ({"network": "resnet"}, "norm_axis lambda_gp penalty_every masking max_rollbacks eval_num extractor"),
+        ({"g_span": 1, "d_span": 0}, "span lambda_gp penalty_every max_rollbacks eval_num extractor keep_best"),
+        ({"network": "resnet"}, "norm_axis lambda_gp penalty_every masking max_rollbacks eval_num extractor keep_best"),
     ],
 )
 def test_what_has_no_effect_is_known_and_why(changes, idle):

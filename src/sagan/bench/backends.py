@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sagan.bench.cost import binary
 from sagan.bench.machine import available_memory
 from sagan.bench.memory import peak_memory
 from sagan.bench.settings import BenchSettings, Result, Rows
@@ -20,6 +19,7 @@ from sagan.core.attention.dispatch import BACKENDS, choose_backend, reasons_agai
 from sagan.core.attention.reference import attend_reference
 from sagan.run.build import attention_patterns
 from sagan.system.callbacks import Progress
+from sagan.system.sentences import binary
 
 _SLOWER = 1.1  # a choice this many times slower than the fastest is reported
 _DENSE_MATRICES = 6  # scores, weights and gradients of the reference, forward and backward, held at a time

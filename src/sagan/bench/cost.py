@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
@@ -26,9 +26,10 @@ from sagan.core.attention.dispatch import choose_backend
 from sagan.core.attention.reference import attention_backward, product_dtype, softmax_dtype
 from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.data.batches import ALL, Batches
-from sagan.run.build import build_discriminator, build_generator, describe_attention
+from sagan.run.build import describe_attention
 from sagan.run.config import Config, override
-from sagan.system.sentences import plural
+from sagan.run.keeping import checkpoint_bytes, parameter_counts, run_bytes, snapshot_bytes
+from sagan.system.sentences import binary, plural
 from sagan.training.trainer import Trainer, build_networks, steps_by_kind
 
 _BYTES = 4  # weights, gradients and averages are float32 in every precision
@@ -76,7 +77,7 @@ def count_cost(config: Config, device: torch.device | str = "cpu", seconds: floa
     """
     with _fake_steps(config, time.monotonic() + seconds) as take:
         thin, dense, as_run = take(_thin), take(_dense), take(_as_on(device))
-    generator, discriminator = _parameter_counts(config)
+    generator, discriminator = parameter_counts(config)
     gradients = (generator + discriminator) * _BYTES
     moves = generator + config.game.n_critic * discriminator  # of parameters
     return Cost(
@@ -130,46 +131,9 @@ def describe_disk(config: Config) -> str:
 # ---- disk
 
 
-def snapshot_bytes(config: Config) -> int:
-    """Bytes of one snapshot: the averaged generator with its buffers."""
-    return _sizes(config)[0]
-
-
-def checkpoint_bytes(config: Config) -> int:
-    """Bytes of the checkpoint: both networks, the average, and Adam's two moments of every parameter."""
-    generator, discriminator, parameters = _sizes(config)
-    return 2 * generator + discriminator + 2 * parameters * _BYTES
-
-
-def run_bytes(config: Config) -> int:
-    """The most bytes of a run's folder, without sample grids and records: all snapshots, two checkpoints while one is
-    being written, and two more where a run may roll back. (Every rollback keeps another.)"""
-    snapshots = -(-config.run.total_step // config.run.snapshot_every)
-    pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
-    checkpoints = 4 if config.run.guard == "recover" else 2
-    return snapshots * (snapshot_bytes(config) + pair) + checkpoints * checkpoint_bytes(config)
-
-
 def image_bytes(config: Config, count: int = 1000) -> int:
     """Bytes of that many prepared images."""
     return count * config.model.shape.numel
-
-
-def _sizes(config: Config) -> tuple[int, int, int]:
-    """Bytes of the generator's and of the discriminator's state dict, and the number of parameters of both."""
-    generator, discriminator = (sum(x.nbytes for x in network.state_dict().values()) for network in _networks(config))
-    return generator, discriminator, sum(_parameter_counts(config))
-
-
-def _parameter_counts(config: Config) -> tuple[int, int]:
-    generator, discriminator = (sum(x.numel() for x in network.parameters()) for network in _networks(config))
-    return generator, discriminator
-
-
-def _networks(config: Config) -> tuple[nn.Module, nn.Module]:
-    """Both networks on the meta device, without values."""
-    with torch.device("meta"):
-        return build_generator(config.model), build_discriminator(config.model)
 
 
 # ---- the step on fake tensors
@@ -330,12 +294,3 @@ def amount(number: float, unit: str) -> str:
     while number >= 999.5:
         number, prefix = number / 1000, next(prefixes)
     return f"{number:.3g} {prefix}{unit}"
-
-
-def binary(number: float) -> str:
-    """Bytes in KiB, MiB or GiB."""
-    for unit in ("KiB", "MiB"):
-        number /= 1024
-        if number < 1024:
-            return f"{number:.3g} {unit}" if number < 100 else f"{number:.0f} {unit}"
-    return f"{number / 1024:.2f} GiB"

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 import torch
 
-from sagan.bench.cost import Cost, TakesTooLong, binary, count_cost, describe_cost, describe_disk, run_bytes
+from sagan.bench.cost import Cost, TakesTooLong, count_cost, describe_cost, describe_disk
 from sagan.bench.machine import free_memory
 from sagan.bench.pace import MOST_SECONDS, measured_pace
 from sagan.run.build import describe_attention
 from sagan.run.config import Config, ModelConfig, override
+from sagan.run.keeping import run_bytes
 from sagan.system.console import duration
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
+from sagan.system.sentences import binary
 from sagan.training.start import settle
 
 _COUNTING = "counting the operations and the memory of a step"

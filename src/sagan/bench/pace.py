@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sagan.bench.cost import binary, count_memory
+from sagan.bench.cost import count_memory
 from sagan.bench.machine import available_memory
 from sagan.bench.timing import ROUNDS, Timing, time_in_turns
 from sagan.data.batches import Batches
 from sagan.run.config import Config, override
 from sagan.system.console import duration
 from sagan.system.errors import UserError, is_out_of_memory
-from sagan.system.sentences import plural
+from sagan.system.sentences import binary, plural
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Trainer, steps_by_kind
 

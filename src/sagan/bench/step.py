@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from sagan.bench.cost import amount, binary, count_cost
+from sagan.bench.cost import amount, count_cost
 from sagan.bench.memory import peak_memory
 from sagan.bench.pace import batches_of, noise, warm_up
 from sagan.bench.settings import BenchSettings, Result, Rows
 from sagan.bench.timing import time_in_turns
 from sagan.run.config import override
 from sagan.system.callbacks import Progress
+from sagan.system.sentences import binary
 from sagan.training.loop import exact_convolutions
 from sagan.training.trainer import Trainer
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from sagan.run.config import Config, RunConfig
 from sagan.run.folder import Run, absent, is_free, snapshot_step
+from sagan.run.keeping import kept_snapshots
 from sagan.run.plan import Plan, PlannedRun, extend, make_plan, read_plan, train_words, write_plan
 from sagan.run.presets import PRESETS
 from sagan.run.scores import scored_steps
@@ -97,7 +98,8 @@ class Sweep:
     def watch(self, run: PlannedRun, *, scored: bool = True) -> Watched:
         """The run's status, to be asked for repeatedly; ``scored``: whether its snapshots are to be scored."""
         settings = self.config(run).run
-        scores = len(snapshot_steps(settings)) if scored else 0
+        steps = len(snapshot_steps(settings))
+        scores = 0 if not scored else steps if settings.eval_every else kept_snapshots(settings, steps)
         return Watched(self.run_folder(run), run.name, settings.total_step, self.failure_file(run), scores)
 
     def is_scored(self, run: PlannedRun, extractor: str) -> bool:

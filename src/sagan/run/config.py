@@ -359,7 +359,11 @@ class RunConfig:
     """Steps between checkpoints, from which the run can be resumed. Others follow after two minutes and, as snapshots
     do, every --snapshot_minutes."""
     snapshot_every: int = setting(10_000, "free", must_be="more than 0")
-    """Steps between snapshots of the averaged generator, which are all kept."""
+    """Steps between snapshots of the averaged generator. All are kept, unless --keep_snapshots is given."""
+    keep_snapshots: int | None = setting(None, "free", must_be="more than 0")
+    """Keep only that many of the newest snapshots. The best one, once there are scores, is always kept."""
+    keep_best: int | None = setting(None, "free", idle=_no_scoring, must_be="more than 0")
+    """Keep only that many snapshots with the lowest Fréchet distance, and the newest; with --eval_every."""
     snapshot_minutes: float = setting(30, "free", must_be="0 or more", most=10**9)
     """Minutes after which a snapshot between those is written, which replaces the one before. 0: only at stops."""
     sample_count: int = setting(64, "kept", must_be="more than 0", most=100_000)

@@ -51,3 +51,12 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     known = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), known, n=1)
     return f": did you mean {known[near[0]]}?" if near else ""
+
+
+def binary(number: float) -> str:
+    """Bytes in KiB, MiB or GiB."""
+    for unit in ("KiB", "MiB"):
+        number /= 1024
+        if number < 1024:
+            return f"{number:.3g} {unit}" if number < 100 else f"{number:.0f} {unit}"
+    return f"{number / 1024:.2f} GiB"

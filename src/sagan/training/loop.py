@@ -20,6 +20,7 @@ from sagan.data.batches import Batches
 from sagan.run.classes import list_classes
 from sagan.run.config import Config
 from sagan.run.folder import Run, snapshot_step
+from sagan.run.keeping import remove_old_snapshots
 from sagan.run.records import LookRecord, TrainRecord
 from sagan.run.scores import read_scores
 from sagan.run.store import Store
@@ -332,6 +333,8 @@ class _Loop:
                 self._save()
             with self.clock.paused():
                 self.on_snapshot(self.run, self.store, self.run.snapshot_file(step))
+        if self._is_due(settings.snapshot_every) or scoring:
+            remove_old_snapshots(self.run, settings)
         return record
 
     def _is_due(self, interval: int) -> bool:

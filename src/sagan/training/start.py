@@ -31,6 +31,7 @@ from sagan.run.config import (
     with_absolute_paths,
 )
 from sagan.run.folder import Run, check_free, make_free_folder
+from sagan.run.keeping import warning_of_little_space
 from sagan.run.trust import TO_BE_NAMED, resumed_config
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
@@ -108,6 +109,8 @@ def train_new(
             again = command("resume", unfinished)
             console.say(f"{unfinished} is not finished: `{again}` continues it; this is a new run beside it")
         console.say(f"run folder: {folder}")
+        if warning := warning_of_little_space(session.config, folder):
+            console.warn(warning)
         if hint := advice_for_few(session.config.game, store.count):
             console.advise(hint)
         for line in attention:

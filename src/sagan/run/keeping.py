@@ -1,0 +1,98 @@
+"""What a run takes on the disk, and which of its snapshots are kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sagan.run.build import build_discriminator, build_generator
+from sagan.run.config import Config, RunConfig
+from sagan.run.folder import Run, snapshot_step
+from sagan.run.scores import like_groups, read_scores
+from sagan.system.files import is_held
+from sagan.system.sentences import binary, typed
+
+_ADAM = 2  # numbers that Adam keeps for each parameter
+_BYTES = 4  # weights and moments are float32 in every precision
+
+
+def remove_old_snapshots(run: Run, settings: RunConfig) -> None:
+    """Removes the snapshots that ``keep_snapshots`` and ``keep_best`` do not ask for.
+
+    Kept are the newest ``keep_snapshots``, the ``keep_best`` with the lowest Fréchet distance among the largest group
+    of comparable scores, and always the newest, the best, those without a score where the best are wanted, and one
+    that is being scored. Without either setting all are kept.
+    """
+    if settings.keep_snapshots is None and settings.keep_best is None:
+        return
+    paths = {snapshot_step(path): path for path in run.snapshots()}
+    scores = next(iter(like_groups(read_scores(run, "frechet"))), [])
+    ranked = [score.step for score in sorted(scores, key=lambda score: score.value) if score.step in paths]
+    kept = set(sorted(paths)[-(settings.keep_snapshots or 1) :]) | set(ranked[: settings.keep_best or 1])
+    if settings.keep_best is not None:
+        kept |= paths.keys() - {score.step for score in read_scores(run, "frechet")}
+    for step in paths.keys() - kept:
+        if not is_held(run.folder / "evaluation" / f"{step}.lock"):
+            paths[step].unlink(missing_ok=True)
+
+
+def kept_snapshots(settings: RunConfig, written: int) -> int:
+    """The most snapshots that lie in a run's folder at its end, of those written."""
+    if settings.keep_snapshots is None and settings.keep_best is None:
+        return written
+    return min(written, (settings.keep_snapshots or 1) + (settings.keep_best or 1))
+
+
+# ---- the disk
+
+
+def snapshot_bytes(config: Config) -> int:
+    """Bytes of one snapshot: the averaged generator with its buffers."""
+    return _sizes(config)[0]
+
+
+def checkpoint_bytes(config: Config) -> int:
+    """Bytes of the checkpoint: both networks, the average, and Adam's moments of every parameter."""
+    generator, discriminator, parameters = _sizes(config)
+    return 2 * generator + discriminator + _ADAM * parameters * _BYTES
+
+
+def run_bytes(config: Config) -> int:
+    """The most bytes of a run's folder, without sample grids and records: all snapshots that are kept, two checkpoints
+    while one is being written, and two more where a run may roll back. (Every rollback keeps another.)"""
+    snapshots = kept_snapshots(config.run, -(-config.run.total_step // config.run.snapshot_every))
+    pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
+    checkpoints = 4 if config.run.guard == "recover" else 2
+    return snapshots * (snapshot_bytes(config) + pair) + checkpoints * checkpoint_bytes(config)
+
+
+def warning_of_little_space(config: Config, folder: Path) -> str:
+    """A sentence where the disk of a run's folder has less free space than the run may take; else ""."""
+    needed, free = run_bytes(config), shutil.disk_usage(folder).free
+    if needed <= free:
+        return ""
+    fewer = typed("--keep_snapshots", "3")
+    return (
+        f"the run may take {binary(needed)}, and {binary(free)} are free on its disk: `{fewer}` keeps fewer snapshots"
+    )
+
+
+def parameter_counts(config: Config) -> tuple[int, int]:
+    """The numbers of parameters of the generator and of the discriminator."""
+    generator, discriminator = (sum(x.numel() for x in network.parameters()) for network in _networks(config))
+    return generator, discriminator
+
+
+def _sizes(config: Config) -> tuple[int, int, int]:
+    """Bytes of the generator's and of the discriminator's state dict, and the number of parameters of both."""
+    generator, discriminator = (sum(x.nbytes for x in network.state_dict().values()) for network in _networks(config))
+    return generator, discriminator, sum(parameter_counts(config))
+
+
+def _networks(config: Config) -> tuple[nn.Module, nn.Module]:
+    """Both networks on the meta device, without values."""
+    with torch.device("meta"):
+        return build_generator(config.model), build_discriminator(config.model)

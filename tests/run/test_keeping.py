@@ -1,0 +1,65 @@
+"""Which snapshots of a run are kept."""
+
+import pytest
+
+from sagan.run.config import Config, override
+from sagan.run.folder import Run, snapshot_step
+from sagan.run.keeping import kept_snapshots, remove_old_snapshots, run_bytes, snapshot_bytes, warning_of_little_space
+from sagan.system.files import exclusive_lock
+from tests import records
+
+CONFIG = override(Config(), {"imsize": 16, "g_conv_dim": 8, "d_conv_dim": 8, "total_step": 60, "snapshot_every": 10})
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run.create(tmp_path / "run", CONFIG)
+    for step in range(10, 70, 10):
+        run.snapshot_file(step).parent.mkdir(exist_ok=True)
+        run.snapshot_file(step).touch()
+    return run
+
+
+def kept(run, **settings):
+    remove_old_snapshots(run, override(CONFIG, settings).run)
+    return [snapshot_step(path) for path in run.snapshots()]
+
+
+def test_all_are_kept_unless_fewer_are_asked_for(run):
+    assert kept(run) == [10, 20, 30, 40, 50, 60]
+
+
+def test_the_newest_are_kept(run):
+    assert kept(run, keep_snapshots=2) == [50, 60]
+
+
+def test_the_best_is_always_kept(run):
+    run.append(*(records.score(step, value) for step, value in ((10, 9.0), (20, 3.0), (30, 5.0))))
+    assert kept(run, keep_snapshots=1) == [20, 60]
+
+
+def test_the_best_ones_are_kept_with_the_newest_and_those_that_wait_for_a_score(run):
+    run.append(*(records.score(step, value) for step, value in ((10, 9.0), (20, 3.0), (30, 5.0), (40, 7.0))))
+    assert kept(run, keep_best=2, eval_every=10) == [20, 30, 50, 60]
+    run.append(records.score(50, 4.0), records.score(60, 8.0))
+    assert kept(run, keep_best=2, eval_every=10) == [20, 50, 60]
+
+
+def test_one_that_is_being_scored_stays_until_then(run):
+    (run.folder / "evaluation").mkdir()
+    with exclusive_lock(run.folder / "evaluation" / "20.lock", lambda: None):
+        assert kept(run, keep_snapshots=1) == [20, 60]
+    assert kept(run, keep_snapshots=1) == [60]
+
+
+def test_the_disk_is_counted_with_those_that_are_kept():
+    assert kept_snapshots(CONFIG.run, 6) == 6
+    fewer = override(CONFIG, {"keep_snapshots": 2})
+    assert kept_snapshots(fewer.run, 6) == 3
+    assert run_bytes(CONFIG) - run_bytes(fewer) == 3 * snapshot_bytes(CONFIG)
+
+
+def test_a_disk_too_small_is_told(tmp_path, monkeypatch):
+    assert warning_of_little_space(CONFIG, tmp_path) == ""
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
+    assert "--keep_snapshots 3" in warning_of_little_space(CONFIG, tmp_path).replace("`", "")
