@@ -299,6 +299,8 @@ class GameConfig:
     shards: int = setting(1, "computed", pairs=True, must_be="more than 0", most=10_000)
     """Parts of the batch, each with its own batch norm statistics, for one or several processes: the results depend on
     the shards, not on the processes. By default one for each process."""
+    freeze_d: int = setting(0, "computed", must_be="0 or more", most=64)
+    """With --start_from: that many of the discriminator's first stages, from the image on, are not trained."""
     n_critic: int = setting(1, "computed", must_be="more than 0", most=10**9)
     """Discriminator steps per generator step."""
     g_lr: float = setting(1e-4, "computed", pairs=True, must_be="more than 0", most=_FASTEST)
@@ -360,6 +362,9 @@ class RunConfig:
     do, every --snapshot_minutes."""
     snapshot_every: int = setting(10_000, "free", must_be="more than 0")
     """Steps between snapshots of the averaged generator. All are kept, unless --keep_snapshots is given."""
+    start_from: str | None = setting(None, "computed", pairs=False)
+    """Begin with the weights of a run, a snapshot, an exported folder, pretrained:NAME or hf:OWNER/NAME, for other
+    images, spans, sizes or more classes. A run keeps the name and the hash of what it began with."""
     keep_snapshots: int | None = setting(None, "free", must_be="more than 0")
     """Keep only that many of the newest snapshots. The best one, once there are scores, is always kept."""
     keep_best: int | None = setting(None, "free", idle=_no_scoring, must_be="more than 0")
@@ -419,6 +424,10 @@ class Config:
 
     def __post_init__(self) -> None:
         model = self.model
+        _require(
+            self.game.freeze_d == 0 or self.run.start_from is not None,
+            "`freeze_d` keeps layers that were trained before: it needs `start_from`",
+        )
         own = model.network, model.imsize, model.num_classes, model.g_attention, model.d_attention
         _require(
             own == ("dcgan", 64, 0, None, None) or not self.run.published_checkpoints,

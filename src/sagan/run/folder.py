@@ -5,7 +5,7 @@ records.jsonl    one JSON object per line, in the order of the steps
 samples/         {step}_fake.png: grids of samples, all from the same z
 snapshots/       {step}.safetensors: the averaged generator and its config, to use
 checkpoints/     last.pt: everything needed to resume; healthy.pt: an older one that the run may be rolled back to;
-                 pending.pt: one that may become healthy.pt
+                 pending.pt: one that may become healthy.pt; start.pt: step 0 of a run that began with other weights
 attempt-N/       records, snapshots and the last checkpoint of the steps undone by a rollback
 """
 
@@ -48,6 +48,11 @@ class Run:
     @property
     def checkpoint_file(self) -> Path:
         return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def start_file(self) -> Path:
+        """The state of step 0, of a run that began with weights from elsewhere."""
+        return self.folder / "checkpoints" / "start.pt"
 
     @property
     def healthy_file(self) -> Path:

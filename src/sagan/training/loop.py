@@ -28,6 +28,7 @@ from sagan.run.weights import Checkpoint
 from sagan.system.callbacks import Say
 from sagan.system.console import Console, Pace, handling_signals
 from sagan.system.errors import UserError, is_out_of_memory
+from sagan.system.files import keep_as
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
 from sagan.system.typed import to_plain
@@ -43,6 +44,7 @@ from sagan.training.saving import (
     write_samples,
     write_snapshot,
 )
+from sagan.training.start_from import Start, begin_from
 from sagan.training.trainer import Trainer, purpose
 
 _HANGUP = signal.SIGHUP if hasattr(signal, "SIGHUP") else None  # there is none on Windows
@@ -59,6 +61,8 @@ class Session:
     config: Config
     device: torch.device
     store: Store
+    start: Start | None = None
+    """The weights to begin with, of a new run."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,11 @@ def train(
                 )
             if trainer.step < config.run.total_step:
                 console.say(f"continuing from step {trainer.step:,} of {config.run.total_step:,}")
+        elif session.start is not None:
+            for sentence in begin_from(trainer, session.start, store.classes):
+                console.say(sentence)
+            write_checkpoint(trainer, run, store)
+            keep_as(run.checkpoint_file, run.start_file)
         recovery = Recovery(trainer, run, store)
         run.records()  # raises for damaged records, before anything is changed
         if run.config() != config:

@@ -43,6 +43,7 @@ from sagan.training.checks import check_new_run, check_run, check_shards
 from sagan.training.checks import usable_device as usable_device
 from sagan.training.loop import OnSnapshot, Outcome, Session, follow, train
 from sagan.training.saving import refuse_other_settings
+from sagan.training.start_from import open_start, refuse_lost_start
 
 _NOTHING_KEPT = "no step was finished, so nothing is kept; the same command starts again"
 FEW_IMAGES = 5000  # of which the discriminator soon knows every one (arXiv 2006.10738 trains on as few as 100)
@@ -99,10 +100,13 @@ def train_new(
     attention = describe_attention(config.model)
     device = check_new_run(config)
     config = with_absolute_paths(settle(config, device))
+    start = None if config.run.start_from is None else open_start(config.run.start_from, config.model)
+    if start is not None:
+        config = override(config, {"start_from": start.name})
     with _new_folder(config) as folder:
         store = _open_store(config, console, folder) if store is None else store
         classes = _count_classes(config.model, store)
-        session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
+        session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store, start)
         run = Run.create(folder, session.config)
         world.remember(str(folder.resolve()))
         for unfinished in _unfinished(folder, config):
@@ -157,6 +161,7 @@ def train_on(
     session = Session(config, device, _open_store(config, console, folder, _source_of_run(config)))
     if checkpoint is not None:
         go_on_from(run, checkpoint)
+    refuse_lost_start(config, run)
     if not run.checkpoint_file.exists():
         _count_classes(config.model, session.store)
         refuse_lost(run)

@@ -90,6 +90,7 @@ class Trainer:
         game, run = config.game, config.run
         self.loss = LOSSES[game.adv_loss]
         self.generator, self.discriminator, self.average = networks or build_networks(config, device)
+        self.frozen = self.discriminator.lowest_parameters(game.freeze_d)
         self.anchors = (
             torch.zeros(2, dtype=torch.float32, device=device) if game.lecam else None
         )  # of the LeCam penalty
@@ -188,7 +189,8 @@ class Trainer:
 
         def take(network: nn.Module, optimizer: torch.optim.Adam, gradients: list[Gradient], norm: str) -> None:
             of_all = partial(mean_gradient, network, self.generator, gradients, game.shards, add_up)
-            measured.update(update(network, optimizer, of_all, norm, game.max_grad_norm))
+            frozen = self.frozen if network is self.discriminator else ()
+            measured.update(update(network, optimizer, of_all, norm, game.max_grad_norm, frozen))
 
         for penalized, critic_turns in zip(kind, critic_updates, strict=True):
             gradients: list[Gradient] = [

@@ -9,7 +9,7 @@ WGAN-GP's loss and its penalty, which makes the penalty's weight meaningless und
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -73,8 +73,9 @@ def update(
     gradient: Gradient,
     norm_name: str,
     max_norm: float | None = None,
+    frozen: Sequence[nn.Parameter] = (),
 ) -> dict[str, Tensor]:
-    """Takes an optimiser step with a network's gradient, which ``gradient`` computes.
+    """Takes an optimiser step with a network's gradient, which ``gradient`` computes; ``frozen`` parameters have none.
 
     A gradient longer than ``max_norm`` is scaled down to it. Returns what ``gradient`` returns and, as ``norm_name``,
     the norm before that.
@@ -82,6 +83,9 @@ def update(
     power_iterate(network)
     optimizer.zero_grad(set_to_none=True)
     measured = gradient()
+    for parameter in frozen:
+        if parameter.grad is not None:
+            parameter.grad.zero_()
     norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
     if max_norm is not None:
         clip_grads_with_norm_(network.parameters(), max_norm, norm)
