@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sagan.core.attention import ExcludeLocal
+from sagan.core.latents import principal_directions
 from sagan.core.networks import dcgan, interface, resnet
 from sagan.core.shapes import ImageShape
 from sagan.run.build import build_discriminator, build_generator
@@ -136,6 +137,13 @@ def test_conditional_networks_compile_into_one_graph(family):
         torch.testing.assert_close(images, generator(z, labels), rtol=1e-5, atol=1e-5)
         logits = torch.compile(discriminator, backend="aot_eager", fullgraph=True)(images, labels)
         torch.testing.assert_close(logits, discriminator(images, labels), rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_layer_of_a_generator_is_a_matrix(family):
+    generator, _ = make_pair(family)
+    rows, strengths = principal_directions(generator)
+    assert rows.shape == (6, 6)
+    assert (strengths > 0).all()
 
 
 def test_an_exported_program_takes_batches_of_any_size(family):

@@ -1,1 +1,1 @@
-"""From features to scores: pure arithmetic, one metric a module, float64 where digits could be lost."""
+"""From features to scores: pure arithmetic, a module for each kind of metric, float64 where digits could be lost."""
