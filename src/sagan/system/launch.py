@@ -29,7 +29,6 @@ def run_on_gpus(gpus: int, device: str, words: Sequence[str]) -> int:
     if device != "cpu" and gpus > found:
         raise UserError(f"`gpus` must be at most the number of GPUs here, {found}, got {gpus}; --device cpu needs none")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is said in a sentence, without its frames
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_TO_SAVE))
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes speak for themselves
     config = LaunchConfig(1, 1, gpus, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="sagan", max_restarts=0)

@@ -188,6 +188,7 @@ def joined() -> Iterator[World]:
     if size == 1:
         yield SINGLE_PROCESS
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is said in a sentence, without its frames
     from sagan.system.link import Link
 
     link = Link(rank, size, _whole_number("SAGAN_TIMEOUT", "60"))
