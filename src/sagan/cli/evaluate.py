@@ -171,6 +171,7 @@ def _evaluate_truncated(run: Run, path: Path, scorer: Scorer, values: Sequence[f
     from sagan.evaluation.tables import score_table
     from sagan.run.weights import step_of
 
+    scorer.world.compare({"truncation": values})
     for truncation in sorted(set(values)):
         scores = replace(scorer, truncation=truncation).score_once(run, path, console)
         if scores and scorer.world.leads:

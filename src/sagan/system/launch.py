@@ -33,7 +33,7 @@ def run_on_gpus(gpus: int, device: str, words: Sequence[str]) -> int:
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes speak for themselves
     config = LaunchConfig(1, 1, gpus, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="sagan", max_restarts=0)
     try:
-        elastic_launch(config, sys.executable)("-m", "sagan", *words)
+        elastic_launch(config, sys.executable)("-P", "-m", "sagan", *words)  # no code of the current folder
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     except ChildFailedError as failed:

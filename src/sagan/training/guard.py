@@ -378,6 +378,8 @@ def _length(tensors: Sequence[Tensor]) -> Tensor:
 def _buffers_kept(network: nn.Module) -> Iterator[None]:
     """Restores the network's buffers: batch norm in training mode changes its statistics."""
     before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    yield
-    for buffer, kept in before:
-        buffer.copy_(kept)
+    try:
+        yield
+    finally:
+        for buffer, kept in before:
+            buffer.copy_(kept)

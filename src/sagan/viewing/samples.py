@@ -54,6 +54,7 @@ def write_samples(
     world.compare(
         versions() | dict(zip(("generator", "num", "seed", "label", "names", "truncation"), what, strict=False))
     )
+    world.compare({"batch_size": batch_size, "out": folder.name})
     wanted = json.dumps(what).encode()
     world.in_turn(lambda: _make_folder(folder, wanted) if world.leads else None)
     first = world.share(lambda: _first_missing(folder, name, count))
