@@ -66,7 +66,7 @@ def test_torchscript_needs_nothing_of_this_package(case, tmp_path):
 CHOSEN = {
     "resnet": (("resnet", 3, 2, "before", 2), 0, {"attention": True, "half": True}),
     "dcgan": (("dcgan", 0, 0, "after", 1), 0, {}),
-    "discriminator": (("resnet", 3, 2, "after", 1), 1, {}),
+    "discriminator": (("resnet", 3, 2, "after", 1), 1, {"attention": True}),
 }
 
 
@@ -98,10 +98,13 @@ def test_onnx_takes_any_batch(case, which, options, tmp_path):
     assert b"/sagan/" not in (tmp_path / "a.onnx").read_bytes()
     assert size < weights * (2 if options.get("half") else 4) + 40_000, "weights are stored once, and no masks"
     assert not {"Equal", "Less", "LessOrEqual", "And", "Where"} & set(operators), [each.name for each in stored]
+    assert not {"Min", "Max", "Expand", "Shape"} & set(operators), "not all of these are there on a GPU in browsers"
     x, labels = subject.inputs(5)
     given = {"z" if which == 0 else "images": x.numpy()} | ({} if labels is None else {"label": labels.numpy()})
     if which:
-        np.testing.assert_allclose(session.run(["logits"], given)[0], subject.call(x, labels), atol=1e-4)
+        logits, *maps = session.run(None, given)
+        np.testing.assert_allclose(logits, subject.call(x, labels), atol=1e-4)
+        assert len(maps) == (len(subject.network.attention) if options.get("attention") else 0)
         return
     images, *maps = session.run(None, given | {"truncation": np.array(NO_TRUNCATION, np.float32)})
     assert (images.dtype, images.shape) == (np.uint8, (5, 16, 16, 3))
@@ -160,6 +163,33 @@ def test_a_frozen_batch_is_noticed(run, tmp_path):
 
     with pytest.raises(UserError, match="images differ from the network's"):
         check.compare(subject, check.plain_outputs(subject), frozen)
+
+
+def test_a_network_folded_wrongly_is_noticed(run, tmp_path, monkeypatch):
+    def wrong(network):
+        network = folded(network)
+        network.last.bias.add_(0.1)
+        return network
+
+    monkeypatch.setattr("sagan.export.subject.folded", wrong)
+    with pytest.raises(UserError, match="the export's images differ from the network's"):
+        export_torchscript(open_subject(run), tmp_path / "a.pt")
+
+
+def test_a_network_that_diverged_is_refused(run, tmp_path):
+    snapshot = sagan.load_snapshot(run / "snapshots" / "00000003.safetensors")
+    snapshot.generator.norm.weight.fill_(3e38)
+    save_snapshot(tmp_path / "far.safetensors", snapshot)
+    with pytest.raises(UserError, match="gives NaN or infinite numbers"):
+        export_torchscript(open_subject(tmp_path / "far.safetensors"), tmp_path / "a.pt")
+
+
+def test_what_half_precision_changes_is_said(run, tmp_path, capsys):
+    words = ["export", str(run), "--to", "safetensors", "--precision", "fp16", "--out", str(tmp_path / "a.safetensors")]
+    assert main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    changed = float(re.search("half precision itself changes the outputs by up to ([0-9.e-]+)", said)[1])
+    assert 1e-6 < changed < 0.1
 
 
 def test_numbers_too_large_for_half_precision_are_refused(run, tmp_path):

@@ -38,7 +38,7 @@ class ExportFlags:
     precision: Literal["fp32", "fp16"] = "fp32"
     """fp16: weights are stored in half the size; they are still computed with in float32."""
     attention: bool = False
-    """onnx: each layer's attention weights are outputs, too."""
+    """onnx: each attention layer's weights are outputs, too."""
     license: str = ""
     """hub: the identifier of your licence, such as mit or cc-by-4.0."""
     push: str = ""
@@ -60,8 +60,6 @@ def export(words: Sequence[str], console: Console) -> int:
     for name, formats in _ONLY.items():
         if name in given and flags.to not in formats:
             raise UserError(f"`{name}` is for {' and '.join(formats)}, and has no effect on {flags.to}: omit it")
-    if flags.network == "discriminator" and flags.attention:
-        raise UserError("`attention` is for generators: omit it, or export the generator")
     if flags.out.exists() and not (flags.to == "hub" and flags.out.is_dir()):
         raise UserError(f"{flags.out} is there already: give another `out`, or remove it")
     refuse_unwritable(flags.out.parent, "--out")
@@ -71,25 +69,19 @@ def export(words: Sequence[str], console: Console) -> int:
 
 
 def _export_network(flags: ExportFlags, console: Console) -> int:
-    from sagan.export.onnx import OPSET, export_onnx
+    from sagan.export.formats import FORMATS
     from sagan.export.subject import BATCHES, open_subject
-    from sagan.export.torchscript import export_torchscript
-    from sagan.export.weights import export_weights
 
-    half = flags.precision == "fp16"
+    half, format = flags.precision == "fp16", FORMATS[flags.to]
     subject = open_subject(flags.run, flags.step, flags.network, half=half)
     with console.progress(f"exporting the {flags.network} of step {subject.step:,}"):
-        if flags.to == "onnx":
-            agreement, operators = export_onnx(subject, flags.out, half=half, attention=flags.attention)
-        elif flags.to == "torchscript":
-            agreement, operators = export_torchscript(subject, flags.out)
-        else:
-            agreement, operators = export_weights(subject, flags.out, half=half)
+        agreement, parts = format.write(subject, flags.out, half, flags.attention)
     size = flags.out.stat().st_size / 1e6
     console.say(f"{flags.out}: the {flags.network} of step {subject.step:,}, {size:.2f} MB ({flags.precision})")
     console.say(f"largest difference: {agreement}, in batches of {', '.join(map(str, BATCHES))}")
-    what = {"onnx": f"operators (opset {OPSET})", "torchscript": "operators"}.get(flags.to, "tensors")
-    console.say(f"{what}: " + ", ".join(f"{name} {count}" for name, count in operators.most_common()))
+    if subject.rounding is not None:
+        console.say(f"half precision itself changes the outputs by up to {subject.rounding:.1e}")
+    console.say(f"{format.parts}: " + ", ".join(f"{name} {count}" for name, count in parts.most_common()))
     return 0
 
 

@@ -14,7 +14,7 @@ from sagan.core.networks.interface import Discriminator, Generator
 
 N = TypeVar("N", bound=Generator | Discriminator)
 
-_FAR = 1e9  # taken off the scores of hidden keys, whose exponentials are 0 then
+_FAR = 1e9  # minus this is the score of hidden keys, whose exponentials are 0 then
 
 
 class PlainAttention:
@@ -27,30 +27,27 @@ class PlainAttention:
         self.before = pattern.masking == "before"
         self.grid = pattern.height, pattern.width
         self.keys_grid = pattern.height // pattern.pool, pattern.width // pattern.pool
+        self.hides = not bool(pattern.mask().all())
         self.rows, self.columns = self._tables(pattern)
         self.weights = torch.empty(0)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
         """q, k and v (batch, 1, rows, dim) to (batch, 1, queries, value_dim)."""
         scores = torch.matmul(q.squeeze(1), k.squeeze(1).transpose(1, 2))
-        if self.before:
-            scores = scores - self._hidden(torch.ones_like(scores)) * _FAR
+        if self.hides and self.before:
+            scores = scores - self._hidden(scores + _FAR)
         weights = scores.softmax(-1)
-        self.weights = weights - self._hidden(weights) if self.rows is not None else weights
+        self.weights = weights - self._hidden(weights) if self.hides else weights
         return torch.matmul(self.weights, v.squeeze(1)).unsqueeze(1)
 
     def _hidden(self, values: Tensor) -> Tensor:
         """The values (batch, queries, keys) of hidden keys, and 0 for the others."""
-        if self.rows is None or self.columns is None:
-            return torch.zeros_like(values)
         apart = values.reshape(-1, *self.grid, *self.keys_grid)
         return (apart * self.rows * self.columns).reshape(-1, *values.shape[1:])
 
-    def _tables(self, pattern: Pattern) -> tuple[Tensor | None, Tensor | None]:
-        """Whether a key is near a query by its row, (height, 1, key rows, 1), and by its column; None if none is."""
+    def _tables(self, pattern: Pattern) -> tuple[Tensor, Tensor]:
+        """Whether a key is near a query by its row, (height, 1, key rows, 1), and by its column."""
         hidden = (~pattern.mask()).reshape(*self.grid, *self.keys_grid)
-        if not hidden.any():
-            return None, None
         rows, columns = (
             hidden.any(3, keepdim=True).any(1, keepdim=True),
             hidden.any(2, keepdim=True).any(0, keepdim=True),

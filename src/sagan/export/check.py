@@ -13,24 +13,26 @@ from sagan.system.errors import UserError
 from sagan.system.images import to_uint8
 from sagan.system.sentences import plural
 
-GREY = "grey level"
 _ALLOWED = 2e-4  # of outputs in float32, relative to the largest, from sums in another order
 Call = Callable[[Tensor, Tensor | None], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an export agrees with its network."""
+    """How an export agrees with its network: the largest difference of each output, by its name."""
 
-    difference: float
-    """The largest of any output."""
-    unit: str
-    """What the difference is measured in: `GREY`, or the outputs, which are floats."""
+    differences: Mapping[str, float]
+    grey: bool
+    """Whether that of the images is in grey levels, as they are uint8."""
+
+    @property
+    def difference(self) -> float:
+        """That of the images, or of the logits."""
+        return next(iter(self.differences.values()))
 
     def __str__(self) -> str:
-        if self.unit == GREY:
-            return plural(round(self.difference), GREY)
-        return f"{self.difference:.1e} of {self.unit}"
+        first, *others = (f"{difference:.1e} of {name}" for name, difference in self.differences.items())
+        return ", ".join([plural(round(self.difference), "grey level") if self.grey else first, *others])
 
 
 def compare(subject: Subject, expected: Call, export: Call) -> Agreement:
@@ -49,15 +51,13 @@ def compare(subject: Subject, expected: Call, export: Call) -> Agreement:
                 f"the export gives {name} of shape {tuple(found[name].shape)} and {found[name].dtype}, expected is "
                 f"{tuple(wanted[name].shape)} and {wanted[name].dtype}: it is not written"
             )
-    grey = any(each.dtype == torch.uint8 for each in wanted.values())
     differences = {name: (wanted[name].double() - found[name].double()).abs().max().item() for name in wanted}
     for name, difference in differences.items():
         image = wanted[name].dtype == torch.uint8
         allowed = 1.0 if image else _ALLOWED * max(1.0, wanted[name].abs().max().item())
         if not difference <= allowed:
             raise UserError(f"the export's {name} differ from the network's by {difference:.3g}: it is not written")
-    largest = next(iter(differences.values()))  # the images, or the logits
-    return Agreement(largest, GREY if grey else next(iter(wanted)))
+    return Agreement(differences, grey=next(iter(wanted.values())).dtype == torch.uint8)
 
 
 def _in_batches(export: Call, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from sagan.system.files import write_whole
 
 OPSET = 20
 NO_TRUNCATION = 1e4  # larger than any latent
-_NAMES = {"z": "z", "labels": "label", "truncation": "truncation"}
+_NAMES = {"labels": "label"}  # the others keep theirs
 
 
 def export_onnx(
@@ -33,16 +33,16 @@ def export_onnx(
 
     A generator: ``z`` (n, z_dim) float32, ``label`` (n,) int64 if it is conditional, and ``truncation``, a float32
     number to which the entries of z are clamped (`NO_TRUNCATION`: none), to ``images`` (n, height, width, channels)
-    uint8 and, with ``attention``, the weights ``attention_SIZE`` (n, queries, keys) of each layer. A discriminator:
-    ``images`` (n, channels, height, width) in [-1, 1] and ``label`` to ``logits`` (n,). ``half``: weights are stored in
-    half precision and computed with in float32.
+    uint8. A discriminator: ``images`` (n, channels, height, width) in [-1, 1] and ``label`` to ``logits`` (n,).
+    ``attention``: the weights ``attention_SIZE`` (n, queries, keys) of each layer are outputs, too. ``half``: weights
+    are stored in half precision and computed with in float32.
 
     Returns how onnxruntime's outputs agree with the network's, and the operators. Raises UserError, and writes nothing,
     where they do not, and where the packages of the extra ``export`` are missing.
     """
     onnx = _onnx()
     network = subject.network
-    program = _Drawing(network, attention) if isinstance(network, Generator) else _Judging(network)
+    program = _Drawing(network, attention) if isinstance(network, Generator) else _Judging(network, attention)
     model = _export(program, subject)
     _remove_notes(model)
     if half:
@@ -77,8 +77,7 @@ class _Drawing(nn.Module):
         self.outputs = ("images", *(f"attention_{size}" for size in self.shown))
 
     def forward(self, z: Tensor, truncation: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
-        z = torch.minimum(torch.maximum(z, -truncation), truncation)
-        images = self.generator(z, labels)
+        images = self.generator(_clamped(z, truncation), labels)
         levels = torch.floor((images + 1) * 127.5 + 0.5).clamp(0, 255)  # in browsers, a GPU cannot round to even
         return levels.permute(0, 2, 3, 1).to(torch.uint8), *(layer.weights for layer in self.shown.values())
 
@@ -86,14 +85,19 @@ class _Drawing(nn.Module):
 class _Judging(nn.Module):
     """A discriminator."""
 
-    outputs: tuple[str, ...] = ("logits",)
-
-    def __init__(self, discriminator: Discriminator):
+    def __init__(self, discriminator: Discriminator, attention: bool):
         super().__init__()
-        self.discriminator, _ = with_plain_attention(discriminator)
+        self.discriminator, layers = with_plain_attention(discriminator)
+        self.shown = layers if attention else {}
+        self.outputs = ("logits", *(f"attention_{size}" for size in self.shown))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
-        return (self.discriminator(images, labels),)
+        return self.discriminator(images, labels), *(layer.weights for layer in self.shown.values())
+
+
+def _clamped(z: Tensor, limit: Tensor) -> Tensor:
+    """z within -limit and limit; in browsers, a GPU has no minimum and maximum of two tensors."""
+    return torch.onnx.ops.symbolic("Clip", (z, -limit, limit), dtype=z.dtype, shape=z.shape, version=OPSET)
 
 
 def _export(program: _Drawing | _Judging, subject: Subject) -> Any:
@@ -165,7 +169,7 @@ def _store_in_half(model: Any) -> None:
 
 def _expected(subject: Subject, names: tuple[str, ...]) -> Call:
     """The network's own outputs: pixels and the weights of attention layers, or logits."""
-    network = subject.network
+    network = subject.reference
     maps: dict[str, Tensor] = {}
 
     def note(size: str) -> Any:
@@ -178,7 +182,7 @@ def _expected(subject: Subject, names: tuple[str, ...]) -> Call:
         finally:
             for hook in hooks:
                 hook.remove()
-        outputs = {"images": pixels(out), **maps} if subject.is_generator else {"logits": out}
+        outputs = {"images": pixels(out) if subject.is_generator else out, "logits": out, **maps}
         return {name: outputs[name] for name in names}
 
     return call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ class Subject:
     """A network in eval mode on the CPU, with its spectral and batch norms folded into its weights."""
 
     network: Generator | Discriminator
+    """What is exported."""
     config: Config
     step: int
     path: Path
@@ -38,6 +39,15 @@ class Subject:
     images: str | None = None
     """The hash of its training images, if known."""
     classes: tuple[str, ...] = ()
+    trained: Generator | Discriminator | None = None
+    """What exports are compared with: the network before it was folded; None for ``network`` itself."""
+    rounding: float | None = None
+    """How much half precision changes the outputs at most; None where the weights are not rounded to it."""
+
+    @property
+    def reference(self) -> Generator | Discriminator:
+        """The network that exports are compared with."""
+        return self.network if self.trained is None else self.trained
 
     @property
     def is_generator(self) -> bool:
@@ -60,9 +70,11 @@ class Subject:
         return x, classes_in_turn(range(count), self.num_classes)
 
     def call(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """The network's output, (n, *shape) in [-1, 1] or logits (n,)."""
+        """The output of `reference`, (n, *shape) in [-1, 1] or logits (n,). Raises UserError where it is not finite."""
         with torch.inference_mode():
-            out: Tensor = self.network(x, labels)
+            out: Tensor = self.reference(x, labels)
+        if not out.isfinite().all():
+            raise UserError(f"{self.path} gives NaN or infinite numbers: its weights are those of a run that diverged")
         return out
 
 
@@ -71,14 +83,14 @@ def open_subject(
 ) -> Subject:
     """The network of a place that `find_snapshot` takes; a discriminator only of a run with a checkpoint.
 
-    ``half``: its weights are rounded to half precision, and so are those of the exports that are compared with it.
-    Raises UserError where there is none, and where its weights are too large for half precision.
+    Exports are compared with it as it was trained; with ``half``, which rounds its weights to half precision, with the
+    rounded one. Raises UserError where there is none, and where its weights are too large for half precision.
     """
     if network == "generator":
         path = find_snapshot(place, step)
         snapshot = load_snapshot(path)
-        made = folded(snapshot.generator)
-        subject = Subject(made, snapshot.config, snapshot.step, path, snapshot.images, snapshot.classes)
+        trained, about = snapshot.generator, (snapshot.config, snapshot.step, path, snapshot.images, snapshot.classes)
+        subject = Subject(folded(trained), *about, trained=trained)
     else:
         run = Run.open(place)
         if not run.checkpoint_file.is_file():
@@ -86,10 +98,17 @@ def open_subject(
         discriminator, found = load_discriminator(run)
         if step not in (None, found):
             raise UserError(f"{place} has no discriminator of step {step}, only of its checkpoint, step {found}")
-        subject = Subject(folded(discriminator), run.config(), found, run.checkpoint_file)
-    if half:
-        _round(subject.network, path=subject.path)
-    return subject
+        subject = Subject(folded(discriminator), run.config(), found, run.checkpoint_file, trained=discriminator)
+    return _rounded(subject) if half else subject
+
+
+def _rounded(subject: Subject) -> Subject:
+    """The subject with its weights in half precision, which exports are then compared with."""
+    inputs = subject.inputs()
+    wanted = subject.call(*inputs)
+    _round(subject.network, path=subject.path)
+    subject = replace(subject, trained=None)
+    return replace(subject, rounding=(subject.call(*inputs) - wanted).abs().max().item())
 
 
 @torch.no_grad()
