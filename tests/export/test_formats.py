@@ -1,6 +1,9 @@
 """Exports compute what their network computes, or are not written."""
 
+import json
 import re
+import shutil
+import subprocess
 import zipfile
 from dataclasses import replace
 
@@ -76,17 +79,38 @@ def every_case():
             yield pytest.param(case, which, options, marks=pytest.mark.slow, id=f"{case} {which}")
 
 
+def run_in_node(model, given, runtime):
+    """The first output of a model in ONNX Runtime Web, on its wasm backend, as a flat array."""
+    for name, data in runtime.items():
+        (model.parent / name).write_bytes(data)
+    tensors = {name: [str(value.dtype), value.flatten().tolist(), list(value.shape)] for name, value in given.items()}
+    script = """import fs from "fs";
+        import * as ort from "./ort.wasm.min.mjs";
+        ort.env.wasm.numThreads = 1;
+        const [model, given] = process.argv.slice(2);
+        const session = await ort.InferenceSession.create(fs.readFileSync(model));
+        const tensors = Object.entries(JSON.parse(given)).map(([name, [type, values, dims]]) =>
+          [name, new ort.Tensor(type, type === "int64" ? values.map(BigInt) : values, dims)]);
+        const found = await session.run(Object.fromEntries(tensors));
+        console.log(JSON.stringify(Array.from(found[session.outputNames[0]].data)));"""
+    (model.parent / "run.mjs").write_text(script)
+    words = ["node", "run.mjs", model.name, json.dumps(tensors)]
+    done = subprocess.run(words, cwd=model.parent, capture_output=True, text=True, check=True)
+    return np.array(json.loads(done.stdout))
+
+
 @pytest.mark.parametrize(
     ("case", "which", "options"), [*(pytest.param(*each, id=name) for name, each in CHOSEN.items()), *every_case()]
 )
-def test_onnx_takes_any_batch(case, which, options, tmp_path):
+def test_onnx_takes_any_batch(case, which, options, browser_runtime, tmp_path):
     import onnx as onnx_package
 
     subject = subjects(case, tmp_path)[which]
     if options.get("half"):
         for value in subject.network.state_dict().values():
             value.copy_(value.half())
-    agreement, operators = export_onnx(subject, tmp_path / "a.onnx", **options)
+    layers = tuple(subject.network.attention) if options.get("attention") else ()
+    agreement, operators = export_onnx(subject, tmp_path / "a.onnx", half=options.get("half", False), attention=layers)
     assert agreement.difference <= (1 if which == 0 else 1e-4)
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
     names = {each.name: each.type for each in session.get_inputs()}
@@ -101,12 +125,18 @@ def test_onnx_takes_any_batch(case, which, options, tmp_path):
     assert not {"Min", "Max", "Expand", "Shape"} & set(operators), "not all of these are there on a GPU in browsers"
     x, labels = subject.inputs(5)
     given = {"z" if which == 0 else "images": x.numpy()} | ({} if labels is None else {"label": labels.numpy()})
+    if which == 0:
+        given["truncation"] = np.array(NO_TRUNCATION, np.float32)
+    outputs = session.run(None, given)
+    if browser_runtime and shutil.which("node"):
+        in_browser = run_in_node(tmp_path / "a.onnx", given, browser_runtime)
+        assert abs(in_browser - outputs[0].flatten()).max() <= (1 if which == 0 else 1e-4)
     if which:
-        logits, *maps = session.run(None, given)
+        logits, *maps = outputs
         np.testing.assert_allclose(logits, subject.call(x, labels), atol=1e-4)
         assert len(maps) == (len(subject.network.attention) if options.get("attention") else 0)
         return
-    images, *maps = session.run(None, given | {"truncation": np.array(NO_TRUNCATION, np.float32)})
+    images, *maps = outputs
     assert (images.dtype, images.shape) == (np.uint8, (5, 16, 16, 3))
     assert [each.shape[0] for each in maps] == [5] * (len(subject.network.attention) if options.get("attention") else 0)
     clamped = session.run(["images"], given | {"truncation": np.array(0.5, np.float32)})[0]

@@ -5,7 +5,7 @@ const fs = require("fs");
 const [page, hash, ...keys] = process.argv.slice(2);
 const html = fs.readFileSync(page, "utf8");
 const [, data] = html.match(/<script type="application\/json" id="data">([^]*?)<\/script>/);
-const [, script] = html.match(/<script>\n([^]*?)<\/script>/);
+const [, script] = html.match(/<script type="module">\n([^]*?)<\/script>/);
 
 class Element {
   constructor(tag) {
@@ -23,6 +23,7 @@ class Element {
   getContext() {
     const canvas = this;
     return this.context ||= {
+      canvas,
       createImageData: (width, height) => ({ data: new Uint8ClampedArray(4 * width * height) }),
       putImageData: image => { canvas.image = Array.from(image.data); },
       drawImage: source => { canvas.drawn.push(source); },
@@ -39,7 +40,7 @@ const document = {
   addEventListener: (name, listener) => { listeners[name] = listener; },
 };
 document.getElementById("data").textContent = data;
-new Function("document", "location", script)(document, { hash });
+new Function("document", "location", script.replace(/^export /gm, ""))(document, { hash });
 for (const key of keys) listeners.keydown({ key, preventDefault() {} });
 
 const panels = named.exhibits.children.filter(child => child.tag === "div").flatMap(row => row.children);

@@ -27,7 +27,9 @@ class Format(NamedTuple):
 FORMATS = {
     "safetensors": Format(lambda subject, path, half, _: export_weights(subject, path, half=half), "tensors"),
     "onnx": Format(
-        lambda subject, path, half, attention: export_onnx(subject, path, half=half, attention=attention),
+        lambda subject, path, half, attention: export_onnx(
+            subject, path, half=half, attention=tuple(subject.network.attention) if attention else ()
+        ),
         f"operators (opset {OPSET})",
     ),
     "torchscript": Format(lambda subject, path, half, _: export_torchscript(subject, path), "operators"),

@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,15 @@ _NAMES = {"labels": "label"}  # the others keep theirs
 
 
 def export_onnx(
-    subject: Subject, path: Path, *, half: bool = False, attention: bool = False
+    subject: Subject, path: Path, *, half: bool = False, attention: Collection[str] = ()
 ) -> tuple[Agreement, Counter[str]]:
     """Writes a model that takes batches of any size.
 
     A generator: ``z`` (n, z_dim) float32, ``label`` (n,) int64 if it is conditional, and ``truncation``, a float32
     number to which the entries of z are clamped (`NO_TRUNCATION`: none), to ``images`` (n, height, width, channels)
     uint8. A discriminator: ``images`` (n, channels, height, width) in [-1, 1] and ``label`` to ``logits`` (n,).
-    ``attention``: the weights ``attention_SIZE`` (n, queries, keys) of each layer are outputs, too. ``half``: weights
-    are stored in half precision and computed with in float32.
+    ``attention``: of these layers, by size, the weights ``attention_SIZE`` (n, queries, keys) are outputs, too.
+    ``half``: weights are stored in half precision and computed with in float32.
 
     Returns how onnxruntime's outputs agree with the network's, and the operators. Raises UserError, and writes nothing,
     where they do not, and where the packages of the extra ``export`` are missing.
@@ -70,10 +70,10 @@ def _onnx() -> Any:
 class _Drawing(nn.Module):
     """A generator with pixels for its output."""
 
-    def __init__(self, generator: Generator, attention: bool):
+    def __init__(self, generator: Generator, attention: Collection[str]):
         super().__init__()
         self.generator, layers = with_plain_attention(generator)
-        self.shown = layers if attention else {}
+        self.shown = {size: layers[size] for size in attention}
         self.outputs = ("images", *(f"attention_{size}" for size in self.shown))
 
     def forward(self, z: Tensor, truncation: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -85,10 +85,10 @@ class _Drawing(nn.Module):
 class _Judging(nn.Module):
     """A discriminator."""
 
-    def __init__(self, discriminator: Discriminator, attention: bool):
+    def __init__(self, discriminator: Discriminator, attention: Collection[str]):
         super().__init__()
         self.discriminator, layers = with_plain_attention(discriminator)
-        self.shown = layers if attention else {}
+        self.shown = {size: layers[size] for size in attention}
         self.outputs = ("logits", *(f"attention_{size}" for size in self.shown))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:

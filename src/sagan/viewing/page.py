@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sagan.core.attention import Pattern
 from sagan.system.files import write_whole
-from sagan.viewing.figures import DIM, Exhibit, colours
+from sagan.viewing.figures import Exhibit, colours
 from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point
 
 PAGE_BYTES = 24 * 2**20  # of weights in a page, before base64, which takes a third more
@@ -35,15 +35,16 @@ def write_page(
     limit = min(LARGEST_MAP, PAGE_BYTES // max(1, maps))
     data = {
         "size": exhibits[0].image_size,
-        "dim": DIM,
-        "colours": _base64(torch.from_numpy(colours())),
+        "colours": as_base64(torch.from_numpy(colours())),
         "points": points,
         "exhibits": [_exhibit(exhibit, limit) for exhibit in exhibits],
         "table": _table(rows),
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
-    template = importlib.resources.files("sagan.viewing").joinpath("page.html").read_text("utf-8")
-    write_whole(path, lambda file: file.write(template.replace("@data@", text).encode()), sync=False)
+    files = importlib.resources.files("sagan.viewing")
+    template, script = (files.joinpath(name).read_text("utf-8") for name in ("page.html", "attention.js"))
+    page = template.replace("@attention@", script).replace("@data@", text)
+    write_whole(path, lambda file: file.write(page.encode()), sync=False)
 
 
 def _exhibit(exhibit: Exhibit, limit: int) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def _exhibit(exhibit: Exhibit, limit: int) -> dict[str, Any]:
     return {
         "name": exhibit.title,
         "classes": list(exhibit.classes),
-        "pictures": [_base64(picture.permute(1, 2, 0)) for picture in exhibit.pictures],
+        "pictures": [as_base64(picture.permute(1, 2, 0)) for picture in exhibit.pictures],
         "layers": [_layer(layer, measures, limit) for layer, measures in layers],
     }
 
@@ -67,22 +68,24 @@ def _layer(layer: LayerAttention, measures: Measures, limit: int) -> dict[str, A
     for image in range(len(layer.q)):
         weights, largest = quantise(layer.weights(image, queries))
         inside = measures["inside"][image, queries]
-        shown.append({"weights": _base64(weights), "largest": _base64(largest), "inside": _base64(inside)})
-    rows, columns = layer.grid
+        shown.append({"weights": as_base64(weights), "largest": as_base64(largest), "inside": as_base64(inside)})
+    facts = describe_layer(layer.name, pattern, layer.gamma)
+    return {**facts, "step": step, "first": first, "looks": shown}
+
+
+def describe_layer(name: str, pattern: Pattern, gamma: float) -> dict[str, Any]:
+    """An attention layer as the script ``attention.js`` takes it."""
     return {
-        "name": layer.name,
+        "name": name,
         "label": pattern.label,
         "masking": pattern.masking,
-        "gamma": layer.gamma,
+        "gamma": gamma,
         "height": pattern.height,
         "width": pattern.width,
         "pool": pattern.pool,
-        "rows": rows,
-        "columns": columns,
+        "rows": pattern.height // pattern.pool,
+        "columns": pattern.width // pattern.pool,
         "radius": _radius(pattern),
-        "step": step,
-        "first": first,
-        "looks": shown,
     }
 
 
@@ -112,7 +115,7 @@ def _radius(pattern: Pattern) -> int:
     return -1 if span == 0 else 0 if span == "self" else int(span)
 
 
-def _base64(values: Tensor) -> str:
+def as_base64(values: Tensor) -> str:
     """The bytes of a tensor, little-endian, in base64."""
     array = values.contiguous().numpy()
     return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
