@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sagan.data.sources.own import SOFTWARE
+from sagan.data.sources.own import OWN_NOTES
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 
@@ -47,7 +47,9 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], rate: float) -> in
     if path.suffix.lower() == ".webp":
         options |= {"format": "WEBP", "quality": 90, "method": 4}
     else:
-        options |= {"format": "GIF", "optimize": False, "comment": SOFTWARE.encode()}
+        options |= {"format": "GIF", "optimize": False}
+    key, mark = OWN_NOTES[options["format"]]  # so that its first frame is no training image
+    options[key] = mark
     write_whole(path, lambda file: pictures[0].save(file, **options))
     return len(pictures)
 
@@ -57,7 +59,12 @@ def _ffmpeg() -> str:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ModuleNotFoundError as error:
         raise UserError("MP4 needs an extra: pip install 'sagan[video]'; .webp and .gif do not") from error
-    program: str = get_ffmpeg_exe()
+    try:
+        program: str = get_ffmpeg_exe()
+    except RuntimeError as error:  # the package was installed without the program
+        raise UserError(
+            "MP4 needs ffmpeg, and imageio-ffmpeg finds none: install ffmpeg; .webp and .gif do not"
+        ) from error
     return program
 
 

@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile, _Tile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from sagan.data.sources.names import FORMATS
-from sagan.data.sources.own import SOFTWARE
+from sagan.data.sources.own import OWN_NOTES
 from sagan.data.sources.remarks import decoding, remark
 from sagan.data.sources.room import Room, hold
 from sagan.system.errors import UserError, is_of_the_machine, is_out_of_memory
@@ -92,7 +92,8 @@ def _decode_png(data: bytes, max_pixels: int) -> Image.Image:
 
 def _decode(data: bytes, max_pixels: int) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
-    if image.format == "PNG" and image.info.get("Software") == SOFTWARE:
+    key, mark = OWN_NOTES.get(image.format or "", ("", ""))
+    if key and image.info.get(key) == mark:
         raise UserError("it is a picture that sagan wrote, such as a grid of samples")
     refuse_too_large(image.width, image.height, max_pixels)
     if isinstance(image, TiffImageFile):

@@ -18,6 +18,13 @@ _WRITING = ".writing.lock"
 MARK = ".sagan"  # a file in folders of samples and figures, which nothing else tells apart
 FIGURES = "samples or figures"
 SOFTWARE = "sagan"  # in the metadata of grids and figures, which tells them from a person's images
+_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x011\0\x02\0\0\0\x06\0\0\0\x1a\0\0\0\0sagan\0"  # one tag, Software
+OWN_NOTES: dict[str, tuple[str, str | bytes]] = {
+    "PNG": ("Software", SOFTWARE),
+    "GIF": ("comment", SOFTWARE.encode()),
+    "WEBP": ("exif", _EXIF),
+}
+"""What of its metadata says that this program wrote a picture, by Pillow's name of its format."""
 _RUN = "config.json", {"records.jsonl", "checkpoints", "snapshots", "running.lock"}  # of which one is there
 _SWEEP = {"plan.json", "runs"}
 _STORES = {"meta.json", "images.npy"}, {"journal.jsonl", "images.npy"}
