@@ -154,7 +154,9 @@ class LoadedGenerator:
         if label is not None:
             asked = label if isinstance(label, str) else _whole("label", label)
             label = class_number(asked, self.classes, self.num_classes)
-        images = numbered_images(self.module, seed, range(n), device=self.device, label=label, truncation=truncation)
+        images = numbered_images(
+            self.module, seed, range(n), device=self.device, label=label, truncation=plain(truncation)
+        )
         return np.stack([image.permute(1, 2, 0).numpy() for _, image in images])
 
     def images(self, n: int, seed: int = 0, label: str | int | None = None, truncation: float | None = None) -> Images:
@@ -312,7 +314,9 @@ def _frechet_first(records: Iterable[R]) -> Iterator[R]:
 
 
 def _made_with(record: Record) -> tuple[object, ...] | None:
-    return (record.step, record.seconds, record.card.extractor) if isinstance(record, ScoreRecord) else None
+    if not isinstance(record, ScoreRecord):
+        return None
+    return record.step, record.seconds, record.card.extractor, record.card.truncation
 
 
 def _flat(record: Record) -> Row:

@@ -97,10 +97,10 @@ def test_the_records_say_how_far_how_good_and_how_long(tmp_path):
     run = make_run(tmp_path / "run")
     run.append(records.train(10, seconds=5.0), records.score(10, 30.0), records.score(10, 0.5, "kernel"))
     run.append(records.train(20, seconds=7.0, verdict="D winning"), records.rollback(20, 30))
-    run.append(records.score(20, 25.5), records.score(20, 0.5, "kernel"))
+    run.append(records.score(20, 25.5), records.score(20, 0.5, "kernel"), records.score(20, 99.0, truncation=0.5))
     status = Watched(run.folder).look()
     assert (status.step, status.total, status.verdict, status.rollbacks) == (20, 100, "D winning", 1)
-    assert status.score == records.score(20, 25.5)
+    assert status.score == records.score(20, 25.5)  # not that of truncated latents, which came later
     assert status.seconds_per_step == pytest.approx(0.2)  # of the last records, not from the start
     assert status.seconds_left == pytest.approx(16.0)
     run.append(records.look(20, verdict="diverged"))

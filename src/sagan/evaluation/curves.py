@@ -88,6 +88,7 @@ def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -
     _save(figure, folder, name)
 
 
+@literal_text()
 def draw_truncation(run: Run, folder: Path, step: int, card: Card) -> Path:
     """Draws the Fréchet distance and the recall of a step over the truncation of its latents, from the scores whose
     cards otherwise share an axis with ``card``; returns the PNG, beside which is an SVG."""
@@ -96,19 +97,23 @@ def draw_truncation(run: Run, folder: Path, step: int, card: Card) -> Path:
     figure = Figure(figsize=(6.4, 6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     for axes, metric in zip(panels, ("frechet", "recall"), strict=True):
-        scores = {score.card.truncation: score for score in all_scores(run, metric) if score.step == step}
         alike = {
-            value: score
-            for value, score in scores.items()
-            if not differences(replace(score.card, truncation=None), _of_metric(card, score))
+            score.card.truncation: score
+            for score in all_scores(run, metric)
+            if score.step == step and not differences(replace(score.card, truncation=None), _of_metric(card, score))
         }
         values = sorted(value for value in alike if value is not None)
         spreads = [alike[value].spread or 0 for value in values]
         axes.errorbar(values, [alike[value].value for value in values], spreads, marker="o", color="black", capsize=3)
         if (untruncated := alike.get(None)) is not None:
             axes.axhline(untruncated.value, linestyle="--", color="0.5", label="without truncation")
+        newest = [*alike.values()][-1] if alike else None
+        if newest is not None and newest.floor is not None:
+            floor = "half of the real images against the other half"
+            axes.axhline(newest.floor, linestyle=":", color="0.5", label=floor)
+        if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
-        label = next(iter(alike.values())).label if alike else metric
+        label = newest.label if newest is not None else metric
         axes.set_ylabel(visible(label), fontsize=8)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)

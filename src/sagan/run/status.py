@@ -179,7 +179,7 @@ class Watched:
                 self.marks.append((record.step, record.seconds))
             elif isinstance(record, RollbackRecord):
                 self.rollbacks += 1
-            elif isinstance(record, ScoreRecord) and record.metric == "frechet":
+            elif isinstance(record, ScoreRecord) and record.metric == "frechet" and record.card.truncation is None:
                 self.score = record
                 self.scored[record.step] = record.seconds or 0
         if damaged:
