@@ -130,6 +130,16 @@ def group(words: Sequence[str]) -> list[Group]:
     return found if found[0].values else found[1:]
 
 
+def class_as_label(words: Sequence[str]) -> list[str]:
+    """Words in which ``--class`` is spelt ``--label``, the field of both: a field cannot have a keyword's name. Raises
+    UserError where both are given."""
+    spelt = [re.sub("=.*", "", word, flags=re.DOTALL) for word in words]
+    if "--class" in spelt and "--label" in spelt:
+        raise UserError("--class and --label are the same flag: give one of them")
+    pairs = zip(words, spelt, strict=True)
+    return ["--label" + word.removeprefix("--class") if flag == "--class" else word for word, flag in pairs]
+
+
 # ---- fields
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import parse
+from sagan.cli.flags import class_as_label, parse
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -18,6 +18,7 @@ from sagan.system.sentences import plural
 from sagan.system.typed import refuse_beyond
 
 _MOST = 100_000
+_HOLD = 2  # seconds that the end of a film stays
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class WalkFlags:
     fps: float = 24.0
     """Frames a second."""
     label: str = ""
-    """The class of all images: its name or, if no class has this name, its number."""
+    """The class of all images: its name or, if no class has this name, its number. By default the first class.
+    --class is the same flag."""
     truncation: float | None = None
     """The largest magnitude of an entry of a latent on the way."""
     beside: Path | None = None
@@ -59,24 +61,26 @@ class WalkFlags:
 
 def walk(words: Sequence[str], console: Console) -> int:
     """A film of a way through a generator's images."""
-    flags = parse(WalkFlags, words, "sagan walk")
+    flags = parse(WalkFlags, class_as_label(words), "sagan walk")
     check_device(flags.device)
     from sagan.run.classes import class_number
     from sagan.run.places import find_snapshot
     from sagan.run.weights import load_snapshot
     from sagan.system.devices import choose_device
     from sagan.viewing.animation import check_animation, write_animation
-    from sagan.viewing.walks import Walk, walk_frames
+    from sagan.viewing.walks import Walk, class_in_each, walk_frames
 
     check_animation(flags.out, flags.fps)
     refuse_unwritable(flags.out.parent, "--out")
     snapshot = load_snapshot(find_snapshot(flags.run, flags.step))
-    generators = [snapshot.generator]
+    shown = [snapshot]
     if flags.beside is not None:
-        generators.append(load_snapshot(find_snapshot(flags.beside)).generator)
+        shown.append(load_snapshot(find_snapshot(flags.beside)))
+    generators = [each.generator for each in shown]
     label = class_number(flags.label, snapshot.classes, snapshot.generator.num_classes) if flags.label else None
+    labels = class_in_each(shown, label)
     point = None if flags.attention is None else (flags.attention[0], flags.attention[1])
-    way = Walk(flags.seed, flags.seeds, flags.frames, label, flags.truncation, point)
+    way = Walk(flags.seed, flags.seeds, flags.frames, labels, flags.truncation, point)
     with console.progress("drawing frames") as progress:
         frames = walk_frames(generators, way, choose_device(flags.device), progress)
         count = write_animation(flags.out, frames, flags.fps)
@@ -121,7 +125,8 @@ def film(words: Sequence[str], console: Console) -> int:
     refuse_unwritable(flags.out.parent, "--out")
     run = Run.open(flags.run)
     with console.progress("drawing snapshots") as progress:
-        frames = film_frames(run, flags.num, flags.seed, choose_device(flags.device), progress)
+        hold = max(1, round(_HOLD * flags.fps))
+        frames = film_frames(run, flags.num, flags.seed, choose_device(flags.device), progress, hold=hold)
         count = write_animation(flags.out, frames, flags.fps)
-    console.say(f"{flags.out}: {plural(count, 'snapshot')}")
+    console.say(f"{flags.out}: {plural(count - hold + 1, 'snapshot')}, the last for {_HOLD} seconds")
     return 0

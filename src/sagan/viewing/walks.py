@@ -15,14 +15,15 @@ from torch import Tensor
 from sagan.core.latents import loop
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import generate, numbered_latents
+from sagan.run.classes import class_number
 from sagan.run.folder import Run, snapshot_step
-from sagan.run.weights import load_snapshot
+from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.images import grid
 from sagan.viewing.animation import enlarged
 from sagan.viewing.figures import lay_over
-from sagan.viewing.maps import LayerAttention, Point, generator_attention
+from sagan.viewing.maps import Point, generator_attention
 
 _AT_ONCE = 32  # images that are drawn at a time
 _GAP = 4  # pixels between two pictures of a frame
@@ -32,23 +33,40 @@ _GAP = 4  # pixels between two pictures of a frame
 class Walk:
     """A closed way through latents: ``seeds`` stops of a seed, ``frames`` pictures from each to the next.
 
-    ``label``: the class of all pictures, for a conditional generator; by default that of the first image of the seed.
-    ``point``: y and x of a pixel whose attention is drawn over the picture.
+    ``labels``: the class of all pictures by the number that each generator has for it, for conditional generators; by
+    default class 0. ``point``: y and x of a pixel whose attention is drawn over the picture.
     """
 
     seed: int = 0
     seeds: int = 8
     frames: int = 24
-    label: int | None = None
+    labels: tuple[int, ...] = ()
     truncation: float | None = None
     point: Point | None = None
 
-    def latents(self, generator: Generator) -> tuple[Tensor, Tensor | None]:
-        """z (seeds * frames, z_dim) and classes. Raises UserError for fewer than 2 seeds, and as `numbered_latents`."""
-        numbers = range(self.seeds)
-        stops, labels = numbered_latents(generator, self.seed, numbers, self.label, self.truncation)
-        z = loop(stops, self.frames)
-        return z, None if labels is None else labels[:1].expand(len(z))
+    def latents(self, generator: Generator) -> Tensor:
+        """z (seeds * frames, z_dim). Raises UserError for fewer than 2 seeds, and as `numbered_latents`."""
+        stops, _ = numbered_latents(generator, self.seed, range(self.seeds), None, self.truncation)
+        return loop(stops, self.frames)
+
+    def label(self, number: int, generator: Generator) -> int | None:
+        """The class of the pictures of a generator, the one of this number among those that walk."""
+        if not generator.num_classes:
+            return None
+        return self.labels[number] if self.labels else 0
+
+
+def class_in_each(snapshots: Sequence[Snapshot], label: int | None) -> tuple[int, ...]:
+    """The number that each snapshot has for the class of number ``label`` (by default 0) of the first one: by its name,
+    where names are known. Empty without classes. Raises UserError for a snapshot that lacks the class."""
+    first = snapshots[0]
+    if not first.generator.num_classes:
+        return ()
+    number = label or 0
+    named = first.classes[number] if first.classes else number
+    return tuple(
+        class_number(named if each.classes else number, each.classes, each.generator.num_classes) for each in snapshots
+    )
 
 
 def walk_frames(
@@ -66,15 +84,44 @@ def walk_frames(
     if walk.point is not None:
         for generator in generators:
             _check_point(generator, walk.point)
-    z, labels = walk.latents(first)
-    made = [generator.to(device) for generator in generators]
+    z, columns = walk.latents(first), [list[_Picture]() for _ in generators]
     for start in range(0, len(z), _AT_ONCE):
-        rows = slice(start, start + _AT_ONCE)
-        some = z[rows].to(device), None if labels is None else labels[rows].to(device)
-        columns = [_pictures(generator, *some, walk.point) for generator in made]
-        for pictures in zip(*columns, strict=True):
-            yield _beside(pictures)
+        some = z[start : start + _AT_ONCE].to(device)
+        for number, (generator, column) in enumerate(zip(generators, columns, strict=True)):
+            column += _pictures(generator.to(device), some, walk.label(number, generator), walk.point)
         progress(min(start + _AT_ONCE, len(z)), len(z))
+    scales = [_usual_peak(column) for column in columns]
+    for pictures in zip(*columns, strict=True):
+        yield _beside([picture.drawn(walk.point, scale) for picture, scale in zip(pictures, scales, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture of a walk, uint8 (height, width, 3), and the weights (rows, columns) of its last attention layer at the
+    point that is shown, if one is."""
+
+    pixels: np.ndarray
+    weights: np.ndarray | None = None
+
+    def drawn(self, point: Point | None, scale: float) -> np.ndarray:
+        """The picture enlarged; with weights as light, of which ``scale`` and more is the lightest, and the point
+        marked."""
+        if self.weights is None or point is None:
+            return enlarged(self.pixels)
+        light = lay_over(self.pixels, (self.weights / scale).clip(0, 1))
+        shown = enlarged(np.rint(light * 255).astype(np.uint8))
+        times = len(shown) // len(self.pixels)
+        y, x, edge = point[0] * times, point[1] * times, max(1, times // 4)
+        shown[max(0, y - edge) : y + times + edge, max(0, x - edge) : x + times + edge] = 0
+        shown[y : y + times, x : x + times] = 255
+        return shown
+
+
+def _usual_peak(pictures: Sequence[_Picture]) -> float:
+    """The median of the pictures' largest weights: one scale for a whole walk, so that a picture in which attention is
+    even stays dark."""
+    peaks = [float(picture.weights.max()) for picture in pictures if picture.weights is not None]
+    return max(float(np.median(peaks)), 1e-12) if peaks else 1.0
 
 
 def _check_point(generator: Generator, point: Point) -> None:
@@ -86,23 +133,14 @@ def _check_point(generator: Generator, point: Point) -> None:
         raise UserError("this generator has no attention layer: omit `attention`")
 
 
-def _pictures(generator: Generator, z: Tensor, labels: Tensor | None, point: Point | None) -> list[np.ndarray]:
+def _pictures(generator: Generator, z: Tensor, label: int | None, point: Point | None) -> list[_Picture]:
+    labels = None if label is None else torch.full((len(z),), label, device=z.device)
     if point is None:
-        images = generate(generator, z, labels).cpu()
-        return [enlarged(image.permute(1, 2, 0).numpy()) for image in images]
+        return [_Picture(image.permute(1, 2, 0).numpy()) for image in generate(generator, z, labels).cpu()]
     images, layers = generator_attention(generator, 0, z, labels)
-    return [_overlaid(image.permute(1, 2, 0).numpy(), layers[-1], number, point) for number, image in enumerate(images)]
-
-
-def _overlaid(picture: np.ndarray, layer: LayerAttention, number: int, point: Point) -> np.ndarray:
-    """A picture with where its last attention layer looks from a point, which is marked, as light."""
-    weights = layer.weights(number, [layer.query_at(point, len(picture))])[0].numpy().reshape(layer.grid)
-    light = lay_over(picture, weights / max(weights.max(), 1e-12))
-    shown = enlarged(np.rint(light * 255).astype(np.uint8))
-    times = len(shown) // len(picture)
-    y, x = point[0] * times, point[1] * times
-    shown[y : y + times, x : x + times] = 255
-    return shown
+    query = layers[-1].query_at(point, images.shape[-1])
+    weights = [layers[-1].weights(number, [query])[0].numpy().reshape(layers[-1].grid) for number in range(len(z))]
+    return [_Picture(image.permute(1, 2, 0).numpy(), each) for image, each in zip(images, weights, strict=True)]
 
 
 def _beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -115,18 +153,26 @@ def _beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def film_frames(
-    run: Run, count: int, seed: int, device: torch.device, progress: Progress = lambda done, total: None
+    run: Run,
+    count: int,
+    seed: int,
+    device: torch.device,
+    progress: Progress = lambda done, total: None,
+    *,
+    hold: int = 1,
 ) -> Iterator[np.ndarray]:
     """A frame for each snapshot of a run, oldest first: the same ``count`` latents of a seed as a grid, with the step.
 
-    Raises UserError for a run with fewer than two snapshots.
+    The last one is there ``hold`` times, so that the result can be looked at. Raises UserError for a run with fewer
+    than two snapshots.
     """
     paths = {snapshot_step(path): path for path in [*run.snapshots(), *run.latest_snapshots()]}
     if len(paths) < 2:
         more = "a smaller `snapshot_every` writes more"
         raise UserError(f"a film needs 2 snapshots or more, {run.folder} has {len(paths)}: {more}")
     for number, step in enumerate(sorted(paths), 1):
-        yield _film_frame(paths[step], count, seed, device)
+        frame = _film_frame(paths[step], count, seed, device)
+        yield from [frame] * (hold if number == len(paths) else 1)
         progress(number, len(paths))
 
 
