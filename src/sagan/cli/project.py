@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import parse
+from sagan.cli.flags import class_as_label, parse
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sagan.run.weights import Snapshot
 
 _REPRESENTED = 2  # times the error of samples, up to which a picture is one of the generator's
+_NEGLIGIBLE = 1.0  # an error, in grey levels, that nobody sees
+_REAL = "training images"
 _COMPARED = 8  # training images and samples whose errors an error is compared with
 
 
@@ -48,7 +50,8 @@ class ProjectFlags:
     seed: int = 0
     """The seed of the starts."""
     label: str = ""
-    """The class of the pictures: its name or, if no class has this name, its number. Needed if there are classes."""
+    """The class of the pictures: its name or, if no class has this name, its number. Needed if there are classes.
+    --class is the same flag."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
 
@@ -60,7 +63,7 @@ class ProjectFlags:
 
 def project(words: Sequence[str], console: Console) -> int:
     """The images of a generator that are nearest to pictures."""
-    flags = parse(ProjectFlags, words, "sagan project")
+    flags = parse(ProjectFlags, class_as_label(words), "sagan project")
     check_device(flags.device)
     import torch
 
@@ -88,10 +91,10 @@ def project(words: Sequence[str], console: Console) -> int:
         raise UserError(f"give the class of the pictures by `label`: {list_classes(snapshot.classes) or classes}")
     label = class_number(flags.label, snapshot.classes, classes) if flags.label else None
     names, pictures = read_pictures(flags.images, snapshot.config)
-    known, compared = _compared(snapshot, flags.seed, console)
+    known, compared = _compared(path, snapshot, label, flags.seed, console)
     targets = torch.cat([pictures, *compared.values()])
     labels = None if label is None else torch.full((len(targets),), label)
-    judge = _judge(flags.run, snapshot.step, console)
+    judge = _judge(path, console)
     with console.progress(f"projecting {plural(len(pictures), 'picture')}, and {known} to compare with") as progress:
         found = find_latents(
             snapshot.generator,
@@ -117,9 +120,11 @@ def project(words: Sequence[str], console: Console) -> int:
     ]
     console.table(rows)
     for name, error in zip(names, errors, strict=True):
-        if error > _REPRESENTED * usual["samples"]:
-            times = error / max(usual["samples"], 1e-9)
-            console.say(f"{name} cannot be represented: its error is {times:.1f} times that of the generator's samples")
+        least = max(usual["samples"], _NEGLIGIBLE)
+        if error > _REPRESENTED * least:
+            real = f"; that of training images is {usual[_REAL] / least:.1f} times" if _REAL in usual else ""
+            times = f"{error / least:.1f} times that of the generator's samples{real}"
+            console.say(f"{name} cannot be represented: its error is {times}")
     difference = (found.images[: len(pictures)].int() - pictures.int()).abs().to(torch.uint8)
     sheet = torch.stack([pictures, found.images[: len(pictures)], difference], 1).flatten(0, 1)
     save_png(grid(sheet, columns=3), flags.out, software=SOFTWARE)
@@ -128,33 +133,41 @@ def project(words: Sequence[str], console: Console) -> int:
     return 0
 
 
-def _compared(snapshot: Snapshot, seed: int, console: Console) -> tuple[str, dict[str, Tensor]]:
-    """Samples and, where they are found, training images, to compare errors with."""
+def _compared(
+    path: Path, snapshot: Snapshot, label: int | None, seed: int, console: Console
+) -> tuple[str, dict[str, Tensor]]:
+    """Samples of a snapshot at ``path`` and, where they are found, training images, of the same class, to compare
+    errors with."""
     import torch
 
     from sagan.core.sampling import numbered_images
     from sagan.data import choose_source
+    from sagan.run.folder import Run, owner
     from sagan.viewing.project import some_pictures
 
-    drawn = numbered_images(snapshot.generator, seed, range(_COMPARED), device=torch.device("cpu"))
+    drawn = numbered_images(snapshot.generator, seed, range(_COMPARED), device=torch.device("cpu"), label=label)
     compared = {"samples": torch.stack([image for _, image in drawn])}
     try:
-        source = choose_source(snapshot.config.data, snapshot.config.model.imsize)
-        compared["training images"] = some_pictures(source, snapshot.config, seed, _COMPARED)
+        run = owner(path)
+        config = snapshot.config if run is None else Run.open(run).config()  # a snapshot does not say where images are
+        of_class = snapshot.classes[label] if label is not None and snapshot.classes else None
+        source = choose_source(config.data, config.model.imsize)
+        compared[_REAL] = some_pictures(source, config, seed, _COMPARED, of_class)
     except (UserError, OSError) as error:
         console.say(f"no training images are compared: {error}")
     return " and ".join(f"{len(images)} {name}" for name, images in compared.items()), compared
 
 
-def _judge(place: Path, step: int, console: Console) -> Discriminator | None:
-    """The discriminator of the run's checkpoint, whose features are compared too, or None, said in a sentence."""
-    from sagan.run.folder import Run
+def _judge(path: Path, console: Console) -> Discriminator | None:
+    """The discriminator of the checkpoint of a snapshot's run, of whatever step, whose features are compared too, or
+    None, said in a sentence."""
+    from sagan.run.folder import Run, owner
     from sagan.run.weights import load_discriminator
 
-    run = Run(place)
-    if not run.checkpoint_file.is_file():
+    run = owner(path)
+    if run is None or not Run(run).checkpoint_file.is_file():
         console.say(
             "only pixels are compared: features are those of a discriminator, and there is no checkpoint with one"
         )
         return None
-    return load_discriminator(run)[0]
+    return load_discriminator(Run(run))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ from sagan.system.sentences import plural
 
 MOST = 64
 """Pictures that are projected at once."""
+CANDIDATES = 64
+"""Latents among which the starts are chosen."""
+_AT_ONCE = 32  # images that are drawn at a time
 _RATE = 0.1
 _FEATURES = 0.3  # the weight of the distance of features
 _FAR = 3.0  # largest magnitude of an entry of z, so that an image stays one of the generator's
@@ -61,10 +65,10 @@ def project(
 ) -> Projection:
     """Finds the latents of ``targets``, uint8 (n, *shape), of classes ``labels`` (n,) for a conditional generator.
 
-    From each of ``starts`` latents of ``seed``, Adam takes ``steps`` steps against the mean square difference of pixels
-    at several scales and, with a ``judge``, of its features (discriminator features of an image and of its target). Of
-    the starts the one with the smallest pixel error is kept. Raises UserError for targets of another shape and numbers
-    less than 1.
+    The ``starts`` nearest of `CANDIDATES` (or ``starts``, if that is more) latents of ``seed`` each take a quarter of
+    the ``steps``, and the nearest one then takes the others: of Adam, against the mean square difference of pixels at
+    several scales and, with a ``judge``, of its features (discriminator features of an image and of its target). Raises
+    UserError for targets of another shape and numbers less than 1.
     """
     if tuple(targets.shape[1:]) != generator.shape.chw:
         raise UserError(f"targets must be (n, {', '.join(map(str, generator.shape.chw))}), got {tuple(targets.shape)}")
@@ -73,28 +77,67 @@ def project(
             raise UserError(f"`{name}` must be 1 or more, got {number}")
     device = torch.device(device)
     generator = folded(generator).to(device)
-    wanted = (targets.to(device).float() / 127.5 - 1).repeat_interleave(starts, 0)
-    classes = None if labels is None else labels.to(device).repeat_interleave(starts, 0)
-    first = latents(seed, "projection", starts, generator.z_dim).repeat(len(targets), 1)
-    z = first.to(device).requires_grad_()
-    judge = None if judge is None else folded(judge).to(device)
-    with torch.no_grad():
-        features = None if judge is None else judge.features(wanted)
-    optimizer = torch.optim.Adam([z], lr=_RATE)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * min(1.0, 2 * (1 - step / steps))
-        with full_precision(device), torch.enable_grad():
-            images = generator(z, classes)
-            loss = _pixel_distance(images, wanted)
-            if judge is not None and features is not None:
-                loss = loss + _FEATURES * _feature_distance(judge.features(images), features)
-        (z.grad,) = torch.autograd.grad(loss.sum(), [z])
-        optimizer.step()
-        with torch.no_grad():
-            z.clamp_(-_FAR, _FAR)
-        progress(step + 1, steps)
-    return _best(generator, z.detach(), classes, targets, starts)
+    descent = _Descent(generator, None if judge is None else folded(judge).to(device), steps)
+    pool = latents(seed, "projection", max(starts, CANDIDATES), generator.z_dim).clamp(-_FAR, _FAR).to(device)
+    total = steps * len(targets)
+    found = []
+    for number, target in enumerate(targets.to(device).float() / 127.5 - 1):
+        label = None if labels is None else labels[number : number + 1].to(device)
+        z = descent.nearest(pool, target, label, starts)
+        first = -(-steps // 4) if starts > 1 else steps
+        z = descent.descend(z, target, label, range(first))
+        progress(number * steps + first, total)
+        found.append(descent.descend(descent.nearest(z, target, label, 1), target, label, range(first, steps)))
+        progress((number + 1) * steps, total)
+    z = torch.cat(found)
+    images = generate(generator, z, None if labels is None else labels.to(device)).cpu()
+    errors = (images.float() - targets.float()).square().mean((1, 2, 3)).sqrt()
+    return Projection(z.cpu(), images, errors)
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """Steps, of ``steps`` in all, of latents towards one target, float (channels, height, width) in [-1, 1], of a class
+    ``label`` (1,)."""
+
+    generator: Generator
+    judge: Discriminator | None
+    steps: int
+
+    @torch.no_grad()
+    def nearest(self, z: Tensor, target: Tensor, label: Tensor | None, count: int) -> Tensor:
+        """Those ``count`` of the latents whose pixels are nearest to the target."""
+        with full_precision(z.device):
+            parts = [self.generator(part, _classes(label, len(part))) for part in z.split(_AT_ONCE)]
+        order = torch.cat([_pixel_distance(part, target.expand_as(part)) for part in parts]).argsort(stable=True)
+        return z[order[:count]]
+
+    def descend(self, z: Tensor, target: Tensor, label: Tensor | None, steps: range) -> Tensor:
+        """The latents after these of all steps."""
+        return torch.cat([self._descend(part, target, label, steps) for part in z.split(_AT_ONCE)])
+
+    def _descend(self, z: Tensor, target: Tensor, label: Tensor | None, steps: range) -> Tensor:
+        z, classes, wanted = z.clone().requires_grad_(), _classes(label, len(z)), target.expand(len(z), *target.shape)
+        optimizer = torch.optim.Adam([z], lr=_RATE)
+        with full_precision(z.device):
+            with torch.no_grad():
+                features = None if self.judge is None else self.judge.features(wanted[:1])
+            for step in steps:
+                optimizer.param_groups[0]["lr"] = _RATE * min(1.0, 2 * (1 - step / self.steps))
+                with torch.enable_grad():
+                    images = self.generator(z, classes)
+                    loss = _pixel_distance(images, wanted)
+                    if self.judge is not None and features is not None:
+                        loss = loss + _FEATURES * _feature_distance(self.judge.features(images), features)
+                    (z.grad,) = torch.autograd.grad(loss.sum(), [z])
+                optimizer.step()
+                with torch.no_grad():
+                    z.clamp_(-_FAR, _FAR)
+        return z.detach()
+
+
+def _classes(label: Tensor | None, count: int) -> Tensor | None:
+    return None if label is None else label.expand(count)
 
 
 def _pixel_distance(images: Tensor, wanted: Tensor) -> Tensor:
@@ -108,14 +151,6 @@ def _pixel_distance(images: Tensor, wanted: Tensor) -> Tensor:
 
 def _feature_distance(found: Tensor, wanted: Tensor) -> Tensor:
     return (found - wanted).square().mean((1, 2, 3)) / wanted.square().mean((1, 2, 3)).clamp_min(1e-8)
-
-
-def _best(generator: Generator, z: Tensor, labels: Tensor | None, targets: Tensor, starts: int) -> Projection:
-    images = generate(generator, z, labels).cpu()
-    difference = images.float() - targets.repeat_interleave(starts, 0).float()
-    errors = difference.square().mean((1, 2, 3)).sqrt().reshape(-1, starts)
-    chosen = errors.argmin(1) + torch.arange(len(targets)) * starts
-    return Projection(z.cpu()[chosen], images[chosen], errors.flatten()[chosen])
 
 
 # ---- pictures
@@ -152,11 +187,18 @@ def read_pictures(places: Sequence[Path], config: Config) -> tuple[list[str], Te
     return names, torch.stack(pictures)
 
 
-def some_pictures(source: Source, config: Config, seed: int, count: int) -> Tensor:
-    """``count`` images of a source, chosen by a seed: uint8 (count, *shape)."""
-    order = random_order(len(source), random_generator(seed, "images to project"))
+def some_pictures(source: Source, config: Config, seed: int, count: int, of_class: str | None = None) -> Tensor:
+    """``count`` images of a source, chosen by a seed: uint8 (count, *shape); fewer where there are not as many.
+
+    ``of_class``: the name of their class. Raises UserError where there is no image, and for one that cannot be read.
+    """
+    order = random_order(len(source), random_generator(seed, "images to project")).tolist()
+    fitting = (number for number in order if of_class is None or source.class_of(number) == of_class)
     recipe = choose_recipe(config.data, config.model.imsize)
-    return torch.stack([_prepared(source, number, recipe) for number in order[:count].tolist()])
+    pictures = [_prepared(source, number, recipe) for number in itertools.islice(fitting, count)]
+    if not pictures:
+        raise UserError(f"{source.description} holds no image" + (f" of class {of_class}" if of_class else ""))
+    return torch.stack(pictures)
 
 
 def _prepared(source: Source, number: int, recipe: Recipe) -> Tensor:
