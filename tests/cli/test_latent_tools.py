@@ -9,6 +9,8 @@ from PIL import Image
 
 import sagan
 from sagan.cli import main
+from sagan.data.recipe import Recipe, prepare_image
+from sagan.data.sources.folder import FolderSource
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.run.scores import read_scores
@@ -47,6 +49,8 @@ def test_a_grid_has_rows_and_columns(run, tmp_path):
         (["--out", "g.png", "--grid", "0", "3"], "--grid must be rows and columns"),
         (["--out", "s", "--truncation", "0"], "--truncation must be 0.01 or more"),
         (["--out", "s", "--class", "cat"], "unconditional|no classes"),
+        (["--out", "s", "--class", "cat", "--label=dog"], "--class and --label are the same flag"),
+        (["--out", "g.png", "--grid", "10000", "10000"], "a grid of 100,000,000 images has"),
     ],
 )
 def test_samples_that_cannot_be_drawn(run, tmp_path, monkeypatch, capsys, words, sentence):
@@ -84,6 +88,14 @@ def test_a_walk_closes_and_is_the_same_again(run, tmp_path):
             durations.append(film.info["duration"])
         assert sum(durations) == 6 * round(1000 / 24)
         assert film.size[0] > 2 * 256  # two pictures beside each other
+
+
+def test_a_film_among_a_persons_images_is_none_of_them(run, tmp_path):
+    carry_out("film", run, "--out", tmp_path / "film.gif", "--num", 1)
+    carry_out("walk", run, "--out", tmp_path / "walk.webp", "--seeds", 2, "--frames", 1)
+    source = FolderSource(tmp_path)
+    for number in range(2):
+        assert "picture that sagan wrote" in prepare_image(source, number, Recipe(16)).reason
 
 
 def test_a_film_has_a_frame_for_each_snapshot(run, tmp_path):
@@ -128,6 +140,9 @@ def test_a_sample_is_found_again(run, tmp_path, capsys):
         (["walk", "--out", "w.gif", "--attention", "3"], "--attention must be two numbers"),
         (["film", "--out", "f.gif", "--num", "0"], "--num must be 1 or more"),
         (["directions", "--out", "d.jpg"], "--out must be a PNG"),
+        (["directions", "--out", "d.png", "--reach", "nan"], "--reach must be more than 0"),
+        (["directions", "--out", "d.png", "--class", "cat"], "has no classes"),
+        (["walk", "--out", "w.gif", "--class", "cat"], "has no classes"),
         (["directions", "--out", "d.png", "--num", "5"], "number of directions must be from 1 to 4"),
         (["project", "nothere.png", "--out", "p.png"], "nothere.png"),
     ],

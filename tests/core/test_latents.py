@@ -9,6 +9,8 @@ from scipy import stats
 from sagan.core.latents import loop, principal_directions, slerp, truncated_normal
 from sagan.core.networks.folding import folded
 from sagan.core.sampling import generate, numbered_latents
+from sagan.run.build import build_generator
+from sagan.run.config import ModelConfig
 from sagan.system.errors import UserError
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import normal
@@ -33,7 +35,7 @@ def test_entries_within_are_those_of_an_untruncated_draw():
     assert torch.equal(truncated_normal((1, 1000), draw()), plain)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, 0.001, math.nan, math.inf])
+@pytest.mark.parametrize("value", [0.0, -1.0, 0.001, math.nan, math.inf, "0.5", True, [0.5]])
 def test_a_truncation_that_no_latent_passes_is_refused(value):
     with pytest.raises(UserError, match="truncation must be 0.01 or more"):
         truncated_normal((1, 4), draw(), value)
@@ -87,6 +89,13 @@ def test_directions_are_those_of_the_first_layer(network):
     torch.testing.assert_close(scale, scale[:1].expand(6), atol=1e-3, rtol=1e-3)
     with pytest.raises(UserError, match="number of directions must be from 1 to 6, got 7"):
         principal_directions(generator, 7)
+
+
+def test_a_narrow_layer_has_fewer_directions_than_latents_have_entries():
+    generator = build_generator(ModelConfig(imsize=16, z_dim=48, g_conv_dim=1, g_attention=()))
+    assert principal_directions(generator)[0].shape == (32, 48)
+    with pytest.raises(UserError, match="number of directions must be from 1 to 32, got 33"):
+        principal_directions(generator, 33)
 
 
 def test_numbered_latents_are_truncated_one_by_one():

@@ -9,12 +9,14 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import parse
+from sagan.cli.flags import class_as_label, parse
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import refuse_unwritable
 from sagan.system.typed import refuse_beyond
+
+_FARTHEST = 1000
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class DirectionsFlags:
     seed: int = 0
     """The seed of the image in the middle: the first one of `sagan sample`."""
     label: str = ""
-    """The class of all images: its name or, if no class has this name, its number."""
+    """The class of all images: its name or, if no class has this name, its number. --class is the same flag."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
 
@@ -45,13 +47,15 @@ class DirectionsFlags:
         for name in ("num", "columns"):
             refuse_beyond(name, getattr(self, name), 1000)
         refuse_beyond("seed", self.seed)
+        if not 0 < self.reach <= _FARTHEST:
+            raise UserError(f"`reach` must be more than 0 and at most {_FARTHEST}, got {self.reach:g}")
         if self.columns < 2:
             raise UserError(f"`columns` must be 2 or more, got {self.columns}")
 
 
 def directions(words: Sequence[str], console: Console) -> int:
     """A sheet of what the main directions of the latents do."""
-    flags = parse(DirectionsFlags, words, "sagan directions")
+    flags = parse(DirectionsFlags, class_as_label(words), "sagan directions")
     check_device(flags.device)
     from sagan.core.latents import principal_directions
     from sagan.data.sources.own import SOFTWARE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from sagan.cli.flags import read
+from sagan.cli.flags import class_as_label, read
 from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import MOST_IMAGES, check_device
 from sagan.system.console import Console
@@ -23,7 +22,6 @@ from sagan.system.typed import fill, refuse_beyond
 from sagan.system.world import World, joined
 
 _MOST_IN_A_ROW = 10_000
-_CLASS = re.compile("--class(=.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def sample(words: Sequence[str], console: Console) -> int:
 
 
 def _sample(words: Sequence[str], console: Console, world: World) -> int:
-    words = ["--label" + word.removeprefix("--class") if _CLASS.fullmatch(word) else word for word in words]
+    words = class_as_label(words)
     given = read(SampleFlags, words, "sagan sample")
     flags = fill(SampleFlags, given)
     check_device(flags.device)
@@ -121,6 +119,7 @@ def _sample(words: Sequence[str], console: Console, world: World) -> int:
     drawn = "" if label is None else f" of class {describe_class(label, names)}"
     console.say(
         f"{plural(number, 'image')}{drawn} in {flags.out}, of step {snapshot.step:,} ({path}), seed {flags.seed}"
+        + ("" if flags.truncation is None else f", truncation {flags.truncation:g}")
     )
     if names and label is None:
         console.say(f"the classes take turns: {list_classes(names)}")

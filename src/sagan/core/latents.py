@@ -18,8 +18,11 @@ LEAST_TRUNCATION = 0.01
 
 def check_truncation(truncation: float | None) -> None:
     """Raises UserError for a truncation that no latents can have."""
-    if truncation is not None and not (LEAST_TRUNCATION <= truncation < math.inf):
-        raise UserError(f"`truncation` must be {LEAST_TRUNCATION} or more, got {truncation}")
+    if truncation is None:
+        return
+    number = isinstance(truncation, int | float) and not isinstance(truncation, bool)
+    if not number or not LEAST_TRUNCATION <= truncation < math.inf:
+        raise UserError(f"`truncation` must be {LEAST_TRUNCATION} or more, got {truncation!r}")
 
 
 def truncated_normal(shape: tuple[int, ...], draw: torch.Generator, truncation: float | None = None) -> Tensor:
@@ -67,10 +70,11 @@ def principal_directions(generator: Generator, count: int | None = None) -> tupl
     first layer's weight, of length 1, and its singular values (count,). The largest entry of each is positive, so that
     they do not depend on the algorithm. By default all of them. Raises UserError for a count that there is not.
     """
-    most = generator.z_dim
+    matrix = folded(generator).first_matrix().double()
+    most = min(matrix.shape)  # of a narrow network fewer than z_dim
     count = most if count is None else count
     if not 1 <= count <= most:
         raise UserError(f"the number of directions must be from 1 to {most}, got {count}")
-    _, values, rows = torch.linalg.svd(folded(generator).first_matrix().double(), full_matrices=False)
+    _, values, rows = torch.linalg.svd(matrix, full_matrices=False)
     rows = rows * rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()
     return rows[:count].float(), values[:count].float()

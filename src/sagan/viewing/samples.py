@@ -24,6 +24,7 @@ from sagan.system.world import SINGLE_PROCESS, World
 
 _BEGUN = ".begun.json"
 _END = b"IEND\xaeB\x60\x82"  # the last bytes of a PNG
+_LARGEST_GRID = 2**30  # pixels, 3 GiB
 _WAITING = 512  # images that are drawn before those not yet written are waited for
 
 
@@ -97,6 +98,9 @@ def write_grid(
     _check(generator, count, seed, batch_size, label, truncation)
     if path.exists():
         raise UserError(f"{path} is there already: give another `out`")
+    pixels = count * generator.shape.height * generator.shape.width
+    if pixels > _LARGEST_GRID:
+        raise UserError(f"a grid of {count:,} images has {pixels:,} pixels, more than {_LARGEST_GRID:,}: draw fewer")
     images = []
     for number, image in _draw(generator, range(count), seed, batch_size, device, label, truncation):
         images.append(image)
