@@ -78,6 +78,43 @@ def test_processes_that_would_mix_scores_are_refused(made, tmp_path):
     assert ended.said == ["error: rank 1 has seed 1, and rank 0 0: all need the same\n", ""]
 
 
+def by_rank(rank, commands):
+    return main(commands[rank])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sentence"),
+    [
+        ("sample RUN --out OUT", "sample RUN --out OUT --step 1", "rank 1 has step 1, and rank 0 none"),
+        ("sample RUN --out OUT --num 10", "sample RUN --out OUT --num 20", "rank 1 has num 20, and rank 0 10"),
+        ("sample RUN --out OUT", "sample RUN --out OUT.png", "rank 1 has out OUT.png, and rank 0 OUT"),
+        ("evaluate RUN", "evaluate RUN --truncation 0.5 1", "rank 1 has truncation (0.5, 1.0), and rank 0 ()"),
+        ("evaluate RUN", "sample RUN --out OUT", "rank 1 has command sample, and rank 0 evaluate"),
+        ("report RUN", "sample RUN --out OUT", "rank 1 has command sample, and rank 0 report"),
+        ("sample RUN --out OUT", "report RUN", "rank 1 has command report, and rank 0 sample"),
+        ("train --run_dir OUT", "train --run_dir OUT --span 3", "rank 1 has span 3, and rank 0 0"),
+        ("train --run_dir OUT", "resume RUN", "rank 1 has command resume, and rank 0 train"),
+        ("resume RUN --total_step 9", "resume RUN", "rank 1 has total_step none, and rank 0 9"),
+    ],
+)
+def test_processes_with_other_words_are_refused_at_once(made, tmp_path, monkeypatch, first, second, sentence):
+    def words(line):
+        return [word.replace("RUN", str(made / "run")).replace("OUT", str(tmp_path / "OUT")) for word in line.split()]
+
+    ended = ranks.finish(ranks.start(2, by_rank, [words(first), words(second)]), timeout=30)
+    assert ended.results == [2, 2]
+    assert ended.said == [f"error: {sentence}: all need the same\n", ""]
+    assert not list(tmp_path.glob("OUT*"))
+
+
+def test_spelling_order_and_places_of_flags_may_differ(made, tmp_path):
+    one = ["sample", str(made / "run"), "--num", "4", "--out", str(tmp_path / "out")]
+    shutil.copytree(made / "run", tmp_path / "elsewhere")
+    other = ["sample", "--out=" + str(tmp_path / "out"), "--seed=0", "--num=4", str(tmp_path / "elsewhere")]
+    assert ranks.finish(ranks.start(2, by_rank, [one, other])).results == [0, 0]
+    assert len(contents(tmp_path / "out")) == 4
+
+
 def test_what_one_process_does_not_understand_is_said_once(made):
     ended = carry_out(2, ["evaluate", made / "run"], ["--sede", "1"])
     assert ended.results == [2, 2]

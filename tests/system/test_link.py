@@ -47,6 +47,33 @@ def test_those_that_replace_lost_processes_meet_and_find_their_note(launcher):
     assert ranks.run(3, noting, "last", None, environment=launcher) == [("of 0", [0, 1, 2])] * 3
 
 
+CALLS = {
+    "share": lambda world: world.share(lambda: 1, "a"),
+    "another share": lambda world: world.share(lambda: 1, "b"),
+    "collect": lambda world: world.collect(1),
+    "gather": lambda world: world.gather(1),
+    "largest": lambda world: world.largest(1, 2),
+}
+
+
+def calling(rank, pair):
+    try:
+        with joined() as world:
+            CALLS[pair[rank]](world)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+@pytest.mark.parametrize("other", ["another share", "collect", "gather", "largest"])
+def test_processes_in_unlike_calls_get_one_sentence(other):
+    for pair in (("share", other), (other, "share")):
+        ended = ranks.finish(ranks.start(2, calling, [pair]), timeout=30)
+        for said in ended.results:
+            assert said is None or "rank 1 is at" in said
+        assert any(ended.results)
+
+
 def connecting(rank, end):
     quickly()
 

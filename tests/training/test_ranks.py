@@ -18,7 +18,7 @@ from sagan.run.weights import load_checkpoint
 from sagan.system import link
 from sagan.system.console import Console
 from sagan.system.world import Lost, World, joined
-from sagan.training import guard
+from sagan.training import guard, loop
 from sagan.training.start import train_new, train_on
 from sagan.training.trainer import Trainer
 from tests import ranks
@@ -125,8 +125,10 @@ LARGEST = World.largest
 
 def between_two_agreements(world, *numbers):
     """The processes agree to go on, and at once one of them gets a signal."""
+    agreed = LARGEST(world, *numbers)
+    if numbers != (0, loop._GO):
+        return agreed
     World.largest = LARGEST
-    agreed = world.largest(*numbers)
     os.kill(os.getpid(), signal.SIGTERM)
     return agreed
 
@@ -204,6 +206,56 @@ def test_a_signal_to_any_process_saves_and_ends_all(photos, tmp_path, undisturbe
     assert load_checkpoint(Run.open(tmp_path / "run").checkpoint_file).step == step
     ranks.run(2, resumed, tmp_path / "run")
     assert bits(tmp_path / "run") == undisturbed
+
+
+def damaged(rank, photos, folder, changes, what):
+    """Trains a run in which a bit of rank 1's state changes in the third step."""
+    quickly()
+    advance = Trainer.advance
+
+    def advancing(self, batches, step=None):
+        measured = advance(self, batches, step)
+        if rank == 1 and self.step == 3:
+            network = self.average.module if what == "average" else self.generator
+            first = next(network.parameters())
+            changed = self.g_optimizer.state[first]["exp_avg_sq"] if what == "optimizer" else first.data
+            changed = next(network.buffers()) if what == "buffer" else changed
+            changed.view(-1)[:1] += 1
+        if self.step == 4 and rank == 1 and what == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return measured
+
+    Trainer.advance = advancing
+    try:
+        with joined() as world:
+            train_new(
+                config_of(photos, folder, run_dir=str(folder / "run"), **changes), Console(quiet=True), world=world
+            )
+    except ValueError as error:
+        return str(error)
+    return "trained"
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "step"),
+    [
+        ("weights", {}, 4),
+        ("average", {}, 4),
+        ("optimizer", {}, 4),
+        ("buffer", {}, 4),
+        ("weights", {"checkpoint_every": 1000, "snapshot_every": 1000}, 5),  # the last step
+        ("signal", {"checkpoint_every": 1000, "snapshot_every": 1000}, 4),
+    ],
+)
+def test_a_state_that_is_not_that_of_all_is_not_saved(photos, tmp_path, what, changes, step):
+    ended = ranks.finish(ranks.start(2, damaged, photos, tmp_path, changes, what), timeout=60)
+    sentence = f"at step {step} the weights of rank 1 are not those of rank 0, so nothing is saved"
+    assert all(said is None or sentence in said for said in ended.results)
+    assert any(ended.results)
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    kept = load_checkpoint(last).step if last.exists() else None
+    assert kept == (None if changes else 2)
+    assert not list((tmp_path / "run").glob("snapshots/*"))
 
 
 def refused(rank, photos, folder, others):

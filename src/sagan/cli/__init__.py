@@ -18,12 +18,13 @@ from sagan.cli.project import ProjectFlags, project
 from sagan.cli.report import ReportFlags, report
 from sagan.cli.sample import SampleFlags, sample
 from sagan.cli.sweep import StatusFlags, status, sweep, sweep_defaults
+from sagan.cli.together import compare_flags
 from sagan.cli.train import resume, resume_flags, train, train_defaults
 from sagan.cli.walk import FilmFlags, WalkFlags, film, walk
 from sagan.system.console import Console, run_safely
 from sagan.system.errors import UserError
 from sagan.system.sentences import did_you_mean
-from sagan.system.world import leads
+from sagan.system.world import joined
 
 
 class Command(NamedTuple):
@@ -83,7 +84,11 @@ def _run(arguments: list[str], console: Console) -> int:
     if "-h" in rest or "--help" in rest:
         show_help(command.shown(rest), f"sagan {name}")
         return 0
-    return command.run(rest, console) if command.together or leads() else 0
+    if command.together:
+        return command.run(rest, console)
+    with joined() as world:
+        compare_flags(world, name, {})
+    return command.run(rest, console) if world.leads else 0
 
 
 def _overview() -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional
 
 from sagan.cli.flags import parse, read
+from sagan.cli.together import compare_flags
 from sagan.run.config import MOST_IMAGES, check_device
 from sagan.run.folder import owner
 from sagan.run.store import LARGEST_SIZE
@@ -82,6 +83,7 @@ def evaluate(words: Sequence[str], console: Console) -> int:
 def _evaluate(words: Sequence[str], console: Console, world: World) -> int:
     given = read(EvaluateFlags, words, "sagan evaluate")
     flags = fill(EvaluateFlags, given)
+    compare_flags(world, "evaluate", vars(flags))
     check_device(flags.device)
     if flags.imsize is not None and not 1 <= flags.imsize <= LARGEST_SIZE:
         raise UserError(f"`imsize` must be from 1 to {LARGEST_SIZE:,}, got {flags.imsize}")
@@ -119,7 +121,9 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
         chosen = choose_snapshots(run, flags.step, last=flags.last, best=flags.best)
         return [path.relative_to(run.folder) for path in chosen]
 
-    snapshots = [run.folder / each for each in world.share(choose)]  # there may be another one in a moment
+    snapshots = [
+        run.folder / each for each in world.share(choose, "the snapshots")
+    ]  # there may be another one in a moment
     if flags.truncation:
         for value in flags.truncation:
             check_truncation(value)
@@ -144,7 +148,7 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
         return _evaluate_truncated(run, snapshots[0], scorer, flags.truncation, console)
     again = flags.step is not None or flags.last or flags.best
     if not again:
-        done = world.share(lambda: scorer.scored_steps(run, snapshots))
+        done = world.share(lambda: scorer.scored_steps(run, snapshots), "the scored steps")
         snapshots = [path for path in snapshots if step_of(path) not in done]
     if not snapshots:
         if world.leads:
@@ -171,7 +175,6 @@ def _evaluate_truncated(run: Run, path: Path, scorer: Scorer, values: Sequence[f
     from sagan.evaluation.tables import score_table
     from sagan.run.weights import step_of
 
-    scorer.world.compare({"truncation": values})
     for truncation in sorted(set(values)):
         scores = replace(scorer, truncation=truncation).score_once(run, path, console)
         if scores and scorer.world.leads:

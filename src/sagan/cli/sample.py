@@ -11,6 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from sagan.cli.flags import class_as_label, read
+from sagan.cli.together import compare_flags
 from sagan.run.classes import class_number, describe_class, list_classes
 from sagan.run.config import MOST_IMAGES, check_device
 from sagan.system.console import Console
@@ -74,6 +75,7 @@ def _sample(words: Sequence[str], console: Console, world: World) -> int:
     words = class_as_label(words)
     given = read(SampleFlags, words, "sagan sample")
     flags = fill(SampleFlags, given)
+    compare_flags(world, "sample", vars(flags))
     check_device(flags.device)
     if flags.gpus != 1 and world.size == 1:
         return run_on_gpus(flags.gpus, flags.device, ["sample", *words])

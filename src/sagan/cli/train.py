@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from sagan.cli.flags import flags_of, group, optional_flags, read
-from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_settings, override, resumable
+from sagan.cli.together import compare_flags
+from sagan.run.config import Config, DataConfig, ModelConfig, RunConfig, idle_settings, override, resumable, settings
 from sagan.run.presets import AUTO, PRESETS, automatic_preset, check_preset
 from sagan.system.console import Console
 from sagan.system.errors import UserError
@@ -81,6 +82,8 @@ def _train(words: Sequence[str], console: Console, world: World) -> int:
     if largest := given.get("batch_size") == "auto":
         del given["batch_size"]
     config = fill(Config, given, PRESETS[preset])
+    chosen = {"preset": preset, "dry_run": dry_run, "gpus": gpus, **settings(config)}
+    compare_flags(world, "train", chosen | ({"batch_size": "auto"} if largest else {}))
     _warn_of_idle(given, config, console)
     _warn_of_penalties(given, config, console)
     from sagan.bench.forecast import check_classes, describe_run
@@ -138,6 +141,7 @@ def resume(words: Sequence[str], console: Console) -> int:
 def _resume(words: Sequence[str], console: Console, world: World) -> int:
     own_settings = dict.fromkeys(flags_of(Config), "a run is resumed with its own settings")
     changes = read(resume_flags(), words, "sagan resume", own_settings)
+    compare_flags(world, "resume", changes)
     folder, gpus = changes.pop("run"), changes.pop("gpus", None)
     from sagan.evaluation.while_training import score_while_training
     from sagan.run.checkpoints import find_run

@@ -34,7 +34,7 @@ def features_of(
         return
     for _ in range(0, images.count, extractor.batch_size * world.size):
         batch = next(own, None)
-        for found in world.collect(None if batch is None else _moved(compute(batch), "cpu")):
+        for found in world.collect(None if batch is None else _moved(compute(batch), "cpu"), "features"):
             if found is not None:
                 yield _moved(found, extractor.device)
     next(own, None)  # its last word is whether the images were finite

@@ -106,7 +106,7 @@ def open_reference(
     waiting = f"another process is computing the features of {images.description}: waiting until it is done"
     alone = exclusive_lock(path.with_suffix(".lock"), functools.partial(console.warn, waiting))
     with alone if world.leads else contextlib.nullcontext():
-        known = world.share(lambda: _read(path, images.count, extractor.dim))
+        known = world.share(lambda: _read(path, images.count, extractor.dim), "the kept features")
         tensors = _compute_and_keep(images, extractor, path, console, world) if known is None else known
     reference = _assemble(images, tensors, extractor.device)
     if sentence := reference.small_sample():
@@ -143,12 +143,12 @@ def _compute_and_keep(
 ) -> dict[str, Tensor]:
     if not world.leads:
         help_with(images, extractor, world)
-        return world.share(nothing)
+        return world.share(nothing, "the new features")
     tensors = _compute(images, extractor, console, world)
     data = save(tensors)
     remove_partial_files(path.parent, path.name)
     write_whole(path, lambda file: file.write(data))
-    return world.share(lambda: tensors)
+    return world.share(lambda: tensors, "the new features")
 
 
 def _compute(images: ImageSet, extractor: FeatureExtractor, console: Console, world: World) -> dict[str, Tensor]:

@@ -166,7 +166,7 @@ class Scorer:
         world = self.world
         alone = exclusive_lock(_folder(run) / f"{step}.lock", wait) if world.leads else contextlib.nullcontext()
         with alone:
-            if world.share(is_done):
+            if world.share(is_done, "whether it is scored"):
                 return None
             if world.leads:
                 run.forget_torn_scores()
@@ -250,9 +250,7 @@ def run_scorer(
         real, trained_on = store_images(store), store.hash
     open_snapshot(snapshot, run, trained_on)
     refuse_other_size(str(config.model.shape), real)
-    draws = {"num": samples, "repeats": repeats, "seed": seed}
-    made_with = {"extractor": network.name, "weights": network.weights_sha256, "images": real.identity}
-    world.compare({**versions(), **made_with, **draws})
+    world.compare({"extractor": network.name, "weights": network.weights_sha256, "images": real.identity})
     known = open_reference(real, network, cache, console, world)
     return Scorer(network, known, samples, repeats, seed, trained_on=trained_on, world=world)
 

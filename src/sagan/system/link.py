@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,7 @@ T = TypeVar("T")
 _NUMBERS = itertools.count()  # of the links that this process made, one after the other
 _ARRIVAL = 300.0  # seconds in which all processes must have started
 _NEVER = timedelta(days=7)  # for torch's own timeout: whether the others are alive is watched here
+_CARRIED = 4  # numbers that the beginning of a call carries
 _BEAT = 1.0  # seconds between signs of life
 _STALE = 4.0  # seconds without one, after which a process whose connection broke is taken for ended
 _LAUNCHER = "the launcher that connects all processes"
@@ -74,7 +76,8 @@ class Link:
 
     # ---- what the processes tell each other
 
-    def share(self, make: Callable[[], T]) -> T:
+    def share(self, make: Callable[[], T], what: str = "") -> T:
+        self._enter(f"share {what}")
         sent = io.BytesIO()
         if self.rank == 0:
             torch.save(make(), sent)
@@ -84,24 +87,42 @@ class Link:
         made: T = torch.load(io.BytesIO(held[0]), map_location="cpu", weights_only=False)  # from a process like this
         return made
 
-    def gather(self, value: T) -> list[T]:
+    def gather(self, value: T, what: str = "") -> list[T]:
+        self._enter(f"gather {what}")
+        return self._gather(value)
+
+    def _gather(self, value: T) -> list[T]:
         held: list[Any] = [None] * self.size
         with self._guarded():
             dist.all_gather_object(held, value)
         return held
 
-    def collect(self, value: T) -> list[T]:
+    def collect(self, value: T, what: str = "") -> list[T]:
+        self._enter(f"collect {what}")
         held: list[Any] | None = [None] * self.size if self.rank == 0 else None
         with self._guarded():
             dist.gather_object(value, held)
         return held or []
 
     def largest(self, numbers: Sequence[int]) -> list[int]:
-        values = torch.tensor(numbers)
+        return [max(column) for column in zip(*self._enter("largest", numbers), strict=True)]
+
+    def _enter(self, call: str, numbers: Sequence[int] = ()) -> list[list[int]]:
+        """Begins a call: every one begins with the same exchange, so processes that are in different calls notice.
+        Returns the numbers of each process, by rank. Raises UserError where they are in different calls."""
+        assert len(numbers) <= _CARRIED
+        sent = torch.tensor([zlib.crc32(call.encode()), *numbers, *[0] * (_CARRIED - len(numbers))])
+        came = [torch.empty_like(sent) for _ in range(self.size)]
         with self._guarded():
-            dist.all_reduce(values, dist.ReduceOp.MAX)
-        largest: list[int] = values.tolist()
-        return largest
+            dist.all_gather(came, sent)
+        rows: list[list[int]] = [row.tolist() for row in came]
+        if any(row[0] != rows[0][0] for row in rows):
+            first, *others = self._gather(call)
+            rank, other = next((rank, other) for rank, other in enumerate(others, 1) if other != first)
+            raise UserError(
+                f"rank {rank} is at {other!r}, and rank 0 at {first!r}: all need the same command, files and settings"
+            )
+        return [row[1 : 1 + len(numbers)] for row in rows]
 
     def add_up(self, rows: Tensor, total: Tensor) -> None:
         """Each process adds its slice of the columns: 2 n (size - 1) / size numbers go out of each process and into it,

@@ -65,37 +65,39 @@ class World:
         own = count // self.size
         return range(self.rank * own, (self.rank + 1) * own)
 
-    # ---- what the processes tell each other: all of them call the same, and each may raise `Lost`
+    # ---- what the processes tell each other: all of them call the same, and each may raise `Lost`, or UserError where
+    # one is in another call or says another ``what``, a few words on what is told
 
-    def share(self, make: Callable[[], T]) -> T:
+    def share(self, make: Callable[[], T], what: str = "") -> T:
         """What ``make`` returns in the leading process, in all of them; its tensors arrive on the CPU."""
-        return make() if self.link is None else self.link.share(make)
+        return make() if self.link is None else self.link.share(make, what)
 
-    def gather(self, value: T) -> list[T]:
+    def gather(self, value: T, what: str = "") -> list[T]:
         """The values of all processes, by rank."""
-        return [value] if self.link is None else self.link.gather(value)
+        return [value] if self.link is None else self.link.gather(value, what)
 
-    def collect(self, value: T) -> list[T]:
+    def collect(self, value: T, what: str = "") -> list[T]:
         """The values of all processes, by rank, in the leading process; in the others nothing."""
-        return [value] if self.link is None else self.link.collect(value)
+        return [value] if self.link is None else self.link.collect(value, what)
 
     def compare(self, values: Mapping[str, object]) -> None:
         """Raises UserError, in every process, where one has another value under a name than the leading process."""
-        first, *others = self.gather(dict(values))
+        first, *others = self.gather(dict(values), "compare")
         for rank, theirs in enumerate(others, 1):
             for name in first | theirs:
-                if first.get(name) != theirs.get(name):
+                here, there = first.get(name), theirs.get(name)
+                if here != there:
                     raise UserError(
-                        f"rank {rank} has {name} {theirs.get(name)}, and rank 0 {first.get(name)}: all need the same"
+                        f"rank {rank} has {name} {_shown(there)}, and rank 0 {_shown(here)}: all need the same"
                     )
 
     def in_turn(self, make: Callable[[], T]) -> T:
         """What ``make`` returns: first in the leading process, which may leave files for the others."""
         if self.leads:
             made = make()
-            self.gather(None)
+            self.gather(None, "in turn")
             return made
-        self.gather(None)
+        self.gather(None, "in turn")
         return make()
 
     def largest(self, *numbers: int) -> list[int]:
@@ -122,10 +124,14 @@ class World:
     def recall(self) -> str:
         """The note of the processes before these; "" if there is none."""
         link = self.link
-        return "" if link is None else link.share(link.recall)
+        return "" if link is None else link.share(link.recall, "the note")
 
 
 SINGLE_PROCESS = World()
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else "''" if value == "" else str(value)
 
 
 def nothing() -> Any:

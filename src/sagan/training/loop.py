@@ -51,6 +51,7 @@ _HANGUP = signal.SIGHUP if hasattr(signal, "SIGHUP") else None  # there is none 
 STOP_SIGNALS = [each for each in (signal.SIGINT, signal.SIGTERM, _HANGUP) if each is not None]
 _OUTLOOK_AFTER = 5.0  # seconds
 _FIRST_CHECKPOINT_AFTER = 120.0  # seconds, of a run that has none
+_GO, _BACK, _COMPARE, _WAIT, _END = range(5)  # the leading process's word to the others; they say the first
 _SAME_SIGNAL = 3.0  # seconds in which a signal that comes again to one of several processes is the same one
 
 
@@ -139,7 +140,7 @@ def train(
         console.say(trainer.describe_backends())
         if config.model.num_classes:
             console.say(f"the networks' classes: {list_classes(store.classes)}")
-        world.share(lambda: _Terms(config, identity(store, config), store.classes, trainer.state()))
+        world.share(lambda: _Terms(config, identity(store, config), store.classes, trainer.state()), "the first state")
         return _Loop(trainer, run, store, console, on_snapshot, recovery).run_steps()
 
 
@@ -150,7 +151,7 @@ def follow(world: World, device: torch.device, open_store: Callable[[Config], St
     ``open_store``: the images of a config, which the leading process has prepared. Raises UserError for other images
     than the leading process has.
     """
-    terms: _Terms = world.share(nothing)
+    terms: _Terms = world.share(nothing, "the first state")
     config, store = terms.config, open_store(terms.config)
     if sorted(store.classes) == sorted(terms.classes) and store.classes != terms.classes:
         store = store.numbered_as(terms.classes)
@@ -161,29 +162,28 @@ def follow(world: World, device: torch.device, open_store: Callable[[Config], St
         trainer.load(terms.state)
         batches = _batches(trainer, store)
         while True:
-            stop, went_back, over = world.largest(caught[0] if caught else 0, 0, 0)
-            if stop or over:
+            stop, word = world.largest(caught[0] if caught else 0, _GO)
+            if word == _END:
                 return
-            if went_back:
-                trainer.load(world.share(nothing))
+            if word == _COMPARE:
+                _compare_states(trainer)
+            if word == _BACK:
+                trainer.load(world.share(nothing, "the state gone back to"))
                 trainer.forget_captures()
                 batches.reorder(_data_order(trainer, store))
-            else:
-                _compare_weights(trainer)
-            trainer.advance(batches)
+            if word in (_GO, _BACK) and not stop:
+                trainer.advance(batches)
 
 
-def _compare_weights(trainer: Trainer) -> None:
-    """Raises UserError where the processes no longer have the same weights; looked at with every checkpoint."""
-    world = trainer.world
-    if world.size > 1 and trainer.step % trainer.config.run.checkpoint_every == 0:
-        first, *others = world.gather(trainer.fingerprint())
-        unlike = [str(rank) for rank, other in enumerate(others, 1) if other != first]
-        if unlike:
-            raise UserError(
-                f"at step {trainer.step:,} the weights of rank {', '.join(unlike)} are not those of rank 0: "
-                "all machines need the same kind of processor or GPU, and the same versions"
-            )
+def _compare_states(trainer: Trainer) -> None:
+    """Raises UserError, in every process, where one no longer has the same state as the leading one."""
+    first, *others = trainer.world.gather(trainer.fingerprint(), "the states")
+    unlike = [str(rank) for rank, other in enumerate(others, 1) if other != first]
+    if unlike:
+        raise UserError(
+            f"at step {trainer.step:,} the weights of rank {', '.join(unlike)} are not those of rank 0, so nothing is "
+            "saved: all machines need the same kind of processor or GPU, and the same versions"
+        )
 
 
 def _batches(trainer: Trainer, store: Store) -> Batches:
@@ -223,6 +223,7 @@ class _Loop:
         self.watch = FiniteWatch(trainer.networks())
         self.batches = _batches(trainer, store)
         self.went_back = False  # since the other processes were told
+        self.compared = trainer.attempt, trainer.step  # the state that all processes were last known to have
         self.last_sample: Path | None = None
         self.kept = time.monotonic()  # when there was a snapshot last, or when this process began
         self.saved = self.kept  # the same of a checkpoint
@@ -255,6 +256,7 @@ class _Loop:
                         self._go_back(trouble)
             if stopped:
                 self._stop()
+            trainer.world.largest(0, _END)
         if self.board:
             self.board.close()
         return Outcome(self.run, trainer.step, total, self.last_sample, stopped[0] if stopped else None, caught_up)
@@ -267,7 +269,7 @@ class _Loop:
             yield
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error) and self.trainer.is_whole and self.recovery.saved < self.trainer.step:
-                self.watch.check()
+                self._check()
                 self._save()
             raise
 
@@ -291,18 +293,15 @@ class _Loop:
         """Whether there is another step, as all processes agree before it: neither is this the end, nor did a signal
         stop one of them, which ``stopped`` gets. Tells the others where to go on after a rollback."""
         world, over = self.trainer.world, self.trainer.step == self.settings.total_step
-        stop, _, _ = world.largest(stopped[0] if stopped else 0, int(self.went_back), int(over))
+        word = _WAIT if over else _BACK if self.went_back else _GO
+        stop, _ = world.largest(stopped[0] if stopped else 0, word)
         if stop and world.size > 1:
             stopped[:] = [stop]
             self._say_stopping(stop)
-        if stop or over:
-            return False
-        if self.went_back:
-            world.share(self.trainer.state)
-        else:
-            _compare_weights(self.trainer)
-        self.went_back = False
-        return True
+        if word == _BACK:
+            world.share(self.trainer.state, "the state gone back to")
+            self.went_back = False
+        return not (stop or over)
 
     def _take_step(self) -> TrainRecord | None:
         """Takes one step and does everything that is due after it; returns the record, if one was due."""
@@ -324,18 +323,18 @@ class _Loop:
             self.last_sample = write_samples(trainer, self.run)
         scoring = self.on_snapshot is not None and settings.eval_every is not None and self._is_due(settings.eval_every)
         if step == settings.total_step:  # first, as the last snapshot says that the run is finished
-            self.watch.check()
+            self._check()
             self._save()
         if self._is_due(settings.snapshot_every) or scoring:
-            self.watch.check()
+            self._check()
             write_snapshot(trainer, self.run, self.store)
             self.kept = time.monotonic()
         elif settings.snapshot_minutes and time.monotonic() - self.kept > 60 * settings.snapshot_minutes:
-            self.watch.check()
+            self._check()
             write_latest_snapshot(trainer, self.run, self.store)
             self.kept = time.monotonic()
         if (self._is_due(settings.checkpoint_every) or self._waited_long()) and self.recovery.saved < step:
-            self.watch.check()
+            self._check()
             self._save()
         if self.on_snapshot is not None and scoring:
             if self.recovery.saved < step:  # scoring takes a while, and a second Ctrl-C would interrupt it
@@ -412,13 +411,22 @@ class _Loop:
     def _stop(self) -> None:
         """Saves what a signal came between: a checkpoint, and a snapshot to use."""
         try:
-            self.watch.check()
+            self._check()
             if self.recovery.saved < self.trainer.step:
                 self._save()
             if self.trainer.step and not self.run.snapshot_file(self.trainer.step).is_file():
                 write_latest_snapshot(self.trainer, self.run, self.store)
         except Diverged as trouble:
             self._go_back(trouble)
+
+    def _check(self) -> None:
+        """Makes sure, before a state is written, that it is finite and that all processes have the same."""
+        self.watch.check()
+        world, state = self.trainer.world, (self.trainer.attempt, self.trainer.step)
+        if world.size > 1 and self.compared != state:
+            world.largest(0, _COMPARE)
+            _compare_states(self.trainer)
+            self.compared = state
 
     def _save(self) -> None:
         self.clock.stop()

@@ -248,7 +248,7 @@ def _train(
     try:
         with _saying_what_memory_lacks(session.device, run):
             outcome = train(session, run, console, on_snapshot, world)
-            return world.share(lambda: outcome)
+            return world.share(lambda: outcome, "the end")
     except (KeyboardInterrupt, Lost) as interruption:
         gone = isinstance(interruption, KeyboardInterrupt) and not keep and run.discard_unbegun()
         interruption.add_note(_NOTHING_KEPT if gone else f"`{again}` {_from_where(run)}")
@@ -268,7 +268,7 @@ def _follow(world: World, places: RunConfig, data: DataConfig) -> Outcome:
     device = usable_device(places)
     with _saying_what_memory_lacks(device):
         follow(world, device, open_store)
-    outcome: Outcome = world.share(nothing)
+    outcome: Outcome = world.share(nothing, "the end")
     return outcome
 
 

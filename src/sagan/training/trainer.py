@@ -31,6 +31,7 @@ from sagan.training.graph import CapturedStep, Kind, Play, Turn
 from sagan.training.guard import Seen, examine
 
 _LOOK_IMAGES = 64  # the fewest images in a look of the guard
+_WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes: for the bits of a number
 _MAX_LOOK_BATCHES = 16  # but no more batches than this, so that a look at small ones does not take too long
 
 SCHEDULES: dict[str, Callable[[float], float]] = {  # the fraction of the run that is done -> the factor of both rates
@@ -275,9 +276,21 @@ class Trainer:
         return "attention: " + ("; ".join(lines) or "none")
 
     def fingerprint(self) -> int:
-        """The same number in processes with the same weights. Waits for the device."""
-        weights = [weight.detach() for net in (self.generator, self.discriminator) for weight in net.parameters()]
-        return hash(tuple(torch.stack([weight.view(torch.int32).sum() for weight in weights]).tolist()))
+        """The same number in processes with the same state: weights, buffers, average, optimizers. Waits for the
+        device. The average's batch norm is left out, as only the process that draws images measures it."""
+        networks = self.networks().values()
+        tensors = [weight.detach() for network in networks for weight in network.parameters()]
+        tensors += [buffer for network in (self.generator, self.discriminator) for buffer in network.buffers()]
+        norms = [module for module in self.average.module.modules() if isinstance(module, nn.BatchNorm2d)]
+        measured = {id(buffer) for norm in norms for buffer in norm.buffers()}
+        tensors += [buffer for buffer in self.average.module.buffers() if id(buffer) not in measured]
+        for optimizer in (self.g_optimizer, self.d_optimizer):
+            kept = optimizer.state_dict()["state"]
+            tensors += [kept[number][name] for number in sorted(kept) for name in sorted(kept[number])]
+        tensors += [] if self.anchors is None else [self.anchors]
+        whole = [tensor.view(_WHOLE[tensor.element_size()]) for tensor in tensors]
+        sums = torch.stack([bits.sum(dtype=torch.int32).to(self.device) for bits in whole])  # wraps, and is quick
+        return hash((self.step, self.attempt, *sums.tolist()))
 
     def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.module}

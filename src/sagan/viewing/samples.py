@@ -15,7 +15,6 @@ from torch import Tensor
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_images, numbered_latents
 from sagan.data.sources.own import SOFTWARE, is_unused, mark_as_ours
-from sagan.run.card import versions
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import remove_partial_files, write_whole
@@ -52,13 +51,10 @@ def write_samples(
     """
     _check(generator, count, seed, batch_size, label, truncation)
     what = [_digest(generator), count, seed, label, name(0), *([] if truncation is None else [truncation])]
-    world.compare(
-        versions() | dict(zip(("generator", "num", "seed", "label", "names", "truncation"), what, strict=False))
-    )
-    world.compare({"batch_size": batch_size, "out": folder.name})
+    world.compare({"generator": what[0]})
     wanted = json.dumps(what).encode()
     world.in_turn(lambda: _make_folder(folder, wanted) if world.leads else None)
-    first = world.share(lambda: _first_missing(folder, name, count))
+    first = world.share(lambda: _first_missing(folder, name, count), "the first image")
     images = _draw(
         generator, range(first - first % batch_size, count), seed, batch_size, device, label, truncation, world
     )
@@ -73,7 +69,7 @@ def write_samples(
             progress(number + 1, count)
         for written in waiting:
             written.result()
-    world.gather(None)  # all are there
+    world.gather(None, "the last image")  # all are there
     if world.leads:
         (folder / _BEGUN).unlink(missing_ok=True)
 
