@@ -68,7 +68,7 @@ def calling(rank, pair):
 @pytest.mark.parametrize("other", ["another share", "collect", "gather", "largest"])
 def test_processes_in_unlike_calls_get_one_sentence(other):
     for pair in (("share", other), (other, "share")):
-        ended = ranks.finish(ranks.start(2, calling, [pair]), timeout=30)
+        ended = ranks.finish(ranks.start(2, calling, pair), timeout=30)
         for said in ended.results:
             assert said is None or "rank 1 is at" in said
         assert any(ended.results)
