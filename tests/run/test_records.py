@@ -1,11 +1,11 @@
 import json
 import math
-from pathlib import Path
 
 import pytest
 
 from sagan.run.records import KINDS, RecordReader, from_line, to_line
 from sagan.system.errors import UserError
+from sagan.system.files import open_regular
 from tests import records
 
 ALL = [
@@ -182,16 +182,15 @@ def test_a_file_that_is_written_anew_while_it_is_read(path, monkeypatch):
     add(path, *map(to_line, ALL))
     other = path.with_suffix(".partial")
     add(other, *map(to_line, ALL), to_line(records.train(50)))
-    opened = Path.open
 
-    def replaced(self, mode):
-        file = opened(self, mode)
+    def replaced(opened):
+        file = open_regular(opened)
         other.replace(path)
         return file
 
     reader = RecordReader(path)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", replaced)
+        patch.setattr("sagan.run.records.open_regular", replaced)
         assert reader.read() == ALL
     assert reader.read() == [*ALL, records.train(50)]
 

@@ -134,7 +134,7 @@ def test_trouble_of_the_machine_is_not_taken_for_a_damaged_file(tmp_path, monkey
     def fail(*arguments, **options):
         raise trouble
 
-    monkeypatch.setattr(torch, "load", fail)
+    monkeypatch.setattr(torch, "empty", fail)
     with pytest.raises(type(trouble)) as error:
         load_checkpoint(tmp_path / "last.pt")
     assert error.value is trouble

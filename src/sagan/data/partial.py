@@ -7,6 +7,7 @@ that it does not confirm are cut off before the preparation is resumed.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from sagan.system.typed import Count, from_plain, parse_json, to_plain
 CHUNK_IMAGES = 256  # per line of the journal: the most that an interruption can cost
 CHUNK_BYTES = 32 * 2**20
 JOURNAL = "journal.jsonl"
+_LARGEST_JOURNAL, _LONGEST_LINE = 2**28, 2**22  # bytes that are read of it
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,21 @@ class Partial:
         self.pixels = open_to_change(folder / "images.npy")
         self.journal = open_to_change(folder / JOURNAL)
         first = json.dumps(key).encode() + b"\n"
-        found = self.journal.read().splitlines(keepends=True)
-        if found and found[0] != first:
+        found = io.BytesIO(self.journal.read(_LARGEST_JOURNAL) or b"")
+        if (begun := found.readline()) and begun != first:
             warn(f"{folder} is of another source or recipe, or damaged: starting over")
-            found = []
-        confirmed = self.recover(found[1:])
+            found = io.BytesIO()
+        confirmed = self.recover(found)
         rewrite(self.journal, first, len(first) + confirmed)
         rewrite(self.pixels, images_header(0, size), HEADER_BYTES + self.count * image_bytes(size))
 
-    def recover(self, lines: list[bytes]) -> int:
+    def recover(self, lines: Iterable[bytes]) -> int:
         """Takes over every chunk that these journal lines confirm. Returns the length of these lines in bytes."""
         good = 0
         self.pixels.seek(HEADER_BYTES)
         for line in lines:
+            if len(line) > _LONGEST_LINE:
+                break
             try:
                 entry = from_plain(Chunk, parse_json(line, "the journal"), "the journal")
             except UserError:  # torn, damaged, or of another version

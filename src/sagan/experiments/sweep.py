@@ -30,7 +30,15 @@ from sagan.run.scores import scored_steps
 from sagan.run.status import RunStatus, State, Watched
 from sagan.system.console import handling_signals
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, expand, is_held, partial_files, remove_partial_files, write_whole
+from sagan.system.files import (
+    exclusive_lock,
+    expand,
+    is_held,
+    open_regular,
+    partial_files,
+    remove_partial_files,
+    write_whole,
+)
 from sagan.system.sentences import command
 from sagan.system.world import alone
 
@@ -38,6 +46,7 @@ Show = Callable[[Sequence[RunStatus]], object]
 
 PROGRAM = (sys.executable, "-P", "-m", "sagan")  # -P: not a sagan.py in the current folder
 _PLANNING = "planning.lock"  # held while the plan is written
+_LAST = 2**16  # bytes of a log in which its last words are looked for
 _INTERVAL = 1.0  # seconds between tables
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _INTERRUPTED = {sign * number + base for number in _SIGNALS for sign, base in ((1, 128), (-1, 0))}
@@ -316,7 +325,9 @@ def _last_words(log: Path, start: int, status: int) -> str:
     if status < 0:
         why = ", as the system does when memory runs out" if -status == signal.SIGKILL else ""
         return f"killed by {signal.Signals(-status).name}{why}"
-    lines = [line for line in log.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]
+    with open_regular(log) as file:
+        file.seek(max(start, file.seek(0, os.SEEK_END) - _LAST))
+        lines = [line for line in file.read(_LAST).decode(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     said = (errors or lines or [f"it ended with status {status} and no output"])[-1].strip()
     return said if status else f"it ended without an error and without its last snapshot; its last line: {said}"

@@ -24,7 +24,15 @@ from typing import TypeVar
 from sagan.run.config import Config, from_dict, to_dict
 from sagan.run.records import LookRecord, Record, RecordReader, RollbackRecord, ScoreRecord, TrainRecord, to_line
 from sagan.system.errors import UserError
-from sagan.system.files import exclusive_lock, flush_to_disk, partial_files, remove_partial_files, write_whole
+from sagan.system.files import (
+    exclusive_lock,
+    flush_to_disk,
+    open_regular,
+    partial_files,
+    read_regular,
+    remove_partial_files,
+    write_whole,
+)
 from sagan.system.sentences import command
 from sagan.system.typed import read_json
 
@@ -171,7 +179,7 @@ class Run:
     def sync_records(self) -> None:
         """Flushes all records to the disk, so that they survive a power failure."""
         if self.records_file.exists():
-            with self.records_file.open("rb") as file:
+            with open_regular(self.records_file) as file:
                 flush_to_disk(file.fileno(), self.records_file)
 
     def records(self) -> list[Record]:
@@ -222,7 +230,7 @@ class Run:
             taken = [line for line, record in self._records_with_lines() if not stays(record)]
             if taken:  # written there before they are removed here
                 former = folder / "records.jsonl"
-                content = (former.read_bytes() if former.exists() else b"") + b"".join(taken)
+                content = (read_regular(former) if former.exists() else b"") + b"".join(taken)
                 write_whole(former, lambda file: file.write(content))
             self._keep_records(stays)
         grids = [path for each in (self.folder / "samples", *sample_folders) for path in each.glob("*_fake.png")]

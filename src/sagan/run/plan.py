@@ -31,6 +31,7 @@ from sagan.system.typed import check_format, foreign, from_plain, plain, read_js
 
 FORMAT = 1
 MOST_RUNS = 10_000
+_LARGEST = 2**24  # bytes of a plan
 ALWAYS = ("span", "seed")  # axes of every sweep, even with one value, so that they are in the names of its runs
 OF_THE_SWEEP = ("run_dir", "sample_dir")  # settings that the sweep decides
 PATHS = ("data", "image_path", "prepared")
@@ -257,7 +258,7 @@ def write_plan(plan: Plan, path: Path, folder: Path) -> None:
 
 def read_plan(path: Path) -> Plan:
     """The plan in a file. Raises UserError, naming the file, if it is damaged."""
-    values, where = read_json(path), str(path)
+    values, where = read_json(path, _LARGEST), str(path)
     if not isinstance(values, dict):
         raise UserError(f"{where} is damaged: it holds no plan, but {shorten(values)}")
     check_format(values.pop("format", None), FORMAT, where)

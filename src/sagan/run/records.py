@@ -6,18 +6,19 @@ write are None. Records of a newer version are distinguished from damage.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from sagan.run.card import Card
 from sagan.system.errors import UserError
-from sagan.system.files import LARGEST_TEXT, open_regular
+from sagan.system.files import LARGEST_FILE, open_regular
 from sagan.system.typed import (
     Amount,
     AnyFloat,
@@ -202,6 +203,8 @@ def from_line(line: bytes, where: str) -> Record:
 
     Raises UserError for a line that is damaged, and for a record of a newer version.
     """
+    if len(line) > _LONGEST:
+        raise UserError(f"{where} is damaged: it has {len(line):,} bytes, more than any record")
     values = parse_json(line, where)
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
         raise UserError(f"{where} is damaged: it is not a record")
@@ -210,6 +213,8 @@ def from_line(line: bytes, where: str) -> Record:
         raise UserError(f"{where} {newer([f'records of the kind {shorten(kind)}'])}")
     return from_plain(KINDS[kind], values, where)
 
+
+_LONGEST = 2**16  # bytes of a line
 
 Damage = Callable[[UserError], None]
 
@@ -251,7 +256,7 @@ class RecordReader:
                     raise
                 on_damage(error)
 
-    def _added(self) -> list[bytes]:
+    def _added(self) -> Iterable[bytes]:
         """The complete lines that were added."""
         if self.path.exists() and not self.path.is_file():
             raise UserError(f"{self.path} is damaged: it is not a file")
@@ -265,7 +270,7 @@ class RecordReader:
                     self._start_over(inode)
                     file.seek(0)
                 unread = max(0, state.st_size - file.tell())
-                if unread > LARGEST_TEXT:
+                if unread > LARGEST_FILE:
                     raise UserError(f"{self.path} is damaged: it has {state.st_size:,} bytes, more than any run writes")
                 added = file.read(unread)
         except FileNotFoundError:
@@ -275,4 +280,4 @@ class RecordReader:
         complete = added[: added.rfind(b"\n") + 1]
         self._offset += len(complete)
         self._last = (self._last + complete)[-_TAIL:]
-        return [line + b"\n" for line in complete.split(b"\n")[:-1]]
+        return io.BytesIO(complete)

@@ -22,7 +22,7 @@ from sagan.core.shapes import CHANNELS, ImageShape
 from sagan.run.classes import list_classes
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
-from sagan.system.files import open_regular
+from sagan.system.files import LARGEST_FILE, open_regular
 from sagan.system.sentences import plural
 from sagan.system.typed import Count, check_format, from_plain, read_json, shorten, to_plain
 
@@ -33,6 +33,7 @@ NAMES = "names.json"  # of the images within their source, in their order
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
 AGAIN = "delete the folder and prepare it again"
 LARGEST_SIZE = 65_536
+_LARGEST_META = 2**26  # bytes of meta.json, which names each image that could not be used
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Store:
         path = self.folder / NAMES
         if not path.is_file():
             return None
-        names = read_json(path)
+        names = read_json(path, min(LARGEST_FILE, 2**10 * (self.count + 1)))
         if not isinstance(names, list) or len(names) != self.count or not all(isinstance(name, str) for name in names):
             raise UserError(f"{path} is damaged (it does not name {self.count:,} images): {AGAIN}")
         return names
@@ -213,7 +214,7 @@ def _read_meta(folder: Path) -> StoreMeta:
     if not path.exists():
         raise UserError(f"{folder} is not a prepared store: it has no meta.json")
     try:
-        values = read_json(path)
+        values = read_json(path, _LARGEST_META)
         if not isinstance(values, dict) or "format" not in values:
             raise UserError(f"{path} was not written by a preparation of images: it has no format number")
         check_format(values.pop("format"), FORMAT, str(path))
@@ -248,13 +249,14 @@ def _map_array(path: Path, kind: str, shape: tuple[int, ...], what: str) -> npt.
     if not path.is_file():
         raise UserError(f"{path.parent} is damaged (it has no {path.name}): {AGAIN}")
     header = _array_header(kind, shape)
-    found, expected = path.stat().st_size, len(header) + math.prod(shape) * np.dtype(kind).itemsize
+    expected = len(header) + math.prod(shape) * np.dtype(kind).itemsize
     with open_regular(path) as file:
         if file.read(len(header)) != header:
             raise UserError(f"{path} is damaged (it is not {what}): {AGAIN}")
-    if found != expected:
-        raise UserError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
-    return np.memmap(path, dtype=kind, mode="r", offset=len(header), shape=shape)
+        found = os.fstat(file.fileno()).st_size
+        if found != expected:
+            raise UserError(f"{path} is damaged (it has {found:,} bytes instead of {expected:,}): {AGAIN}")
+        return np.memmap(file, dtype=kind, mode="r", offset=len(header), shape=shape)
 
 
 def refuse_cut(images: npt.NDArray[np.uint8]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
@@ -27,12 +27,13 @@ from sagan.run.config import Config, ModelConfig, from_dict, to_dict, without_pl
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.records import FACTORS, RollbackRecord, check_factors
 from sagan.system.errors import UserError
-from sagan.system.files import expand, open_regular, write_whole
-from sagan.system.torch_files import read_torch_file, read_without_tensors, write_torch_file
+from sagan.system.files import expand, read_regular, write_whole
+from sagan.system.torch_files import from_safetensors, read_torch_file, read_without_tensors, write_torch_file
 from sagan.system.typed import Count, Seconds, check_format, from_plain, newer, parse_json, shorten, to_plain
 
 CHECKPOINT_FORMAT = 1
 SNAPSHOT_FORMAT = "sagan-generator-1"
+_LARGEST_SNAPSHOT = 2**34  # bytes
 
 Tensors = Mapping[str, Tensor]
 
@@ -104,11 +105,9 @@ def load_snapshot(path: str | Path) -> Snapshot:
         raise UserError(f"{path} is not a snapshot file, but a folder" if path.is_dir() else f"{path} does not exist")
     if path.suffix == ".pt":
         return _snapshot_of(load_checkpoint(path))
-    open_regular(path, "snapshot file").close()  # else an error
+    data = read_regular(path, _LARGEST_SNAPSHOT, "snapshot file")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        metadata, tensors = from_safetensors(data)
     except SafetensorError as error:
         raise UserError(f"{path} is not a whole snapshot: it is torn, or not a safetensors file") from error
     config, facts = _read_metadata(metadata, str(path))

@@ -52,18 +52,34 @@ def _system_devices() -> frozenset[int]:
 def open_regular(path: Path, what: str = "file") -> BinaryIO:
     """A file, open for reading. Raises UserError for a folder, and for a pipe or a device, which would be waited for;
     OSError if it cannot be reached. ``what`` it should be, for the sentence."""
-    state = path.stat()
+    try:
+        file = open(os.fspath(path), "rb", opener=_open_at_once)  # noqa: SIM115 - a Path has no opener; it is returned
+    except OSError:
+        _refuse_special(path.stat(), path, what)
+        raise
+    try:  # of the open file: another may have its name by now
+        _refuse_special(os.fstat(file.fileno()), path, what)
+    except UserError:
+        file.close()
+        raise
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe is not waited for. Windows has none among its files."""
+    return os.open(path, flags if sys.platform == "win32" else flags | os.O_NONBLOCK)
+
+
+def _refuse_special(state: os.stat_result, path: Path, what: str) -> None:
     if not is_regular(state):
-        raise UserError(
-            f"{path} is {'a folder' if stat.S_ISDIR(state.st_mode) else 'a pipe or a device'}, not a {what}"
-        )
-    return path.open("rb")
+        kind = "a folder" if stat.S_ISDIR(state.st_mode) else "a pipe or a device"
+        raise UserError(f"{path} is {kind}, not a {what}")
 
 
-LARGEST_TEXT = 2**30  # bytes of a file of JSON or records
+LARGEST_FILE = 2**30  # bytes of a file that is read as a whole
 
 
-def read_regular(path: Path, most: int = LARGEST_TEXT, what: str = "file") -> bytes:
+def read_regular(path: Path, most: int = LARGEST_FILE, what: str = "file") -> bytes:
     """The bytes of a file, as many as it has when it is opened: files of the system, such as those in /proc, say 0 and
     may have no end. Raises UserError for more than ``most``, else as `open_regular`."""
     with open_regular(path, what) as file:
@@ -242,8 +258,9 @@ def exclusive_lock(path: Path, busy: Callable[[], object]) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # here, so that a command's help does not import it
 
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UserError(f"{path} is a link, a folder, a pipe or a device, not a lock file: remove it")
+    with contextlib.suppress(FileNotFoundError):
+        if not is_regular(path.lstat()):
+            raise UserError(f"{path} is a link, a folder, a pipe or a device, not a lock file: remove it")
     path.touch()  # filelock would create missing folders
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock outlives its process
     held: contextlib.AbstractContextManager[object]
@@ -281,11 +298,9 @@ def is_held(path: Path) -> bool:
         return False
     import fcntl
 
-    if not path.is_file():  # a pipe would be waited for
-        return False
     try:
-        file = path.open("rb")
-    except (FileNotFoundError, PermissionError):
+        file = open_regular(path)
+    except (UserError, FileNotFoundError, PermissionError):
         return False
     with file:
         try:

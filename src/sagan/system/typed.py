@@ -159,11 +159,15 @@ def _fill(kind: type[T], values: Mapping[str, Any], base: T | None) -> T:
 # ---- from files
 
 
-def read_json(path: Path) -> object:
-    """The content of a JSON file. Raises UserError if it is not JSON, OSError if it cannot be read."""
+LARGEST_JSON = 2**20  # bytes: the values may take thirty times as much memory
+
+
+def read_json(path: Path, most: int = LARGEST_JSON) -> object:
+    """The content of a JSON file of at most so many bytes. Raises UserError if it is not JSON or larger, OSError if it
+    cannot be read."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is damaged: it is not a file")
-    return parse_json(read_regular(path), str(path))
+    return parse_json(read_regular(path, most), str(path))
 
 
 def parse_json(text: bytes, where: str) -> object:
@@ -227,12 +231,23 @@ def to_plain(value: Any) -> Any:
     return [to_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-_SHORT = reprlib.Repr()  # looks at a few of many items, as a list may hold itself a million times over
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 200, 200, 200
+class _Short(reprlib.Repr):
+    """Looks at a few of many items, as a list may hold itself a million times over, and into nothing that it does not
+    know: a tensor's text may be of any length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong = 4, 200, 200
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return repr(x) if isinstance(x, (bool, float, complex, types.NoneType)) else type(x).__name__.lower()
+
+
+_SHORT = _Short()
 
 
 def shorten(value: object) -> str:
-    """A value for a sentence, cut after 60 characters."""
+    """A value for a sentence, cut after 60 characters; only the kind of one that is no text, number or container."""
     try:
         text = _SHORT.repr(value)
     except (ValueError, RecursionError):  # a number of too many digits, or nested too deeply

@@ -17,7 +17,7 @@ from sagan.core.sampling import numbered_images, numbered_latents
 from sagan.data.sources.own import SOFTWARE, is_unused, mark_as_ours
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
-from sagan.system.files import remove_partial_files, write_whole
+from sagan.system.files import open_regular, read_regular, remove_partial_files, write_whole
 from sagan.system.images import grid, save_png
 from sagan.system.world import SINGLE_PROCESS, World
 
@@ -149,7 +149,7 @@ def _make_folder(folder: Path, wanted: bytes) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: images need a new or empty folder")
     begun = folder / _BEGUN
-    if begun.is_file() and begun.read_bytes() == wanted:
+    if begun.is_file() and read_regular(begun) == wanted:
         remove_partial_files(folder)
         return
     if not is_unused(folder):
@@ -171,10 +171,10 @@ def _first_missing(folder: Path, name: Callable[[int], str], count: int) -> int:
 def _is_whole(path: Path) -> bool:
     """Whether a PNG is there to its end: a power failure may tear it."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(-len(_END), os.SEEK_END)
-            return file.read() == _END
-    except OSError:  # there is none, or it is shorter
+            return file.read(len(_END)) == _END
+    except (OSError, UserError):  # there is none, or it is shorter
         return False
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,10 @@ from sagan.data.sources.remarks import decoding
 from sagan.data.sources.source import PerProcess, Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
+from sagan.system.files import open_regular
 from sagan.system.sentences import plural
 
+_LONGEST_HEADER = 2**14  # bytes; numpy takes 10,000, but reads any number before it looks
 _LONGEST_REASON = 200  # characters of what numpy says, which may quote a whole header
 
 
@@ -41,7 +43,7 @@ class ArraySource(Source):
         self.shape: tuple[int, ...] = images.shape
         self.start: int = images.offset
         self.by_column = images if not images.flags.c_contiguous else None  # the numbers of an image are far apart
-        self.file = PerProcess(functools.partial(_open, path))
+        self.file = PerProcess(functools.partial(open_regular, path))
         count, height, width, channels = self.shape
         kind = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
         self.description = f"{plural(count, f'{kind} image')} of {height}x{width} in {path}"
@@ -90,14 +92,18 @@ class ArraySource(Source):
         return OSError(errno.ESTALE, "the file became shorter while it was read", str(self.path))
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _refuse_long_header(path: Path) -> None:
+    with open_regular(path) as file:
+        start = file.read(12)
+    if start.startswith(b"\x93NUMPY") and start[6:7] > b"\1" and int.from_bytes(start[8:], "little") > _LONGEST_HEADER:
+        raise ValueError("its header is too long")
 
 
 def open_array(path: Path) -> np.memmap[Any, np.dtype[np.uint8]]:
     try:
         with warnings.catch_warnings():  # of a file that Python 2 wrote, and of a shape that overflows
             warnings.simplefilter("ignore")
+            _refuse_long_header(path)
             images: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a header that lies makes numpy raise nearly anything: OverflowError, TypeError, ...
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

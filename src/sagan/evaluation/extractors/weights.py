@@ -12,13 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from sagan.system.errors import UserError
 from sagan.system.files import expand, file_sha256, own_cache, read_regular
 from sagan.system.sentences import typed
-from sagan.system.torch_files import read_torch_file
+from sagan.system.torch_files import from_safetensors, read_torch_file
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors by name in a file of safetensors or of torch.save, of which nothing is run, also within a checkpoint
     of timm's or other training; UserError for anything else, such as a truncated file."""
     try:
-        read = load(read_regular(path)) if path.suffix == ".safetensors" else read_torch_file(path, "weights")
+        plain = path.suffix == ".safetensors"
+        read = from_safetensors(read_regular(path))[1] if plain else read_torch_file(path, "weights")
     except (UserError, SafetensorError) as error:
         first_line = next(iter(str(error.__cause__ or error).splitlines()), "it is empty")
         raise UserError(
