@@ -10,7 +10,7 @@ from sagan.data.sources.names import class_level, doubtful_classes, shared_folde
 from sagan.system.errors import UserError
 from sagan.system.typed import shorten
 
-LARGEST_LABELS = 2**28  # bytes of dataset.json
+LARGEST_LABELS = 2**26  # bytes of dataset.json
 
 
 @dataclass(frozen=True)

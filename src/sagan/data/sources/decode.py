@@ -6,6 +6,8 @@ import contextlib
 import errno
 import functools
 import io
+import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +41,7 @@ _TURNS = {  # by EXIF's orientation
     8: Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_TILE = 322, 323  # tags of TIFF: the width and height of its tiles, each of which is decoded as a whole
 _BITS, _PHOTOMETRIC, _PLANES, _LARGEST = 258, 262, 284, 281  # tags of TIFF
 _LARGEST_OF_BITS = {2**bits - 1 for bits in range(8, 17)}
 _NEARLY_BLACK = 16  # what 4,095 of 65,535 is with 8 bits, rounded
@@ -54,6 +57,10 @@ _BEGINNINGS: dict[str, bytes | tuple[bytes, ...]] = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
 }
+
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # of a JPEG, with the length of what follows
+_SCAN, _END, _MOST_SCANS = b"\xff\xda", b"\xff\xd9", 500
 
 
 def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -91,16 +98,30 @@ def _decode_png(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _decode(data: bytes, max_pixels: int) -> Image.Image:
+    if data.startswith(_BEGINNINGS["JPEG"]) and data.count(_SCAN) > _MOST_SCANS:
+        _refuse_scans(data)
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
     key, mark = OWN_NOTES.get(image.format or "", ("", ""))
     if key and image.info.get(key) == mark:
         raise UserError("it is a picture that sagan wrote, such as a grid of samples")
-    refuse_too_large(image.width, image.height, max_pixels)
+    size = image.size
     if isinstance(image, TiffImageFile):
         _name_planes(image)
+        size = max(size, (_first(image.tag_v2.get(_TILE[0]), 0), _first(image.tag_v2.get(_TILE[1]), 0)), key=math.prod)
+    refuse_too_large(*size, max_pixels)
     cut = isinstance(image, ImageFile) and image.mode in _COLOURS and any(map(_has_16_bits, image.tile))
     image.load()
     return to_rgb(_upright(_of_16_bits(image) if cut else _as_meant(image)))
+
+
+def _refuse_scans(data: bytes) -> None:
+    """Raises UserError for a JPEG of more scans than any program writes, of which each takes as long as an image."""
+    at, scans = 2, 0
+    while (marker := _MARKER.search(data, at)) and not marker[0].endswith(_END):
+        scans += marker[0].endswith(_SCAN)
+        if scans > _MOST_SCANS:
+            raise UserError(f"it is stored in more than {_MOST_SCANS} scans, and a JPEG has about ten at most")
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
 
 
 def refuse_too_large(width: int, height: int, max_pixels: int) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import copy
 import functools
+import lzma
+import os
+import re
+import weakref
 import zipfile
+import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +35,12 @@ from sagan.data.sources.room import hold
 from sagan.data.sources.source import PerProcess, Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError, is_of_the_machine, is_out_of_memory
+from sagan.system.files import open_regular
 from sagan.system.sentences import plural
+from sagan.system.typed import shorten
+
+_LONGEST, _DEEPEST = 4096, 100  # the characters of a member's name and its folders, each of which is kept by its path
+_PARTS = re.compile(r"[/\\]")
 
 
 class ZipSource(Source):
@@ -82,7 +95,7 @@ class ZipSource(Source):
             if not 0 <= member.header_offset < self.size:
                 raise zipfile.BadZipFile("it would lie outside of the file")
             with self.archive.lock:  # one file position for all threads
-                return archive.read(member)
+                return unpack(archive, member)
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), NotImplementedError, ...
             if is_of_the_machine(error):
                 raise
@@ -158,17 +171,52 @@ def last_part(name: str) -> str:
     return name.rpartition("/")[2]
 
 
+def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member. Raises BadZipFile for one that does not unpack to as many as it says, before it takes more
+    memory than these: zipfile itself would unpack all."""
+    if member.compress_type not in _UNPACK:
+        raise zipfile.BadZipFile(f"it is compressed by method {member.compress_type}, which is not read here")
+    packed = copy.copy(member)
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, member.compress_size
+    del packed.CRC  # which is that of the unpacked bytes
+    data = _UNPACK[member.compress_type](archive.read(packed), member.file_size + 1)
+    if len(data) != member.file_size:
+        raise zipfile.BadZipFile(f"it does not unpack to the {member.file_size:,} bytes that it says")
+    if zlib.crc32(data) != member.CRC:
+        raise zipfile.BadZipFile("its checksum is wrong")
+    return data
+
+
+def _unpack_lzma(packed: bytes, most: int) -> bytes:
+    """Four bytes of a version and a length, then what the older format has, which lacks the size of the whole."""
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_DICTIONARY)
+    return decoder.decompress(packed[4:9] + b"\xff" * 8 + packed[9:], most)
+
+
+_DICTIONARY = 2**28  # bytes: programs make them of 64 MiB at most
+_UNPACK: dict[int, Callable[[bytes, int], bytes]] = {  # at most so many bytes of the content
+    zipfile.ZIP_STORED: lambda packed, most: packed,
+    zipfile.ZIP_DEFLATED: lambda packed, most: zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most),
+    zipfile.ZIP_BZIP2: lambda packed, most: bz2.BZ2Decompressor().decompress(packed, most),
+    zipfile.ZIP_LZMA: _unpack_lzma,
+}
+
+
 def open_zip(path: Path) -> zipfile.ZipFile:
+    file = open_regular(path)
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(file)
+        weakref.finalize(archive, file.close)
     except OSError:
         raise
     except Exception as error:  # BadZipFile, NotImplementedError, UnicodeDecodeError, ...
         if is_out_of_memory(error):
             raise
         raise UserError(f"{path} is not a complete zip file ({error}): make or download it again") from error
-    if sum(member.compress_size for member in archive.infolist()) > path.stat().st_size:
-        archive.close()
+    for member in archive.infolist():
+        if len(member.filename) > _LONGEST or len(_PARTS.findall(member.filename)) > _DEEPEST:
+            raise UserError(f"{path} holds {shorten(member.filename)}, a name longer than programs write")
+    if sum(member.compress_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
         raise UserError(f"{path} says that several members lie in the same place, as no program writes a zip")
     return archive
 
