@@ -90,15 +90,13 @@ class Partial:
         good = 0
         self.pixels.seek(HEADER_BYTES)
         for line in lines:
-            if len(line) > _LONGEST_LINE:
-                break
             try:
-                entry = from_plain(Chunk, parse_json(line, "the journal"), "the journal")
+                entry = from_plain(Chunk, parse_json(line, "the journal", _LONGEST_LINE), "the journal")
             except UserError:  # torn, damaged, or of another version
                 break
             images = entry.count - self.count
             digest = self.hash.copy()
-            if not entry.follows(self.read, self.count) or not line.endswith(b"\n"):
+            if images > self.chunk_images or not entry.follows(self.read, self.count) or not line.endswith(b"\n"):
                 break
             digest.update(self.pixels.read(images * image_bytes(self.size)))
             if digest.hexdigest() != entry.sha256:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from sagan.evaluation.extractors.interface import FeatureExtractor
@@ -24,6 +24,7 @@ from sagan.evaluation.metrics.moments import Moments, float64_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, expand, read_regular, remove_partial_files, write_whole
+from sagan.system.torch_files import from_safetensors
 from sagan.system.world import SINGLE_PROCESS, World, nothing
 
 KEPT = 10_000  # images of each set for the metrics that compare images, not moments
@@ -124,7 +125,7 @@ def _place(images: ImageSet, identity: str, extractor: FeatureExtractor, cache: 
 def _read(path: Path, count: int, dim: int) -> dict[str, Tensor] | None:
     """The tensors in a file of the cache; None where there is none or it is damaged, and is to be computed again."""
     try:
-        tensors = load(read_regular(path, sys.maxsize))
+        _, tensors = from_safetensors(read_regular(path, sys.maxsize))
     except (FileNotFoundError, SafetensorError):
         return None
     shapes: dict[str, tuple[int, ...]] = {

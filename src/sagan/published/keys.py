@@ -85,8 +85,10 @@ def read_published(path: Path, network: Network) -> dict[str, Tensor]:
     state = read_torch_file(path)
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise UserError(f"{path} is not a state dict of the published program")
+    known = key_pairs(network)
     for name, value in state.items():
-        check_stored(value, f"{path} is not a state dict of the published program: {name[:60]}")
+        if name.removeprefix("module.") in known:
+            check_stored(value, f"{path} is not a state dict of the published program: {name[:60]}")
     try:
         return from_published(network, state)
     except UserError as error:

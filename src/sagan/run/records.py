@@ -203,9 +203,7 @@ def from_line(line: bytes, where: str) -> Record:
 
     Raises UserError for a line that is damaged, and for a record of a newer version.
     """
-    if len(line) > _LONGEST:
-        raise UserError(f"{where} is damaged: it has {len(line):,} bytes, more than any record")
-    values = parse_json(line, where)
+    values = parse_json(line, where, _LONGEST)
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
         raise UserError(f"{where} is damaged: it is not a record")
     kind = values.pop("kind")

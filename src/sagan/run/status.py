@@ -13,7 +13,7 @@ from sagan.run.folder import Run
 from sagan.run.records import LookRecord, RecordReader, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
 from sagan.system.console import duration
 from sagan.system.errors import UserError
-from sagan.system.files import is_held, is_regular, read_regular
+from sagan.system.files import is_held, read_regular
 
 State = Literal["waiting", "running", "scoring", "done", "failed", "cut"]
 
@@ -28,6 +28,7 @@ STATES: dict[State, str] = {
 
 _WORDS: dict[State, str] = {"cut": "stopped"}  # where a person reads another one
 
+_LARGEST_FAILURE = 2**16  # bytes
 _PACE = 20  # records over which the pace is measured
 
 
@@ -140,10 +141,9 @@ class Watched:
         return "done" if self.is_trained() else "cut"
 
     def _failure(self) -> str:
-        with contextlib.suppress(FileNotFoundError):
-            if self.failure is None or not is_regular(self.failure.stat()):
-                return ""
-            return read_regular(self.failure).decode(errors="replace").strip()
+        with contextlib.suppress(FileNotFoundError, UserError):
+            if self.failure is not None:
+                return read_regular(self.failure, _LARGEST_FAILURE).decode(errors="replace").strip()
         return ""
 
     def _total(self) -> int | None:

@@ -33,7 +33,7 @@ from sagan.system.typed import Count, Seconds, check_format, from_plain, newer, 
 
 CHECKPOINT_FORMAT = 1
 SNAPSHOT_FORMAT = "sagan-generator-1"
-_LARGEST_SNAPSHOT = 2**34  # bytes
+_LARGEST_SNAPSHOT, _LARGEST_FACTS = 2**34, 2**24  # bytes; the facts hold the names of up to a million classes
 
 Tensors = Mapping[str, Tensor]
 
@@ -145,7 +145,7 @@ def _snapshot_of(checkpoint: Checkpoint) -> Snapshot:
 
 def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts]:
     if "sagan" in metadata:
-        values = parse_json(metadata["sagan"].encode(), where)
+        values = parse_json(metadata["sagan"].encode(), where, _LARGEST_FACTS)
     elif "config" in metadata:  # as versions up to 0.1 wrote it: one entry per fact, all of them text
         values = {**metadata, "config": parse_json(metadata["config"].encode(), where)}
         number = metadata.get("step", "")

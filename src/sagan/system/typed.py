@@ -167,11 +167,13 @@ def read_json(path: Path, most: int = LARGEST_JSON) -> object:
     cannot be read."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is damaged: it is not a file")
-    return parse_json(read_regular(path, most), str(path))
+    return parse_json(read_regular(path, most), str(path), most)
 
 
-def parse_json(text: bytes, where: str) -> object:
-    """The value of a JSON text; ``where`` names the text in the UserError for one that is not JSON."""
+def parse_json(text: bytes, where: str, most: int = LARGEST_JSON) -> object:
+    """The value of a JSON text; ``where`` names the text in the UserError for one that is not JSON, or larger."""
+    if len(text) > most:
+        raise UserError(f"{where} is damaged: it has {len(text):,} bytes of JSON, more than {most:,}")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -13,6 +13,8 @@ from PIL import Image
 
 from sagan.system.shared import WhileAny
 
+_MOST, _LONGEST = 10, 200  # remarks on an image, and characters of one: a file may lead to any number
+
 LOGGER = logging.getLogger(__name__)
 
 
@@ -38,8 +40,8 @@ def remark(text: str) -> None:
     """Notes something about the image that is being decoded. ``text`` fits behind "N images: "."""
     if _thread.found is None:
         LOGGER.warning("%s: %s", _thread.name, text)
-    else:
-        _thread.found.append(text)
+    elif len(_thread.found) < _MOST:
+        _thread.found.append(text[:_LONGEST])
 
 
 @contextlib.contextmanager

@@ -141,11 +141,12 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> 
     where they are not of such a module or hold NaN or infinity."""
     own = module.state_dict()
     counters = {name for name in own if name.endswith("num_batches_tracked")}  # not in old files; eval needs none
+    alike = sorted(n for n in own.keys() & weights.keys() if own[n].shape == weights[n].shape)
     differences = {
         "missing": sorted(own.keys() - weights.keys() - counters),
         "unknown": sorted(weights.keys() - own.keys()),
         "of another shape": sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape),
-        "with NaN or infinity": sorted(n for n, tensor in weights.items() if not tensor.isfinite().all()),
+        "with NaN or infinity": [name for name in alike if not weights[name].isfinite().all()],
     }
     found = [f"{len(names)} {what} (first {names[0]})" for what, names in differences.items() if names]
     if found:
