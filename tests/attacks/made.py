@@ -7,6 +7,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -117,3 +118,70 @@ def peak_mebibytes(imports: str, code: str, *arguments: object) -> float:
     words = [sys.executable, "-c", f"{imports}\n{_MEASURED.format(code=code)}", *map(str, arguments)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=280)
     return int(done.stdout.splitlines()[-1]) / 1024
+
+
+def pickled(*parts: bytes | int | str) -> bytes:
+    """A pickle of protocol 2, step by step: whole numbers and texts are pushed as such."""
+
+    def step(part: bytes | int | str) -> bytes:
+        if isinstance(part, int):
+            return b"\x8a\x08" + part.to_bytes(8, "little", signed=True)
+        return part if isinstance(part, bytes) else b"X" + struct.pack("<I", len(part)) + part.encode()
+
+    return b"\x80\x02" + b"".join(map(step, parts)) + b"."
+
+
+def zip_of_pickle(pickle_of: bytes, name: str = "x/data.pkl", more: dict[str, bytes] | None = None) -> bytes:
+    """A file of torch with this pickle and further members."""
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr(name, pickle_of)
+        archive.writestr("x/version", b"3\n")
+        for other, content in (more or {}).items():
+            archive.writestr(other, content)
+    return file.getvalue()
+
+
+def old_file(content: bytes, keys: list[str] | None = None) -> bytes:
+    """What torch before 1.6 wrote, with this pickle in it and no numbers."""
+    about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
+    before = (pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, about))
+    return b"".join(before) + content + pickle.dumps(keys or [], 2)
+
+
+def tiled_tiff(width: int, height: int, size: int = 16) -> bytes:
+    """A black TIFF, of which one tile of this width and height is stored."""
+    packer = zlib.compressobj(1)
+    data = b"".join(packer.compress(bytes(width * 3)) for _ in range(height)) + packer.flush()
+    tags = {256: size, 257: size, 258: 0, 259: 8, 262: 2, 277: 3, 284: 1, 322: width, 323: height, 324: 0}
+    tags[325] = len(data)
+    tags[258] = 14 + 12 * len(tags)  # where the numbers of bits are
+    tags[324] = tags[258] + 6
+    entries = b"".join(
+        struct.pack("<HHII", tag, *((3, 3) if tag == 258 else (4, 1)), value) for tag, value in tags.items()
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I3H", 0, 8, 8, 8) + data
+
+
+def lying_zip(path: Path, name: str, method: int, content: bytes, size: int) -> Path:
+    """A zip of one member that says that it unpacks to its first ``size`` bytes, of which it has the checksum."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr(name, content)
+    data = bytearray(path.read_bytes())
+    for start, place in ((b"PK\1\2", 16), (b"PK\3\4", 14)):
+        at = data.rindex(start) + place
+        data[at : at + 4] = struct.pack("<I", zlib.crc32(content[:size]))
+        data[at + 8 : at + 12] = struct.pack("<I", size)
+    path.write_bytes(data)
+    return path
+
+
+@contextlib.contextmanager
+def few_mebibytes(most: float):
+    """Fails where Python takes more memory than this inside."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak:,.1f} MiB"

@@ -1,7 +1,9 @@
 """Images that are programs, that unpack to more than they say, and that need more memory than there is."""
 
+import struct
 import threading
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -14,11 +16,12 @@ from sagan.data.sources import zip as zips
 from sagan.data.sources.decode import decode
 from sagan.data.sources.names import FORMATS
 from sagan.data.sources.open import open_source
-from sagan.data.sources.room import Room
+from sagan.data.sources.remarks import collect_remarks
+from sagan.data.sources.room import Room, one_image
 from sagan.experiments.plots import stack_samples
 from sagan.system.errors import UserError
 from sagan.system.images import LARGEST_PICTURE, read_png
-from tests.attacks.made import POSTSCRIPT, peak_mebibytes, png
+from tests.attacks.made import POSTSCRIPT, few_mebibytes, lying_zip, peak_mebibytes, png, tiled_tiff
 from tests.data.made import Pictures, quiet
 from tests.data.sources.made import encoded, make_lmdb, picture
 
@@ -104,6 +107,45 @@ def test_a_member_that_unpacks_to_more_than_it_says(tmp_path):
         open_source(tmp_path / "a.zip").read(0)
 
 
+METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_members_packed_in_any_way_are_read(method, tmp_path):
+    images = {f"{number}.png": encoded(picture(number)) for number in range(3)}
+    source = open_source(zip_of(tmp_path / "a.zip", {**images, "dataset.json": b'{"labels": null}'}, method))
+    for number in range(3):
+        assert np.array_equal(np.asarray(source.read(number)), picture(number))
+
+
+@pytest.mark.parametrize("name", ["a.png", "dataset.json"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_member_that_lies_about_its_size_takes_no_memory(method, name, tmp_path):
+    """With the checksum of as many bytes as it says."""
+    path = lying_zip(tmp_path / "a.zip", name, method, encoded(picture(0)) + bytes(2**25), 2000)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("b.png", b"")
+    with few_mebibytes(12), pytest.raises(UserError, match=rf"{name} cannot be read: it .* the 2,000"):
+        open_source(path).read(0)
+
+
+def test_a_member_that_needs_a_large_dictionary(tmp_path):
+    path = zip_of(tmp_path / "a.zip", {"a.png": encoded(picture(0))}, zipfile.ZIP_LZMA)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"a.png") + 5 + 5
+    data[at : at + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.png cannot be read"):
+        open_source(path).read(0)
+
+
+def test_names_of_many_folders_in_a_zip(tmp_path):
+    path = zip_of(tmp_path / "a.zip", {f"{number}/" + "a/" * 32_000 + "a.png": b"" for number in range(3)})
+    with few_mebibytes(5), pytest.raises(UserError, match="a name longer than programs write"):
+        open_source(path)
+    assert len(open_source(zip_of(tmp_path / "b.zip", {"a/" * 99 + "a.png": b"", "b.png": b""}))) == 2
+
+
 def test_members_that_lie_in_the_same_place(tmp_path):
     """Many names for one member make a few bytes unpack to any number."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -129,6 +171,66 @@ def test_an_array_of_images_of_too_many_pixels(tmp_path):
     del array
     with pytest.raises(UserError, match=r"a\.npy\[0\] cannot be read: it has 20,000x20,000 pixels"):
         open_source(tmp_path / "a.npy").read(0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 10_000), (16, 12_000_000), (200_000_000, 1)])
+def test_a_small_image_in_a_large_tile(width, height):
+    data = tiled_tiff(16, 16)
+    for tag, side in ((322, width), (323, height)):
+        data = data.replace(struct.pack("<HHII", tag, 4, 1, 16), struct.pack("<HHII", tag, 4, 1, side))
+    with pytest.raises(UserError, match=rf"{width:,}x{height:,} pixels, more than"):
+        decode(data, "it")
+
+
+def test_a_tile_that_is_larger_than_its_image_is_held_as_one_of_its_size(monkeypatch):
+    monkeypatch.setattr(decoding, "PIXELS", room := Room(10**6))
+    with one_image():
+        assert decode(tiled_tiff(64, 32), "it").size == (16, 16)
+        assert room.held == 64 * 32
+    with pytest.raises(UserError, match="64x32 pixels, more than the 2,000"):
+        decode(tiled_tiff(64, 32), "it", 2000)
+
+
+def test_an_array_with_a_long_header(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        file.write(b"\x93NUMPY\2\0" + (2**30).to_bytes(4, "little"))
+        file.truncate(2**30)
+    with few_mebibytes(5), pytest.raises(UserError, match=r"a\.npy is not a complete \.npy array"):
+        open_source(tmp_path / "a.npy")
+
+
+# ---- time
+
+
+def scans(count, *, size=8):
+    """A progressive JPEG whose last scan is there so many times."""
+    whole = encoded(Image.new("RGB", (size, size)), "JPEG", progressive=True)
+    last = whole.rindex(b"\xff\xc4", 0, whole.rindex(b"\xff\xda"))
+    return whole[:-2] + whole[last:-2] * count + whole[-2:]
+
+
+def test_a_jpeg_of_many_scans():
+    assert decode(scans(0), "it").size == decode(scans(300), "it").size == (8, 8)
+    for count in (501, 5000):
+        with pytest.raises(UserError, match="it is stored in more than 500 scans"):
+            decode(scans(count), "it")
+
+
+def test_what_looks_like_scans_of_a_jpeg_is_none():
+    """In what is beside the image, such as a preview, and behind it, such as a film."""
+    whole, many = scans(0), b"\xff\xda" * 1000
+    beside = b"\xff\xe5" + (2 + len(many)).to_bytes(2, "big") + many
+    assert decode(whole[:2] + beside + whole[2:] + many, "it").size == (8, 8)
+
+
+def test_an_image_of_many_remarks():
+    entries = b"".join(struct.pack("<HHII", tag, 1, 10**6, 8) for tag in range(1, 5000))
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<H", 4999) + entries
+    plain = png(8, 8)
+    data = plain[:33] + struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    with collect_remarks() as remarks:
+        decode(data + plain[33:], "it")
+    assert len(remarks) <= 10
 
 
 # ---- memory

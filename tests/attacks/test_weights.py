@@ -9,21 +9,40 @@ import json
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from sagan.evaluation.extractors.weights import read_weights
+from sagan.evaluation.extractors.weights import load_weights, read_weights
 from sagan.published.imports import load_published_generator
 from sagan.published.keys import read_published, to_published
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, ModelConfig, to_dict
 from sagan.run.records import FACTORS
-from sagan.run.weights import Checkpoint, load_checkpoint, load_snapshot, save_checkpoint, saved_step
+from sagan.run.weights import (
+    Checkpoint,
+    Snapshot,
+    load_checkpoint,
+    load_snapshot,
+    save_checkpoint,
+    save_snapshot,
+    saved_step,
+)
 from sagan.system.errors import UserError
-from tests.attacks.made import Made, peak_mebibytes, torch_zip, with_directory
+from sagan.system.typed import shorten
+from tests.attacks.made import (
+    Made,
+    few_mebibytes,
+    old_file,
+    peak_mebibytes,
+    pickled,
+    torch_zip,
+    with_directory,
+    zip_of_pickle,
+)
 from tests.run.test_weights import stepped_adam
 
 SMALL = Config(model=ModelConfig(imsize=16, z_dim=2, g_conv_dim=8, d_conv_dim=8))
@@ -84,6 +103,164 @@ def test_a_pickle_that_is_more_than_tensors(made, old_format, tmp_path, monkeypa
     torch.save({"format": 1, "step": 5, "more": made}, "last.pt", _use_new_zipfile_serialization=not old_format)
     refused(tmp_path / "last.pt")
     assert not (tmp_path / "ran").exists()
+
+
+FLOATS = b"ctorch\nFloatStorage\n"
+REBUILT = b"ctorch._utils\n_rebuild_tensor_v2\n"
+
+
+def tensor(storage, *sizes):
+    """The steps that make a tensor, of contiguous memory, from those that make a storage."""
+    return (REBUILT, b"(", *storage, 0, b"(", *sizes, b"t", b"(", *[1] * len(sizes), b"t\x89}tR")
+
+
+def stored(numbers, name="0", kind=FLOATS):
+    return (b"(", "storage", kind, name, "cpu", numbers, b"tQ")
+
+
+def doubled(times):
+    """The steps that make a tuple of two of a tuple of two of ..."""
+    return (b"K\1\x85q\0", *(b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(times)))
+
+
+STEPS = {
+    "a key that takes for ever to hash": (b"}", *doubled(60), b"K\1s"),
+    "a key that is a number with a point": (b"}", b"G" + bytes(8), b"K\1s"),
+    "a storage that is made": (b"}", "format", FLOATS, 2 * 10**9, b"\x85Rs"),
+    "a storage of bytes that is made": (b"}", "format", b"ctorch.storage\nUntypedStorage\n", 10**10, b"\x85Rs"),
+    "a storage of any type that is made": (b"}", "format", b"ctorch.storage\nTypedStorage\n", 10**10, b"\x85Rs"),
+    "a tensor of a storage that is made": (b"}", "format", *tensor((FLOATS, 10**9, b"\x85R"), 10**9), b"s"),
+    "a storage that is not there": (b"}", "format", *tensor(stored(10**13), 10**13), b"s"),
+    "a storage of negative size": (b"}", "format", *tensor(stored(-4, "few"), 1), b"s"),
+    "a tensor larger than its storage": (b"}", "format", *tensor(stored(4, "few"), 10**9), b"s"),
+    "a bytearray": (b"}", "format", b"c__builtin__\nbytearray\n", 2**31, b"\x85Rs"),
+    "bytes of a later protocol": (b"}", "format", b"\x96" + (2**40).to_bytes(8, "little"), b"s"),
+    "a text of a later protocol": (b"}", "format", b"\x8d" + (2**40).to_bytes(8, "little"), b"s"),
+    "a number of a million digits": (b"}", "format", b"\x8b" + (2**19).to_bytes(4, "little") + b"\1" * 2**19, b"s"),
+    "many copies of a list": (
+        b"]q\0(" + b"K\1K\1\x86" * 10_000 + b"e]",
+        *(b"ccollections\nOrderedDict\nh\0\x85Ra" for _ in range(10_000)),
+    ),
+    "an item of a tensor": (*tensor(stored(4, "few"), 4), "x", b"K\1s"),
+    "the state of a tensor": (*tensor(stored(4, "few"), 4), b"(", *stored(4, "few"), 0, b"(", 4, b"t", b"(", 1, b"ttb"),
+    "something that is no storage": (b"}", "format", b"(", "module", FLOATS, b"NNtQs"),
+    "a step without what it needs": (b"ss",),
+}
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+@pytest.mark.parametrize("what", STEPS)
+@pytest.mark.timeout(20)
+def test_a_pickle_that_takes_time_or_memory(what, old_format, tmp_path):
+    made = pickled(*STEPS[what])
+    few = b"\4" + bytes(7 + 16)
+    data = old_file(made, ["few"]) + few if old_format else zip_of_pickle(made, more={"x/data/few": few[8:]})
+    (tmp_path / "last.pt").write_bytes(data)
+    refused(tmp_path / "last.pt")
+
+
+def test_the_memory_that_such_pickles_take(tmp_path):
+    for number, steps in enumerate(STEPS.values()):
+        made = pickled(*steps)
+        (tmp_path / f"{number}.pt").write_bytes(zip_of_pickle(made, more={"x/data/few": bytes(16)}))
+        (tmp_path / f"{number}-old.pt").write_bytes(old_file(made))
+    imports = "import sys, contextlib, pathlib\nfrom sagan.run.weights import load_checkpoint, saved_step"
+    code = """
+for path in pathlib.Path(sys.argv[1]).iterdir():
+    assert saved_step(path) is None
+    with contextlib.suppress(ValueError): load_checkpoint(path)
+"""
+    assert peak_mebibytes(imports, code, tmp_path) < 50
+
+
+def test_a_pickle_of_more_steps_than_any_checkpoint_has(tmp_path, monkeypatch):
+    torch.save({"format": 1, "step": 5, "classes": list(map(str, range(1000)))}, tmp_path / "last.pt")
+    assert saved_step(tmp_path / "last.pt") == 5
+    monkeypatch.setattr("sagan.system.torch_files._STEPS", 1000)
+    refused(tmp_path / "last.pt")
+    monkeypatch.undo()
+    monkeypatch.setattr("sagan.system.torch_files._LARGEST_PICKLE", 1000)
+    refused(tmp_path / "last.pt")
+
+
+GOOD = pickle.dumps({"format": 1, "step": 5}, 2)
+BOMB = pickled(*STEPS["a bytearray"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zip_of_pickle(BOMB, "x/DATA.PKL"),
+        zip_of_pickle(GOOD, "x/DATA.PKL"),
+        zip_of_pickle(GOOD, more={"x/DATA.PKL": BOMB}),
+        zip_of_pickle(GOOD, more={"X/data.pkl": BOMB}),
+        zip_of_pickle(GOOD, more={"x/constants.pkl": GOOD}),
+        zip_of_pickle(GOOD, more={"x/data/0": b"1", "x/Data/0": b"2"}),
+        zip_of_pickle(GOOD, "data.pkl"),
+        old_file(BOMB) + zip_of_pickle(GOOD),
+        zip_of_pickle(GOOD) + old_file(GOOD),
+        old_file(pickled(b"}", "format", *tensor(stored(4), 4), b"s"), ["0"]),
+        old_file(pickled(b"}", "format", *tensor(stored(4), 4), b"s")) + bytes(100),
+    ],
+    ids=range(11),
+)
+def test_a_file_that_shows_torch_another_pickle_or_lacks_numbers(data, tmp_path):
+    (tmp_path / "last.pt").write_bytes(data)
+    with pytest.raises(UserError, match=r"last\.pt is not a whole"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_a_sentence_shows_no_tensor_and_no_array():
+    shown = [torch.zeros(()).expand([6] * 12), np.broadcast_to(0, [6] * 12), torch.zeros(10**6).tolist()]
+    with few_mebibytes(1):
+        texts = [shorten(value) for each in shown for value in (each, [each], {"x": each}, (each,) * 10**4)]
+    assert max(map(len, texts)) <= 60
+    assert [shorten(value) for value in (None, True, 1.5, [2.5, "x"], torch.zeros(1))] == [
+        *("None", "True", "1.5", "[2.5, 'x']", "tensor")
+    ]
+
+
+def test_weights_of_any_size_in_a_few_bytes(tmp_path):
+    """As many numbers as one is repeated to, under a name that the network lacks."""
+    torch.save({"weight": torch.zeros(2, 3), "other": torch.zeros(()).expand(2**40)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"1 unknown \(first other\)"):
+        load_weights(torch.nn.Linear(3, 2, bias=False), read_weights(tmp_path / "a.pth"), "a.pth")
+
+
+@pytest.mark.parametrize("size", [2**24 + 1, 10**8, 2**40])
+def test_a_long_header_of_safetensors(size, tmp_path):
+    with (tmp_path / "a.safetensors").open("wb") as file:
+        file.write(size.to_bytes(8, "little") + b"{")
+        file.truncate(min(size, 2**25))
+    with few_mebibytes(40):
+        for read in (load_snapshot, read_weights):
+            with pytest.raises(UserError, match=r"a\.safetensors"):
+                read(tmp_path / "a.safetensors")
+
+
+def test_the_config_in_a_checkpoint_is_no_longer_than_a_file_of_it(tmp_path):
+    torch.save({**vars(checkpoint()), "format": 1, "config": "[[]" + ",[]" * 2**19 + "]"}, tmp_path / "last.pt")
+    with few_mebibytes(40), pytest.raises(UserError, match="bytes of JSON, more than"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("name", ["last.pt", "a.safetensors"])
+def test_a_file_is_opened_once(name, tmp_path, monkeypatch):
+    """Else another may have its name by the time that it is read."""
+    made = checkpoint()
+    save_checkpoint(tmp_path / "last.pt", made)
+    save_snapshot(tmp_path / "a.safetensors", Snapshot(build_generator(SMALL.model), SMALL, 1))
+    opened = builtins.open
+
+    def moved(path, *arguments, **options):
+        file = opened(path, *arguments, **options)
+        Path(path).rename(f"{path}.moved")
+        return file
+
+    monkeypatch.setattr(builtins, "open", moved)
+    for read in (load_snapshot, lambda path: read_weights(path) if path.suffix != ".pt" else load_checkpoint(path)):
+        read(tmp_path / name)
+        (tmp_path / f"{name}.moved").rename(tmp_path / name)
 
 
 def test_a_compressed_file(tmp_path):

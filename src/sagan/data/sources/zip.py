@@ -176,6 +176,8 @@ def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     memory than these: zipfile itself would unpack all."""
     if member.compress_type not in _UNPACK:
         raise zipfile.BadZipFile(f"it is compressed by method {member.compress_type}, which is not read here")
+    if member.compress_size > member.file_size * 1.1 + 1000:  # which no method makes of so few bytes
+        raise zipfile.BadZipFile(f"it has more bytes than the {member.file_size:,} that it says it unpacks to")
     packed = copy.copy(member)
     packed.compress_type, packed.file_size = zipfile.ZIP_STORED, member.compress_size
     del packed.CRC  # which is that of the unpacked bytes
