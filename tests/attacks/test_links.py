@@ -1,18 +1,33 @@
 """Links, pipes, devices and files of the system in the place of every file that is read: nothing waits, nothing is
 changed, and a sentence names the file."""
 
+import contextlib
+import json
+import os
 import shutil
+import socket
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from sagan.data.partial import Partial
 from sagan.data.sources.open import open_source
 from sagan.data.sources.own import refuse_foreign_images
+from sagan.data.sources.zip import ZipSource
+from sagan.experiments.sweep import _last_words
 from sagan.run.folder import Run
+from sagan.run.plan import read_plan
+from sagan.run.records import RecordReader
 from sagan.run.status import Watched
+from sagan.run.store import Store
+from sagan.run.weights import load_snapshot
 from sagan.system.errors import UserError
-from tests.attacks.made import ENDLESS, nested, put_endless
+from sagan.system.files import is_held, read_regular
+from sagan.system.torch_files import read_torch_file
+from sagan.system.typed import read_json
+from sagan.viewing.samples import _first_missing
+from tests.attacks.made import ENDLESS, few_mebibytes, nested, put_endless
 from tests.data.sources.made import picture, put
 from tests.old.conftest import ARCHIVE
 from tests.old.test_mutations import TARGETS
@@ -140,3 +155,86 @@ def test_a_text_of_a_terabyte(name, tmp_path):
         file.truncate(2**40)
     with pytest.raises(UserError, match=f"{name}.* has 1,099,511,627,776 bytes"):
         _ = Run(tmp_path).config() if name == "config.json" else Run(tmp_path).records()
+
+
+# ---- files that are exchanged
+
+
+@pytest.mark.parametrize("read", [read_regular, is_held, load_snapshot, read_torch_file, ZipSource, read_json])
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(read, tmp_path, monkeypatch):
+    """Whatever was seen under its name before it is opened."""
+    (tmp_path / "regular").touch()
+    os.mkfifo(tmp_path / "a.zip")
+    state = (tmp_path / "regular").stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", lambda self, **options: state)
+        patch.setattr(Path, "is_file", lambda self: True)
+        patch.setattr(Path, "is_dir", lambda self: False)
+        if read is is_held:
+            assert not read(tmp_path / "a.zip")
+        else:
+            with pytest.raises(UserError, match=r"a\.zip is a pipe or a device"):
+                read(tmp_path / "a.zip")
+
+
+def test_a_socket_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the paths of sockets are short
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("a.json")
+        with pytest.raises(UserError, match="is a pipe or a device"):
+            read_regular(Path("a.json"))
+
+
+def test_a_folder_of_samples_with_a_pipe_for_an_image(tmp_path):
+    os.mkfifo(tmp_path / "0.png")
+    assert _first_missing(tmp_path, "{}.png".format, 3) == 0
+
+
+# ---- texts
+
+
+NESTED = b"[" + b"[]," * 2**19 + b"[]]"  # of which the values take thirty times as much memory
+
+
+@pytest.mark.parametrize("name", ["config.json", "plan.json", "meta.json", "names.json", "records.jsonl"])
+def test_a_text_that_takes_much_memory(name, tmp_path, whole):
+    for path in (whole / "prepared" / "photos-16-88a428ff17").iterdir() if name in ("meta.json", "names.json") else ():
+        shutil.copy(path, tmp_path)
+    (tmp_path / name).write_bytes(NESTED * (12 if name == "plan.json" else 44 if name == "meta.json" else 1) + b"\n")
+    read = {
+        "config.json": lambda: Run(tmp_path).config(),
+        "plan.json": lambda: read_plan(tmp_path / "plan.json"),
+        "meta.json": lambda: Store.open(tmp_path),
+        "names.json": lambda: Store.open(tmp_path).names(),
+        "records.jsonl": lambda: Run(tmp_path).records(),
+    }
+    with few_mebibytes(10), pytest.raises(UserError, match=rf"{name}.* bytes"):
+        read[name]()
+
+
+def test_records_of_empty_lines(tmp_path):
+    (tmp_path / "records.jsonl").write_bytes(b"\n" * 2**22)
+    seen = []
+    with few_mebibytes(20):
+        with pytest.raises(UserError, match="line 1,"):
+            Run(tmp_path).records()
+        with pytest.raises(UserError, match="line 1001,"):
+            RecordReader(tmp_path / "records.jsonl").read(seen.append)
+
+
+def test_a_journal_of_more_images_than_a_chunk_has(tmp_path):
+    key = {"source": "x"}
+    line = {"read": 2**60, "count": 2**60, "enlarged": 0, "skipped": [], "unused": [], "sha256": "0" * 64}
+    folder = tmp_path / "a.partial"
+    folder.mkdir()
+    (folder / "journal.jsonl").write_text(f"{json.dumps(key)}\n{json.dumps(line)}\n")
+    with contextlib.closing(Partial(folder, key, 8, print)) as partial:
+        assert partial.read == partial.count == 0
+
+
+def test_a_log_is_read_from_its_end(tmp_path):
+    with (tmp_path / "log").open("wb") as file:
+        file.truncate(2**40)
+        file.seek(0, 2)
+        file.write(b"\nerror: it went wrong\n")
+    assert _last_words(tmp_path / "log", 0, 2) == "it went wrong"

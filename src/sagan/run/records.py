@@ -213,6 +213,7 @@ def from_line(line: bytes, where: str) -> Record:
 
 
 _LONGEST = 2**16  # bytes of a line
+_MOST_DAMAGED = 1000  # lines of a file that is still one of records
 
 Damage = Callable[[UserError], None]
 
@@ -239,18 +240,21 @@ class RecordReader:
     def read(self, on_damage: Damage | None = None) -> list[Record]:
         """The records since the last call; none if there is no file.
 
-        ``on_damage`` is called with the error of each line that cannot be read; without it the error is raised.
+        ``on_damage`` is called with the error of each line that cannot be read; without it, or when there are many,
+        the error is raised.
         """
         return [record for _, record in self.read_with_lines(on_damage)]
 
     def read_with_lines(self, on_damage: Damage | None = None) -> Iterator[tuple[bytes, Record]]:
         """The same, each with its line, newline included."""
+        damaged = 0
         for line in self._added():
             self._lines += 1
             try:
                 yield line, from_line(line, f"{self.path}, line {self._lines},")
             except UserError as error:
-                if on_damage is None:
+                damaged += 1
+                if on_damage is None or damaged > _MOST_DAMAGED:
                     raise
                 on_damage(error)
 
