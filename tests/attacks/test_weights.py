@@ -139,7 +139,7 @@ STEPS = {
     "a number of a million digits": (b"}", "format", b"\x8b" + (2**19).to_bytes(4, "little") + b"\1" * 2**19, b"s"),
     "many copies of a list": (
         b"]q\0(" + b"K\1K\1\x86" * 10_000 + b"e]",
-        *(b"ccollections\nOrderedDict\nh\0\x85Ra" for _ in range(10_000)),
+        *(b"ccollections\nOrderedDict\nh\0\x85Ra" for _ in range(1000)),
     ),
     "an item of a tensor": (*tensor(stored(4, "few"), 4), "x", b"K\1s"),
     "the state of a tensor": (*tensor(stored(4, "few"), 4), b"(", *stored(4, "few"), 0, b"(", 4, b"t", b"(", 1, b"ttb"),
@@ -164,11 +164,13 @@ def test_the_memory_that_such_pickles_take(tmp_path):
         made = pickled(*steps)
         (tmp_path / f"{number}.pt").write_bytes(zip_of_pickle(made, more={"x/data/few": bytes(16)}))
         (tmp_path / f"{number}-old.pt").write_bytes(old_file(made))
-    imports = "import sys, contextlib, pathlib\nfrom sagan.run.weights import load_checkpoint, saved_step"
+    imports = (
+        "import sys, contextlib, pathlib\nfrom sagan.system.torch_files import read_torch_file, read_without_tensors"
+    )
     code = """
 for path in pathlib.Path(sys.argv[1]).iterdir():
-    assert saved_step(path) is None
-    with contextlib.suppress(ValueError): load_checkpoint(path)
+    read_without_tensors(path)
+    with contextlib.suppress(ValueError): read_torch_file(path)
 """
     assert peak_mebibytes(imports, code, tmp_path) < 50
 
@@ -239,7 +241,8 @@ def test_a_long_header_of_safetensors(size, tmp_path):
 
 
 def test_the_config_in_a_checkpoint_is_no_longer_than_a_file_of_it(tmp_path):
-    torch.save({**vars(checkpoint()), "format": 1, "config": "[[]" + ",[]" * 2**19 + "]"}, tmp_path / "last.pt")
+    values = {"format": 1, "step": 3, "seconds": 1.5, "images": None, "config": "[[]" + ",[]" * 2**19 + "]"}
+    torch.save(values, tmp_path / "last.pt")
     with few_mebibytes(40), pytest.raises(UserError, match="bytes of JSON, more than"):
         load_checkpoint(tmp_path / "last.pt")
 
