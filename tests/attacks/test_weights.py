@@ -247,6 +247,13 @@ def test_the_config_in_a_checkpoint_is_no_longer_than_a_file_of_it(tmp_path):
         load_checkpoint(tmp_path / "last.pt")
 
 
+@pytest.mark.parametrize("config", ["\udc80", "{\udcff}", "\ud800", "\0"])
+def test_a_config_in_a_checkpoint_that_is_no_text(config, tmp_path):
+    torch.save({"format": 1, "step": 3, "seconds": 1.5, "images": None, "config": config}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"last\.pt.* is damaged"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
 @pytest.mark.parametrize("name", ["last.pt", "a.safetensors"])
 def test_a_file_is_opened_once(name, tmp_path, monkeypatch):
     """Else another may have its name by the time that it is read."""

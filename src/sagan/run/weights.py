@@ -277,7 +277,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if kind != RollbackRecord.kind:
             raise UserError(f"{where} is damaged: the kind of rollback must be 'rollback', got {shorten(kind)}")
     values = from_plain(_Values, state, where)
-    config = from_dict(parse_json(values.config.encode(), where), where)
+    config = from_dict(parse_json(values.config.encode(errors="surrogateescape"), where), where)
     generator = _empty_generator(config.model, where)
     _check_classes(values.classes, config.model, where)
     with _building(where):
