@@ -247,7 +247,7 @@ def test_the_config_in_a_checkpoint_is_no_longer_than_a_file_of_it(tmp_path):
         load_checkpoint(tmp_path / "last.pt")
 
 
-@pytest.mark.parametrize("config", ["\udc80", "{\udcff}", "\ud800", "\0"])
+@pytest.mark.parametrize("config", ["\udc80", "{\udcff}", "\0"])
 def test_a_config_in_a_checkpoint_that_is_no_text(config, tmp_path):
     torch.save({"format": 1, "step": 3, "seconds": 1.5, "images": None, "config": config}, tmp_path / "last.pt")
     with pytest.raises(UserError, match=r"last\.pt.* is damaged"):
