@@ -310,6 +310,7 @@ def _set(items: dict[Any, Any], pairs: list[Any]) -> None:
 
 _FUNCTIONS = re.compile(
     r"collections OrderedDict|torch (Size|device)|torch\._utils _rebuild_(tensor|tensor_v2|tensor_v3|parameter)"
+    r"|torch\._utils _rebuild_(sparse_tensor|meta_tensor_no_storage)|torch\.serialization _get_layout"
 )
 
 
@@ -349,6 +350,8 @@ def _made(named: object, arguments: object) -> Any:
             return made
         case _Named("torch Size" | "torch device"), (plain, *_):
             return plain
+        case _Named(name) as other, _ if "sparse" in name or "meta" in name or "layout" in name:
+            return other  # no dense tensor: whoever looks for one says where it is
         case _Named("torch._utils _rebuild_parameter"), (Tensor() as tensor, *_):
             return tensor
         case (
