@@ -344,7 +344,7 @@ def train(config: Config | str = "best", *, quiet: bool = False, **settings: obj
     """Trains a run from its first step to its last, as ``sagan train`` does, and returns it.
 
     Args:
-        config: all settings, or the name of a preset.
+        config: all settings, or the name of a preset, whose networks are those of ``start_from`` if that is given.
         quiet: print only warnings.
         settings: settings to change, by the names of the command's flags: ``data="photos", imsize=64, span=3``.
             Paths may be ``Path``, and several values a list. With ``eval_every`` the run is scored during training.
@@ -357,8 +357,13 @@ def train(config: Config | str = "best", *, quiet: bool = False, **settings: obj
     from sagan.evaluation.while_training import score_while_training
     from sagan.training.checks import refuse_one_shard
     from sagan.training.start import report_end, train_new
+    from sagan.training.start_from import with_networks_of
 
-    config, console = override(_start(config, settings), _plain(settings)), Console(quiet=quiet)
+    changes, console = _plain(settings), Console(quiet=quiet)
+    base = _start(config, settings)
+    if isinstance(config, str) and (place := changes.get("start_from")) is not None:
+        base = with_networks_of(base, str(place))
+    config = override(base, changes)
     with joined() as world:
         refuse_one_shard(settings, world.size)
         scoring = score_while_training(config, console) if world.leads else None

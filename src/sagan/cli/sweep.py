@@ -101,6 +101,8 @@ def sweep(words: Sequence[str], console: Console) -> int:
     from sagan.experiments.sweep import plan_sweep
 
     base = PRESETS[flags.preset] if "preset" in given else None
+    if axes.get("start_from", [None]) != [None]:
+        base = _with_start(PRESETS[flags.preset], axes["start_from"])
     whole = command("sweep", *(word for word in words if word not in ("--dry_run", "--print_commands")))
     if flags.gpus_per_run > 1 and not (flags.sweep_dir / "plan.json").is_file():
         axes.setdefault("shards", [flags.gpus_per_run])
@@ -123,6 +125,15 @@ def sweep(words: Sequence[str], console: Console) -> int:
     if flags.cluster is not None:
         return _submit(begun, todo, extractor, flags, flags.jobs if "jobs" in given else None, console)
     return _carry_out(begun, todo, extractor, flags, console)
+
+
+def _with_start(base: Config, places: Sequence[str]) -> Config:
+    """The settings of runs that all start from the trained networks at one place."""
+    from sagan.training.start_from import with_networks_of
+
+    if len(places) > 1:
+        raise UserError(f"--start_from must be one place for all runs of a sweep, got {' and '.join(map(str, places))}")
+    return with_networks_of(base, places[0])
 
 
 def _check_together(flags: SweepFlags, given: Mapping[str, Any]) -> None:

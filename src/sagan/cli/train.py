@@ -81,7 +81,12 @@ def _train(words: Sequence[str], console: Console, world: World) -> int:
         console.say(f"preset: {preset}, by this machine")
     if largest := given.get("batch_size") == "auto":
         del given["batch_size"]
-    config = fill(Config, given, PRESETS[preset])
+    base = PRESETS[preset]
+    if (place := given.get("start_from")) is not None:
+        from sagan.training.start_from import with_networks_of
+
+        base = with_networks_of(base, place)
+    config = fill(Config, given, base)
     chosen = {"preset": preset, "dry_run": dry_run, "gpus": gpus, **settings(config)}
     compare_flags(world, "train", chosen | ({"batch_size": "auto"} if largest else {}))
     _warn_of_idle(given, config, console)

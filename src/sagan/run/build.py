@@ -68,14 +68,27 @@ def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
 
 
 def build_discriminator(model: ModelConfig, seed: int = 0) -> Discriminator:
-    """A new discriminator on the CPU; its weights depend only on ``seed``."""
+    """A new discriminator on the CPU; its weights depend only on ``seed``. Its frozen blocks need no gradient."""
     patterns = attention_patterns(model, "discriminator")
     with _weights_of(seed, "discriminator weights"):
         kinds: dict[str, type[dcgan.Discriminator | resnet.Discriminator]] = {
             "dcgan": dcgan.Discriminator,
             "resnet": resnet.Discriminator,
         }
-        return kinds[model.network](model.shape, model.d_conv_dim, patterns, _known_classes(model))
+        discriminator = kinds[model.network](model.shape, model.d_conv_dim, patterns, _known_classes(model))
+    for size in frozen_blocks(model):
+        discriminator.stages[size].requires_grad_(False)
+        if size in discriminator.attention:
+            discriminator.attention[size].requires_grad_(False)
+    return discriminator
+
+
+def frozen_blocks(model: ModelConfig) -> tuple[str, ...]:
+    """The sizes of the discriminator's blocks that are not trained. Raises UserError for more than there are."""
+    sizes = map_sizes(model, "discriminator")
+    if model.freeze_d > len(sizes):
+        raise UserError(f"`freeze_d` must be at most {len(sizes)}, as there are so many blocks, got {model.freeze_d}")
+    return tuple(map(str, sizes[: model.freeze_d]))
 
 
 def check_networks(model: ModelConfig) -> None:

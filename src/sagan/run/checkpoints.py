@@ -47,9 +47,15 @@ def last_checkpoint(run: Run) -> Checkpoint:
 
 
 def refuse_lost(run: Run) -> None:
-    """Raises UserError where a run has lost its last checkpoint, but not older ones."""
+    """Raises UserError where a run has lost its last checkpoint, but not older ones, or what it started from."""
     if not run.checkpoint_file.exists() and (run.healthy_file.exists() or run.pending_file.exists()):
         raise UserError(f"{run.checkpoint_file} is missing; {_older(run)}")
+    started = run.config().model.start_from
+    if started is not None and not run.checkpoint_file.exists() and not run.start_file.exists():
+        raise UserError(
+            f"{run.start_file} is missing, which holds what the run started from: start it again from {started}, with "
+            "another --run_dir"
+        )
 
 
 def pending_step(run: Run) -> int:
@@ -98,4 +104,5 @@ def _command(place: Path) -> str:
 
 
 def _names(run: Run) -> set[str]:
-    return {path.name for path in (run.checkpoint_file, run.healthy_file, run.pending_file)} | {"replaced.pt"}
+    files = run.checkpoint_file, run.healthy_file, run.pending_file, run.start_file
+    return {path.name for path in files} | {"replaced.pt"}

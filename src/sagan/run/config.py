@@ -144,8 +144,9 @@ def names_of(*effects: Effect) -> frozenset[str]:
 
 
 def resumable() -> frozenset[str]:
-    """The names of the settings that may change when a run is resumed. Where it is and which data set it has stay."""
-    return names_of("free", "place") - {"run_dir", "dataset"}
+    """The names of the settings that may change when a run is resumed. Where it is, which data set it has and what it
+    started from stay."""
+    return names_of("free", "place") - {"run_dir", "dataset", "start_from"}
 
 
 def idle_settings(config: Config) -> dict[str, str]:
@@ -165,6 +166,7 @@ def _all_spans_are_0(config: Config) -> bool:
 
 
 _FULL = "0 is full attention"
+_NO_PATHS = "pretrained:", "hf:"  # what a place begins with that is not on the disk
 _HEAVIEST = 10**9  # weight of a penalty, or norm of a gradient: far below what float32 holds
 _FASTEST = 1000  # learning rate: one step of Adam moves every weight by about as much
 
@@ -173,6 +175,7 @@ _nothing_hidden = _when(_all_spans_are_0, "at span 0 nothing is excluded")
 _two_spans_given = _when(
     lambda c: None not in (c.model.g_span, c.model.d_span), "both networks have their own, --g_span and --d_span"
 )
+_no_start = _when(lambda c: c.model.start_from is None, "it is about what --start_from names")
 _no_transposed = _when(lambda c: c.model.network == "resnet", "the residual networks have no transposed convolution")
 _no_own_penalty = _when(lambda c: not c.game.own_penalty, "only the wgan-gp loss has this penalty")
 _no_penalty = _when(lambda c: not c.game.penalized, "there is no gradient penalty")
@@ -256,9 +259,25 @@ class ModelConfig:
     norm_axis: Literal["output", "input"] = setting("output", "computed", idle=_no_transposed)
     """Which channels the spectral norm of a transposed convolution takes as rows.
     'input' is what the published program does, and what its checkpoints need."""
+    start_from: str | None = setting(None, "place")
+    """Start from trained networks: a run's folder, a snapshot, an exported folder, pretrained:NAME or hf:OWNER/NAME.
+    They may differ in size, span and classes: what both have is taken, and the rest is new. All settings of the
+    networks are those of the source, unless given. A run's last checkpoint also holds a discriminator."""
+    start_sha256: str | None = setting(None, "computed", idle=_no_start)
+    """The hash of the file that --start_from names: recorded and, where it is given, checked."""
+    freeze_d: int = setting(0, "computed", pairs=True, must_be="0 or more", most=100)
+    """Leave this many blocks of the discriminator, from the image on, as --start_from has them; for little data."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
+        _require(
+            self.start_sha256 is None or re.fullmatch("[0-9a-f]{64}", self.start_sha256) is not None,
+            f"`start_sha256` must be 64 hexadecimal digits, got {shorten(self.start_sha256)}",
+        )
+        _require(
+            not self.freeze_d or self.start_from is not None,
+            f"`freeze_d` {self.freeze_d} needs `start_from`: the blocks of a new discriminator have to be trained",
+        )
         _require(
             self.imsize >= 16 and self.imsize & (self.imsize - 1) == 0,
             f"`imsize` must be a power of two, 16 or more, got {self.imsize}",
@@ -299,8 +318,6 @@ class GameConfig:
     shards: int = setting(1, "computed", pairs=True, must_be="more than 0", most=10_000)
     """Parts of the batch, each with its own batch norm statistics, for one or several processes: the results depend on
     the shards, not on the processes. By default one for each process."""
-    freeze_d: int = setting(0, "computed", must_be="0 or more", most=64)
-    """With --start_from: that many of the discriminator's first stages, from the image on, are not trained."""
     n_critic: int = setting(1, "computed", must_be="more than 0", most=10**9)
     """Discriminator steps per generator step."""
     g_lr: float = setting(1e-4, "computed", pairs=True, must_be="more than 0", most=_FASTEST)
@@ -362,9 +379,6 @@ class RunConfig:
     do, every --snapshot_minutes."""
     snapshot_every: int = setting(10_000, "free", must_be="more than 0")
     """Steps between snapshots of the averaged generator. All are kept, unless --keep_snapshots is given."""
-    start_from: str | None = setting(None, "computed", pairs=False)
-    """Begin with the weights of a run, a snapshot, an exported folder, pretrained:NAME or hf:OWNER/NAME, for other
-    images, spans, sizes or more classes. A run keeps the name and the hash of what it began with."""
     keep_snapshots: int | None = setting(None, "free", must_be="more than 0")
     """Keep only that many of the newest snapshots. The best one, once there are scores, is always kept."""
     keep_best: int | None = setting(None, "free", idle=_no_scoring, must_be="more than 0")
@@ -424,10 +438,6 @@ class Config:
 
     def __post_init__(self) -> None:
         model = self.model
-        _require(
-            self.game.freeze_d == 0 or self.run.start_from is not None,
-            "`freeze_d` keeps layers that were trained before: it needs `start_from`",
-        )
         own = model.network, model.imsize, model.num_classes, model.g_attention, model.d_attention
         _require(
             own == ("dcgan", 64, 0, None, None) or not self.run.published_checkpoints,
@@ -502,9 +512,19 @@ def without_places(config: Config) -> Config:
         "prepared": DataConfig.prepared,
         "run_dir": None if run.run_dir is None else Path(run.run_dir).name or None,
         "sample_dir": None,
+        "start_from": _without_folder(config.model.start_from),
         "extractor": f"{kind}:{Path(file).name}" if colon and kind == "torchscript" else run.extractor,
     }
     return override(config, changes)
+
+
+def _without_folder(start: str | None) -> str | None:
+    """Of a place with trained networks: its last name or, within a run, the names from that of the run's folder on."""
+    if start is None or start.startswith(_NO_PATHS):
+        return start
+    path = Path(start)
+    count = 3 if path.parent.name in ("snapshots", "checkpoints") else 1
+    return "/".join(path.parts[-count:]).lstrip("/") or None
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -514,5 +534,6 @@ def with_absolute_paths(config: Config) -> Config:
         "prepared": config.data.prepared,
         "sample_dir": config.run.sample_dir,
         "data": None if config.data.data == "faces" else config.data.data,
+        "start_from": None if (config.model.start_from or "").startswith(_NO_PATHS) else config.model.start_from,
     }
     return override(config, {name: str(expand(path).resolve()) for name, path in given.items() if path})

@@ -5,7 +5,7 @@ records.jsonl    one JSON object per line, in the order of the steps
 samples/         {step}_fake.png: grids of samples, all from the same z
 snapshots/       {step}.safetensors: the averaged generator and its config, to use
 checkpoints/     last.pt: everything needed to resume; healthy.pt: an older one that the run may be rolled back to;
-                 pending.pt: one that may become healthy.pt; start.pt: step 0 of a run that began with other weights
+                 pending.pt: one that may become healthy.pt; start.pt: the trained networks that a run started from
 attempt-N/       records, snapshots and the last checkpoint of the steps undone by a rollback
 """
 
@@ -58,17 +58,16 @@ class Run:
         return self.folder / "checkpoints" / "last.pt"
 
     @property
-    def start_file(self) -> Path:
-        """The state of step 0, of a run that began with weights from elsewhere."""
-        return self.folder / "checkpoints" / "start.pt"
-
-    @property
     def healthy_file(self) -> Path:
         return self.folder / "checkpoints" / "healthy.pt"
 
     @property
     def pending_file(self) -> Path:
         return self.folder / "checkpoints" / "pending.pt"
+
+    @property
+    def start_file(self) -> Path:
+        return self.folder / "checkpoints" / "start.pt"
 
     def attempt_folder(self, number: int) -> Path:
         """The folder for what a rollback undid of an attempt."""
@@ -126,14 +125,14 @@ class Run:
         """Removes what is in the folder of a run that has saved nothing and drawn nothing but noise; keeps files
         ``*.pth``, which were there before. Returns whether it was such a run."""
         found = [path for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".pth"]
-        made = {self.config_file, self.records_file, self.folder / "samples" / "0_fake.png"}
+        made = {self.config_file, self.records_file, self.start_file, self.folder / "samples" / "0_fake.png"}
         made |= {self.folder / name for name in ("samples/.sagan", "running.lock", "records.lock")}
         made |= {path for path in found if path.parent == self.folder / "tensorboard"}
         if not made.issuperset(found) or self.records():
             return False
         for path in found:
             path.unlink()
-        for name in ("samples", "tensorboard"):
+        for name in ("samples", "tensorboard", "checkpoints"):
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / name).rmdir()
         return True

@@ -62,10 +62,11 @@ def checkpoint_bytes(config: Config) -> int:
 
 def run_bytes(config: Config) -> int:
     """The most bytes of a run's folder, without sample grids and records: all snapshots that are kept, two checkpoints
-    while one is being written, and two more where a run may roll back. (Every rollback keeps another.)"""
+    while one is being written, two more where a run may roll back, and the one that it starts from. (Every rollback
+    keeps another.)"""
     snapshots = kept_snapshots(config.run, -(-config.run.total_step // config.run.snapshot_every))
     pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
-    checkpoints = 4 if config.run.guard == "recover" else 2
+    checkpoints = (4 if config.run.guard == "recover" else 2) + (config.model.start_from is not None)
     return snapshots * (snapshot_bytes(config) + pair) + checkpoints * checkpoint_bytes(config)
 
 

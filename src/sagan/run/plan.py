@@ -34,7 +34,7 @@ MOST_RUNS = 10_000
 _LARGEST = 2**24  # bytes of a plan
 ALWAYS = ("span", "seed")  # axes of every sweep, even with one value, so that they are in the names of its runs
 OF_THE_SWEEP = ("run_dir", "sample_dir")  # settings that the sweep decides
-PATHS = ("data", "image_path", "prepared")
+PATHS = ("data", "image_path", "prepared", "start_from")
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,10 @@ def train_words(config: Config, named: Container[str] = ()) -> list[str]:
     nearest = min(unlike, key=lambda name: len(unlike[name]))
     words = ["train", "--preset", nearest]
     idle = idle_settings(config)
+    own = vars(config.model) if config.model.start_from is not None else {}  # else they would be the source's
     for name, value in settings(config).items():
-        if name in named or (name in unlike[nearest] and name not in idle):
+        differs = name in unlike[nearest] or (name in own and value is not None)
+        if name in named or (differs and name not in idle):
             words += [f"--{name}", *spell(value)]
     return words
 

@@ -357,11 +357,12 @@ def check_stored(tensor: object, name: str) -> None:
 
 
 def _check_optimizer(found: Any, network: nn.Module, where: str) -> None:
-    """Raises UserError unless this is the state dict of Adam for a network's parameters, fresh or after a step."""
+    """Raises UserError unless this is the state dict of Adam for a network's trained parameters, fresh or after a
+    step."""
     state = found.get("state") if isinstance(found, Mapping) else None
     if not isinstance(state, Mapping):
         raise UserError(f"{where} is damaged: it holds no state, but {shorten(found)}")
-    parameters = list(network.parameters())
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if state and (set(state) != set(range(len(parameters))) or any(isinstance(number, bool) for number in state)):
         raise UserError(f"{where} is damaged: it must have a state for each of {len(parameters)} parameters")
     for number, parameter in enumerate(parameters) if state else ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 
 from sagan.data.sources.own import refuse_foreign_images
-from sagan.run.build import build_discriminator, check_networks
+from sagan.run.build import check_networks
 from sagan.run.config import Config, RunConfig
 from sagan.run.folder import check_free
 from sagan.system.devices import choose_device
@@ -41,10 +40,6 @@ def check_run(config: Config, folder: Path) -> torch.device:
     if run.sample_dir is not None:
         refuse_foreign_images(expand(run.sample_dir), "--sample_dir")
     check_networks(config.model)
-    if config.game.freeze_d:
-        with torch.device("meta"):
-            unconditional = dataclasses.replace(config.model, num_classes=0)
-            build_discriminator(unconditional).lowest_parameters(config.game.freeze_d)
     device = usable_device(run)
     if run.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("`tensorboard` needs an extra: pip install 'sagan[tensorboard]'")

@@ -28,7 +28,6 @@ from sagan.run.weights import Checkpoint
 from sagan.system.callbacks import Say
 from sagan.system.console import Console, Pace, handling_signals
 from sagan.system.errors import UserError, is_out_of_memory
-from sagan.system.files import keep_as
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
 from sagan.system.typed import to_plain
@@ -44,7 +43,6 @@ from sagan.training.saving import (
     write_samples,
     write_snapshot,
 )
-from sagan.training.start_from import Start, begin_from
 from sagan.training.trainer import Trainer, purpose
 
 _HANGUP = signal.SIGHUP if hasattr(signal, "SIGHUP") else None  # there is none on Windows
@@ -62,8 +60,6 @@ class Session:
     config: Config
     device: torch.device
     store: Store
-    start: Start | None = None
-    """The weights to begin with, of a new run."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,8 @@ def train(
     on_snapshot: OnSnapshot | None = None,
     world: World = SINGLE_PROCESS,
 ) -> Outcome:
-    """Trains until the session's last step, from the run's checkpoint if there is one, else from step 0.
+    """Trains until the session's last step, from the run's checkpoint if there is one, else from step 0, or from
+    what it starts from (``start.pt``).
 
     Writes records, sample grids, snapshots and checkpoints into the run's folder. Every ``eval_every`` steps it writes
     a snapshot and calls ``on_snapshot`` with it, while the run's clock is stopped: this is where scoring is done. A
@@ -126,11 +123,9 @@ def train(
                 )
             if trainer.step < config.run.total_step:
                 console.say(f"continuing from step {trainer.step:,} of {config.run.total_step:,}")
-        elif session.start is not None:
-            for sentence in begin_from(trainer, session.start, store.classes):
-                console.say(sentence)
-            write_checkpoint(trainer, run, store)
-            keep_as(run.checkpoint_file, run.start_file)
+        elif run.start_file.exists():
+            state, store = matching_checkpoint(run.start_file, run, config, store)
+            trainer.load(state)
         recovery = Recovery(trainer, run, store)
         run.records()  # raises for damaged records, before anything is changed
         if run.config() != config:

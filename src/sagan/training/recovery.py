@@ -93,8 +93,7 @@ class Recovery:
         allowed = self.enabled and trainer.attempt < self.settings.max_rollbacks
         if not allowed or (path is None and not self._may_restart()):
             raise self._ended(trouble, path)
-        if path is None and run.start_file.exists():
-            path = run.start_file
+        path = run.start_file if path is None and run.start_file.exists() else path
         remedy = roll_back(trainer, None if path is None else self._load(path), trouble)
         folder = run.attempt_folder(trainer.attempt - 1)
         folder.mkdir(exist_ok=True)

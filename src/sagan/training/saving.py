@@ -26,7 +26,7 @@ def write_checkpoint(trainer: Trainer, run: Run, store: Store) -> None:
     """Writes everything the run resumes from, after making sure that its records so far are on the disk."""
     run.sync_records()
     save_checkpoint(
-        run.checkpoint_file, trainer.state(identity(store, trainer.config), _classes(store, trainer.config))
+        run.checkpoint_file, trainer.state(identity(store, trainer.config), learned_classes(store, trainer.config))
     )
 
 
@@ -50,7 +50,7 @@ def write_latest_snapshot(trainer: Trainer, run: Run, store: Store) -> None:
 
 
 def _snapshot(trainer: Trainer, store: Store) -> Snapshot:
-    classes = _classes(store, trainer.config)
+    classes = learned_classes(store, trainer.config)
     return Snapshot(trainer.measured_average(), trainer.config, trainer.step, store.hash, classes)
 
 
@@ -92,7 +92,7 @@ def _numberings(store: Store, classes: Sequence[str]) -> Iterator[Store]:
         yield store if order == store.classes else store.numbered_as(order)
 
 
-def _classes(store: Store, config: Config) -> tuple[str, ...]:
+def learned_classes(store: Store, config: Config) -> tuple[str, ...]:
     """The names of the classes that the networks learn, by number; empty for unconditional networks."""
     return store.classes if config.model.num_classes else ()
 

@@ -33,6 +33,7 @@ from sagan.run.config import (
 from sagan.run.folder import Run, check_free, make_free_folder
 from sagan.run.keeping import warning_of_little_space
 from sagan.run.trust import TO_BE_NAMED, resumed_config
+from sagan.run.weights import save_checkpoint
 from sagan.system.console import Console
 from sagan.system.devices import emulates_bfloat16
 from sagan.system.errors import UserError, is_out_of_memory
@@ -43,7 +44,7 @@ from sagan.training.checks import check_new_run, check_run, check_shards
 from sagan.training.checks import usable_device as usable_device
 from sagan.training.loop import OnSnapshot, Outcome, Session, follow, train
 from sagan.training.saving import refuse_other_settings
-from sagan.training.start_from import open_start, refuse_lost_start
+from sagan.training.start_from import first_state, open_start, refuse_unfit
 
 _NOTHING_KEPT = "no step was finished, so nothing is kept; the same command starts again"
 FEW_IMAGES = 5000  # of which the discriminator soon knows every one (arXiv 2006.10738 trains on as few as 100)
@@ -99,15 +100,20 @@ def train_new(
         return _follow(world, config.run, with_absolute_paths(config).data)
     attention = describe_attention(config.model)
     device = check_new_run(config)
-    config = with_absolute_paths(settle(config, device))
-    start = None if config.run.start_from is None else open_start(config.run.start_from, config.model)
-    if start is not None:
-        config = override(config, {"start_from": start.name})
+    config, start = with_absolute_paths(settle(config, device)), None
+    if config.model.start_from is not None:
+        start = open_start(config.model.start_from, config.model.start_sha256)
+        refuse_unfit(start, config.model)
+        config = override(config, {"start_sha256": start.sha256})
     with _new_folder(config) as folder:
         store = _open_store(config, console, folder) if store is None else store
         classes = _count_classes(config.model, store)
-        session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store, start)
+        session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
+        state, taken = (None, []) if start is None else first_state(start, session.config, store, device)
         run = Run.create(folder, session.config)
+        if state is not None:
+            run.start_file.parent.mkdir()
+            save_checkpoint(run.start_file, state)
         world.remember(str(folder.resolve()))
         for unfinished in _unfinished(folder, config):
             again = command("resume", unfinished)
@@ -117,7 +123,7 @@ def train_new(
             console.warn(warning)
         if hint := advice_for_few(session.config.game, store.count):
             console.advise(hint)
-        for line in attention:
+        for line in [*attention, *taken]:
             console.say(line)
         try:
             outcome = _train(session, run, console, on_snapshot, world, keep=False)
@@ -161,7 +167,6 @@ def train_on(
     session = Session(config, device, _open_store(config, console, folder, _source_of_run(config)))
     if checkpoint is not None:
         go_on_from(run, checkpoint)
-    refuse_lost_start(config, run)
     if not run.checkpoint_file.exists():
         _count_classes(config.model, session.store)
         refuse_lost(run)

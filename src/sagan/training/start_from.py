@@ -1,192 +1,317 @@
-"""Fine-tuning: a new run that begins with the weights of another."""
+"""Starting a run from trained networks: what of them fits is taken, and the rest is new.
+
+Layers are matched by name, and so by the size of their map. Of a layer with other numbers of channels the common ones
+are taken: an output channel that both have is computed as before, from the input channels that both have, and hears the
+added ones through weights that start at 0; an added output channel has the weights of a new network.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from sagan.core.layers.spectral_norm import SpectralNorm
-from sagan.run.build import build_generator
+from sagan.core.game.average import AveragedGenerator
+from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
+from sagan.core.layers.self_attention import SelfAttention2d
+from sagan.core.layers.spectral_norm import SpectralNorm, spectral_layers
+from sagan.core.networks.interface import Discriminator, Generator
+from sagan.run.build import attention_patterns, build_discriminator, build_generator, frozen_blocks
+from sagan.run.classes import list_classes
 from sagan.run.config import Config, ModelConfig
 from sagan.run.folder import Run
 from sagan.run.places import find_snapshot
-from sagan.run.weights import Tensors, load_discriminator, load_snapshot
+from sagan.run.store import Store
+from sagan.run.weights import Checkpoint, load_checkpoint, load_snapshot
 from sagan.system.errors import UserError
 from sagan.system.files import expand, file_sha256
-from sagan.system.sentences import plural
+from sagan.training.saving import identity, learned_classes
 from sagan.training.trainer import Trainer
 
-_TABLE = re.compile(r"\.norm\d\.(weight|bias)$|^stages\.\d+\.1\.(weight|bias)$|^embedding\.weight$")  # rows are classes
-_SIZED = re.compile(r"^(stages|attention)\.(\d+)\.")
+Fate = Literal["taken", "resized", "new"]
+Norm = nn.BatchNorm2d | ConditionalBatchNorm2d
+Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+
+_NORMS = nn.BatchNorm2d, ConditionalBatchNorm2d
+_WEIGHTED = nn.Conv2d, nn.ConvTranspose2d, nn.Linear
+
+_PIXELS = 16  # of the first map, 4x4
+_MEANINGS: dict[Fate, str] = {
+    "taken": "taken as it is",
+    "resized": "resized, with what both have taken",
+    "new": "new",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The weights that a run begins with. ``name`` says where they are from: a name without folders, and the hash of
-    the snapshot's file; a run's settings keep it as ``start_from``."""
+    """Trained networks that a run starts from."""
 
-    name: str
-    model: ModelConfig
+    place: str
+    sha256: str
+    """Of the file that they are in."""
     step: int
-    generator: Tensors
-    discriminator: Tensors | None
-    """None where there is no checkpoint with one: then the new run's is new."""
-    classes: tuple[str, ...] = ()
-    """The names of its classes by number, if known."""
+    model: ModelConfig
+    generator: Generator
+    """The averaged one."""
+    discriminator: Discriminator | None
+    classes: tuple[str, ...]
+    """The names of its classes by number; empty without classes, and if they are unknown."""
 
 
-def open_start(place: str, model: ModelConfig) -> Start:
-    """The weights at a place that `find_snapshot` takes, for networks of ``model``.
+def open_start(place: str, sha256: str | None = None) -> Start:
+    """The networks of a place that ``start_from`` may name: both from a run with a checkpoint, or from a checkpoint
+    file; else a generator.
 
-    Raises UserError where there are none, and for networks that cannot take them: of another kind, of other widths, or
-    without classes where these have some.
+    Raises UserError where there are none, where they can no longer be trained, and for a file with another hash.
     """
-    path = find_snapshot(expand(place))
+    path = _file(place)
+    found = file_sha256(path)
+    if sha256 not in (None, found):
+        raise UserError(
+            f"{place} has changed: `start_sha256` must be {sha256}, and the hash of {path} is {found}; bring back the "
+            "former file, or start from this one without `start_sha256`"
+        )
+    if path.suffix == ".pt":
+        state = load_checkpoint(path)
+        model = dataclasses.replace(state.config.model, freeze_d=0)
+        generator, discriminator = build_generator(model), build_discriminator(model)
+        generator.load_state_dict(state.average)
+        discriminator.load_state_dict(state.discriminator)
+        return Start(place, found, state.step, model, generator, discriminator, state.classes)
     snapshot = load_snapshot(path)
-    own = snapshot.config.model
-    if own.network != model.network:
-        raise UserError(
-            f"`start_from` {place} is a {own.network}, and `network` is {model.network}: they share no weights"
-        )
-    before = snapshot.generator.num_classes
-    if before and not model.num_classes:
-        raise UserError(f"`start_from` {place} has {plural(before, 'class')}: give `num_classes` auto, or a number")
-    run, discriminator = Run(expand(place)), None
-    if run.checkpoint_file.is_file():
-        discriminator = load_discriminator(run)[0].state_dict()
-    _refuse_unfit(place, snapshot.generator.state_dict(), own, model)
-    name = f"{Path(place).name or place}, step {snapshot.step}, sha256 {file_sha256(path)}"
-    return Start(name, own, snapshot.step, snapshot.generator.state_dict(), discriminator, snapshot.classes)
+    if any(layer.folded for layer in spectral_layers(snapshot.generator)):
+        raise UserError(f"{place} is folded for use alone, and cannot be trained: start from what it was made of")
+    return Start(place, found, snapshot.step, snapshot.config.model, snapshot.generator, None, snapshot.classes)
 
 
-def begin_from(trainer: Trainer, start: Start, classes: tuple[str, ...] = ()) -> list[str]:
-    """Gives the weights to a trainer at step 0: to its generator and its average, and to its discriminator. Returns a
-    sentence for each network. ``classes``: the names of the new run's, by which those of the start are found; without
-    names on both sides they keep their numbers."""
-    state = trainer.state()
-    times = trainer.config.model.imsize / start.model.imsize
-    known = {name: number for number, name in enumerate(start.classes)}
-    count = trainer.generator.num_classes
-    rows = [known.get(name) for name in classes] if known and len(classes) == count else None
-    generator, of_generator = _taken(start.generator, state.generator, times, rows)
-    sentences = [f"generator: {_describe(of_generator)}"]
-    discriminator = state.discriminator
-    if start.discriminator is None:
-        sentences.append("discriminator: new, as the place to start from has no checkpoint with one")
-    else:
-        discriminator, parts = _taken(start.discriminator, state.discriminator, times, rows)
-        sentences.append(f"discriminator: {_describe(parts)}")
-    trainer.load(dataclasses.replace(state, generator=generator, discriminator=discriminator, average=generator))
-    sources = start.generator, start.generator, start.discriminator or {}
-    for network, source in zip(
-        (trainer.generator, trainer.average.module, trainer.discriminator), sources, strict=True
-    ):
-        _restart_norms(network, source, times)
-    return sentences
+def _file(place: str) -> Path:
+    path = expand(place)
+    last = Run(path).checkpoint_file
+    return last if last.is_file() else find_snapshot(path)
 
 
-def _refuse_unfit(place: str, generator: Tensors, own: ModelConfig, model: ModelConfig) -> None:
-    """Raises UserError where no block of a generator fits the new one."""
-    counted = dataclasses.replace(model, num_classes=own.num_classes) if model.num_classes == "auto" else model
-    with torch.device("meta"):
-        target = build_generator(counted).state_dict()
-    _, parts = _taken(generator, target, model.imsize / own.imsize)
-    if not any(part.startswith("stage") for part in parts["taken"] + parts["resized"]):
-        raise UserError(
-            f"nothing of `start_from` {place} fits: `g_conv_dim` is {own.g_conv_dim} there, and {model.g_conv_dim} here"
-        )
-
-
-def _taken(
-    source: Tensors, target: Tensors, times: float, rows: Sequence[int | None] | None = None
-) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """The target's tensors with those of the source where they fit, and the parts of the network by what became of
-    them: taken, resized (classes added), or new. ``rows``: which class of the source each class is, if any."""
-    renamed = {_at_size(name, times): value for name, value in source.items()}
-    found: dict[str, Tensor] = {}
-    parts: dict[str, set[str]] = {}
-    for name, value in target.items():
-        fitting, how = _fitting(name, value, renamed, rows)
-        found[name] = value.clone() if fitting is None else fitting.to(value)
-        parts.setdefault(_part(name), set()).add(how)
-    kinds: dict[str, list[str]] = {"taken": [], "resized": [], "new": []}
-    for part, made in parts.items():
-        kinds["new" if "new" in made else "resized" if "resized" in made else "taken"].append(part)
-    return found, kinds
-
-
-def _at_size(name: str, times: float) -> str:
-    """A tensor's name in networks for images ``times`` as large: blocks keep their channels, so their maps grow."""
-    return _SIZED.sub(lambda found: f"{found[1]}.{int(int(found[2]) * times)}.", name)
-
-
-def _fitting(
-    name: str, target: Tensor, source: Mapping[str, Tensor], rows: Sequence[int | None] | None
-) -> tuple[Tensor | None, str]:
-    """What the source has for a tensor, and how it was made: taken, resized or new."""
-    value = source.get(name)
-    if _TABLE.search(name) and target.ndim == 2:
-        return _table(name, target, source, rows)
-    if value is None and ".norm." in name:  # the statistics of conditional batch norm, of a source without classes
-        value = source.get(name.replace(".norm.", "."))
-    if value is not None and value.shape == target.shape:
-        return value, "taken"
-    return None, "taken" if name.endswith((".u", ".v")) else "new"  # singular vectors are estimated again
-
-
-def _table(
-    name: str, target: Tensor, source: Mapping[str, Tensor], rows: Sequence[int | None] | None
-) -> tuple[Tensor | None, str]:
-    """The rows of a class table. A class that the source does not have begins as the mean of those it has, or as its
-    one row without classes."""
-    value = source.get(name)
-    if value is None or value.ndim == 1:
-        value = source.get(re.sub(r"\.(weight|bias)$", r".norm.\1", name), value)
-    if value is None or value.shape[-1] != target.shape[-1]:
-        return None, "new"
-    if value.ndim == 1:
-        return value.expand_as(target), "resized"
-    rows = [number if number < len(value) else None for number in range(len(target))] if rows is None else rows
-    mean = value.mean(0)
-    made = torch.stack([mean if number is None else value[number] for number in rows])
-    return made, "resized" if None in rows else "taken"
-
-
-def _part(name: str) -> str:
-    """The part of a network that a tensor belongs to: "stages 8", "attention 32", "first"."""
-    sized = _SIZED.match(name)
-    return (
-        f"{sized[1].removesuffix('s') if sized[1] == 'stages' else sized[1]} {sized[2]}"
-        if sized
-        else name.split(".")[0]
+def with_networks_of(base: Config, place: str) -> Config:
+    """The settings to start from where a run starts from a place: ``base``, with the source's networks. The classes are
+    those of the images, if the source has any."""
+    start = open_start(place)
+    return dataclasses.replace(
+        base,
+        model=dataclasses.replace(
+            start.model,
+            num_classes="auto" if start.model.num_classes else 0,
+            start_from=place,
+            start_sha256=start.sha256,
+            freeze_d=0,
+        ),
     )
 
 
-def _describe(parts: Mapping[str, list[str]]) -> str:
-    words = {"taken": "taken", "resized": "taken, with classes added", "new": "new"}
-    return "; ".join(f"{words[kind]}: {', '.join(names)}" for kind, names in parts.items() if names)
-
-
-def _restart_norms(network: nn.Module, source: Tensors, times: float) -> None:
-    """Estimates the spectral norm of every weight that is not the source's."""
-    renamed = {_at_size(name, times): value for name, value in source.items()}
-    for name, module in network.named_modules():
-        if isinstance(module, SpectralNorm):
-            weight = renamed.get(f"{name}.weight")
-            if weight is None or weight.shape != module.weight.shape or not torch.equal(weight, module.weight.cpu()):
-                module.restart()
-
-
-def refuse_lost_start(config: Config, run: Run) -> None:
-    """Raises UserError for a run whose first weights came from elsewhere, and which has no checkpoint with them."""
-    if config.run.start_from is not None and not run.checkpoint_file.exists():
+def refuse_unfit(start: Start, model: ModelConfig) -> None:
+    """Raises UserError where nothing of the networks would fit, or a block to freeze would not be theirs."""
+    its = start.model
+    if its.network != model.network:
+        raise UserError(f"{start.place} has networks of the kind {its.network}: `network` cannot be {model.network}")
+    if not model.freeze_d:
+        return
+    if start.discriminator is None:
         raise UserError(
-            f"{run.folder} began with the weights of {config.run.start_from}, and no checkpoint holds them: "
-            "start it again, as a new run"
+            f"`freeze_d` needs a discriminator, and {start.place} holds only a generator: start from a run with a "
+            "checkpoint"
         )
+    if (its.imsize, its.d_conv_dim) != (model.imsize, model.d_conv_dim):
+        raise UserError(
+            f"`freeze_d` needs the discriminator of {start.place} as it is, with `imsize` {its.imsize} and "
+            f"`d_conv_dim` {its.d_conv_dim}"
+        )
+    had = {str(size) for size in attention_patterns(its, "discriminator")}
+    for size in attention_patterns(model, "discriminator"):
+        if str(size) in frozen_blocks(model) and str(size) not in had:
+            raise UserError(f"`freeze_d` {model.freeze_d} would freeze the attention at {size}x{size}, which is new")
+
+
+# ---- the first state of a run
+
+
+def first_state(start: Start, config: Config, store: Store, device: torch.device) -> tuple[Checkpoint, list[str]]:
+    """The state of a run at step 0 that starts from trained networks, and sentences that say what is taken, resized and
+    new. ``config``: its settings, with the number of classes known."""
+    refuse_unfit(start, config.model)
+    classes = learned_classes(store, config)
+    rows = _rows(start, classes, int(config.model.num_classes))
+    generator = build_generator(config.model, config.run.seed)
+    discriminator = build_discriminator(config.model, config.run.seed)
+    sentences = [f"starting from {start.place}, step {start.step:,}"]
+    sentences += describe_fates("generator", graft(generator, start.generator, rows))
+    if start.discriminator is None:
+        sentences.append(f"discriminator: all new, as {start.place} holds only a generator")
+    else:
+        sentences += describe_fates("discriminator", graft(discriminator, start.discriminator, rows))
+    if frozen := frozen_blocks(config.model):
+        sentences.append(f"discriminator: frozen are the blocks {', '.join(f'{size}x{size}' for size in frozen)}")
+    if classes and start.model.num_classes:
+        sentences.append(_describe_classes(classes, rows))
+    elif classes:
+        sentences.append("classes: all start as what the source draws without classes")
+    elif start.model.num_classes:
+        sentences.append("classes: none any more; the generator starts with the mean of the source's")
+    average = AveragedGenerator(generator.to(device), config.game.ema_halflife)
+    trainer = Trainer(config, device, networks=(generator, discriminator.to(device), average))
+    return trainer.state(identity(store, config), classes), sentences
+
+
+def _rows(start: Start, classes: Sequence[str], count: int) -> list[int | None]:
+    """For each class of the run the number of the same one of the source, by name, or by number where its names are
+    not known; None for a new one."""
+    if start.classes and classes:
+        return [start.classes.index(name) if name in start.classes else None for name in classes]
+    known = int(start.model.num_classes)
+    return [number if number < known else None for number in range(count)]
+
+
+def _describe_classes(classes: Sequence[str], rows: Sequence[int | None]) -> str:
+    taken = [name for name, row in zip(classes, rows, strict=True) if row is not None]
+    added = [name for name, row in zip(classes, rows, strict=True) if row is None]
+    parts = [f"taken: {list_classes(taken)}"] if taken else []
+    parts += [f"new, starting as the mean of the source's: {list_classes(added)}"] if added else []
+    return f"classes: {'; '.join(parts)}"
+
+
+def describe_fates(network: str, fates: Mapping[str, Fate]) -> Iterator[str]:
+    """A sentence for each fate that parts of a network have; ``fates`` are those of its layers, by name."""
+    parts: dict[str, set[Fate]] = {}
+    for name, fate in fates.items():
+        parts.setdefault(_part(name), set()).add(fate)
+    fate_of = {part: found.pop() if len(found) == 1 else "resized" for part, found in parts.items()}
+    for fate, meaning in _MEANINGS.items():
+        if own := [part for part, each in fate_of.items() if each == fate]:
+            yield f"{network}: {meaning}: {', '.join(own)}"
+
+
+def _part(layer: str) -> str:
+    """What a person calls the part of a network that a layer is in, by the layer's name."""
+    kind, _, rest = layer.partition(".")
+    size = rest.partition(".")[0]
+    known = {
+        "first": "first layer",
+        "stages": f"{size}x{size} block",
+        "attention": f"{size}x{size} attention",
+        "norm": "last norm",
+        "last": "last layer",
+        "last_block": "last block",
+        "embedding": "classes",
+    }
+    return known[kind]
+
+
+# ---- what fits
+
+
+def graft(network: nn.Module, source: nn.Module, rows: Sequence[int | None]) -> dict[str, Fate]:
+    """Gives a new network what fits of a trained one of the same kind; returns what happened to each layer, by name.
+
+    ``rows``: for each class of the network the number of the same one in the source, None for a new one.
+    """
+    theirs = dict(source.named_modules())
+    reading_images = _reading_images(network, source)
+    fates: dict[str, Fate] = {}
+    for name, layer in network.named_modules():
+        other = None if name.startswith(reading_images) else theirs.get(name)
+        if name.endswith(".norm"):
+            continue  # within a conditional batch norm
+        if isinstance(layer, _NORMS):
+            fates[name] = _take_norm(layer, other, rows) if isinstance(other, _NORMS) else "new"
+        elif isinstance(layer, nn.Embedding):
+            fates[name] = _take_embedding(layer, other, rows) if isinstance(other, nn.Embedding) else "new"
+        elif isinstance(layer, _WEIGHTED):
+            fates[name] = _take_weights(layer, other, name == "first") if isinstance(other, _WEIGHTED) else "new"
+        elif isinstance(layer, SelfAttention2d):
+            fates[name] = "new"
+            if isinstance(other, SelfAttention2d):
+                layer.gamma.data.copy_(other.gamma.data)
+                fates[name] = "taken"
+    return fates
+
+
+def _reading_images(network: nn.Module, source: nn.Module) -> tuple[str, ...]:
+    """How the names begin of layers in the blocks of a discriminator that read images in one of two networks, and the
+    map of another block in the other."""
+    if not isinstance(network, Discriminator) or not isinstance(source, Discriminator):
+        return ()
+    sides = {network.shape.side, source.shape.side}
+    return tuple(f"stages.{side // 2}." for side in sides) if len(sides) > 1 else ()
+
+
+@torch.no_grad()
+def _take_weights(layer: Weighted, other: Weighted, of_pixels: bool) -> Fate:
+    """``of_pixels``: the outputs of a linear layer are the channels of 4x4 pixels."""
+    mine, its = _as_products(layer, of_pixels), _as_products(other, of_pixels)  # (..., outputs, inputs, kernel)
+    same = mine.shape == its.shape
+    outputs, inputs = (min(mine.shape[dim], its.shape[dim]) for dim in (-3, -2))
+    if isinstance(layer, SpectralNorm) and isinstance(other, SpectralNorm) and not same:
+        mine.mul_(other.sigma() / layer.sigma())  # so that neither the old nor the new outputs drown the others
+    mine[..., :outputs, inputs:, :] = 0
+    mine[..., :outputs, :inputs, :] = its[..., :outputs, :inputs, :]
+    if layer.bias is not None and other.bias is not None:
+        bias, its_bias = (x.unflatten(0, (_PIXELS, -1)) if of_pixels else x for x in (layer.bias, other.bias))
+        bias[..., :outputs] = its_bias[..., :outputs]
+    if isinstance(layer, SpectralNorm) and isinstance(other, SpectralNorm):
+        if same and layer.u.shape == other.u.shape:  # else the norm is that of other rows
+            layer.u.copy_(other.u)
+            layer.v.copy_(other.v)
+        else:
+            layer.restart()
+    return "taken" if same else "resized"
+
+
+def _as_products(layer: Weighted, of_pixels: bool) -> Tensor:
+    """A view of a weight: (outputs, inputs, kernel) or, of pixels, (pixels, outputs, inputs, 1)."""
+    weight: Tensor = layer.weight
+    if isinstance(layer, nn.Linear):
+        return weight.unflatten(0, (_PIXELS, -1)).unsqueeze(-1) if of_pixels else weight.unsqueeze(-1)
+    return (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).flatten(2)
+
+
+@torch.no_grad()
+def _take_embedding(layer: nn.Embedding, other: nn.Embedding, rows: Sequence[int | None]) -> Fate:
+    """A class that the source lacks keeps the row of a new network."""
+    width = min(layer.embedding_dim, other.embedding_dim)
+    for own, row in zip(layer.weight, rows, strict=True):
+        if row is not None:
+            own[:width] = other.weight[row, :width]
+    if isinstance(layer, SpectralNorm):
+        layer.restart()
+    if all(row is None for row in rows):
+        return "new"
+    return "taken" if None not in rows and layer.embedding_dim == other.embedding_dim else "resized"
+
+
+@torch.no_grad()
+def _take_norm(layer: Norm, other: Norm, rows: Sequence[int | None]) -> Fate:
+    """A class that the source lacks, and a network without classes, gets the mean over the source's classes."""
+    conditional = isinstance(layer, ConditionalBatchNorm2d) and layer.num_classes > 0
+    wanted = rows if conditional else [None]
+    mine, its = _tables(layer), _tables(other)
+    channels = min(mine[0].shape[1], its[0].shape[1])
+    for table, source in zip(mine, its, strict=True):
+        for own, row in zip(table, wanted, strict=True):
+            own[:channels] = (source.mean(0) if row is None else source[row])[:channels]
+    for (_, statistic), (_, found) in zip(layer.named_buffers(), other.named_buffers(), strict=True):
+        if statistic.ndim:  # not the number of batches
+            statistic[:channels] = found[:channels]
+    return "taken" if mine[0].shape[1] == its[0].shape[1] else "resized"
+
+
+def _tables(norm: Norm) -> tuple[Tensor, Tensor]:
+    """Views of the scales and of the shifts: (classes, channels), with one row in a network without classes."""
+    if isinstance(norm, ConditionalBatchNorm2d):
+        if norm.num_classes:
+            return norm.weight, norm.bias
+        assert isinstance(norm.norm, nn.BatchNorm2d), "it is not folded"
+        norm = norm.norm
+    return norm.weight[None], norm.bias[None]

@@ -91,7 +91,6 @@ class Trainer:
         game, run = config.game, config.run
         self.loss = LOSSES[game.adv_loss]
         self.generator, self.discriminator, self.average = networks or build_networks(config, device)
-        self.frozen = self.discriminator.lowest_parameters(game.freeze_d)
         self.anchors = (
             torch.zeros(2, dtype=torch.float32, device=device) if game.lecam else None
         )  # of the LeCam penalty
@@ -190,8 +189,7 @@ class Trainer:
 
         def take(network: nn.Module, optimizer: torch.optim.Adam, gradients: list[Gradient], norm: str) -> None:
             of_all = partial(mean_gradient, network, self.generator, gradients, game.shards, add_up)
-            frozen = self.frozen if network is self.discriminator else ()
-            measured.update(update(network, optimizer, of_all, norm, game.max_grad_norm, frozen))
+            measured.update(update(network, optimizer, of_all, norm, game.max_grad_norm))
 
         for penalized, critic_turns in zip(kind, critic_updates, strict=True):
             gradients: list[Gradient] = [
@@ -417,6 +415,7 @@ def _adam(network: nn.Module, rate: float, game: GameConfig, device: torch.devic
     on_gpu = device.type == "cuda"
     lr = torch.tensor(rate, device=device) if on_gpu else rate
     betas = float(game.beta1), float(game.beta2)
-    adam = torch.optim.Adam(network.parameters(), lr, betas, fused=True, capturable=on_gpu)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    adam = torch.optim.Adam(trained, lr, betas, fused=True, capturable=on_gpu)
     adam._warned_capturable_if_run_uncaptured = True  # as the steps before a capture do, rightly
     return adam

@@ -9,7 +9,7 @@ WGAN-GP's loss and its penalty, which makes the penalty's weight meaningless und
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -73,9 +73,8 @@ def update(
     gradient: Gradient,
     norm_name: str,
     max_norm: float | None = None,
-    frozen: Sequence[nn.Parameter] = (),
 ) -> dict[str, Tensor]:
-    """Takes an optimiser step with a network's gradient, which ``gradient`` computes; ``frozen`` parameters have none.
+    """Takes an optimiser step with a network's gradient, which ``gradient`` computes.
 
     A gradient longer than ``max_norm`` is scaled down to it. Returns what ``gradient`` returns and, as ``norm_name``,
     the norm before that.
@@ -83,9 +82,6 @@ def update(
     power_iterate(network)
     optimizer.zero_grad(set_to_none=True)
     measured = gradient()
-    for parameter in frozen:
-        if parameter.grad is not None:
-            parameter.grad.zero_()
     norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
     if max_norm is not None:
         clip_grads_with_norm_(network.parameters(), max_norm, norm)
@@ -159,7 +155,9 @@ def generator_gradient(
     A paired loss needs a batch of ``real`` images and, for conditional networks, their ``real_labels``; the other
     arguments are those of `discriminator_gradient`. Returns ``g_loss``, a detached scalar.
     """
-    discriminator.requires_grad_(False)
+    trained = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     try:
         with _autocast(z.device, precision):
             images = generator(z, labels)
@@ -168,7 +166,8 @@ def generator_gradient(
         value = loss.generator(logits, real_logits)
         value.backward()
     finally:
-        discriminator.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return {"g_loss": value.detach()}
 
 

@@ -59,7 +59,6 @@ class Discriminator(nn.Module):
 
     shape: ImageShape
     num_classes: int
-    stages: nn.ModuleDict
     attention: nn.ModuleDict
     last: nn.Conv2d | nn.Linear
 
@@ -72,16 +71,6 @@ class Discriminator(nn.Module):
 
         def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
             """The logits (batch,) of images with these features, and of these classes for a conditional network."""
-
-    def lowest_parameters(self, count: int) -> list[nn.Parameter]:
-        """The parameters of the first ``count`` stages, from the image on, and of the attention layers after them.
-        Raises UserError if there are fewer stages."""
-        if count > len(self.stages):
-            raise UserError(f"`freeze_d` must be at most {len(self.stages)}, the discriminator's stages, got {count}")
-        parts = [
-            part[size] for size in list(self.stages)[:count] for part in (self.stages, self.attention) if size in part
-        ]
-        return [parameter for part in parts for parameter in part.parameters()]
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         _check("images", images, self.shape.chw, self.last.weight)
