@@ -87,7 +87,8 @@ def frozen_blocks(model: ModelConfig) -> tuple[str, ...]:
     """The sizes of the discriminator's blocks that are not trained. Raises UserError for more than there are."""
     sizes = map_sizes(model, "discriminator")
     if model.freeze_d > len(sizes):
-        raise UserError(f"`freeze_d` must be at most {len(sizes)}, as there are so many blocks, got {model.freeze_d}")
+        most = f"{len(sizes)}, all blocks of the discriminator"
+        raise UserError(f"`freeze_d` must be at most {most}, got {model.freeze_d}")
     return tuple(map(str, sizes[: model.freeze_d]))
 
 

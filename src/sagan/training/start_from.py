@@ -1,8 +1,9 @@
 """Starting a run from trained networks: what of them fits is taken, and the rest is new.
 
-Layers are matched by name, and so by the size of their map. Of a layer with other numbers of channels the common ones
-are taken: an output channel that both have is computed as before, from the input channels that both have, and hears the
-added ones through weights that start at 0; an added output channel has the weights of a new network.
+For images of another size a generator's blocks are matched by the size of their map, from z on, and a discriminator's
+by their distance from the image. Of a layer with other numbers of channels the common ones are taken: an output channel
+that both have is computed as before, from the input channels that both have, and hears the added ones through weights
+that start at 0; an added output channel has the weights of a new network.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.core.layers.spectral_norm import SpectralNorm, spectral_layers
 from sagan.core.networks.interface import Discriminator, Generator
-from sagan.run.build import attention_patterns, build_discriminator, build_generator, frozen_blocks
+from sagan.run.build import build_discriminator, build_generator, frozen_blocks
 from sagan.run.classes import list_classes
 from sagan.run.config import Config, ModelConfig
 from sagan.run.folder import Run
@@ -124,15 +125,18 @@ def refuse_unfit(start: Start, model: ModelConfig) -> None:
             f"`freeze_d` needs a discriminator, and {start.place} holds only a generator: start from a run with a "
             "checkpoint"
         )
-    if (its.imsize, its.d_conv_dim) != (model.imsize, model.d_conv_dim):
-        raise UserError(
-            f"`freeze_d` needs the discriminator of {start.place} as it is, with `imsize` {its.imsize} and "
-            f"`d_conv_dim` {its.d_conv_dim}"
+    with torch.device("meta"):  # only the shapes
+        one, other = (
+            build_discriminator(dataclasses.replace(each, num_classes=0, freeze_d=0)) for each in (model, its)
         )
-    had = {str(size) for size in attention_patterns(its, "discriminator")}
-    for size in attention_patterns(model, "discriminator"):
-        if str(size) in frozen_blocks(model) and str(size) not in had:
-            raise UserError(f"`freeze_d` {model.freeze_d} would freeze the attention at {size}x{size}, which is new")
+        fates = {_part(name): fate for name, fate in graft(one, other, []).items() if fate != "taken"}
+    for size in frozen_blocks(model):
+        for part in (f"{size}x{size} block", f"{size}x{size} attention"):
+            if part in fates:
+                raise UserError(
+                    f"`freeze_d` {model.freeze_d} would freeze the {part} of the discriminator, which is not as in "
+                    f"{start.place}, but {fates[part]}"
+                )
 
 
 # ---- the first state of a run
@@ -217,11 +221,10 @@ def graft(network: nn.Module, source: nn.Module, rows: Sequence[int | None]) -> 
 
     ``rows``: for each class of the network the number of the same one in the source, None for a new one.
     """
-    theirs = dict(source.named_modules())
-    reading_images = _reading_images(network, source)
+    theirs = _by_name_in(network, source)
     fates: dict[str, Fate] = {}
     for name, layer in network.named_modules():
-        other = None if name.startswith(reading_images) else theirs.get(name)
+        other = theirs.get(name)
         if name.endswith(".norm"):
             continue  # within a conditional batch norm
         if isinstance(layer, _NORMS):
@@ -238,13 +241,21 @@ def graft(network: nn.Module, source: nn.Module, rows: Sequence[int | None]) -> 
     return fates
 
 
-def _reading_images(network: nn.Module, source: nn.Module) -> tuple[str, ...]:
-    """How the names begin of layers in the blocks of a discriminator that read images in one of two networks, and the
-    map of another block in the other."""
+def _by_name_in(network: nn.Module, source: nn.Module) -> dict[str, nn.Module]:
+    """The layers of the source by the names of those of a network that they may fit."""
+    layers = dict(source.named_modules())
     if not isinstance(network, Discriminator) or not isinstance(source, Discriminator):
-        return ()
-    sides = {network.shape.side, source.shape.side}
-    return tuple(f"stages.{side // 2}." for side in sides) if len(sides) > 1 else ()
+        return layers
+    times = network.shape.side / source.shape.side
+    if times == 1:
+        return layers
+    found = {}
+    for name, layer in layers.items():
+        kind, _, rest = name.partition(".")
+        size, dot, within = rest.partition(".")
+        if kind in ("stages", "attention") and size:  # the last layers see other maps
+            found[f"{kind}.{int(int(size) * times)}{dot}{within}"] = layer
+    return found
 
 
 @torch.no_grad()
@@ -302,8 +313,10 @@ def _take_norm(layer: Norm, other: Norm, rows: Sequence[int | None]) -> Fate:
         for own, row in zip(table, wanted, strict=True):
             own[:channels] = (source.mean(0) if row is None else source[row])[:channels]
     for (_, statistic), (_, found) in zip(layer.named_buffers(), other.named_buffers(), strict=True):
-        if statistic.ndim:  # not the number of batches
+        if statistic.ndim:
             statistic[:channels] = found[:channels]
+        else:  # the number of batches
+            statistic.copy_(found)
     return "taken" if mine[0].shape[1] == its[0].shape[1] else "resized"
 
 
