@@ -156,7 +156,7 @@ def test_only_what_may_change_changes_when_a_run_is_resumed():
     assert not names_of("free", "place") & {"sample_count", "guard_every", "seed", "crop"}
 
 
-ALWAYS_IDLE = {"image_path"}  # without a --dataset
+ALWAYS_IDLE = {"image_path", "start_sha256"}  # without a --dataset, and without a --start_from
 
 
 @pytest.mark.parametrize(

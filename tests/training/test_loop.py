@@ -15,6 +15,7 @@ from sagan.core.losses import LOSSES, gradient_penalty
 from sagan.core.sampling import generate
 from sagan.data.batches import Batches
 from sagan.run.build import build_discriminator, build_generator
+from sagan.run.keeping import checkpoint_bytes, snapshot_bytes
 from sagan.run.records import LookRecord, StoppedRecord, TrainRecord
 from sagan.run.weights import load_checkpoint, load_snapshot
 from sagan.system.images import grid
@@ -304,6 +305,21 @@ def test_the_last_checkpoint_survives_a_full_disk(workshop, monkeypatch):
     run, outcome = workshop.train(total_step=6)
     assert outcome.step == 6
     assert not list(run.folder.rglob("*.partial"))
+
+
+def test_a_run_stops_with_everything_saved_before_the_disk_is_full(workshop, monkeypatch):
+    straight, _ = workshop.train("straight", total_step=8)
+    run, config = workshop.run(total_step=8, checkpoint_every=100, snapshot_every=4)
+    enough = checkpoint_bytes(config) + snapshot_bytes(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "free_bytes", lambda folder: enough - 1)
+        with pytest.raises(OSError, match="the disk of .* is full but for .*: step 4 is saved"):
+            workshop.train(total_step=8, checkpoint_every=100, snapshot_every=4)
+    assert load_checkpoint(run.checkpoint_file).step == 4
+    _, outcome = workshop.train(total_step=8, checkpoint_every=100, snapshot_every=4)
+    assert outcome.step == 8
+    ours, theirs = (load_checkpoint(each.checkpoint_file).average for each in (run, straight))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_the_command_of_a_run_names_all_of_its_networks(plain, photos, tmp_path)
         ({"network": "other"}, "has networks of the kind (dcgan|resnet): network cannot be (dcgan|resnet)"),
         ({"freeze_d": 9}, "freeze_d must be at most 2"),
         ({"freeze_d": 1, "d_conv_dim": 16}, "freeze_d 1 would freeze the 8x8 block .* but resized"),
-        ({"freeze_d": 3, "imsize": 32}, "freeze_d 3 would freeze the 4x4 block .* but new"),
+        ({"freeze_d": 3, "imsize": 32}, "freeze_d 3 would freeze the (4x4 block|8x8 attention) .* but new"),
         ({"start_from": "nowhere"}, "nowhere does not exist"),
         ({"start_sha256": "a" * 64}, "has changed: start_sha256 must be aaa"),
         ({"start_sha256": "short"}, "start_sha256 must be 64 hexadecimal digits"),

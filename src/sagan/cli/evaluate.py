@@ -106,7 +106,7 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
     from sagan.core.latents import check_truncation
     from sagan.evaluation.snapshots import choose_snapshots, redraw_curves, run_scorer
     from sagan.evaluation.tables import score_table
-    from sagan.run.folder import Run
+    from sagan.run.folder import Run, snapshot_step
     from sagan.run.weights import step_of
 
     if sum([flags.step is not None, flags.last, flags.best]) > 1:
@@ -157,6 +157,9 @@ def _evaluate_run(flags: EvaluateFlags, named: bool, console: Console, world: Wo
         return 0
     real = scorer.reference.images.count
     for path in snapshots:
+        if not world.share(path.is_file):
+            console.say(f"step {snapshot_step(path):,} is gone: the run keeps fewer snapshots")
+            continue
         scores = scorer.score_once(run, path, console, again=again)
         if not world.leads:
             continue

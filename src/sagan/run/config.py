@@ -380,7 +380,8 @@ class RunConfig:
     snapshot_every: int = setting(10_000, "free", must_be="more than 0")
     """Steps between snapshots of the averaged generator. All are kept, unless --keep_snapshots is given."""
     keep_snapshots: int | None = setting(None, "free", must_be="more than 0")
-    """Keep only that many of the newest snapshots. The best one, once there are scores, is always kept."""
+    """Keep only that many of the newest snapshots. The best one, once there are scores, is always kept, and one that is
+    yet to be scored."""
     keep_best: int | None = setting(None, "free", idle=_no_scoring, must_be="more than 0")
     """Keep only that many snapshots with the lowest Fréchet distance, and the newest; with --eval_every."""
     snapshot_minutes: float = setting(30, "free", must_be="0 or more", most=10**9)

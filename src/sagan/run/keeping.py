@@ -9,34 +9,38 @@ import torch
 from torch import nn
 
 from sagan.run.build import build_discriminator, build_generator
-from sagan.run.config import Config, RunConfig
+from sagan.run.config import Config, RunConfig, override
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.scores import like_groups, read_scores
 from sagan.system.files import is_held
 from sagan.system.sentences import binary, typed
 
 _ADAM = 2  # numbers that Adam keeps for each parameter
+_FEW = 3  # snapshots that are advised to keep
 _BYTES = 4  # weights and moments are float32 in every precision
 
 
 def remove_old_snapshots(run: Run, settings: RunConfig) -> None:
     """Removes the snapshots that ``keep_snapshots`` and ``keep_best`` do not ask for.
 
-    Kept are the newest ``keep_snapshots``, the ``keep_best`` with the lowest Fréchet distance among the largest group
-    of comparable scores, and always the newest, the best, those without a score where the best are wanted, and one
-    that is being scored. Without either setting all are kept.
+    Kept are the newest ``keep_snapshots``, the ``keep_best`` with the lowest Fréchet distance of each group of
+    comparable scores, and always the newest, the best of each group, those that training has yet to score, and one that
+    is being scored. Without either setting all are kept. The published checkpoints of a step go with its snapshot.
     """
     if settings.keep_snapshots is None and settings.keep_best is None:
         return
     paths = {snapshot_step(path): path for path in run.snapshots()}
-    scores = next(iter(like_groups(read_scores(run, "frechet"))), [])
-    ranked = [score.step for score in sorted(scores, key=lambda score: score.value) if score.step in paths]
-    kept = set(sorted(paths)[-(settings.keep_snapshots or 1) :]) | set(ranked[: settings.keep_best or 1])
-    if settings.keep_best is not None:
-        kept |= paths.keys() - {score.step for score in read_scores(run, "frechet")}
+    scores = read_scores(run, "frechet")
+    kept = set(sorted(paths)[-(settings.keep_snapshots or 1) :])
+    for group in like_groups(scores):
+        ranked = [score.step for score in sorted(group, key=lambda score: score.value) if score.step in paths]
+        kept |= set(ranked[: settings.keep_best or 1])
+    if settings.eval_every is not None:
+        kept |= {step for step in paths if step % settings.eval_every == 0} - {score.step for score in scores}
     for step in paths.keys() - kept:
         if not is_held(run.folder / "evaluation" / f"{step}.lock"):
-            paths[step].unlink(missing_ok=True)
+            for path in (paths[step], *(run.folder / f"{step}_{network}.pth" for network in "GD")):
+                path.unlink(missing_ok=True)
 
 
 def kept_snapshots(settings: RunConfig, written: int) -> int:
@@ -72,13 +76,20 @@ def run_bytes(config: Config) -> int:
 
 def warning_of_little_space(config: Config, folder: Path) -> str:
     """A sentence where the disk of a run's folder has less free space than the run may take; else ""."""
-    needed, free = run_bytes(config), shutil.disk_usage(folder).free
+    there = sum(path.stat().st_size for name in ("snapshots", "checkpoints") for path in (folder / name).glob("*.*"))
+    needed, free = run_bytes(config) - there, free_bytes(folder)
     if needed <= free:
         return ""
-    fewer = typed("--keep_snapshots", "3")
-    return (
-        f"the run may take {binary(needed)}, and {binary(free)} are free on its disk: `{fewer}` keeps fewer snapshots"
-    )
+    sentence = f"the run may take {binary(needed)} more, and {binary(free)} are free on its disk"
+    few = override(config, {"keep_snapshots": _FEW})
+    if run_bytes(few) < run_bytes(config):
+        sentence += f": `{typed('--keep_snapshots', _FEW)}` keeps fewer snapshots, {binary(run_bytes(few))} in all"
+    return sentence
+
+
+def free_bytes(folder: Path) -> int:
+    """The free bytes on the disk of a folder."""
+    return shutil.disk_usage(folder).free
 
 
 def parameter_counts(config: Config) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from sagan.data.batches import Batches
 from sagan.run.classes import list_classes
 from sagan.run.config import Config
 from sagan.run.folder import Run, snapshot_step
-from sagan.run.keeping import remove_old_snapshots
+from sagan.run.keeping import checkpoint_bytes, free_bytes, remove_old_snapshots, snapshot_bytes
 from sagan.run.records import LookRecord, TrainRecord
 from sagan.run.scores import read_scores
 from sagan.run.store import Store
@@ -30,6 +30,7 @@ from sagan.system.console import Console, Pace, handling_signals
 from sagan.system.errors import UserError, is_out_of_memory
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import order as random_order
+from sagan.system.sentences import binary
 from sagan.system.typed import to_plain
 from sagan.system.world import SINGLE_PROCESS, World, nothing
 from sagan.training.guard import Diverged, FiniteWatch, Guard
@@ -322,10 +323,12 @@ class _Loop:
             self._save()
         if self._is_due(settings.snapshot_every) or scoring:
             self._check()
+            self._refuse_full_disk()
             write_snapshot(trainer, self.run, self.store)
             self.kept = time.monotonic()
         elif settings.snapshot_minutes and time.monotonic() - self.kept > 60 * settings.snapshot_minutes:
             self._check()
+            self._refuse_full_disk()
             write_latest_snapshot(trainer, self.run, self.store)
             self.kept = time.monotonic()
         if (self._is_due(settings.checkpoint_every) or self._waited_long()) and self.recovery.saved < step:
@@ -428,6 +431,16 @@ class _Loop:
         write_checkpoint(self.trainer, self.run, self.store)
         self.recovery.checkpoint_written()
         self.saved = time.monotonic()
+
+    def _refuse_full_disk(self) -> None:
+        """Raises OSError, with the run saved, where a snapshot would leave no room for another checkpoint."""
+        free, checkpoint = free_bytes(self.run.folder), checkpoint_bytes(self.trainer.config)
+        if free >= snapshot_bytes(self.trainer.config) + checkpoint:
+            return
+        if free >= checkpoint and self.recovery.saved < self.trainer.step:
+            self._save()
+        kept = f"step {self.recovery.saved:,} is saved" if self.recovery.saved else "nothing is saved yet"
+        raise OSError(f"the disk of {self.run.folder} is full but for {binary(free)}: {kept}")
 
 
 class _Outlook:

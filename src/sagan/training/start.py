@@ -172,6 +172,8 @@ def train_on(
         refuse_lost(run)
         console.say("no checkpoint was written yet: training starts from step 0")
     console.say(f"run folder: {folder}")
+    if warning := warning_of_little_space(config, folder):
+        console.warn(warning)
     for line in attention:
         console.say(line)
     return _train(session, run, console, on_snapshot, world)
