@@ -1,7 +1,7 @@
 """How much sooner a run learns other images when it starts from trained networks.
 
     python -m benchmarks.fine_tuning --out runs/fine_tuning [--steps 200] [--every 50] [--seeds 0 1 2] [--imsize 16]
-        [--first_steps 600] [--images 2000] [--num 1000] [--extractor random-conv] [--arms scratch both]
+        [--first_imsize 16] [--first_steps 600] [--images 2000] [--num 1000] [--extractor random-conv] [--arms scratch both]
 
 Trains one run on drawn faces, and then, for every seed, runs on other faces: of another seed, and with the colours of
 their pixels exchanged. These start from scratch, from both networks of the first run, from both with one frozen block
@@ -36,6 +36,10 @@ def draw(path: Path, count: int, size: int, seed: int, colours: tuple[int, int, 
     return path
 
 
+def folder_name(arm: str) -> str:
+    return arm.replace(", ", "+").replace(" ", "-")
+
+
 def sagan(*words: object) -> None:
     status = subprocess.run([sys.executable, "-m", "sagan", *map(str, words)], check=False).returncode
     if status > 1:  # refused or interrupted; 1 says that a run failed, which then has no score
@@ -51,6 +55,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, metavar="ARM")
     parser.add_argument("--imsize", type=int, default=16)
+    parser.add_argument("--first_imsize", type=int, help="of the first run; by default --imsize")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--num", type=int, default=1000)
@@ -59,12 +64,24 @@ def main() -> None:
     flags = parser.parse_args()
     out = flags.out
     out.mkdir(parents=True, exist_ok=True)
-    faces = draw(out / "faces.npy", flags.images, flags.imsize, 0, (0, 1, 2))
+    first_size = flags.first_imsize or flags.imsize
+    faces = draw(out / "faces.npy", flags.images, first_size, 0, (0, 1, 2))
     others = draw(out / "others.npy", flags.images, flags.imsize, 1, (2, 0, 1))
-    alike = ["--preset", "small", "--imsize", flags.imsize, "--batch_size", flags.batch, "--prepared", out / "prepared"]
+    alike = ["--preset", "small", "--batch_size", flags.batch, "--prepared", out / "prepared"]
     first = out / "first"
     if not first.exists():
-        sagan("train", *alike, "--data", faces, "--total_step", flags.first_steps, "--run_dir", first)
+        sagan(
+            "train",
+            *alike,
+            "--imsize",
+            first_size,
+            "--data",
+            faces,
+            "--total_step",
+            flags.first_steps,
+            "--run_dir",
+            first,
+        )
     elif not Run(first).is_finished():
         sagan("resume", first)
     starts: dict[str, list[object]] = {
@@ -76,23 +93,29 @@ def main() -> None:
     score = ["--eval_every", flags.every, "--eval_num", flags.num, "--extractor", flags.extractor, "--score", "false"]
     for arm in flags.arms:
         print(f"{arm}:", flush=True)
-        folder = out / arm.replace(", ", "+").replace(" ", "-")
-        axes = ["--seed", *flags.seeds, "--jobs", flags.jobs, "--sweep_dir", folder]
-        sagan("sweep", *alike, *starts[arm], "--data", others, "--total_step", flags.steps, *score, *axes)
+        axes = ["--seed", *flags.seeds, "--jobs", flags.jobs, "--sweep_dir", out / folder_name(arm)]
+        sagan(
+            "sweep",
+            *alike,
+            "--imsize",
+            flags.imsize,
+            *starts[arm],
+            "--data",
+            others,
+            "--total_step",
+            flags.steps,
+            *score,
+            *axes,
+        )
     print(f"{'starts from':24} {'step':>6} {'Fréchet':>9}  seeds")
     for arm in flags.arms:
-        runs = [
-            Run(path.parent)
-            for path in sorted(out.glob(f"{arm.replace(', ', '+').replace(' ', '-')}/runs/*/config.json"))
-        ]
-        scores = [
-            {each.step: each.value for each in read_scores(run, "frechet") if each.card.samples == flags.num}
-            for run in runs
-        ]
+        runs = [Run(path.parent) for path in sorted((out / folder_name(arm) / "runs").glob("*/config.json"))]
+        found = [[each for each in read_scores(run, "frechet") if each.card.samples == flags.num] for run in runs]
+        scores = [{each.step: each.value for each in own} for own in found]
         for step in range(flags.every, flags.steps + 1, flags.every):
             values = [own.get(step, float("nan")) for own in scores]
-            listed = " ".join(f"{value:.2f}" for value in values)
-            print(f"{arm:24} {step:6} {statistics.mean(values):9.2f}  {listed}")
+            listed = " ".join(f"{value:.4f}" for value in values)
+            print(f"{arm:24} {step:6} {statistics.mean(values):9.4f}  {listed}")
 
 
 if __name__ == "__main__":

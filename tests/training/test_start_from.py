@@ -12,6 +12,7 @@ from PIL import Image
 import sagan
 from sagan.core.networks.folding import folded
 from sagan.core.sampling import generate
+from sagan.data.faces.drawing import draw_face
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, override, without_places
 from sagan.run.folder import Run
@@ -311,3 +312,24 @@ def test_python_takes_a_preset_with_the_networks_of_the_source(plain, photos, tm
     )
     assert run.config.model.z_dim == plain.config().model.z_dim
     assert run.config.game.g_lr == 2e-4
+
+
+def test_starting_from_drawn_faces_is_no_slower_on_others(tmp_path):
+    """A quick look at what `benchmarks/fine_tuning.py` measures: the distance of mean images after a few steps."""
+    faces = np.stack([draw_face(number, 16) for number in range(16)])
+    others = np.stack([draw_face(number, 16, seed=1)[..., [2, 0, 1]] for number in range(16)])
+    for name, images in (("faces", faces), ("others", others)):
+        np.save(tmp_path / f"{name}.npy", images)
+    game = {"g_lr": 2e-3, "d_lr": 2e-3, "log_step": 100, "snapshot_every": 100, "checkpoint_every": 100, "guard": "off"}
+    first = train(config_of(tmp_path / "faces.npy", tmp_path, "first", **game, total_step=20))
+
+    def distance(run):
+        generator = load_snapshot(run.snapshot()).generator
+        drawn = generate(generator, torch.randn(64, generator.z_dim, generator=torch.Generator().manual_seed(0)))
+        real = torch.from_numpy(others).permute(0, 3, 1, 2)
+        return (drawn.float().mean(0) - real.float().mean(0)).square().mean()
+
+    few = {**game, "total_step": 5}
+    scratch = train(config_of(tmp_path / "others.npy", tmp_path, "scratch", **few))
+    tuned = train(tune(first, tmp_path / "others.npy", tmp_path, **few))
+    assert distance(tuned) <= distance(scratch)
