@@ -1,7 +1,8 @@
 """How much sooner a run learns other images when it starts from trained networks.
 
     python -m benchmarks.fine_tuning --out runs/fine_tuning [--steps 200] [--every 50] [--seeds 0 1 2] [--imsize 16]
-        [--first_imsize 16] [--first_steps 600] [--images 2000] [--num 1000] [--extractor random-conv] [--arms scratch both]
+        [--first_imsize 16] [--first_steps 600] [--images 2000] [--num 1000] [--extractor random-conv]
+        [--arms scratch both]
 
 Trains one run on drawn faces, and then, for every seed, runs on other faces: of another seed, and with the colours of
 their pixels exchanged. These start from scratch, from both networks of the first run, from both with one frozen block
@@ -70,18 +71,8 @@ def main() -> None:
     alike = ["--preset", "small", "--batch_size", flags.batch, "--prepared", out / "prepared"]
     first = out / "first"
     if not first.exists():
-        sagan(
-            "train",
-            *alike,
-            "--imsize",
-            first_size,
-            "--data",
-            faces,
-            "--total_step",
-            flags.first_steps,
-            "--run_dir",
-            first,
-        )
+        words = ["--imsize", first_size, "--total_step", flags.first_steps, "--data", faces, "--run_dir", first]
+        sagan("train", *alike, *words)
     elif not Run(first).is_finished():
         sagan("resume", first)
     starts: dict[str, list[object]] = {
@@ -90,23 +81,12 @@ def main() -> None:
         "both, one block frozen": ["--start_from", first, "--freeze_d", 1],
         "generator alone": ["--start_from", Run(first).snapshot()],
     }
+    alike += ["--imsize", flags.imsize, "--total_step", flags.steps, "--data", others]
     score = ["--eval_every", flags.every, "--eval_num", flags.num, "--extractor", flags.extractor, "--score", "false"]
     for arm in flags.arms:
         print(f"{arm}:", flush=True)
         axes = ["--seed", *flags.seeds, "--jobs", flags.jobs, "--sweep_dir", out / folder_name(arm)]
-        sagan(
-            "sweep",
-            *alike,
-            "--imsize",
-            flags.imsize,
-            *starts[arm],
-            "--data",
-            others,
-            "--total_step",
-            flags.steps,
-            *score,
-            *axes,
-        )
+        sagan("sweep", *alike, *starts[arm], *score, *axes)
     print(f"{'starts from':24} {'step':>6} {'Fréchet':>9}  seeds")
     for arm in flags.arms:
         runs = [Run(path.parent) for path in sorted((out / folder_name(arm) / "runs").glob("*/config.json"))]
