@@ -104,6 +104,18 @@ def test_a_setting_newer_than_the_file_has_its_default():
     assert from_dict(values) == Config(model=ModelConfig(imsize=32))
 
 
+def test_settings_that_a_file_has_in_their_former_section_are_read():
+    config = Config(model=ModelConfig(start_from="other", freeze_d=1))
+    values = to_dict(config)
+    values["game"]["freeze_d"] = values["model"].pop("freeze_d")
+    values["run"]["start_from"] = values["model"].pop("start_from")
+    del values["model"]["start_sha256"]
+    assert from_dict(values) == config
+    values["model"]["freeze_d"] = 1  # in both places: no version wrote it
+    with pytest.raises(ValueError, match="does not know freeze_d"):
+        from_dict(values)
+
+
 def test_setting_names_are_unique_so_that_bare_names_serve():
     sections = [DataConfig, ModelConfig, GameConfig, RunConfig]
     names = [field.name for section in sections for field in dataclasses.fields(section)]

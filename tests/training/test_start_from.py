@@ -17,13 +17,20 @@ from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, override, without_places
 from sagan.run.folder import Run
 from sagan.run.plan import train_words
-from sagan.run.weights import load_checkpoint, load_snapshot, save_snapshot
+from sagan.run.weights import load_checkpoint, load_snapshot, save_checkpoint, save_snapshot
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.training.guard import Diverged, Verdict
 from sagan.training.recovery import roll_back
 from sagan.training.start import train_new, train_on
-from sagan.training.start_from import describe_fates, graft, open_start, refuse_unfit, with_networks_of
+from sagan.training.start_from import (
+    _describe_classes,
+    describe_fates,
+    graft,
+    open_start,
+    refuse_unfit,
+    with_networks_of,
+)
 from sagan.training.trainer import Trainer
 from tests.training.conftest import TINY
 
@@ -115,6 +122,11 @@ def test_classes_are_found_by_name_and_new_ones_start_as_their_mean(source, phot
         torch.testing.assert_close(state.average[name][0], before.state_dict()[name].mean(0))
     rows = load_checkpoint(source.checkpoint_file).discriminator["embedding.weight"]
     assert torch.equal(state.discriminator["embedding.weight"][1:], rows)
+
+
+def test_classes_are_said_with_the_numbers_of_the_run():
+    said = _describe_classes(("aa", "b", "c"), [None, 0, 1])
+    assert said == "classes: taken: 1 b, 2 c; new, starting as the mean of the source's: 0 aa"
 
 
 def test_without_classes_before_each_class_starts_as_what_was_drawn(plain):
@@ -256,6 +268,22 @@ def test_frozen_blocks_stay_and_have_no_optimizer(plain, photos, tmp_path):
     assert any(name.startswith("stages.4.") for name in changed)
     frozen = sum(not each.requires_grad for each in build_discriminator(run.config().model).parameters())
     assert len(after.d_optimizer["state"]) == len(list(build_discriminator(run.config().model).parameters())) - frozen
+
+
+def test_a_checkpoint_with_moments_of_frozen_blocks_is_refused(plain, photos, tmp_path):
+    run = train(tune(plain, photos / "few", tmp_path, freeze_d=1))
+    state = load_checkpoint(run.checkpoint_file)
+    whole = Trainer(override(run.config(), {"freeze_d": 0}), CPU)
+    moments = {"step": torch.ones(())}
+    parameters = enumerate(whole.discriminator.parameters())
+    of_all = {
+        number: moments | {"exp_avg": torch.zeros_like(x.data), "exp_avg_sq": torch.zeros_like(x.data)}
+        for number, x in parameters
+    }
+    optimizer = {**state.d_optimizer, "state": of_all}
+    save_checkpoint(run.checkpoint_file, dataclasses.replace(state, d_optimizer=optimizer))
+    with pytest.raises(UserError, match="has moments of frozen blocks, as an earlier sagan kept them"):
+        load_checkpoint(run.checkpoint_file)
 
 
 def test_the_command_of_a_run_names_all_of_its_networks(plain, photos, tmp_path):

@@ -12,9 +12,10 @@ _ALL = 12  # the most classes that are all named in a sentence
 _SOME = 8  # of more classes, the first ones that are
 
 
-def list_classes(names: Sequence[str]) -> str:
-    """The classes with their numbers, such as "0 ant, 1 bat, 2 cat"; of many, the first few and the last."""
-    known = [f"{number} {name}" for number, name in enumerate(names)]
+def list_classes(names: Sequence[str], numbers: Sequence[int] | None = None) -> str:
+    """The classes with their numbers, such as "0 ant, 1 bat, 2 cat"; of many, the first few and the last. ``names``: of
+    all classes by number. ``numbers``: those to list, by default all."""
+    known = [f"{number} {names[number]}" for number in (range(len(names)) if numbers is None else numbers)]
     return ", ".join(known) if len(known) <= _ALL else f"{', '.join(known[:_SOME])}, ... {known[-1]}"
 
 

@@ -447,6 +447,7 @@ class Config:
 
 
 _SECTIONS: dict[str, type[Any]] = {"data": DataConfig, "model": ModelConfig, "game": GameConfig, "run": RunConfig}
+_MOVED = {"freeze_d": "game", "start_from": "run"}  # settings of the model, by the section that files may have them in
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -466,8 +467,20 @@ def from_dict(values: object, where: str = "this config") -> Config:
     missing = [name for name in _SECTIONS if name not in values]
     if missing and not values.keys() - _SECTIONS.keys() - {"format"}:  # others are of a newer version
         raise UserError(f"{where} is damaged: the section {missing[0]} is missing")
+    values = _in_their_sections(values)
     _refuse_unknown_choices(values, where)
     return from_plain(Config, {name: value for name, value in values.items() if name != "format"}, where)
+
+
+def _in_their_sections(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a file with those that were moved where this version has them."""
+    found = dict(values)
+    for name, section in _MOVED.items():
+        model, former = found.get("model"), found.get(section)
+        if isinstance(model, dict) and isinstance(former, dict) and name in former and name not in model:
+            found["model"] = model | {name: former[name]}
+            found[section] = {other: value for other, value in former.items() if other != name}
+    return found
 
 
 def _refuse_unknown_choices(values: Mapping[str, object], where: str) -> None:

@@ -362,7 +362,13 @@ def _check_optimizer(found: Any, network: nn.Module, where: str) -> None:
     state = found.get("state") if isinstance(found, Mapping) else None
     if not isinstance(state, Mapping):
         raise UserError(f"{where} is damaged: it holds no state, but {shorten(found)}")
+    count = sum(1 for _ in network.parameters())
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if len(parameters) < count == len(state):
+        raise UserError(
+            f"{where} has moments of frozen blocks, as an earlier sagan kept them: it can be sampled, but not resumed; "
+            "start a new run from one of its snapshots"
+        )
     if state and (set(state) != set(range(len(parameters))) or any(isinstance(number, bool) for number in state)):
         raise UserError(f"{where} is damaged: it must have a state for each of {len(parameters)} parameters")
     for number, parameter in enumerate(parameters) if state else ():

@@ -179,10 +179,10 @@ def _rows(start: Start, classes: Sequence[str], count: int) -> list[int | None]:
 
 
 def _describe_classes(classes: Sequence[str], rows: Sequence[int | None]) -> str:
-    taken = [name for name, row in zip(classes, rows, strict=True) if row is not None]
-    added = [name for name, row in zip(classes, rows, strict=True) if row is None]
-    parts = [f"taken: {list_classes(taken)}"] if taken else []
-    parts += [f"new, starting as the mean of the source's: {list_classes(added)}"] if added else []
+    taken = [number for number, row in enumerate(rows) if row is not None]
+    added = [number for number, row in enumerate(rows) if row is None]
+    parts = [f"taken: {list_classes(classes, taken)}"] if taken else []
+    parts += [f"new, starting as the mean of the source's: {list_classes(classes, added)}"] if added else []
     return f"classes: {'; '.join(parts)}"
 
 
