@@ -182,7 +182,7 @@ def old_run(home, monkeypatch):
 def train_earlier(monkeypatch, **changes):
     with monkeypatch.context() as earlier:
         earlier.setattr(sagan.data.prepare, "natural", str)
-        earlier.setattr(saving, "_classes", lambda store, config: ())
+        earlier.setattr(saving, "learned_classes", lambda store, config: ())
         assert train(data="digits", prepared="before", **changes) == 0
 
 
