@@ -1,6 +1,7 @@
 """`sagan train` and `sagan resume`, called in process from a person's folder, with tiny networks."""
 
 import dataclasses
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -171,6 +172,18 @@ def test_a_dry_run_says_what_a_run_would_cost_and_makes_nothing(home, capsys):
     assert "a query sees" in out
     assert "ms a step" in out
     assert not (home / "run").exists()
+
+
+def test_a_dry_run_counts_the_classes_by_their_folders(home, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr("sagan.bench.forecast.describe_run", lambda config, device: seen.append(config) or [])
+    for number, name in enumerate(["cat", "dog"] * 6):
+        (home / "animals" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(home / "animals" / name / f"{number}.png")
+    assert main(tiny(dry_run=True, num_classes="auto", data="animals")) == 0
+    assert seen[0].model.num_classes == 2
+    said = refused(capsys, *tiny(dry_run=True, num_classes="auto", data="photos.npy"))
+    assert re.search(r"the classes of .*photos.npy are unknown: .*; --num_classes 0 learns without them", said)
 
 
 def test_the_largest_batch_is_found_and_used(home, capsys, monkeypatch):

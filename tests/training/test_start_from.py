@@ -121,7 +121,17 @@ def test_classes_are_found_by_name_and_new_ones_start_as_their_mean(source, phot
     for name in tables:
         torch.testing.assert_close(state.average[name][0], before.state_dict()[name].mean(0))
     rows = load_checkpoint(source.checkpoint_file).discriminator["embedding.weight"]
-    assert torch.equal(state.discriminator["embedding.weight"][1:], rows)
+    assert torch.equal(state.discriminator["embedding.weight"], torch.cat([rows.mean(0, keepdim=True), rows]))
+
+
+def test_a_wider_discriminator_tells_classes_apart_by_what_it_took(source):
+    model = source.config().model
+    wide = dataclasses.replace(model, num_classes=4, d_conv_dim=2 * model.d_conv_dim)
+    before, after = build_discriminator(model), build_discriminator(wide, seed=5)
+    assert graft(after, before, [2, None, 0, 1])["embedding"] == "resized"
+    rows = before.embedding.weight
+    expected = torch.stack([rows[2], rows.mean(0), rows[0], rows[1]])
+    assert torch.equal(after.embedding.weight, torch.nn.functional.pad(expected, (0, rows.shape[1])))
 
 
 def test_classes_are_said_with_the_numbers_of_the_run():

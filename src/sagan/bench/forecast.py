@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,9 @@ import torch
 from sagan.bench.cost import Cost, TakesTooLong, count_cost, describe_cost, describe_disk
 from sagan.bench.machine import free_memory
 from sagan.bench.pace import MOST_SECONDS, measured_pace
+from sagan.data import Source, choose_source
 from sagan.run.build import describe_attention
-from sagan.run.config import Config, ModelConfig, override
+from sagan.run.config import Config, DataConfig, override
 from sagan.run.keeping import run_bytes
 from sagan.system.console import duration
 from sagan.system.devices import choose_device
@@ -33,10 +35,17 @@ class PlannedCost:
     steps: int
 
 
-def check_classes(model: ModelConfig) -> None:
-    """Raises UserError where the number of classes depends on the images, since none are opened."""
-    if model.num_classes == "auto":
-        raise UserError("--num_classes must be a number here: auto counts the classes when the images are opened")
+def with_classes_counted(config: Config, find: Callable[[DataConfig, int], Source] = choose_source) -> Config:
+    """The config with a number of classes: for ``auto`` that of the images that ``find`` finds, by their names; none is
+    opened. Raises UserError where they have no classes."""
+    if config.model.num_classes != "auto":
+        return config
+    source = find(config.data, config.model.imsize)
+    if source.no_classes:
+        raise UserError(
+            f"the classes of {source.description} are unknown: {source.no_classes}; `num_classes` 0 learns without them"
+        )
+    return override(config, {"num_classes": len({source.class_of(number) for number in range(len(source))})})
 
 
 def describe_run(config: Config, device: torch.device) -> Iterator[str]:
@@ -72,10 +81,9 @@ def too_large(cost: Cost, device: torch.device) -> str:
 
 def describe_runs(runs: Sequence[PlannedCost], jobs: int = 1) -> Iterator[str]:
     """The cost of several runs, ``jobs`` of them at a time, as lines of text; runs of equal cost are described once.
-    Raises UserError where a number of classes is not known yet."""
-    configs = [_settled(run.config) for run in runs]
-    for config in configs:
-        check_classes(config.model)
+    Raises UserError as `with_classes_counted`."""
+    find = functools.cache(choose_source)  # many runs have the same images
+    configs = [with_classes_counted(_settled(run.config), find) for run in runs]
     yield _COUNTING
     alike: dict[tuple[Cost, int], list[int]] = {}  # numbers of runs of one cost and batch
     counted: dict[Config, tuple[Cost, int]] = {}

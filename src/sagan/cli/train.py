@@ -91,7 +91,7 @@ def _train(words: Sequence[str], console: Console, world: World) -> int:
     compare_flags(world, "train", chosen | ({"batch_size": "auto"} if largest else {}))
     _warn_of_idle(given, config, console)
     _warn_of_penalties(given, config, console)
-    from sagan.bench.forecast import check_classes, describe_run
+    from sagan.bench.forecast import describe_run, with_classes_counted
     from sagan.bench.pace import largest_batch
     from sagan.data import choose_source, prepared_store
     from sagan.data.batches import check_count
@@ -105,20 +105,20 @@ def _train(words: Sequence[str], console: Console, world: World) -> int:
         which = "--batch_size auto" if largest else "--dry_run"
         raise UserError(f"{which} measures one process: give it without torchrun and --gpus")
     if largest or dry_run:
-        check_classes(config.model)
         device = check_new_run(config)
         source = choose_source(config.data, config.model.imsize)
         config = settle(config, device)
+        counted = with_classes_counted(config, lambda *_: source)
     if largest:
         outputs = config.run.run_dir or "runs", config.run.sample_dir
         store = None if dry_run else prepared_store(config.data, config.model.imsize, console, source, outputs)
         images = len(source) if store is None else store.count
-        size = largest_batch(config, device, min(images, 1024))
+        size = largest_batch(counted, device, min(images, 1024))
         console.say(f"the largest batch that fits is {size}")
-        config = override(config, {"batch_size": size})
+        config, counted = (override(each, {"batch_size": size}) for each in (config, counted))
     if dry_run:
         check_count(len(source), config.game.batch_size)
-        for line in describe_run(config, device):
+        for line in describe_run(counted, device):
             console.say(line)
         return 0
     return start_run(config, console, scoring, store, world)

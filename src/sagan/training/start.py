@@ -222,7 +222,12 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
     """The number of classes the networks learn. Raises UserError if the images have another number."""
     if model.num_classes == 0:
         return 0
-    store.needed_labels()
+    try:
+        store.needed_labels()
+    except UserError as error:
+        if model.num_classes == "auto":
+            error.add_note("`num_classes` 0 learns without them")
+        raise
     found = len(store.classes)
     if model.num_classes not in ("auto", found):
         raise UserError(

@@ -290,34 +290,36 @@ def _as_products(layer: Weighted, of_pixels: bool) -> Tensor:
 
 @torch.no_grad()
 def _take_embedding(layer: nn.Embedding, other: nn.Embedding, rows: Sequence[int | None]) -> Fate:
-    """A class that the source lacks keeps the row of a new network."""
     width = min(layer.embedding_dim, other.embedding_dim)
     for own, row in zip(layer.weight, rows, strict=True):
-        if row is not None:
-            own[:width] = other.weight[row, :width]
+        own[:width] = _row(other.weight, row)[:width]
+    layer.weight[:, width:] = 0
     if isinstance(layer, SpectralNorm):
         layer.restart()
-    if all(row is None for row in rows):
-        return "new"
     return "taken" if None not in rows and layer.embedding_dim == other.embedding_dim else "resized"
 
 
 @torch.no_grad()
 def _take_norm(layer: Norm, other: Norm, rows: Sequence[int | None]) -> Fate:
-    """A class that the source lacks, and a network without classes, gets the mean over the source's classes."""
+    """A network without classes gets the mean over the source's."""
     conditional = isinstance(layer, ConditionalBatchNorm2d) and layer.num_classes > 0
     wanted = rows if conditional else [None]
     mine, its = _tables(layer), _tables(other)
     channels = min(mine[0].shape[1], its[0].shape[1])
     for table, source in zip(mine, its, strict=True):
         for own, row in zip(table, wanted, strict=True):
-            own[:channels] = (source.mean(0) if row is None else source[row])[:channels]
+            own[:channels] = _row(source, row)[:channels]
     for (_, statistic), (_, found) in zip(layer.named_buffers(), other.named_buffers(), strict=True):
         if statistic.ndim:
             statistic[:channels] = found[:channels]
         else:  # the number of batches
             statistic.copy_(found)
     return "taken" if mine[0].shape[1] == its[0].shape[1] else "resized"
+
+
+def _row(table: Tensor, number: int | None) -> Tensor:
+    """That of a class; for one that the source lacks, the mean over the source's classes."""
+    return table.mean(0) if number is None else table[number]
 
 
 def _tables(norm: Norm) -> tuple[Tensor, Tensor]:
