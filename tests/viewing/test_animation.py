@@ -53,6 +53,13 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, name, rate,
         check_animation(tmp_path / name, rate)
 
 
+def test_an_ffmpeg_that_is_not_there_is_a_sentence_with_the_remedy(tmp_path, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"IMAGEIO_FFMPEG_EXE names, is no program: unset it, .* write \.webp or \.gif"):
+        check_animation(tmp_path / "a.mp4", 10)
+
+
 def test_pictures_are_enlarged_in_whole_pixels():
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     large = enlarged(picture, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ def check_animation(path: Path, rate: float) -> None:
     if not 1 <= rate <= 100:
         raise UserError(f"`fps` must be from 1 to 100 frames a second, got {rate:g}")
     if path.suffix.lower() == ".mp4":
-        _ffmpeg()
+        _check_ffmpeg()
 
 
 def write_animation(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
@@ -54,18 +55,23 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], rate: float) -> in
     return len(pictures)
 
 
-def _ffmpeg() -> str:
+def _check_ffmpeg() -> None:
+    """Raises UserError where there is no ffmpeg."""
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ModuleNotFoundError as error:
         raise UserError("MP4 needs an extra: pip install 'sagan[video]'; .webp and .gif do not") from error
     try:
-        program: str = get_ffmpeg_exe()
+        program = get_ffmpeg_exe()
     except RuntimeError as error:  # the package was installed without the program
         raise UserError(
             "MP4 needs ffmpeg, and imageio-ffmpeg finds none: install ffmpeg; .webp and .gif do not"
         ) from error
-    return program
+    if shutil.which(program) is None:  # it is named in the environment, and not looked for
+        raise UserError(
+            f"MP4 needs ffmpeg, and {program}, which IMAGEIO_FFMPEG_EXE names, is no program: unset it, to use that of "
+            "pip install 'sagan[video]', or write .webp or .gif"
+        )
 
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
