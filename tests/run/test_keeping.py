@@ -7,7 +7,14 @@ import pytest
 from sagan.bench.cost import describe_disk
 from sagan.run.config import Config, override
 from sagan.run.folder import Run, snapshot_step
-from sagan.run.keeping import kept_snapshots, remove_old_snapshots, run_bytes, snapshot_bytes, warning_of_little_space
+from sagan.run.keeping import (
+    kept_snapshots,
+    remove_old_snapshots,
+    run_bytes,
+    snapshot_bytes,
+    warning_of_little_space,
+    written_snapshots,
+)
 from sagan.run.scores import best_score
 from sagan.system.files import exclusive_lock
 from tests import records
@@ -84,6 +91,13 @@ def test_the_disk_is_counted_with_those_that_are_kept():
     assert run_bytes(CONFIG) - run_bytes(fewer) == 3 * snapshot_bytes(CONFIG)
 
 
+@pytest.mark.parametrize(("total", "every", "eval_every"), [(60, 10, None), (61, 10, None), (60, 10, 4), (7, 9, 8)])
+def test_snapshots_that_are_scored_in_training_are_counted(total, every, eval_every):
+    settings = override(CONFIG, {"total_step": total, "snapshot_every": every, "eval_every": eval_every}).run
+    steps = {step for step in range(1, total + 1) if step % every == 0 or step % (eval_every or every) == 0} | {total}
+    assert written_snapshots(settings) == len(steps)
+
+
 def test_a_disk_too_small_is_told(tmp_path, monkeypatch):
     assert warning_of_little_space(CONFIG, tmp_path) == ""
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
@@ -95,4 +109,4 @@ def test_a_disk_too_small_is_told(tmp_path, monkeypatch):
 
 def test_the_disk_line_says_how_many_are_kept():
     assert "are kept" not in describe_disk(CONFIG)
-    assert "(of 6 at most 3 are kept)" in describe_disk(override(CONFIG, {"keep_snapshots": 2}))
+    assert "(of 6 at most 3 are kept, more with several kinds" in describe_disk(override(CONFIG, {"keep_snapshots": 2}))

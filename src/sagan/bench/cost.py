@@ -28,7 +28,14 @@ from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.data.batches import ALL, Batches
 from sagan.run.build import describe_attention
 from sagan.run.config import Config, override
-from sagan.run.keeping import checkpoint_bytes, kept_snapshots, parameter_counts, run_bytes, snapshot_bytes
+from sagan.run.keeping import (
+    checkpoint_bytes,
+    kept_snapshots,
+    parameter_counts,
+    run_bytes,
+    snapshot_bytes,
+    written_snapshots,
+)
 from sagan.system.sentences import binary, plural
 from sagan.training.trainer import Trainer, build_networks, steps_by_kind
 
@@ -122,9 +129,9 @@ def describe_cost(config: Config, device: torch.device | str = "cpu", cost: Cost
 
 def describe_disk(config: Config) -> str:
     """What a run writes, as a line of text."""
-    written = -(-config.run.total_step // config.run.snapshot_every)
+    written = written_snapshots(config.run)
     kept = kept_snapshots(config.run, written)
-    some = f" (of {written:,} at most {kept:,} are kept)" if kept < written else ""
+    some = f" (of {written:,} at most {kept:,} are kept, more with several kinds of scores)" if kept < written else ""
     return (
         f"disk: {binary(snapshot_bytes(config))} a snapshot{some}, {binary(checkpoint_bytes(config))} the checkpoint, "
         f"{binary(run_bytes(config))} the whole run, and {binary(image_bytes(config))} for each 1,000 prepared images"

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sagan.run.config import Config, RunConfig
+from sagan.run.config import Config
 from sagan.run.folder import Run, absent, is_free, snapshot_step
-from sagan.run.keeping import kept_snapshots
+from sagan.run.keeping import kept_snapshots, written_snapshots
 from sagan.run.plan import Plan, PlannedRun, extend, make_plan, read_plan, train_words, write_plan
 from sagan.run.presets import PRESETS
 from sagan.run.scores import scored_steps
@@ -107,8 +107,8 @@ class Sweep:
     def watch(self, run: PlannedRun, *, scored: bool = True) -> Watched:
         """The run's status, to be asked for repeatedly; ``scored``: whether its snapshots are to be scored."""
         settings = self.config(run).run
-        steps = len(snapshot_steps(settings))
-        scores = 0 if not scored else steps if settings.eval_every else kept_snapshots(settings, steps)
+        made = written_snapshots(settings)
+        scores = 0 if not scored else made if settings.eval_every else kept_snapshots(settings, made)
         return Watched(self.run_folder(run), run.name, settings.total_step, self.failure_file(run), scores)
 
     def is_scored(self, run: PlannedRun, extractor: str) -> bool:
@@ -175,12 +175,6 @@ def plan_sweep(
     if "image_path" in given and "dataset" not in given:
         raise UserError("--image_path says where a --dataset is: give --dataset celeb or --dataset lsun with it")
     return Sweep.begin(folder, make_plan(base or PRESETS["best"], given, left_out, command))
-
-
-def snapshot_steps(settings: RunConfig) -> set[int]:
-    """The steps of which a run has snapshots at its end."""
-    total, intervals = settings.total_step, (settings.snapshot_every, settings.eval_every or settings.total_step)
-    return {step for interval in intervals for step in range(interval, total + 1, interval)} | {total}
 
 
 def threads_each(jobs: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -43,8 +44,17 @@ def remove_old_snapshots(run: Run, settings: RunConfig) -> None:
                 path.unlink(missing_ok=True)
 
 
+def written_snapshots(settings: RunConfig) -> int:
+    """How many snapshots a run writes: every ``snapshot_every`` and ``eval_every`` steps, and at its end."""
+    total, every = settings.total_step, settings.snapshot_every
+    also = settings.eval_every or every
+    at_end = total % every > 0 and total % also > 0
+    return total // every + total // also - total // math.lcm(every, also) + at_end
+
+
 def kept_snapshots(settings: RunConfig, written: int) -> int:
-    """The most snapshots that lie in a run's folder at its end, of those written."""
+    """The most snapshots that lie in a run's folder at its end, of those written, if all scores are comparable; of each
+    further kind of score, such as that of another extractor, ``keep_best`` more, or the best."""
     if settings.keep_snapshots is None and settings.keep_best is None:
         return written
     return min(written, (settings.keep_snapshots or 1) + (settings.keep_best or 1))
@@ -68,7 +78,7 @@ def run_bytes(config: Config) -> int:
     """The most bytes of a run's folder, without sample grids and records: all snapshots that are kept, two checkpoints
     while one is being written, two more where a run may roll back, and the one that it starts from. (Every rollback
     keeps another.)"""
-    snapshots = kept_snapshots(config.run, -(-config.run.total_step // config.run.snapshot_every))
+    snapshots = kept_snapshots(config.run, written_snapshots(config.run))
     pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
     checkpoints = (4 if config.run.guard == "recover" else 2) + (config.model.start_from is not None)
     return snapshots * (snapshot_bytes(config) + pair) + checkpoints * checkpoint_bytes(config)
