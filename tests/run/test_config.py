@@ -23,6 +23,7 @@ from sagan.run.config import (
     settings,
     to_dict,
     with_absolute_paths,
+    without_places,
 )
 from sagan.run.presets import PRESETS
 
@@ -135,6 +136,13 @@ def test_paths_keep_their_meaning_elsewhere(tmp_path, monkeypatch):
     assert Path(config.data.prepared) == tmp_path / "prepared"
     assert Path(config.run.sample_dir) == tmp_path / "grids"
     assert with_absolute_paths(config) == config
+
+
+@pytest.mark.parametrize("start", ["pretrained:faces64", "hf:a/b", f"faces, step 4, sha256 {'0' * 64}"])
+def test_what_a_run_started_from_is_no_path_where_it_is_not_on_the_disk(start):
+    config = Config(model=ModelConfig(start_from=start))
+    assert with_absolute_paths(config).model.start_from == start
+    assert without_places(config).model.start_from == start
 
 
 def test_drawn_faces_are_no_path():

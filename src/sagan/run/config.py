@@ -166,7 +166,7 @@ def _all_spans_are_0(config: Config) -> bool:
 
 
 _FULL = "0 is full attention"
-_NO_PATHS = "pretrained:", "hf:"  # what a place begins with that is not on the disk
+_NO_PATH = re.compile(r"(pretrained|hf):.*|.*, step \d+, sha256 \w{64}", re.DOTALL)  # the last is what files once kept
 _HEAVIEST = 10**9  # weight of a penalty, or norm of a gradient: far below what float32 holds
 _FASTEST = 1000  # learning rate: one step of Adam moves every weight by about as much
 
@@ -534,7 +534,7 @@ def without_places(config: Config) -> Config:
 
 def _without_folder(start: str | None) -> str | None:
     """Of a place with trained networks: its last name or, within a run, the names from that of the run's folder on."""
-    if start is None or start.startswith(_NO_PATHS):
+    if start is None or _NO_PATH.fullmatch(start):
         return start
     path = Path(start)
     count = 3 if path.parent.name in ("snapshots", "checkpoints") else 1
@@ -548,6 +548,6 @@ def with_absolute_paths(config: Config) -> Config:
         "prepared": config.data.prepared,
         "sample_dir": config.run.sample_dir,
         "data": None if config.data.data == "faces" else config.data.data,
-        "start_from": None if (config.model.start_from or "").startswith(_NO_PATHS) else config.model.start_from,
+        "start_from": None if _NO_PATH.fullmatch(config.model.start_from or "") else config.model.start_from,
     }
     return override(config, {name: str(expand(path).resolve()) for name, path in given.items() if path})

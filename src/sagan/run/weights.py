@@ -282,6 +282,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     _check_classes(values.classes, config.model, where)
     with _building(where):
         discriminator = build_discriminator(config.model)
+    parts["d_optimizer"] = _without_frozen(parts["d_optimizer"], discriminator)
     networks: dict[str, nn.Module] = {"generator": generator, "average": generator, "discriminator": discriminator}
     for name, network in networks.items():
         _check_tensors(parts[name], network.state_dict(), f"{where}, {name},")
@@ -356,19 +357,22 @@ def check_stored(tensor: object, name: str) -> None:
         raise UserError(f"{name} is not finite")
 
 
+def _without_frozen(found: Any, network: nn.Module) -> Any:
+    """Adam's state dict without the moments of frozen parameters, which are 0: earlier versions kept them."""
+    trained = [parameter.requires_grad for parameter in network.parameters()]
+    state = found.get("state") if isinstance(found, Mapping) else None
+    if all(trained) or not isinstance(state, Mapping) or set(state) != set(range(len(trained))):
+        return found
+    return {**found, "state": dict(enumerate(state[number] for number, each in enumerate(trained) if each))}
+
+
 def _check_optimizer(found: Any, network: nn.Module, where: str) -> None:
     """Raises UserError unless this is the state dict of Adam for a network's trained parameters, fresh or after a
     step."""
     state = found.get("state") if isinstance(found, Mapping) else None
     if not isinstance(state, Mapping):
         raise UserError(f"{where} is damaged: it holds no state, but {shorten(found)}")
-    count = sum(1 for _ in network.parameters())
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if len(parameters) < count == len(state):
-        raise UserError(
-            f"{where} has moments of frozen blocks, as an earlier sagan kept them: it can be sampled, but not resumed; "
-            "start a new run from one of its snapshots"
-        )
     if state and (set(state) != set(range(len(parameters))) or any(isinstance(number, bool) for number in state)):
         raise UserError(f"{where} is damaged: it must have a state for each of {len(parameters)} parameters")
     for number, parameter in enumerate(parameters) if state else ():
