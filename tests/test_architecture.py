@@ -92,12 +92,12 @@ def tree() -> dict[str, set[str]]:
         if start:
             folder = start[1].strip()
             names = found.setdefault("" if folder == "src/sagan/" else folder.rstrip("/"), set())
-        names |= set(re.findall(r"\b\w+\.(?:py|html)\b", line))
+        names |= set(re.findall(r"\b\w+\.py\b", line))
     return {folder: names for folder, names in found.items() if not folder or (PACKAGE / folder).is_dir()}
 
 
 def test_the_tree_lists_every_file_of_the_package():
-    files = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".html")]
+    files = [path for path in PACKAGE.rglob("*") if path.suffix == ".py"]
     inside = {path.parent.relative_to(PACKAGE) for path in files} - {Path()}
     present = {str(folder): {path.name for path in files if path.parent == PACKAGE / folder} for folder in inside}
     present = {folder: names - {"__init__.py"} for folder, names in present.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import importlib.resources
 import json
 from collections import Counter
@@ -18,6 +17,7 @@ from sagan.core.networks.interface import Generator
 from sagan.export.check import Agreement
 from sagan.export.onnx import export_onnx
 from sagan.export.subject import Subject
+from sagan.pages.render import asset, render
 from sagan.run.places import HUB, PRETRAINED
 from sagan.system.files import whole_folder
 from sagan.viewing.figures import colours
@@ -25,7 +25,7 @@ from sagan.viewing.page import as_base64, describe_layer
 
 DIRECTIONS = 8
 LARGEST_MAP = 2**24  # weights of a layer that is shown: 64 MiB, for each picture
-_PAGE = ("index.html", "page.js", "worker.js", "latents.js", "style.css")
+_ASSETS = ("exported.js", "worker.js", "attention.js", "latents.js", "style.css")
 
 
 def export_web(
@@ -45,16 +45,13 @@ def export_web(
     with whole_folder(out) as folder:
         agreement, operators = export_onnx(subject, folder / "model.onnx", half=half, attention=tuple(layers))
         facts["bytes"] = (folder / "model.onnx").stat().st_size
-        for name in _PAGE:
-            text = importlib.resources.files("sagan.export").joinpath("page", name).read_text("utf-8")
-            if name == "index.html":
-                text = text.replace("@title@", html.escape(facts["name"])).replace("@facts@", html.escape(_say(facts)))
-            (folder / name).write_text(text, encoding="utf-8")
-        shared = importlib.resources.files("sagan.viewing").joinpath("attention.js")
-        (folder / shared.name).write_bytes(shared.read_bytes())
+        page = render("exported.html", name=facts["name"], about=_say(facts))
+        (folder / "index.html").write_text(page, encoding="utf-8")
+        for name in _ASSETS:
+            (folder / name).write_bytes(asset(name).read_bytes())
         (folder / "model.json").write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
         (folder / "runtime").mkdir()
-        licence = importlib.resources.files("sagan.export").joinpath("page", "LICENSE.onnxruntime")
+        licence = importlib.resources.files("sagan.export").joinpath("LICENSE.onnxruntime")
         for name, data in {**runtime, "LICENSE": licence.read_bytes()}.items():
             (folder / "runtime" / name.replace(".mjs", ".js")).write_bytes(data)  # some hosts do not know .mjs
     return agreement, operators

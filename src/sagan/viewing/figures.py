@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -30,9 +30,9 @@ _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # dotted is for even attent
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _CAPTION = (
-    "A row is one point of the picture (ring) and where each layer looks from there: the lighter, the more. Dashed: "
-    "the square it may not look at. Below: the largest weight of a key, how many times an even weight that is, and how "
-    "much of the softmax fell inside the square before it was excluded."
+    "A row is one point of the picture (ring) and where each layer looks from there: the lighter, the more; uniform "
+    "attention is the middle of the scale. Dashed: the square it may not look at. Below: the largest weight of a key, "
+    "how many times a uniform weight that is, and how much of the softmax fell inside the square before its exclusion."
 )
 
 
@@ -82,13 +82,21 @@ def draw_maps(path: Path, exhibits: Sequence[Exhibit], image: int, points: Seque
     _save(figure, path)
 
 
-def lay_over(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weights (rows, columns) of cells, 0 to 1, as light on a picture, uint8 (size, size, 3): floats from 0 to 1, at a
-    resolution at which both have whole pixels. The larger the weight of a place, the lighter it is."""
-    size = math.lcm(len(picture), len(weights))
+def lay_over(picture: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """The light (rows, columns) of cells, 0 to 1, on a picture, uint8 (size, size, 3): floats from 0 to 1, at a
+    resolution at which both have whole pixels."""
+    size = math.lcm(len(picture), len(light))
     grey = picture @ (0.299 / 255, 0.587 / 255, 0.114 / 255) * DIM
-    below, light = _enlarge(grey, size)[:, :, None], colours()[np.rint(_enlarge(weights, size) * 255).astype(int)] / 255
+    below, light = _enlarge(grey, size)[:, :, None], colours()[np.rint(_enlarge(light, size) * 255).astype(int)] / 255
     return 1 - (1 - below) * (1 - light)  # type: ignore[no-any-return]
+
+
+A = TypeVar("A", np.ndarray, Tensor)
+
+
+def light_of(weights: A, uniform: float | A) -> A:
+    """How light weights are, 0 to 1: a half is uniform, 0.9 nine times that. ``attention.js`` has the same scale."""
+    return weights / (weights + uniform)
 
 
 def colours() -> np.ndarray:
@@ -124,9 +132,9 @@ def _draw_layer(
     queries = [layer.query_at(point, size) for point in points]
     all_weights = layer.weights(image, queries).view(-1, *layer.grid).numpy()
     for axes, query, weights in zip(column, queries, all_weights, strict=True):
-        peak = weights.max()
+        peak, even = weights.max(), even_weight(layer.pattern, query)
         extent = (0, size, size, 0)
-        axes.imshow(lay_over(picture, weights / (peak or 1)), extent=extent, interpolation="nearest")
+        axes.imshow(lay_over(picture, light_of(weights, even)), extent=extent, interpolation="nearest")
         if square := excluded(layer.pattern, query):
             corner = square.left * cell, square.top * cell
             box = corner, (square.right - square.left) * cell, (square.bottom - square.top) * cell
@@ -139,7 +147,7 @@ def _draw_layer(
         _finish_panel(axes, ((y + 0.5) * scale, (x + 0.5) * scale))
         text = "looks at nothing"
         if peak:
-            text = f"{_percent(peak)}, {_times(peak / even_weight(layer.pattern, query))} even"
+            text = f"{_percent(peak)}, {_times(peak / even)} uniform"
         if square:
             text += f" · {measures['inside'][image, query]:.0%} inside"
         axes.set_xlabel(text, fontsize=6.5, labelpad=2)
@@ -175,8 +183,8 @@ def _add_scale(part: Any, panels: Any) -> None:
     from matplotlib.colors import ListedColormap, Normalize
 
     scale = ScalarMappable(Normalize(0, 1), ListedColormap(colours() / 255))
-    bar = part.colorbar(scale, ax=panels, shrink=0.5, aspect=20, pad=0.02, ticks=[0, 1])
-    bar.ax.set_yticklabels(["0", "largest"], fontsize=7)
+    bar = part.colorbar(scale, ax=panels, shrink=0.5, aspect=20, pad=0.02, ticks=[0, 0.5, 0.9])
+    bar.ax.set_yticklabels(["0", "uniform", "9x"], fontsize=7)
 
 
 # ---- over a training

@@ -1,14 +1,12 @@
 """One HTML page in which pointing at a pixel shows where it looks; it holds all it needs and works without a server.
 
-Weights are bytes: 255 is the largest of a query, which is stored beside them. Of large maps only a grid of queries is
-in the page, so that it stays small.
+Weights are bytes, by how light they are drawn (`figures.light_of`), with the largest of each query beside them. Of
+large maps only a grid of queries is in the page, so that it stays small.
 """
 
 from __future__ import annotations
 
 import base64
-import importlib.resources
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +16,10 @@ import torch
 from torch import Tensor
 
 from sagan.core.attention import Pattern
+from sagan.pages.render import render
 from sagan.system.files import write_whole
-from sagan.viewing.figures import Exhibit, colours
-from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point
+from sagan.viewing.figures import Exhibit, colours, light_of
+from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point, even_weight
 
 PAGE_BYTES = 24 * 2**20  # of weights in a page, before base64, which takes a third more
 LARGEST_MAP = 2**20  # bytes of one layer in one picture: those of a whole 32x32 map
@@ -40,10 +39,7 @@ def write_page(
         "exhibits": [_exhibit(exhibit, limit) for exhibit in exhibits],
         "table": _table(rows),
     }
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
-    files = importlib.resources.files("sagan.viewing")
-    template, script = (files.joinpath(name).read_text("utf-8") for name in ("page.html", "attention.js"))
-    page = template.replace("@attention@", script).replace("@data@", text)
+    page = render("attention.html", shown=data)
     write_whole(path, lambda file: file.write(page.encode()), sync=False)
 
 
@@ -66,9 +62,10 @@ def _layer(layer: LayerAttention, measures: Measures, limit: int) -> dict[str, A
     ]
     shown = []
     for image in range(len(layer.q)):
-        weights, largest = quantise(layer.weights(image, queries))
-        inside = measures["inside"][image, queries]
-        shown.append({"weights": as_base64(weights), "largest": as_base64(largest), "inside": as_base64(inside)})
+        weights, inside = layer.weights(image, queries), measures["inside"][image, queries]
+        light = as_light(weights, torch.tensor([even_weight(pattern, query) for query in queries]))
+        largest = weights.amax(1)
+        shown.append({"light": as_base64(light), "largest": as_base64(largest), "inside": as_base64(inside)})
     facts = describe_layer(layer.name, pattern, layer.gamma)
     return {**facts, "step": step, "first": first, "looks": shown}
 
@@ -101,12 +98,9 @@ def query_step(pattern: Pattern, limit: int) -> int:
     return step
 
 
-def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (queries, keys) as uint8, 255 for the largest of each query, and the largest, float32 (queries,). The
-    error is at most a 510th of the largest; a query that looks at nothing is 0."""
-    largest = weights.amax(1)
-    shares = weights / largest.masked_fill(largest == 0, 1)[:, None]
-    return (shares * 255).round().to(torch.uint8), largest.float()
+def as_light(weights: Tensor, uniform: Tensor) -> Tensor:
+    """How light weights (queries, keys) are, uint8, with the ``uniform`` weight of each query: 128 is uniform."""
+    return (light_of(weights, uniform[:, None]) * 255).round().to(torch.uint8)
 
 
 def _radius(pattern: Pattern) -> int:

@@ -185,15 +185,14 @@ function paint() {
   panels.forEach(({ layer, canvas, below }, i) => {
     const light = canvas.getContext("2d");
     if (!queried) {
-      light.clearRect(0, 0, canvas.width, canvas.height);
+      looks.lay(light, looks.dimmed(shown.pixels, size));
       below.textContent = "point at the picture";
       return;
     }
     const query = looks.queryAt(layer, size, point.y, point.x), keys = layer.rows * layer.columns;
     const start = (query.y * layer.width + query.x) * keys, weights = shown.maps[i].subarray(start, start + keys);
     const largest = weights.reduce((most, weight) => Math.max(most, weight), 0);
-    const shares = Uint8Array.from(weights, weight => Math.round(255 * weight / (largest || 1)));
-    looks.drawLook(light, layer, query, shown.pixels, size, shares, colours);
+    looks.drawLook(light, layer, query, shown.pixels, size, looks.lightOf(layer, query, weights), colours);
     below.textContent = looks.said(layer, query, largest);
   });
 }
@@ -435,7 +434,7 @@ function checksum(data) { // CRC-32
 
 const START = structuredClone(asked);
 addControls();
-element("scale").style.background = looks.ramp(colours);
+document.querySelector(".scale").style.background = looks.ramp(colours);
 element("square").hidden = model.layers.every(layer => layer.radius < 0);
 main.hidden = false;
 say("loading the runtime");

@@ -29,16 +29,24 @@ function percent(share) {
   return share >= 0.1 ? `${Math.round(100 * share)}%` : `${Number((100 * share).toPrecision(2))}%`;
 }
 
-// In words: the largest weight, also as a multiple of what it would be if the query looked at all it may see alike.
-export function said(layer, query, largest) {
-  if (!largest) return "looks at nothing";
+// The weight of each key if the query looked at all it may see alike.
+export function uniform(layer, query) {
   const square = excluded(layer, query), cells = layer.rows * layer.columns;
-  const even = largest * (layer.masking === "after" || !square ? cells : cells - square.rows * square.columns);
-  return `${percent(largest)} at most, ${even.toFixed(even >= 10 ? 0 : 1)}x even`;
+  const seen = layer.masking === "after" || !square ? cells : cells - square.rows * square.columns;
+  return 1 / Math.max(seen, 1);
 }
 
-export function insideSaid(inside) {
-  return `${percent(inside)} fell inside the square`;
+// In words: the largest weight, and where it is known the share that fell `inside` the square.
+export function said(layer, query, largest, inside = null) {
+  const times = largest / uniform(layer, query);
+  const text = largest ? `strongest key ${percent(largest)} (${times.toFixed(times >= 10 ? 0 : 1)}x uniform)` : "looks at nothing";
+  return inside === null ? text : `${text}; ${percent(inside)} of the softmax was in the hidden square`;
+}
+
+// How light the weights of a query are, bytes: 128 is uniform. figures.py has the same scale.
+export function lightOf(layer, query, weights) {
+  const even = uniform(layer, query);
+  return Uint8Array.from(weights, weight => Math.round(255 * weight / (weight + even)));
 }
 
 // A new canvas of one colour [red, green, blue] for each pixel.
@@ -59,7 +67,7 @@ export function picture(pixels, size) {
   return painted(size, i => pixels.subarray(3 * i, 3 * i + 3));
 }
 
-function dimmed(pixels, size) {
+export function dimmed(pixels, size) {
   return painted(size, i => {
     const grey = DIM * (0.299 * pixels[3 * i] + 0.587 * pixels[3 * i + 1] + 0.114 * pixels[3 * i + 2]);
     return [grey, grey, grey];
@@ -112,13 +120,12 @@ function cells(context, layer) {
   for (let i = 1; i < layer.rows; i++) context.strokeRect(-1, i * height / layer.rows, width + 2, 0);
 }
 
-// The weights of one query, bytes of which 255 is the largest, as light over the dimmed picture. Colours: 256, three
-// bytes each.
-export function drawLook(context, layer, query, pixels, size, weights, colours) {
+// Where one query looks: the light of its weights over the dimmed picture. Colours: 256, three bytes each.
+export function drawLook(context, layer, query, pixels, size, light, colours) {
   const square = excluded(layer, query);
   lay(context, dimmed(pixels, size));
   const keys = { height: layer.rows, width: layer.columns };
-  lay(context, painted(keys, i => colours.subarray(3 * weights[i], 3 * weights[i] + 3)), "screen");
+  lay(context, painted(keys, i => colours.subarray(3 * light[i], 3 * light[i] + 3)), "screen");
   if (layer.pool > 1) cells(context, layer);
   if (square) outline(context, layer, square);
   ring(context, layer, query.y, query.x);
@@ -134,7 +141,7 @@ export function pixelUnder(event, canvas, size) {
   ];
 }
 
-// Colours from nothing to the largest weight, as CSS.
+// All colours, from no light on, as CSS.
 export function ramp(colours) {
   const stops = Array.from({ length: 9 }, (_, i) => colours.slice(3 * Math.round(i * 255 / 8)).subarray(0, 3));
   return `linear-gradient(to right, ${stops.map(stop => `rgb(${stop})`)})`;
