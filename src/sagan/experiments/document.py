@@ -6,12 +6,15 @@ Texts are plain: names of files and classes in them may be a stranger's, and mea
 from __future__ import annotations
 
 import base64
-import html
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
+from sagan.pages.render import render
 from sagan.system.sentences import visible
 
 
@@ -41,11 +44,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A file in the document's folder, and what it shows. ``pixels``: it is enlarged without smoothing."""
+    """A file in the document's folder, and what it shows. ``pixels``: it is three times as large, without smoothing.
+    ``rows``: what stands beside each of equally high rows of it."""
 
     file: str
     caption: str
     pixels: bool = False
+    rows: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -55,63 +60,38 @@ class Code:
     lines: Sequence[str]
 
 
-Block = Heading | Paragraph | Items | Table | Picture | Code
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that are shown when a person asks for them."""
+
+    summary: str
+    blocks: Sequence[Block]
+
+
+Block = Heading | Paragraph | Items | Table | Picture | Code | Folded
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-
-_STYLE = """
-:root { color-scheme: light }
-body { font: 16px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 62rem; margin: 2rem auto;
-       padding: 0 1rem }
-h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #bbb }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
-th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #ddd; vertical-align: top }
-th { border-bottom: 2px solid #888 }
-figure { margin: 1.2rem 0 } img { max-width: 100%; height: auto } .pixels { image-rendering: pixelated; min-width: 50% }
-figcaption { font-size: .9rem; color: #333 }
-pre { overflow-x: auto; background: #f4f4f4; padding: .7rem; font-size: .85rem }
-@media print { body { max-width: none } pre { white-space: pre-wrap } }
-"""
 
 
 def to_html(title: str, blocks: Sequence[Block], folder: Path) -> str:
     """The document as one page in which its pictures, read from ``folder``, are embedded."""
-    body = "\n".join(_html(block, folder) for block in blocks)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{_escape(title)}</h1>\n{body}\n</body>\n</html>\n"
-    )
+    return render("document.html", title=title, blocks=[_filled(block, folder) for block in blocks])
 
 
-def _html(block: Block, folder: Path) -> str:
+def _filled(block: Block, folder: Path) -> dict[str, object]:
+    """A block as the template takes it."""
     match block:
-        case Heading(text):
-            return f"<h2>{_escape(text)}</h2>"
-        case Paragraph(text):
-            return f"<p>{_escape(text)}</p>"
-        case Items(texts):
-            return "<ul>\n" + "\n".join(f"<li>{_escape(text)}</li>" for text in texts) + "\n</ul>"
-        case Table(rows):
-            head, *rest = rows
-            lines = [_row(head, "th"), *(_row(row, "td") for row in rest)]
-            return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
-        case Picture(file, caption, pixels):
-            data = base64.b64encode((folder / file).read_bytes()).decode()
-            source = f"data:{_TYPES[Path(file).suffix]};base64,{data}"
-            kind = ' class="pixels"' if pixels else ""
-            words, first = _escape(caption), _escape(_first_sentence(caption))
-            return f'<figure><img{kind} src="{source}" alt="{first}">\n<figcaption>{words}</figcaption></figure>'
+        case Picture(file, caption):
+            data = (folder / file).read_bytes()
+            source = f"data:{_TYPES[Path(file).suffix]};base64,{base64.b64encode(data).decode()}"
+            width = Image.open(io.BytesIO(data), formats=["PNG"]).width if block.pixels else 0
+            about = {"source": source, "alt": _first_sentence(caption), "width": width}
+            return {"kind": "picture", "caption": caption, "pixels": block.pixels, "rows": block.rows, **about}
         case Code(lines):
-            return "<pre>" + html.escape(_code(lines)) + "</pre>"
-
-
-def _escape(text: str) -> str:
-    return html.escape(visible(text))
-
-
-def _row(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{_escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+            return {"kind": "code", "text": _code(lines)}
+        case Folded(summary, inner):
+            return {"kind": "folded", "summary": summary, "blocks": [_filled(each, folder) for each in inner]}
+    return {"kind": type(block).__name__.lower(), **vars(block)}
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -130,6 +110,8 @@ def _markdown(block: Block) -> str:
         case Table(rows):
             head, *rest = ("| " + " | ".join(map(_plain, row)) + " |" for row in rows)
             return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])
+        case Folded(summary, inner):
+            return "\n\n".join([f"**{_plain(summary)}**", *map(_markdown, inner)])
         case Picture(file, caption):
             return f"![{_plain(_first_sentence(caption))}]({file})\n\n{_line(caption)}"
         case Code(lines):

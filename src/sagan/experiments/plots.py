@@ -229,6 +229,8 @@ def _scale(axes: Axes) -> None:
 
 def _finish(axes: Axes, x_label: str, y_label: str) -> None:
     """Axes of scores: labels, a grid and a legend."""
+    if x_label.startswith("generator steps"):
+        axes.locator_params(axis="x", integer=True)
     _thousands(axes.xaxis)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -9,12 +9,24 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from sagan.data.sources.own import MARK, appearing_together, is_unused, mark_as_ours
 from sagan.evaluation.metrics.frechet import few_images_warning
-from sagan.experiments.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
+from sagan.experiments.document import (
+    Block,
+    Code,
+    Folded,
+    Heading,
+    Items,
+    Paragraph,
+    Picture,
+    Table,
+    to_html,
+    to_markdown,
+)
 from sagan.experiments.findings import (
     compare_arms,
     csv_rows,
@@ -50,11 +62,12 @@ from sagan.experiments.statistics import censored_median, first_reached, mean
 from sagan.published.tables import PublishedCurve, caveats, comparable_dataset, published_curves
 from sagan.run.build import describe_attention
 from sagan.run.card import commit, versions
+from sagan.run.config import Config
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 from sagan.system.images import save_png
-from sagan.system.paths import command_without_paths
+from sagan.system.paths import command_without_paths, last_name
 from sagan.system.sentences import plural
 from sagan.system.typed import to_plain
 
@@ -70,6 +83,8 @@ _OWN = re.compile(
 )
 """The names of the files of a report."""
 
+_MANY = 3  # of more arms, one figure with all is hard to read
+_SHORT = 4  # sentences of a list that is not folded
 _STRIP = 2  # rows shown of a grid of samples
 
 
@@ -126,13 +141,27 @@ def write_report(
     mark_as_ours(out)
     with appearing_together(out, _OWN) as folder:
         report.folder = folder
-        sections = [*_scores(report), *_samples(report), *_events(report), *_attention(report), *_origin(report)]
+        scores, samples = _scores(report), _samples(report)
         report.findings = report.findings or [_nothing_compared(report)]
-        blocks = [*_summary(report), *sections]
-        title = f"Sweep {sweep.resolve().name}"
+        blocks = [*_summary(report), *samples, *scores, *_events(report), *_attention(report), *_origin(report)]
+        title = _title(report, sweep)
         _write(folder / "report.html", to_html(title, blocks, folder))
         _write(folder / "report.md", to_markdown(title, blocks))
     return out / "report.html", report.findings
+
+
+def _title(report: Report, sweep: Path) -> str:
+    """The sweep's name, its images, and the day of its last record."""
+    images = {_images(run.config) for run in report.results.runs}
+    files = [run.run.records_file for run in report.results.runs if run.run]
+    written = [file.stat().st_mtime for file in files if file.is_file()]
+    day = f", {datetime.fromtimestamp(max(written), UTC):%Y-%m-%d}" if written else ""
+    return f"Sweep {sweep.resolve().name}: {', '.join(sorted(images))}{day}"
+
+
+def _images(config: Config) -> str:
+    data, size = config.data, config.model.imsize
+    return f"{data.dataset or last_name(data.data or 'faces')} {size}x{size}"
 
 
 def refuse_foreign_folder(out: Path) -> None:
@@ -216,8 +245,14 @@ def _summary(report: Report) -> list[Block]:
     blocks: list[Block] = [Paragraph(text), Items([*report.findings, *report.cautions])]
     lacking = missing(results, report.groups) + report.left_out
     if lacking:
-        blocks += [Heading("What is missing"), Items(lacking)]
+        blocks += [Heading("What is missing"), *_folded_if_long(lacking)]
     return blocks
+
+
+def _folded_if_long(sentences: Sequence[str]) -> list[Block]:
+    if len(sentences) <= _SHORT:
+        return [Items(sentences)]
+    return [Folded(f"{plural(len(sentences), 'sentence')}, beginning with: {sentences[0]}", [Items(sentences)])]
 
 
 # ---- scores
@@ -255,8 +290,7 @@ def _comparison(report: Report, group: Group, place: int) -> list[Block]:
     name = "comparison" if place == 0 else f"comparison-{place + 1}"
     _write_csv(report.folder / f"{name}.csv", csv_rows(compared))
     title = f"{group.label} at step {compared.step:,}, {group.card.samples:,} samples a score"
-    method = describe_method(compared, asked=asked)
-    blocks: list[Block] = [Heading(title), Table(table_rows(compared)), Paragraph(method)]
+    blocks: list[Block] = [Heading(title), Table(table_rows(compared))]
     if any(each.comparison.seeds for each in compared.arms):
         base = compared.baseline.label
         side = {"lower": " (below 0 is better)", "higher": " (above 0 is better)"}.get(report.better or "", "")
@@ -265,7 +299,8 @@ def _comparison(report: Report, group: Group, place: int) -> list[Block]:
         save_figure(figure, report.folder / name)
         caption = f"Differences from {base}: diamonds are means, with their intervals; hollow dots are pairs of runs."
         blocks.append(Picture(f"{name}.svg", caption))
-    return blocks
+    method = Paragraph(describe_method(compared, asked=asked))
+    return [*blocks, Folded("How this was computed, and what it can show", [method])]
 
 
 # ---- curves
@@ -273,6 +308,8 @@ def _comparison(report: Report, group: Group, place: int) -> list[Block]:
 
 def _curves(report: Report) -> list[Block]:
     group, base = report.groups[0], report.results.baseline.label
+    if len(group.steps()) < 2 and not report.published:
+        return []  # one point of each run, which the comparison shows
     floor, threshold = group.newest.floor, report.threshold
     curves = _curves_over(report, _at_step)
     figure = draw_scores(
@@ -285,11 +322,13 @@ def _curves(report: Report) -> list[Block]:
     if floor is not None:
         half = group.newest.floor_samples
         caption += f" Dotted: half of the real images against the other half, {half:,} each."
-    blocks: list[Block] = [Heading("Score over steps"), Picture("scores.svg", " ".join([caption, *report.caveats]))]
+    pictures = [Picture("scores.svg", " ".join([caption, *report.caveats]))]
     if base in [curve.label for curve in curves]:
         panels = draw_arms(curves, base, "generator steps", group.label)
         save_figure(panels, report.folder / "scores-by-arm")
-        blocks.append(Picture("scores-by-arm.svg", f"Every seed of each arm; grey: the mean of {base}."))
+        by_arm = Picture("scores-by-arm.svg", f"Every seed of each arm; grey: the mean of {base}.")
+        pictures.insert(0 if len(curves) > _MANY else 1, by_arm)
+    blocks: list[Block] = [Heading("Score over steps"), *pictures]
     unit, at_time = _clock(report)
     timed = _curves_over(report, at_time)
     if timed:
@@ -332,7 +371,7 @@ def _clock(report: Report) -> tuple[str, Place]:
     """The unit of the axes of time, and where a step is on them."""
     group = report.groups[0]
     longest = max((run.seconds_at(step) or 0 for run in report.results.runs for step in group.values(run)), default=0)
-    unit, seconds = ("hours", 3600) if longest >= 7200 else ("minutes", 60)
+    unit, seconds = ("hours", 3600) if longest >= 7200 else ("minutes", 60) if longest >= 120 else ("seconds", 1)
 
     def place(run: RunResult, step: int) -> float | None:
         found = run.seconds_at(step)
@@ -381,7 +420,6 @@ def _times(report: Report) -> list[Block]:
             {seed: float(each.step) for seed, each in own.items() if each.reached == kind} for kind in (True, False)
         )
         times.append(Times(arm.label, reached, censored))
-    save_figure(draw_times(times, f"generator steps to {threshold:g}"), report.folder / "threshold")
     way = "at most" if report.better == "lower" else "at least"
     text = (
         f"The first scored step at which a run's {report.groups[0].label} is {way} {threshold:g}; '>' marks a run that "
@@ -392,7 +430,11 @@ def _times(report: Report) -> list[Block]:
     caption = (
         f"Steps to {threshold:g}. Filled markers: a seed each; hollow: the last score of a run that had not reached it."
     )
-    return [Heading(f"Time to {threshold:g}"), Table(rows), Picture("threshold.svg", caption), Paragraph(text)]
+    blocks: list[Block] = [Heading(f"Time to {threshold:g}"), Table(rows)]
+    if len({each.step for each in reaches}) > 1:  # else all markers are at one place
+        save_figure(draw_times(times, f"generator steps to {threshold:g}"), report.folder / "threshold")
+        blocks.append(Picture("threshold.svg", caption))
+    return [*blocks, Folded("What these times are", [Paragraph(text)])]
 
 
 def _time_cell(reach: _Reach, at_time: Place, unit: str) -> str:
@@ -427,15 +469,15 @@ def _samples(report: Report) -> list[Block]:
         size = shown[0].config.model.imsize
         picture = stack_samples([run.samples / f"{step}_fake.png" for run in shown], size, rows=_STRIP)
         save_png(picture, report.folder / name, sync=True)
-        listed = "; ".join(run.arm.label for run in shown)
+        listed = [run.arm.label for run in shown]
         strips = "two rows" if picture.shape[0] > len(shown) * (size + 8) else "one row"
         caption = (
             f"Seed {seed} at step {step:,}. The images of a column are drawn from the same latent. "
-            f"From the top, {strips} each: {listed}."
+            f"From the top, {strips} each: {'; '.join(listed)}."
         )
         lacking = [run.arm.label for run in runs if run not in shown]
         caption += f" Without such samples: {'; '.join(lacking)}." if lacking else ""
-        blocks.append(Picture(name, caption, pixels=True))
+        blocks.append(Picture(name, caption, pixels=True, rows=listed))
     return [Heading("Samples of the same latents"), *blocks] if blocks else []
 
 
@@ -495,8 +537,8 @@ def _origin(report: Report) -> list[Block]:
     plan = command_without_paths(report.results.sweep.plan.command)
     anew = "The whole sweep; where its folder is, give another --sweep_dir, as this one goes on with what is there:"
     whole: list[Block] = [Paragraph(anew), Code([plan])] if plan else []
-    each: list[Block] = [Paragraph("Or run by run, with its scores:"), Code([run.command for run in runs])]
-    return [*blocks, Heading("How to reproduce this"), *whole, *each, Paragraph(made)]
+    each = Folded("Or run by run, with its scores", [Code([run.command for run in runs])])
+    return [*blocks, Heading("How to reproduce this"), *whole, each, Paragraph(made)]
 
 
 def _versions(found: object) -> str:
