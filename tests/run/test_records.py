@@ -1,8 +1,10 @@
+import itertools
 import json
 import math
 
 import pytest
 
+import sagan.run.records as records_module
 from sagan.run.records import KINDS, RecordReader, from_line, to_line
 from sagan.system.errors import UserError
 from sagan.system.files import open_regular
@@ -289,3 +291,25 @@ def test_a_damaged_card_is_named_by_its_line(path):
 def test_lines_come_with_their_records(path):
     add(path, *map(to_line, ALL))
     assert list(RecordReader(path).read_with_lines()) == [(to_line(record), record) for record in ALL]
+
+
+def test_many_records_are_read_sparsely_but_for_what_is_rare(tmp_path, monkeypatch):
+    monkeypatch.setattr(records_module, "_MANY", 1000)
+    monkeypatch.setattr(records_module, "SPARSE", 20)
+    monkeypatch.setattr(records_module, "_ENDS", 3)
+    path = tmp_path / "records.jsonl"
+    train = [records.train(step) for step in range(1, 2001)]
+    rare = [records.score(500, 30.0), records.score(1003, 20.0)]
+    every = sorted([*train, *rare], key=lambda record: record.step)
+    path.write_bytes(b"".join(map(to_line, every)))
+    reader = RecordReader(path)
+    found = reader.read_sparsely()
+    assert [record for record in found if record.kind == "score"] == rare
+    steps = [record.step for record in found if record.kind == "train"]
+    assert steps == sorted(set(steps))
+    assert steps[-3:] == [1998, 1999, 2000]
+    assert 20 <= len(steps) <= 23
+    assert max(b - a for a, b in itertools.pairwise(steps)) <= 110, "evenly spaced"
+    with path.open("ab") as file:
+        file.write(to_line(records.train(2001)))
+    assert reader.read_sparsely() == [records.train(2001)]

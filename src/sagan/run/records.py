@@ -245,10 +245,18 @@ class RecordReader:
         """
         return [record for _, record in self.read_with_lines(on_damage)]
 
-    def read_with_lines(self, on_damage: Damage | None = None) -> Iterator[tuple[bytes, Record]]:
+    def read_sparsely(self, on_damage: Damage | None = None) -> list[Record]:
+        """Like `read`, but of many records at once, as of a long run at the first call, only all scores, rollbacks and
+        stops, the last records, and `SPARSE` of the others, evenly spaced: a million records take half a second."""
+        return [record for _, record in self.read_with_lines(on_damage, sparsely=True)]
+
+    def read_with_lines(
+        self, on_damage: Damage | None = None, *, sparsely: bool = False
+    ) -> Iterator[tuple[bytes, Record]]:
         """The same, each with its line, newline included."""
-        damaged = 0
-        for line in self._added():
+        added, damaged = self._added(), 0
+        whole = not sparsely or len(added) <= _MANY
+        for line in io.BytesIO(added) if whole else _sparse(added):
             self._lines += 1
             try:
                 yield line, from_line(line, f"{self.path}, line {self._lines},")
@@ -258,7 +266,7 @@ class RecordReader:
                     raise
                 on_damage(error)
 
-    def _added(self) -> Iterable[bytes]:
+    def _added(self) -> bytes:
         """The complete lines that were added."""
         if self.path.exists() and not self.path.is_file():
             raise UserError(f"{self.path} is damaged: it is not a file")
@@ -278,8 +286,32 @@ class RecordReader:
         except FileNotFoundError:
             self.restarted = True
             self._start_over(0)
-            return []
+            return b""
         complete = added[: added.rfind(b"\n") + 1]
         self._offset += len(complete)
-        self._last = (self._last + complete)[-_TAIL:]
-        return io.BytesIO(complete)
+        self._last = (self._last + complete[-_TAIL:])[-_TAIL:]
+        return complete
+
+
+SPARSE = 1500
+_MANY = 2**22  # bytes, some 10,000 records
+_ENDS = 64  # of the last lines, all
+_RARE = re.compile(rb'^\{"kind": "(?!train"|guard").*\n', re.MULTILINE)
+
+
+def _sparse(lines: bytes) -> list[bytes]:
+    """Some of many lines, see `RecordReader.read_sparsely`, in their order."""
+    found = {match.start(): match[0] for match in _RARE.finditer(lines)}
+
+    def add(at: int) -> int:
+        """Adds the line that holds a byte; returns where it begins."""
+        start, end = lines.rfind(b"\n", 0, at) + 1, lines.find(b"\n", at) + 1
+        found[start] = lines[start:end]
+        return start
+
+    for number in range(SPARSE):
+        add(number * len(lines) // SPARSE)
+    at = len(lines)
+    for _ in range(_ENDS):
+        at = add(at - 1)
+    return [found[start] for start in sorted(found)]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from sagan.run.folder import Run
 from sagan.run.records import LookRecord, RecordReader, RollbackRecord, ScoreRecord, StoppedRecord, TrainRecord
+from sagan.run.scores import like_groups
 from sagan.system.console import duration
 from sagan.system.errors import UserError
 from sagan.system.files import is_held, read_regular
@@ -54,6 +55,9 @@ class RunStatus:
     """For each of these; None if none has been scored yet."""
     planned: bool = True
     """Whether a sweep trains it, also where nothing does so now."""
+    best: ScoreRecord | None = None
+    """The lowest Fréchet distance among those that may be compared."""
+    images_per_second: float | None = None
 
     @property
     def seconds_left(self) -> float | None:
@@ -103,7 +107,9 @@ class Watched:
             state,
             max(step, self._saved_step()) if state == "cut" else step,
             total,
-            score=self.score,
+            score=self.scores[-1] if self.scores else None,
+            best=self._best(),
+            images_per_second=self.speed,
             verdict=self.verdict,
             rollbacks=self.rollbacks,
             seconds_per_step=self._pace(),
@@ -155,7 +161,8 @@ class Watched:
             return self.planned
 
     def _forget(self) -> None:
-        self.score: ScoreRecord | None = None  # the last Fréchet distance
+        self.scores: list[ScoreRecord] = []  # Fréchet distances
+        self.speed: float | None = None  # images per second
         self.scored: dict[int, float] = {}  # by step, the seconds that its scores took
         self.marks: deque[tuple[int, float]] = deque(maxlen=_PACE)  # (step, seconds)
         self.verdict = ""
@@ -166,7 +173,7 @@ class Watched:
     def _read_records(self) -> None:
         """Reads the records that were added; all of them if the file was rewritten, as after a rollback."""
         damaged: list[UserError] = []
-        added = self.reader.read(damaged.append)
+        added = self.reader.read_sparsely(damaged.append)
         if self.reader.restarted:
             self._forget()
         for record in added:
@@ -177,13 +184,18 @@ class Watched:
             elif isinstance(record, TrainRecord):
                 self.stopped = ""  # it was resumed
                 self.marks.append((record.step, record.seconds))
+                self.speed = record.images_per_second
             elif isinstance(record, RollbackRecord):
                 self.rollbacks += 1
             elif isinstance(record, ScoreRecord) and record.metric == "frechet" and record.card.truncation is None:
-                self.score = record
+                self.scores.append(record)
                 self.scored[record.step] = record.seconds or 0
         if damaged:
             self.damage = str(damaged[0])
+
+    def _best(self) -> ScoreRecord | None:
+        groups = like_groups(self.scores)
+        return min(groups[0], key=lambda score: score.value) if groups else None
 
     def _pace(self) -> float | None:
         """Seconds per step, by the last records."""
