@@ -259,7 +259,7 @@ def test_pixels_are_those_of_python(run, opened):
     page.press("#number", "Enter")
     wait(page)
     assert same(downloaded(page), numbered(run, 4, 7)), "of the class whose turn it is"
-    assert page.text_content("#caption") == "seed 7, picture 4, class it's"
+    assert page.text_content(".stage figcaption") == "seed 7, picture 4, class it's"
     assert page.text_content("#words").endswith("--seed 7 --num 5 --out pictures")
     page.select_option("#label", "0")
     wait(page)
@@ -296,14 +296,14 @@ def test_a_grid_is_that_of_sample_and_opens_its_pictures(run, opened):
     images = [torch.from_numpy(numbered(run, number, 3)).permute(2, 0, 1) for number in range(6)]
     assert same(downloaded(page), grid(torch.stack(images), columns=3))
     assert page.text_content("#words").endswith("--seed 3 --grid 2 3 --out grid.png")
-    box = page.locator("#sheet").bounding_box()
+    box = page.locator(".sheet").bounding_box()
     page.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + 0.7 * box["height"])
     wait(page)
-    assert page.text_content("#caption").startswith("seed 3, picture 5")
+    assert page.text_content(".stage figcaption").startswith("seed 3, picture 5")
 
 
 def test_a_walk_is_that_of_the_command(run, opened):
-    page = opened("#view=walk&stops=2&at=30")
+    page = opened("#view=walk&pins=0,1&at=30")
     z, _ = numbered_latents(generator_of(run), 0, range(2))
     expected = slerp(z[1:], z[:1], 6 / 24)
     assert same(downloaded(page), drawn(run, expected, 0))
@@ -312,7 +312,7 @@ def test_a_walk_is_that_of_the_command(run, opened):
     page.click("#play")
     wait(page)
     at = int(page.input_value("#at"))
-    assert page.text_content("#caption") == f"frame {at} of 48"
+    assert page.text_content(".stage figcaption") == f"frame {at} of 48"
     share = at % 24 / 24
     expected = slerp(z[:1], z[1:], share) if at < 24 else slerp(z[1:], z[:1], share)
     assert same(downloaded(page), drawn(run, expected, 0))
@@ -321,14 +321,13 @@ def test_a_walk_is_that_of_the_command(run, opened):
 def test_pointing_shows_where_each_layer_looks(run, opened):
     page = opened()
     _, layers = generator_attention(generator_of(run), 3, *numbered_latents(generator_of(run), 0, range(1)))
-    said = page.locator("#panels .said").all_text_contents()
-    assert said == ["", *["point at the picture"] * len(layers)]
-    box = page.locator("#picture").bounding_box()
+    assert page.locator(".panels .said").all_text_contents() == [""]
+    box = page.locator(".stage canvas").bounding_box()
     for y, x, held in ((3, 9, False), (12, 2, True)):
         place = box["x"] + (x + 0.5) * box["width"] / 16, box["y"] + (y + 0.5) * box["height"] / 16
         (page.mouse.click if held else page.mouse.move)(*place)
         wait(page)
-        said = page.locator("#panels .said").all_text_contents()
+        said = page.locator(".panels .said").all_text_contents()
         assert said[0] == f"row {y}, column {x}" + ", held" * held
         for layer, text in zip(layers, said[1:], strict=True):
             largest = layer.weights(0, [layer.query_at((y, x), 16)])[0].max().item()
@@ -336,15 +335,15 @@ def test_pointing_shows_where_each_layer_looks(run, opened):
                 100 * largest, abs=0.5 if largest >= 0.1 else 0.05
             )
     page.mouse.move(box["x"] + 1, box["y"] + 1)
-    assert page.text_content("#pixel") == "row 12, column 2, held", "a click holds the point"
+    assert page.text_content(".stage .said") == "row 12, column 2, held", "a click holds the point"
     page.keyboard.press("Tab")
-    page.focus("#picture")
+    page.focus(".stage canvas")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
-    assert page.text_content("#pixel") == "row 13, column 3, held"
+    assert page.text_content(".stage .said") == "row 13, column 3, held"
     page.keyboard.press("Escape")
-    assert page.text_content("#pixel") == ""
-    assert page.locator("#panels .said").all_text_contents() == ["", *["point at the picture"] * len(layers)]
+    assert page.text_content(".stage .said") == ""
+    assert page.locator(".panels .said").all_text_contents() == ["", *["point at the picture"] * len(layers)]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -355,9 +354,9 @@ def test_a_telephone_shows_all_of_it(opened, scheme):
         page.click(f"[data-view={view}]")
         wait(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.tap("#picture")
+    page.tap(".stage canvas")
     wait(page)
-    assert page.text_content("#pixel").endswith(", held")
+    assert page.text_content(".stage .said").endswith(", held")
     background, text = page.evaluate(
         "() => [getComputedStyle(document.documentElement), getComputedStyle(document.querySelector('button'))]"
         ".map(style => style.color)"
@@ -379,7 +378,7 @@ def test_every_control_has_a_name(opened):
     "fragment",
     [
         "#seed=-1&number=x&label=99&truncation=nan&along=9e9,x,,,,,,,,,,1",
-        "#view=<b>&at=-3&stops=1e9&rows=0&columns=999",
+        "#view=<b>&at=-3&pins=1&rows=0&columns=999",
     ],
 )
 def test_addresses_of_others_are_checked(run, opened, fragment):

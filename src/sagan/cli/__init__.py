@@ -17,6 +17,7 @@ from sagan.cli.prepare import PrepareFlags, prepare
 from sagan.cli.project import ProjectFlags, project
 from sagan.cli.report import ReportFlags, report
 from sagan.cli.sample import SampleFlags, sample
+from sagan.cli.serve import ServeFlags, serve
 from sagan.cli.sweep import StatusFlags, status, sweep, sweep_defaults
 from sagan.cli.together import compare_flags
 from sagan.cli.train import resume, resume_flags, train, train_defaults
@@ -46,6 +47,7 @@ COMMANDS = {
     "status": Command(status, lambda words: StatusFlags),
     "report": Command(report, lambda words: ReportFlags),
     "attention": Command(attention, lambda words: AttentionFlags),
+    "serve": Command(serve, lambda words: ServeFlags),
     "bench": Command(bench, lambda words: BenchFlags),
     "sample": Command(sample, lambda words: SampleFlags, together=True),
     "walk": Command(walk, lambda words: WalkFlags),

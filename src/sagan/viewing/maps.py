@@ -7,6 +7,7 @@ a map of 128x128 has 16,384 queries and as many keys, and their pairs are never 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ class LayerAttention:
         height, width = self.pattern.height, self.pattern.width
         return y * height // image_size * width + x * width // image_size
 
+    def only(self, image: int) -> LayerAttention:
+        """The layer with what it made of one image, in memory of its own."""
+        q, k = (each[image : image + 1].clone() for each in (self.q, self.k))
+        return dataclasses.replace(self, q=q, k=k)
+
     def weights(self, image: int, queries: Sequence[int]) -> Tensor:
         """The weights of some queries of one image: float32 (len(queries), keys) on the CPU."""
         rows = {}
@@ -81,6 +87,10 @@ class LayerAttention:
                 tile = self._rows(self.pattern, image, start, stop)
                 rows.update({query: tile[query - start].cpu() for query in wanted})
         return torch.stack([rows[query] for query in queries])
+
+    def measure_of(self, image: int, query: int) -> dict[str, float]:
+        """Each of `MEASURES` for one query of one image."""
+        return {name: values.item() for name, values in self._measure_rows(image, query, query + 1).items()}
 
     def measure(self) -> Measures:
         """Each of `MEASURES` for every query of every image.

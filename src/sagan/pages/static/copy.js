@@ -1,13 +1,13 @@
 // A button beside each command that copies it.
 
 for (const code of document.querySelectorAll("pre")) {
-  const button = document.createElement("button"), words = code.textContent;
+  const button = document.createElement("button");
   button.type = "button";
   button.className = "copy";
   button.textContent = "Copy";
   button.addEventListener("click", async () => {
     try {
-      await navigator.clipboard.writeText(words);
+      await navigator.clipboard.writeText(code.textContent);
       button.textContent = "Copied";
     } catch { // without permission, or from a page that is no server's
       getSelection().selectAllChildren(code);

@@ -1,0 +1,261 @@
+"""The server of the pages: what each address answers. It only reads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from sagan.core.latents import principal_directions
+from sagan.gallery.curves import read_curves
+from sagan.gallery.door import Door
+from sagan.gallery.drawing import DIRECTIONS, REACH, Ask, Painter
+from sagan.gallery.library import Found, Library, Missing, details, read_grid, row
+from sagan.gallery.watching import Watch
+from sagan.pages.render import asset, render
+from sagan.run.folder import Run, snapshot_step
+from sagan.system.errors import UserError
+from sagan.system.paths import without_paths
+from sagan.system.sentences import visible
+from sagan.system.typed import Count, from_plain, parse_json
+from sagan.viewing.figures import colours
+from sagan.viewing.maps import LayerAttention, even_weight
+from sagan.viewing.page import as_base64, as_light, describe_layer
+
+_LARGEST_ASK = 2**16  # bytes of a request
+_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_STATIC = frozenset({"style.css", "attention.js", "plot.js", "runs.js", "run.js", "studio.js", "served.js", "copy.js", "served_studio.js"})
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A request to draw: the run, the step of its snapshot (by default the newest), and the pictures."""
+
+    run: str
+    ask: Ask
+    step: Count | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """A request to say where a pixel of a drawn picture looks."""
+
+    draw: Draw
+    y: Count
+    x: Count
+
+
+def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset(), token: str | None = None) -> Door:
+    """The application over a folder of runs. ``hosts``: the names by which it may be asked for; any if there are none.
+    ``token``: what the first address must hold; None where only this machine can ask."""
+    gallery = Gallery(Library(root), Painter(device))
+    routes = [
+        Route("/", gallery.runs_page),
+        Route("/run/{name:path}", gallery.run_page),
+        Route("/studio", gallery.studio_page),
+        Route("/static/{name}", gallery.static),
+        Route("/api/runs", gallery.runs),
+        Route("/api/events", gallery.events),
+        Route("/api/run/{name:path}/curves", gallery.curves),
+        Route("/api/run/{name:path}/grid/{step:int}.png", gallery.grid),
+        Route("/api/run/{name:path}/model", gallery.model),
+        Route("/api/run/{name:path}", gallery.run),
+        Route("/api/draw", gallery.draw, methods=["POST"]),
+        Route("/api/look", gallery.look, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {UserError: _say, HTTPException: _say, OSError: _say, Exception: _say_fault}
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await gallery.close()
+
+    return Door(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), hosts, token)
+
+
+class Gallery:
+    """What the addresses answer."""
+
+    def __init__(self, library: Library, painter: Painter):
+        self.library, self.painter = library, painter
+        self.watch = Watch(library)
+
+    async def close(self) -> None:
+        await run_in_threadpool(self.painter.close)
+
+    # ---- pages
+
+    async def runs_page(self, request: Request) -> Response:
+        return HTMLResponse(render("runs.html", title=self.library.root.name))
+
+    async def run_page(self, request: Request) -> Response:
+        found = await self._found(request)
+        return HTMLResponse(render("run.html", title=found.name, name=found.name))
+
+    async def studio_page(self, request: Request) -> Response:
+        return HTMLResponse(render("studio.html", title="Studio", colours=as_base64(torch.from_numpy(colours()))))
+
+    async def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in _STATIC:
+            raise Missing(f"there is no file {visible(name)}")
+        return Response(asset(name).read_bytes(), media_type=_TYPES[Path(name).suffix])
+
+    # ---- what is there
+
+    async def _found(self, request: Request) -> Found:
+        return await run_in_threadpool(self.library.get, request.path_params["name"])
+
+    async def runs(self, request: Request) -> Response:
+        def rows() -> list[dict[str, Any]]:
+            found = [each for each in self.library.find().values() if not each.is_sweep]
+            made = [row(self.library, each) for each in found]
+            return sorted(made, key=lambda each: each["changed"], reverse=True)
+
+        return JSONResponse(await run_in_threadpool(rows))
+
+    async def run(self, request: Request) -> Response:
+        found = await self._found(request)
+        return JSONResponse(await run_in_threadpool(details, self.library, found))
+
+    async def curves(self, request: Request) -> Response:
+        found = await self._found(request)
+        return JSONResponse(await run_in_threadpool(read_curves, Run(found.folder).records_file))
+
+    async def grid(self, request: Request) -> Response:
+        found = await self._found(request)
+        data = await run_in_threadpool(read_grid, self.library, found, request.path_params["step"])
+        return Response(data, media_type="image/png", headers={"cache-control": "no-cache"})
+
+    async def events(self, request: Request) -> Response:
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        return StreamingResponse(self.watch.events(), media_type="text/event-stream", headers=headers)
+
+    # ---- drawing
+
+    def _snapshot_file(self, found: Found, step: int | None) -> Path:
+        run = Run(found.folder)
+        files = {snapshot_step(path): path for path in [*run.latest_snapshots(), *run.snapshots()]}
+        if not files:
+            raise Missing(f"{visible(found.name)} has no snapshot yet: wait until its training has saved one")
+        chosen = max(files) if step is None else step
+        if chosen not in files:
+            raise Missing(f"{visible(found.name)} has no snapshot of step {chosen:,}")
+        return self.library.file(found, "snapshots", files[chosen].name)
+
+    async def model(self, request: Request) -> Response:
+        """What a page must know of a run's newest generator to draw from it."""
+        found = await self._found(request)
+        path = await run_in_threadpool(self._snapshot_file, found, None)
+        snapshot = await run_in_threadpool(self.painter.snapshot, path)
+        generator, shape = snapshot.generator, snapshot.generator.shape
+        strengths = await run_in_threadpool(
+            lambda: principal_directions(generator, min(DIRECTIONS, generator.z_dim))[1]
+        )
+        about = {
+            "name": found.name,
+            "height": shape.height,
+            "width": shape.width,
+            "z_dim": generator.z_dim,
+            "classes": list(snapshot.classes) or [str(number) for number in range(generator.num_classes)],
+            "directions": len(strengths),
+            "reach": REACH,
+            "span": str(snapshot.config.model.span),
+        }
+        return JSONResponse(about)
+
+    async def draw(self, request: Request) -> Response:
+        wanted = await _read(Draw, request)
+        found = await run_in_threadpool(self.library.get, wanted.run)
+        path = await run_in_threadpool(self._snapshot_file, found, wanted.step)
+        drawn = await _while_connected(request, lambda: self.painter.draw(path, wanted.ask))
+        pixels = torch.stack([each.picture for each in drawn]).permute(0, 2, 3, 1).contiguous()
+        return Response(pixels.numpy().tobytes(), media_type="application/octet-stream")
+
+    async def look(self, request: Request) -> Response:
+        wanted = await _read(Look, request)
+        found = await run_in_threadpool(self.library.get, wanted.draw.run)
+        path = await run_in_threadpool(self._snapshot_file, found, wanted.draw.step)
+        (drawn,) = await _while_connected(request, lambda: self.painter.draw(path, wanted.draw.ask))
+        _, height, width = drawn.picture.shape
+        if wanted.y >= height or wanted.x >= width:
+            raise UserError(f"the picture has {height}x{width} pixels, got row {wanted.y}, column {wanted.x}")
+        layers = await run_in_threadpool(lambda: [_look(layer, wanted.y, wanted.x, height) for layer in drawn.layers])
+        return JSONResponse(layers)
+
+
+def _look(layer: LayerAttention, y: int, x: int, size: int) -> dict[str, Any]:
+    """Where the query at a pixel looks, as ``attention.js`` draws it."""
+    query = layer.query_at((y, x), size)
+    weights = layer.weights(0, [query])
+    inside = layer.measure_of(0, query)["inside"]
+    even = torch.tensor([even_weight(layer.pattern, query)])
+    return {
+        **describe_layer(layer.name, layer.pattern, layer.gamma),
+        "light": as_base64(as_light(weights, even)),
+        "largest": weights.max().item(),
+        "inside": inside,
+    }
+
+
+async def _read(kind: type[Any], request: Request) -> Any:
+    """A request's body as a dataclass. Raises UserError for one that is too large, damaged or wrong."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LARGEST_ASK:
+            raise UserError(f"a request may have {_LARGEST_ASK:,} bytes")
+    return from_plain(kind, parse_json(body, "the request"), "the request")
+
+
+async def _while_connected(request: Request, work: Callable[[], Awaitable[Any]]) -> Any:
+    """The result of some work, which is cancelled when the asker is gone."""
+    task = asyncio.ensure_future(work())
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise HTTPException(499, "the asker is gone")
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.1)
+
+
+# ---- what is wrong, in one sentence
+
+
+async def _say(request: Request, error: Exception) -> Response:
+    status = 404 if isinstance(error, Missing | FileNotFoundError) else 422
+    text = visible(str(error))
+    if isinstance(error, HTTPException):
+        status = error.status_code
+        text = {404: "there is no such page", 405: "this server only shows"}.get(status, text)
+    return _answer(request, text, status)
+
+
+async def _say_fault(request: Request, error: Exception) -> Response:
+    return _answer(request, "this is a fault of the program: the terminal that runs `sagan serve` says more", 500)
+
+
+def _answer(request: Request, text: str, status: int) -> Response:
+    text = without_paths(text)
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": text}, status)
+    return HTMLResponse(render("error.html", title="Not here" if status == 404 else "Not possible", said=text), status)

@@ -1,0 +1,98 @@
+"""Who may ask: this machine, or who has the token; and from which pages."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+COOKIE = "sagan"
+_POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+def new_token() -> str:
+    """A secret for the first address."""
+    return secrets.token_urlsafe(24)
+
+
+class Door:
+    """Lets in requests for a ``host`` that this server has, from its own pages, and with the ``token`` if there is one:
+    in the first address (``?token=``), afterwards in a cookie.
+
+    A page of another site that has this machine's address under a name of its own (DNS rebinding) sends that name as
+    the host; one that asks from elsewhere sends its own as the origin. Both are refused with status 403.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None):
+        self.app, self.hosts, self.token = app, hosts, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        refused = self._refusal(scope, headers)
+        if refused is not None:
+            await PlainTextResponse(refused, status_code=403, headers=_HEADERS)(scope, receive, send)
+            return
+        if self.token is not None:
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            if (given := query.pop("token", None)) is not None and _same(given, self.token):
+                answer = RedirectResponse(scope["path"] + ("?" + urlencode(query) if query else ""), 303, _HEADERS)
+                answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", path="/")
+                await answer(scope, receive, send)
+                return
+            if not _same(_cookie(headers), self.token):
+                text = "This page needs its token: open the address that `sagan serve` printed."
+                await PlainTextResponse(text, status_code=401, headers=_HEADERS)(scope, receive, send)
+                return
+
+        async def send_with_headers(message):  # type: ignore[no-untyped-def]
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
+                ]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> str | None:
+        host = headers.get("host", "")
+        if self.hosts and host.lower() not in self.hosts:
+            return "This server has another name: open the address that `sagan serve` printed."
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return "This server answers only its own pages."
+        if scope["method"] not in ("GET", "HEAD", "POST"):
+            return "This server only shows."
+        return None
+
+
+def _cookie(headers: Headers) -> str:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return "" if found is None else found.value
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode())

@@ -1,0 +1,261 @@
+"""The runs and sweeps under a folder, as pages show them: looked for anew each time, as they come and go.
+
+Nothing is named by a path from outside: a run or a sweep is asked for by its name in the folder, and only those that
+were found are known; a file in a run by its step. What lies outside the folder, behind a link, is not read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagan.run.config import Config, differences
+from sagan.run.folder import Run, snapshot_step
+from sagan.run.places import MODEL
+from sagan.run.plan import spell, train_words
+from sagan.run.presets import PRESETS
+from sagan.run.records import ScoreRecord
+from sagan.run.status import STATES, RunStatus, Watched
+from sagan.system.console import duration
+from sagan.system.errors import UserError
+from sagan.system.images import LARGEST_PICTURE
+from sagan.system.paths import command_without_paths, without_paths
+from sagan.system.sentences import command, visible
+
+_DEEPEST = 6  # folders below the one that is served
+_MOST = 20_000  # folders that are looked into
+LARGEST_FILE = 2**26
+
+
+class Missing(UserError):
+    """There is no such run, sweep or file."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run or a sweep: its name in the folder, parts joined by ``/``."""
+
+    name: str
+    folder: Path
+    sweep: str | None = None
+    """Of a run, the name of the sweep that it is of."""
+    is_sweep: bool = False
+
+
+class Library:
+    """What is under ``root``, which may itself be a run or a sweep. It may be asked by several threads."""
+
+    def __init__(self, root: Path):
+        self.root = root.resolve()
+        self._watched: dict[str, Watched] = {}
+        self._lock = threading.Lock()
+
+    def find(self) -> dict[str, Found]:
+        """All runs and sweeps by name."""
+        return {found.name: found for found in self._walk()}
+
+    def _walk(self) -> Iterator[Found]:
+        if _is_run(self.root) or _is_sweep(self.root):
+            yield from self._inside(self.root, self.root.parent, None)
+        else:
+            yield from self._inside(self.root, self.root, None)
+
+    def _inside(self, top: Path, base: Path, sweep: str | None) -> Iterator[Found]:
+        looked = 0
+        folders = [(top, 0, sweep)]
+        while folders and looked < _MOST:
+            folder, level, sweep = folders.pop()
+            looked += 1
+            name = folder.relative_to(base).as_posix()
+            if _is_run(folder):
+                yield Found(name, folder, sweep)
+                continue
+            if _is_sweep(folder):
+                yield Found(name, folder, is_sweep=True)
+                sweep, within = name, [folder / "runs"]
+            else:
+                within = _folders(folder)
+            if level < _DEEPEST:
+                folders += [(each, level + 1, sweep) for each in within if each.is_dir() and not each.is_symlink()]
+
+    def get(self, name: str, *, sweep: bool = False) -> Found:
+        """The run, or the sweep, of a name. Raises Missing."""
+        found = self.find().get(name)
+        if found is None or found.is_sweep != sweep:
+            raise Missing(f"there is no {'sweep' if sweep else 'run'} {visible(name)} here; it may have been removed")
+        return found
+
+    def status(self, found: Found) -> RunStatus:
+        """How a run stands; only what was added to its records is read."""
+        with self._lock:
+            watched = self._watched.get(found.name)
+            if watched is None or watched.run.folder != found.folder:
+                failure = found.folder.parents[1] / "logs" / f"{found.folder.name}.failed" if found.sweep else None
+                watched = self._watched[found.name] = Watched(found.folder, found.name, failure=failure)
+            return watched.look()
+
+    def file(self, found: Found, *parts: str) -> Path:
+        """A file of a run. Raises Missing where there is none, and where a link leads out of the run's folder."""
+        path = found.folder.joinpath(*parts)
+        real = Path(os.path.realpath(path))
+        if not real.is_file() or not real.is_relative_to(os.path.realpath(found.folder)):
+            raise Missing(f"{visible(found.name)} has no {'/'.join(parts)}")
+        return real
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(each.path) for each in entries if each.is_dir(follow_symlinks=False) and each.name[0] != "."]
+    except OSError:  # it was removed meanwhile, or may not be read
+        return []
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether it holds a run, and not a model for the hub."""
+    return (folder / "config.json").is_file() and not (folder / MODEL).is_file()
+
+
+def _is_sweep(folder: Path) -> bool:
+    return (folder / "plan.json").is_file() and (folder / "runs").is_dir()
+
+
+# ---- a run in words and numbers
+
+
+def row(library: Library, found: Found) -> dict[str, Any]:
+    """What the list says about a run. A run that cannot be read is a row that says so."""
+    about: dict[str, Any] = {"name": found.name, "sweep": found.sweep}
+    try:
+        config, status = Run(found.folder).config(), library.status(found)
+    except (UserError, OSError) as error:
+        return {**about, "state": "damaged", "said": _sentence(error, found), "changed": 0, "grid": None}
+    steps = grids(found)
+    return {
+        **about,
+        "state": state_of(status),
+        "said": _say(status, found),
+        "step": status.step,
+        "total": status.total,
+        "speed": status.images_per_second if status.state == "running" else None,
+        "left": None if status.seconds_left is None or status.state != "running" else duration(status.seconds_left),
+        "span": str(config.model.span),
+        "masking": config.model.masking,
+        "size": config.model.imsize,
+        "images": images_of(config),
+        "score": None if status.best is None else score_of(status.best),
+        "grid": steps[-1] if steps else None,
+        "snapshots": len(snapshot_steps(found)),
+        "changed": _changed(found.folder),
+    }
+
+
+def state_of(status: RunStatus) -> str:
+    """The state of a run, in one word: one of `STATES`, "stopped" for "cut", or "collapsed" where the guard says so."""
+    if status.state == "failed" and status.verdict not in ("", "healthy"):
+        return "collapsed"
+    return "stopped" if status.state == "cut" else status.state
+
+
+def _say(status: RunStatus, found: Found) -> str:
+    """Why a run stands as it does."""
+    text = status.reason or STATES[status.state]
+    if status.verdict not in ("", "healthy"):
+        text += f"; the guard says: {status.verdict}"
+    if status.rollbacks:
+        text += f"; rolled back {status.rollbacks} times" if status.rollbacks > 1 else "; rolled back once"
+    return without_paths(visible(text), [found.folder])
+
+
+def _sentence(error: BaseException, found: Found) -> str:
+    return without_paths(visible(str(error)), [found.folder])
+
+
+def score_of(score: ScoreRecord) -> dict[str, Any]:
+    """A score with what it is to be read with."""
+    card = score.card
+    return {
+        "label": score.label,
+        "step": score.step,
+        "value": score.value,
+        "spread": score.spread,
+        "floor": score.floor,
+        "samples": card.samples,
+        "extractor": card.extractor,
+    }
+
+
+def images_of(config: Config) -> str:
+    """The images that a run is trained on, without their folder."""
+    data = config.data
+    return data.dataset or (visible(Path(data.data).name) if data.data else "faces")
+
+
+def _changed(folder: Path) -> float:
+    """When a run was last written to, in seconds."""
+    times = [0.0]
+    for name in ("records.jsonl", "config.json"):
+        try:
+            times.append((folder / name).stat().st_mtime)
+        except OSError:
+            continue
+    return max(times)
+
+
+def grids(found: Found) -> list[int]:
+    """The steps of a run's grids of samples."""
+    names = (path.name.removesuffix("_fake.png") for path in (found.folder / "samples").glob("*_fake.png"))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def snapshot_steps(found: Found) -> list[int]:
+    """The steps of a run's snapshots."""
+    run = Run(found.folder)
+    return sorted({snapshot_step(path) for path in [*run.snapshots(), *run.latest_snapshots()]})
+
+
+def details(library: Library, found: Found) -> dict[str, Any]:
+    """What a run's own page says, besides its curves."""
+    about = row(library, found)
+    if about["state"] == "damaged":
+        return about
+    config = Run(found.folder).config()
+    unlike = {name: differences(preset, config) for name, preset in PRESETS.items()}
+    preset = min(unlike, key=lambda name: len(unlike[name]))
+    changed = [
+        {"name": name, "value": _spelt(own), "usual": _spelt(usual)}
+        for name, (usual, own) in unlike[preset].items()
+        if name not in ("run_dir",)
+    ]
+    return {
+        **about,
+        "grids": grids(found),
+        "snapshots": snapshot_steps(found),
+        "preset": preset,
+        "settings": changed,
+        "commands": {
+            "the run anew": command_without_paths(command(*train_words(config))),
+            "go on with it": command("resume", found.folder.name),
+        },
+    }
+
+
+def _spelt(value: Any) -> str:
+    return without_paths(visible(" ".join(spell(value))))
+
+
+def read_grid(library: Library, found: Found, step: int) -> bytes:
+    """The grid of samples of a step, as PNG. Raises Missing where there is none, and where it is no whole picture."""
+    path = library.file(found, "samples", f"{step}_fake.png")
+    from sagan.system.files import read_regular
+    from sagan.system.images import read_png
+
+    try:
+        read_png(path)
+        return read_regular(path, LARGEST_PICTURE)
+    except (UserError, OSError) as error:
+        raise Missing(f"the grid of step {step:,} of {visible(found.name)} is not a whole picture") from error

@@ -1,0 +1,60 @@
+"""Listening: the socket, the address that is printed, and the end at Ctrl-C."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+
+import torch
+
+from sagan.system.console import Console
+from sagan.system.errors import UserError
+
+
+def run_server(root: Path, host: str, port: int, device: torch.device, console: Console) -> None:
+    """Serves a folder of runs until it is interrupted. Raises UserError where it cannot listen there, and where the
+    packages of the extra ``serve`` are missing."""
+    try:
+        import uvicorn
+
+        from sagan.gallery.app import make_app
+        from sagan.gallery.door import new_token
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("uvicorn", "starlette"):
+            raise
+        raise UserError("`sagan serve` needs an extra: pip install 'sagan[serve]'") from error
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    token = None if _is_own(host) else new_token()
+    app = make_app(root, device, _names(port) if token is None else frozenset(), token)
+    shown = "localhost" if _is_own(host) else socket.gethostname() if host in ("0.0.0.0", "::") else host
+    console.say(f"runs in {root}: http://{shown}:{port}/{'' if token is None else f'?token={token}'}")
+    console.say("Ctrl-C ends it")
+    config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1, server_header=False)
+    with listening:
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot listen at {host}, port {port} ({reason}): give another `port` or `host`") from error
+    return found
+
+
+def _is_own(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _names(port: int) -> frozenset[str]:
+    return frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))

@@ -1,0 +1,144 @@
+// The page of one run: its samples over the steps, its curves, its settings and commands; live.
+
+import { plot, number } from "./plot.js";
+import { ask, onChange, ofRun, pathOf } from "./served.js";
+import { saying } from "./studio.js";
+
+const element = id => document.getElementById(id), say = saying(element("status"));
+const name = document.querySelector("main").dataset.name;
+let run = null, curves = null, playing = false, asking = false, due = false;
+
+async function load() {
+  due = true;
+  if (asking) return;
+  asking = true;
+  try {
+    while (due) {
+      due = false;
+      [run, curves] = await Promise.all([ask(ofRun(name)), ask(ofRun(name, "/curves"))]);
+      show();
+      say("");
+    }
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    asking = false;
+  }
+}
+
+function show() {
+  element("state").textContent = run.state;
+  element("state").className = `state is-${run.state}`;
+  element("said").textContent = run.said;
+  if (run.state === "damaged") return;
+  const steps = run.total === null ? number(run.step) : `${number(run.step)} of ${number(run.total)}`;
+  const facts = [`step ${steps}`];
+  if (run.speed) facts.push(`${number(run.speed)} img/s`);
+  if (run.left) facts.push(`${run.left} left`);
+  element("facts").textContent = [...facts, `span ${run.span}`, `${run.images} ${run.size}x${run.size}`].join(" · ");
+  element("studio").hidden = !run.snapshots.length;
+  element("studio").href = `/studio#run=${encodeURIComponent(name)}`;
+  showGrids();
+  showSettings();
+  showCurves();
+}
+
+// ---- samples
+
+function showGrids() {
+  const slider = element("step"), last = Number(slider.max), atEnd = Number(slider.value) === last;
+  element("samples").hidden = !run.grids.length;
+  if (!run.grids.length) return;
+  slider.max = run.grids.length - 1;
+  if (atEnd && !playing) slider.value = slider.max;
+  showGrid();
+}
+
+function showGrid() {
+  const step = run.grids[Number(element("step").value)], image = element("grid");
+  const source = ofRun(name, `/grid/${step}.png`);
+  if (image.getAttribute("src") !== source) image.src = source;
+  image.alt = `64 samples at step ${step}`;
+  element("at").textContent = `step ${number(step)}`;
+}
+
+function play() {
+  playing = !playing;
+  element("play").textContent = playing ? "Stop" : "Play";
+  element("play").setAttribute("aria-pressed", String(playing));
+  if (playing) next();
+}
+
+function next() {
+  if (!playing) return;
+  const slider = element("step");
+  slider.value = (Number(slider.value) + 1) % run.grids.length;
+  showGrid();
+  const image = element("grid"), wait = () => setTimeout(next, 400);
+  if (image.complete) wait();
+  else image.addEventListener("load", wait, { once: true });
+}
+
+// ---- curves
+
+const GROUPS = [
+  ["Losses", { "D loss": "d_loss", "G loss": "g_loss" }],
+  ["Logits of D", { "real images": "d_real", "drawn images": "d_fake" }],
+  ["Gradient norms", { D: "d_grad_norm", G: "g_grad_norm" }],
+  ["Penalties", { "gradient penalty": "penalty", LeCam: "lecam" }],
+  ["Speed", { "images per second": "images_per_second" }],
+];
+const CLOCKS = {
+  step: { label: "step", of: row => row.step, whole: true },
+  images: { label: "images", of: row => row.images, whole: true },
+  hours: { label: "hours of training", of: row => row.seconds === undefined ? undefined : row.seconds / 3600 },
+};
+const figures = new Map();
+
+function figure(title) {
+  if (!figures.has(title)) figures.set(title, plot(element("curves"), title));
+  return figures.get(title);
+}
+
+function showCurves() {
+  const clock = CLOCKS[element("clock").value], { train, scores, marks } = curves;
+  const x = (train.step ?? []).map((step, i) => clock.of({ step, images: train.images[i], seconds: train.seconds[i] }));
+  const atStep = step => { // of a mark, by the nearest record
+    const i = (train.step ?? []).findIndex(each => each >= step);
+    return i < 0 ? x.at(-1) ?? step : x[i];
+  };
+  const common = { log: element("log").checked, xLabel: clock.label, whole: clock.whole, marks: marks.map(mark => ({ ...mark, x: atStep(mark.step) })) };
+  for (const each of scores) {
+    const known = each.points.filter(point => clock.of(point) !== undefined);
+    const series = { label: each.label, x: known.map(clock.of), y: known.map(point => point.value), spread: known.map(point => point.spread), dots: true };
+    const lines = each.floor === null ? [] : [{ y: each.floor, label: "half of the real images" }];
+    figure(`${each.label}, ${each.samples.toLocaleString("en-US")} samples`).show({ ...common, series: [series], lines });
+  }
+  const smooth = Number(element("smooth").value);
+  for (const [title, names] of GROUPS) {
+    const series = Object.entries(names).filter(([, key]) => train[key]).map(([label, key]) => ({ label, x, y: train[key] }));
+    if (series.length) figure(title).show({ ...common, smooth, series });
+  }
+  const gates = Object.keys(train).filter(key => key.startsWith("gamma "));
+  if (gates.length) figure("Gates of the attention layers (gamma)").show({ ...common, smooth, series: gates.map(key => ({ label: key.slice(6), x, y: train[key] })) });
+}
+
+// ---- settings
+
+function showSettings() {
+  element("preset").textContent = `Preset ${run.preset}, changed in ${run.settings.length} settings.`;
+  const rows = [["setting", "this run", "preset"], ...run.settings.map(({ name, value, usual }) => [name, value, usual])];
+  element("settings").replaceChildren(...rows.map((cells, i) => {
+    const row = document.createElement("tr");
+    row.append(...cells.map(text => Object.assign(document.createElement(i ? "td" : "th"), { textContent: text })));
+    return row;
+  }));
+  for (const [id, words] of [["anew", run.commands["the run anew"]], ["resume", run.commands["go on with it"]]])
+    if (element(id).textContent !== words) element(id).textContent = words;
+}
+
+element("step").addEventListener("input", showGrid);
+element("play").addEventListener("click", play);
+for (const id of ["clock", "log", "smooth"]) element(id).addEventListener("input", () => curves && showCurves());
+load();
+onChange(names => { if (names === null || names.includes(name)) load(); }, say);
