@@ -1,5 +1,7 @@
 """Walks of several generators, whose classes may be numbered differently, and the light of attention on them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from sagan.run.build import build_generator
 from sagan.run.config import Config, ModelConfig
 from sagan.run.weights import Snapshot
 from sagan.system.errors import UserError
-from sagan.viewing.walks import Walk, _Picture, _usual_peak, class_in_each, walk_frames
+from sagan.viewing.figures import lay_over
+from sagan.viewing.walks import Walk, class_in_each, walk_frames
 
 CPU = torch.device("cpu")
 
@@ -50,12 +53,15 @@ def test_pictures_beside_each_other_are_of_one_class():
         assert (frame[:, :256] == frame[:, -256:]).all()
 
 
-def test_even_attention_is_darker_than_the_usual_peak():
-    pixels = np.zeros((4, 4, 3), np.uint8)
-    sharp, even = np.zeros((4, 4)), np.full((4, 4), 1 / 16)
-    sharp[0, 3] = 0.9
-    pictures = [_Picture(pixels, weights) for weights in (sharp, sharp, even)]
-    scale = _usual_peak(pictures)
-    assert scale == 0.9
-    bright, dim = (picture.drawn((2, 0), scale)[:64, -64:].mean() for picture in pictures[1:])
-    assert dim < bright / 4
+def test_uniform_attention_has_the_middle_of_the_scale():
+    made = snapshot()
+    generator = build_generator(replace(made.config.model, g_attention=(8,))).eval()
+    (layer,) = generator.attention.values()
+    for part in (layer.query, layer.key):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
+    z, _ = numbered_latents(generator, 0, range(2))
+    image = generate(generator, z)[0].permute(1, 2, 0).numpy()
+    frame = next(iter(walk_frames([generator], Walk(seeds=2, frames=1, point=(15, 15)), CPU)))
+    expected = lay_over(image, np.full((8, 8), 0.5))
+    assert abs(frame[:64:16, :64:16] / 255 - expected[:4, :4]).max() < 0.01

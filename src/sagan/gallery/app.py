@@ -35,7 +35,19 @@ from sagan.viewing.page import as_base64, as_light, describe_layer
 
 _LARGEST_ASK = 2**16  # bytes of a request
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
-_STATIC = frozenset({"style.css", "attention.js", "plot.js", "runs.js", "run.js", "studio.js", "served.js", "copy.js", "served_studio.js"})
+_STATIC = frozenset(
+    {
+        "style.css",
+        "attention.js",
+        "plot.js",
+        "runs.js",
+        "run.js",
+        "studio.js",
+        "served.js",
+        "copy.js",
+        "served_studio.js",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.images import grid
 from sagan.viewing.animation import enlarged
-from sagan.viewing.figures import lay_over
-from sagan.viewing.maps import Point, generator_attention
+from sagan.viewing.figures import lay_over, light_of
+from sagan.viewing.maps import Point, even_weight, generator_attention
 
 _AT_ONCE = 32  # images that are drawn at a time
 _GAP = 4  # pixels between two pictures of a frame
@@ -84,44 +84,16 @@ def walk_frames(
     if walk.point is not None:
         for generator in generators:
             _check_point(generator, walk.point)
-    z, columns = walk.latents(first), [list[_Picture]() for _ in generators]
+    z = walk.latents(first)
     for start in range(0, len(z), _AT_ONCE):
         some = z[start : start + _AT_ONCE].to(device)
-        for number, (generator, column) in enumerate(zip(generators, columns, strict=True)):
-            column += _pictures(generator.to(device), some, walk.label(number, generator), walk.point)
+        columns = [
+            _pictures(generator.to(device), some, walk.label(number, generator), walk.point)
+            for number, generator in enumerate(generators)
+        ]
         progress(min(start + _AT_ONCE, len(z)), len(z))
-    scales = [_usual_peak(column) for column in columns]
-    for pictures in zip(*columns, strict=True):
-        yield _beside([picture.drawn(walk.point, scale) for picture, scale in zip(pictures, scales, strict=True)])
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A picture of a walk, uint8 (height, width, 3), and the weights (rows, columns) of its last attention layer at the
-    point that is shown, if one is."""
-
-    pixels: np.ndarray
-    weights: np.ndarray | None = None
-
-    def drawn(self, point: Point | None, scale: float) -> np.ndarray:
-        """The picture enlarged; with weights as light, of which ``scale`` and more is the lightest, and the point
-        marked."""
-        if self.weights is None or point is None:
-            return enlarged(self.pixels)
-        light = lay_over(self.pixels, (self.weights / scale).clip(0, 1))
-        shown = enlarged(np.rint(light * 255).astype(np.uint8))
-        times = len(shown) // len(self.pixels)
-        y, x, edge = point[0] * times, point[1] * times, max(1, times // 4)
-        shown[max(0, y - edge) : y + times + edge, max(0, x - edge) : x + times + edge] = 0
-        shown[y : y + times, x : x + times] = 255
-        return shown
-
-
-def _usual_peak(pictures: Sequence[_Picture]) -> float:
-    """The median of the pictures' largest weights: one scale for a whole walk, so that a picture in which attention is
-    even stays dark."""
-    peaks = [float(picture.weights.max()) for picture in pictures if picture.weights is not None]
-    return max(float(np.median(peaks)), 1e-12) if peaks else 1.0
+        for pictures in zip(*columns, strict=True):
+            yield _beside(pictures)
 
 
 def _check_point(generator: Generator, point: Point) -> None:
@@ -133,14 +105,28 @@ def _check_point(generator: Generator, point: Point) -> None:
         raise UserError("this generator has no attention layer: omit `attention`")
 
 
-def _pictures(generator: Generator, z: Tensor, label: int | None, point: Point | None) -> list[_Picture]:
+def _pictures(generator: Generator, z: Tensor, label: int | None, point: Point | None) -> list[np.ndarray]:
+    """The pictures, enlarged; with a point, over each where the last attention layer looks from there."""
     labels = None if label is None else torch.full((len(z),), label, device=z.device)
     if point is None:
-        return [_Picture(image.permute(1, 2, 0).numpy()) for image in generate(generator, z, labels).cpu()]
+        return [enlarged(image.permute(1, 2, 0).numpy()) for image in generate(generator, z, labels).cpu()]
     images, layers = generator_attention(generator, 0, z, labels)
-    query = layers[-1].query_at(point, images.shape[-1])
-    weights = [layers[-1].weights(number, [query])[0].numpy().reshape(layers[-1].grid) for number in range(len(z))]
-    return [_Picture(image.permute(1, 2, 0).numpy(), each) for image, each in zip(images, weights, strict=True)]
+    layer, query = layers[-1], layers[-1].query_at(point, images.shape[-1])
+    even, shown = even_weight(layer.pattern, query), []
+    for number, image in enumerate(images):
+        weights = layer.weights(number, [query])[0].numpy().reshape(layer.grid)
+        light = lay_over(image.permute(1, 2, 0).numpy(), light_of(weights, even))
+        shown.append(_marked(enlarged(np.rint(light * 255).astype(np.uint8)), point, images.shape[-2]))
+    return shown
+
+
+def _marked(picture: np.ndarray, point: Point, height: int) -> np.ndarray:
+    """An enlarged picture with a point, a pixel of the ``height`` pixels that it had."""
+    times = len(picture) // height
+    y, x, edge = point[0] * times, point[1] * times, max(1, times // 4)
+    picture[max(0, y - edge) : y + times + edge, max(0, x - edge) : x + times + edge] = 0
+    picture[y : y + times, x : x + times] = 255
+    return picture
 
 
 def _beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
