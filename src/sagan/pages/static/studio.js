@@ -339,7 +339,10 @@ export function studio(models, colours, say, kept = () => ({})) {
   function addControls() {
     for (const name of ["seed", "number", "rows", "columns"])
       listen(element(name), "change", event => change({ [name]: whole(event.target.value, name, asked[name]) }));
-    listen(element("pins"), "change", event => change({ pins: pinsOf(event.target.value) ?? asked.pins }));
+    listen(element("pins"), "change", event => {
+      pinned = pinsOf(event.target.value) ?? asked.pins;
+      change({ pins: pinned });
+    });
     listen(element("pins"), "blur", show);
     listen(element("at"), "input", event => change({ at: Number(event.target.value) }));
     listen(element("truncation"), "input", event => change({ truncation: truncationOf(event.target.value) }));
@@ -410,13 +413,13 @@ export function studio(models, colours, say, kept = () => ({})) {
     change({ number: Math.min(next, LARGEST.number) });
   }
 
+  let pinned = []; // pictures that a person chose for the walk
+
   function pin() {
-    const plain = asked.pins.every((each, i) => each === START.pins[i]) && asked.pins.length === START.pins.length;
-    const before = plain ? [] : asked.pins; // the first pinned picture ends the walk through the first eight
-    const pins = [...before.filter(each => each !== asked.number), asked.number].slice(-MOST_PINS);
-    say(pins.length > 1 ? `${pins.length} pictures are pinned: Walk goes through them` : "pinned: a walk needs a second picture");
-    Object.assign(asked, { pins: pins.length > 1 ? pins : [...pins, ...START.pins.filter(each => each !== pins[0])].slice(0, 2) });
+    pinned = [...pinned.filter(each => each !== asked.number), asked.number].slice(-MOST_PINS);
+    if (pinned.length > 1) Object.assign(asked, { pins: pinned });
     show();
+    say(pinned.length > 1 ? `${pinned.length} pictures are pinned: Walk goes through them` : "pinned: a walk needs a second one");
   }
 
   function play() {

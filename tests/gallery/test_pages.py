@@ -1,0 +1,219 @@
+"""The pages in Chromium: they show what Python computes, follow what changes, and can be used by everybody."""
+
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import uvicorn
+
+from sagan.core.sampling import numbered_images, numbered_latents
+from sagan.gallery.app import make_app
+from sagan.run.folder import Run
+from sagan.run.weights import load_snapshot
+from sagan.viewing.maps import generator_attention
+from tests import records
+from tests.gallery.made import make_run
+
+CPU = torch.device("cpu")
+NAME = "a <b> & c"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    run = make_run(root / NAME)
+    run.append(records.look(4, verdict="D winning", reason="it has won"), records.score(2, 50.0))
+    make_run(root / "other", seed=5, span=0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def site(root):
+    """The address of a server over the runs."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    app = make_app(root, CPU, frozenset({f"127.0.0.1:{port}"}))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+PAGES = {"/": "#runs .card", f"/run/{NAME}": ".curve path", "/studio": "main[aria-busy=false] .stage", "/nothing": "h1"}
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_everybody_can_use_every_page(site, open_page, path, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = open_page("about:blank", viewport={"width": width, "height": 900}, color_scheme=scheme)
+    if path == "/nothing":
+        page.on("console", lambda message: None)
+        answer = page.request.get(site + path)
+        assert answer.status == 404
+        return
+    page.goto(site + path)
+    page.wait_for_selector(PAGES[path])
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.run(page).response["violations"]
+    assert [
+        (each["id"], each["nodes"][0]["html"][:80]) for each in found if each["impact"] in ("serious", "critical")
+    ] == []
+
+
+def test_runs_are_listed_filtered_and_appear_by_themselves(site, root, open_page):
+    page = open_page(site + "/")
+    page.wait_for_selector(".card")
+    assert sorted(page.locator(".card .name").all_text_contents()) == [NAME, "other"]
+    assert "FID 30.5 at step 4" in page.locator(".card", has_text="other").text_content()
+    page.fill("#filter", "span 0")
+    assert page.locator(".card .name").all_text_contents() == ["other"]
+    page.fill("#filter", "")
+    make_run(root / "new")
+    page.wait_for_selector(".card >> text=new", timeout=15_000)
+    for box in page.locator(".card input").all()[:2]:
+        box.check()
+    assert "run=" in page.get_attribute("#compare", "href")
+    shutil.rmtree(root / "new")
+    page.wait_for_function("() => document.querySelectorAll('.card').length === 2", timeout=15_000)
+
+
+def test_a_run_shows_its_samples_and_curves_and_follows_its_training(site, root, open_page):
+    page = open_page(f"{site}/run/{NAME}")
+    page.wait_for_selector(".curve path")
+    titles = page.locator(".curve figcaption").all_text_contents()
+    assert {"FID, 100 samples", "Losses", "Logits of D"} <= set(titles)
+    assert page.text_content("#at") == "step 4"
+    page.focus("#step")
+    page.keyboard.press("ArrowLeft")
+    assert page.text_content("#at") == "step 2"
+    assert page.get_attribute("#grid", "src").endswith("/grid/2.png")
+    figure = page.locator(".curve", has_text="Losses")
+    figure.scroll_into_view_if_needed()
+    box = figure.locator("svg").bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 20)
+    assert "D loss 1.5, G loss -0.25" in figure.locator(".said").text_content()
+    page.select_option("#clock", "hours")
+    page.check("#log")
+    assert page.locator("svg title", has_text="D winning: it has won").count() > 0
+    Run(root / NAME).append(records.train(9))
+    page.wait_for_selector("#facts >> text=step 9", timeout=15_000)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "SVG", "CSV"])
+def test_figures_can_be_kept(site, open_page, kind):
+    page = open_page(f"{site}/run/{NAME}", color_scheme="dark")
+    page.wait_for_selector(".curve path")
+    with page.expect_download() as waiting:
+        page.click(f"button[aria-label='Losses as {kind}']")
+    data = Path(waiting.value.path()).read_bytes()
+    if kind == "CSV":
+        assert data.decode().splitlines()[:2] == ["series,step,value,spread", "D loss,1,1.5,"]
+    if kind == "SVG":
+        assert b"var(" not in data
+        assert b"<path" in data
+    if kind == "PNG":
+        assert data.startswith(b"\x89PNG")
+
+
+PIXELS = (
+    "canvas => { const {width, height} = canvas; const size = 16, small = new OffscreenCanvas(size, size);"
+    "const context = small.getContext('2d'); context.imageSmoothingEnabled = false;"
+    "context.drawImage(canvas, 0, 0, size, size); return Array.from(context.getImageData(0, 0, size, size).data); }"
+)
+
+
+def shown(page, number=0):
+    found = np.array(page.locator(".stage canvas").nth(number).evaluate(PIXELS)).reshape(16, 16, 4)
+    return found[:, :, :3]
+
+
+def ready(page):
+    page.wait_for_timeout(50)
+    page.wait_for_selector("main[aria-busy=false]")
+    assert page.text_content("#status") == ""
+
+
+def test_the_studio_draws_two_runs_at_one_z_with_one_pointer(site, root, open_page):
+    page = open_page(f"{site}/studio#run=other&other={NAME}&seed=3".replace(" ", "%20").replace("&%20", "%26%20"))
+    page.wait_for_selector("main[aria-busy=false] .stage")
+    ready(page)
+    for number, name in enumerate(("other", NAME)):
+        generator = load_snapshot(root / name / "snapshots" / "00000004.safetensors").generator
+        (_, wanted), *_ = numbered_images(generator, 3, range(1), device=CPU)
+        assert (shown(page, number) == wanted.permute(1, 2, 0).numpy()).all()
+    box = page.locator(".stage canvas").first.bounding_box()
+    page.mouse.click(box["x"] + 9.5 * box["width"] / 16, box["y"] + 4.5 * box["height"] / 16)
+    page.wait_for_selector("figcaption >> text=generator 8x8")
+    said = page.locator(".panels").nth(1).locator(".said").all_text_contents()
+    assert said[0] == "row 4, column 9, held"
+    _, layers = generator_attention(generator, 4, *numbered_latents(generator, 3, range(1)))
+    for words, layer in zip(said[1:], layers, strict=True):
+        largest = layer.weights(0, [layer.query_at((4, 9), 16)]).max().item()
+        assert float(words.split("strongest key ")[1].split("%")[0]) == pytest.approx(100 * largest, rel=0.06)
+        assert "of the softmax was in the hidden square" in words
+    before = shown(page, 1)
+    page.focus("#along0")
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    ready(page)
+    assert abs(shown(page, 1) - before).max() > 2
+    page.click("#reset")
+    page.focus("#step")
+    page.keyboard.press("ArrowLeft")
+    ready(page)
+    assert "step 2" in page.locator(".stage figcaption").first.text_content()
+    assert "step=2" in page.evaluate("location.hash")
+    assert "--step 2" in page.text_content("#words")
+
+
+def test_pinned_pictures_are_walked_through(site, root, open_page):
+    page = open_page(f"{site}/studio#run=other&number=5")
+    ready(page)
+    page.click("#pin")
+    assert page.text_content("#status") == "pinned: a walk needs a second one"
+    page.click("#next")
+    ready(page)
+    page.click("#pin")
+    page.click("[data-view=walk]")
+    ready(page)
+    assert page.input_value("#pins") == "5 6"
+    generator = load_snapshot(root / "other" / "snapshots" / "00000004.safetensors").generator
+    (_, wanted), *_ = numbered_images(generator, 0, range(5, 6), device=CPU)
+    assert (shown(page) == wanted.permute(1, 2, 0).numpy()).all()
+
+
+def test_a_server_that_ends_is_said_and_the_page_goes_on(root, browser):
+    def start(port):
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        port = listening.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(make_app(root, CPU), log_level="error", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        return port, server, thread
+
+    port, server, thread = start(0)
+    page = browser.new_context().new_page()
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.wait_for_selector(".card")
+    server.should_exit = True
+    thread.join()
+    page.wait_for_selector("#status.wrong", timeout=10_000)
+    _, server, thread = start(port)
+    deadline = time.monotonic() + 20
+    while page.text_content("#status") and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+    assert page.text_content("#status") == ""
+    page.close()
+    server.should_exit = True
+    thread.join()
