@@ -15,6 +15,7 @@ from sagan.cli.prepare import PrepareFlags
 from sagan.cli.project import ProjectFlags
 from sagan.cli.report import ReportFlags
 from sagan.cli.sample import SampleFlags
+from sagan.cli.serve import ServeFlags
 from sagan.cli.sweep import StatusFlags, SweepFlags
 from sagan.cli.train import TrainFlags, resume_flags
 from sagan.cli.walk import FilmFlags, WalkFlags
@@ -39,6 +40,7 @@ KINDS = {
     "export": ExportFlags,
     "prepare": PrepareFlags,
     "import": ImportFlags,
+    "serve": ServeFlags,
 }
 
 

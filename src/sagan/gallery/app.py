@@ -22,6 +22,7 @@ from sagan.gallery.curves import read_curves
 from sagan.gallery.door import Door
 from sagan.gallery.drawing import DIRECTIONS, REACH, Ask, Painter
 from sagan.gallery.library import Found, Library, Missing, details, read_grid, row
+from sagan.gallery.sweeps import sweep_details
 from sagan.gallery.watching import Watch
 from sagan.pages.render import asset, render
 from sagan.run.folder import Run, snapshot_step
@@ -36,17 +37,8 @@ from sagan.viewing.page import as_base64, as_light, describe_layer
 _LARGEST_ASK = 2**16  # bytes of a request
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _STATIC = frozenset(
-    {
-        "style.css",
-        "attention.js",
-        "plot.js",
-        "runs.js",
-        "run.js",
-        "studio.js",
-        "served.js",
-        "copy.js",
-        "served_studio.js",
-    }
+    {"style.css", "attention.js", "copy.js", "plot.js", "run.js", "runs.js", "served.js", "served_studio.js"}
+    | {"studio.js", "sweep.js"}
 )
 
 
@@ -75,6 +67,7 @@ def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset
     routes = [
         Route("/", gallery.runs_page),
         Route("/run/{name:path}", gallery.run_page),
+        Route("/sweep/{name:path}", gallery.sweep_page),
         Route("/studio", gallery.studio_page),
         Route("/static/{name}", gallery.static),
         Route("/api/runs", gallery.runs),
@@ -83,6 +76,7 @@ def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset
         Route("/api/run/{name:path}/grid/{step:int}.png", gallery.grid),
         Route("/api/run/{name:path}/model", gallery.model),
         Route("/api/run/{name:path}", gallery.run),
+        Route("/api/sweep/{name:path}", gallery.sweep),
         Route("/api/draw", gallery.draw, methods=["POST"]),
         Route("/api/look", gallery.look, methods=["POST"]),
     ]
@@ -115,6 +109,10 @@ class Gallery:
         found = await self._found(request)
         return HTMLResponse(render("run.html", title=found.name, name=found.name))
 
+    async def sweep_page(self, request: Request) -> Response:
+        found = await self._found(request, sweep=True)
+        return HTMLResponse(render("sweep.html", title=found.name, name=found.name))
+
     async def studio_page(self, request: Request) -> Response:
         return HTMLResponse(render("studio.html", title="Studio", colours=as_base64(torch.from_numpy(colours()))))
 
@@ -126,8 +124,8 @@ class Gallery:
 
     # ---- what is there
 
-    async def _found(self, request: Request) -> Found:
-        return await run_in_threadpool(self.library.get, request.path_params["name"])
+    async def _found(self, request: Request, *, sweep: bool = False) -> Found:
+        return await run_in_threadpool(lambda: self.library.get(request.path_params["name"], sweep=sweep))
 
     async def runs(self, request: Request) -> Response:
         def rows() -> list[dict[str, Any]]:
@@ -140,6 +138,10 @@ class Gallery:
     async def run(self, request: Request) -> Response:
         found = await self._found(request)
         return JSONResponse(await run_in_threadpool(details, self.library, found))
+
+    async def sweep(self, request: Request) -> Response:
+        found = await self._found(request, sweep=True)
+        return JSONResponse(await run_in_threadpool(sweep_details, found))
 
     async def curves(self, request: Request) -> Response:
         found = await self._found(request)

@@ -67,6 +67,8 @@ function filled(card, run) {
   const part = name => card.querySelector(`.${name}`);
   part("name").textContent = run.name;
   part("name").href = `/run/${pathOf(run.name)}`;
+  part("sweep").hidden = !run.sweep;
+  if (run.sweep) part("sweep").href = `/sweep/${pathOf(run.sweep)}`;
   part("state").textContent = run.state;
   part("state").title = run.said;
   part("state").className = `state is-${run.state}`;
