@@ -271,3 +271,18 @@ def test_a_change_is_told(tmp_path, monkeypatch):
     told = anyio.run(first_change)
     assert time.monotonic() < deadline
     assert told == b'data: ["new"]\n\n'
+
+
+def test_the_discriminator_looks_at_drawn_pictures_too(tmp_path):
+    from sagan.cli import main
+
+    words = ["--preset", "quick", "--imsize", "16", "--g_conv_dim", "4", "--d_conv_dim", "4", "--g_attention", "8"]
+    words += ["--d_attention", "4", "--batch_size", "4", "--device", "cpu", "--prepared", str(tmp_path / "prepared")]
+    assert main(["train", *words, "--total_step", "1", "--run_dir", str(tmp_path / "runs" / "a")]) == 0
+    asked = {"draw": {"run": "a", "ask": {}}, "y": 3, "x": 3}
+    with TestClient(make_app(tmp_path / "runs", CPU), base_url="http://localhost:8017") as client:
+        names = [each["name"] for each in client.post("/api/look", json=asked | {"judge": True}).json()]
+        assert names == ["generator 8x8, step 1", "discriminator 4x4, step 1"]
+        (tmp_path / "runs" / "a" / "checkpoints" / "last.pt").unlink()
+        answer = client.post("/api/look", json=asked | {"judge": True})
+        assert (answer.status_code, "no checkpoint" in answer.text) == (422, True)

@@ -53,11 +53,12 @@ class Draw:
 
 @dataclass(frozen=True)
 class Look:
-    """A request to say where a pixel of a drawn picture looks."""
+    """A request to say where a pixel of a drawn picture looks; ``judge``: in the layers of the discriminator, too."""
 
     draw: Draw
     y: Count
     x: Count
+    judge: bool = False
 
 
 def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset(), token: str | None = None) -> Door:
@@ -205,8 +206,12 @@ class Gallery:
         _, height, width = drawn.picture.shape
         if wanted.y >= height or wanted.x >= width:
             raise UserError(f"the picture has {height}x{width} pixels, got row {wanted.y}, column {wanted.x}")
-        layers = await run_in_threadpool(lambda: [_look(layer, wanted.y, wanted.x, height) for layer in drawn.layers])
-        return JSONResponse(layers)
+
+        def looks() -> list[dict[str, Any]]:
+            judged = self.painter.judged(Run(found.folder), drawn.picture) if wanted.judge else []
+            return [_look(layer, wanted.y, wanted.x, height) for layer in (*drawn.layers, *judged)]
+
+        return JSONResponse(await run_in_threadpool(looks))
 
 
 def _look(layer: LayerAttention, y: int, x: int, size: int) -> dict[str, Any]:
@@ -216,7 +221,7 @@ def _look(layer: LayerAttention, y: int, x: int, size: int) -> dict[str, Any]:
     inside = layer.measure_of(0, query)["inside"]
     even = torch.tensor([even_weight(layer.pattern, query)])
     return {
-        **describe_layer(layer.name, layer.pattern, layer.gamma),
+        **describe_layer(f"{layer.name}, step {layer.step:,}", layer.pattern, layer.gamma),
         "light": as_base64(as_light(weights, even)),
         "largest": weights.max().item(),
         "inside": inside,

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from sagan.core.latents import check_truncation, principal_directions, slerp
-from sagan.core.networks.interface import Generator
+from sagan.core.networks.interface import Discriminator, Generator
 from sagan.core.sampling import numbered_latents
-from sagan.run.weights import Snapshot, load_snapshot
+from sagan.run.folder import Run
+from sagan.run.weights import Snapshot, load_discriminator, load_snapshot
 from sagan.system.errors import UserError
 from sagan.system.typed import Count
-from sagan.viewing.maps import LayerAttention, generator_attention
+from sagan.viewing.maps import LayerAttention, discriminator_attention, generator_attention
 
 MOST_PICTURES = 256
 """In one request."""
@@ -105,6 +106,8 @@ class Painter:
         self.device = device
         self._models: OrderedDict[tuple[Path, int, int], Snapshot] = OrderedDict()
         self._drawn: OrderedDict[tuple[Path, bytes, int | None], Drawn] = OrderedDict()
+        self._judge: tuple[tuple[Path, int, int], Discriminator, int] | None = None
+        self._judging = threading.Lock()
         self._jobs: deque[_Job] = deque()
         self._lock, self._work = threading.Lock(), threading.Event()
         self._open = True
@@ -127,6 +130,20 @@ class Painter:
             while len(self._models) > _MODELS:
                 self._models.popitem(last=False)
         return snapshot
+
+    def judged(self, run: Run, picture: Tensor) -> list[LayerAttention]:
+        """Where the layers of a run's discriminator, that of its checkpoint, look in a picture. Raises UserError where
+        there is none."""
+        try:
+            state = run.checkpoint_file.stat()
+        except OSError as error:
+            raise UserError("this run has no checkpoint, which alone holds a discriminator") from error
+        key = run.checkpoint_file, state.st_mtime_ns, state.st_size
+        with self._judging:
+            if self._judge is None or self._judge[0] != key:
+                self._judge = key, *load_discriminator(run)
+            _, discriminator, step = self._judge
+            return discriminator_attention(discriminator.to(self.device), step, picture[None])
 
     async def draw(self, path: Path, ask: Ask) -> list[Drawn]:
         """The pictures that are asked for. Where the task is cancelled, as the asker is gone, those not yet drawn are

@@ -27,7 +27,7 @@ async function modelOf(name, first) {
     ask("/api/draw", { body: request(asked, where(asked, numbers)), bytes: true, signal });
   model.look = async (asked, y, x, signal) => {
     const draw = request(asked, where(asked, asked.view === "walk" ? null : [asked.number]));
-    const layers = await ask("/api/look", { body: { draw, y, x }, signal });
+    const layers = await ask("/api/look", { body: { draw, y, x, judge: element("judge").checked }, signal });
     return layers.map(layer => ({ ...layer, light: bytes(layer.light), inside: layer.radius < 0 ? null : layer.inside }));
   };
   return model;
@@ -59,7 +59,8 @@ async function start() {
   element("other").replaceChildren(new Option("none", ""), ...runs.map(name => new Option(name, name)));
   if (runs.includes(words.get("run"))) element("run").value = words.get("run");
   if (runs.includes(words.get("other"))) element("other").value = words.get("other");
-  for (const id of ["run", "other"]) element(id).addEventListener("change", open);
+  for (const id of ["run", "other"]) element(id).onchange = open;
+  element("judge").onchange = () => shown?.redraw();
   await open();
 }
 
