@@ -50,20 +50,20 @@ def draw(client, step=None, **ask):
 
 
 def test_pages_show_names_as_text(client):
-    assert [each["name"] for each in client.get("/api/runs").json()] in ([NAME, "other"], ["other", NAME])
-    page = client.get(f"/run/{NAME}")
+    assert [each["name"] for each in client.get("/api/runs.json").json()] in ([NAME, "other"], ["other", NAME])
+    page = client.get(f"/run/{NAME}/")
     assert page.status_code == 200
     assert "a &lt;b&gt; &amp; c" in page.text
     assert "<b>" not in page.text
 
 
 def test_grids_and_curves_are_there(client, root):
-    about = client.get(f"/api/run/{NAME}").json()
+    about = client.get(f"/api/run/{NAME}/facts.json").json()
     assert about["grids"] == [2, 4]
     grid = client.get(f"/api/run/{NAME}/grid/4.png")
     assert grid.content == (root / NAME / "samples" / "4_fake.png").read_bytes()
-    assert client.get(f"/api/run/{NAME}/curves").json()["train"]["step"] == [1, 2, 3, 4]
-    assert client.get(f"/api/run/{NAME}/model").json()["classes"] == list(CLASSES)
+    assert client.get(f"/api/run/{NAME}/curves.json").json()["train"]["step"] == [1, 2, 3, 4]
+    assert client.get(f"/api/run/{NAME}/model.json").json()["classes"] == list(CLASSES)
 
 
 @pytest.mark.parametrize("step", [None, 2])
@@ -178,11 +178,11 @@ def test_what_is_not_there_is_a_sentence(client, path):
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "POST"])
 def test_it_only_shows(client, method):
-    assert client.request(method, "/api/runs").status_code in (403, 405)
+    assert client.request(method, "/api/runs.json").status_code in (403, 405)
 
 
 def test_every_answer_has_a_policy_of_what_may_be_loaded(client):
-    for path in ("/", "/api/runs", "/nothing", "/static/style.css"):
+    for path in ("/", "/api/runs.json", "/nothing", "/static/style.css"):
         headers = client.get(path).headers
         assert "default-src 'self'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
@@ -207,21 +207,21 @@ HOSTS = frozenset({"localhost:8017", "127.0.0.1:8017"})
 )
 def test_only_its_own_pages_are_answered(root, headers, status):
     client = TestClient(make_app(root, CPU, HOSTS), base_url="http://localhost:8017")
-    assert client.get("/api/runs", headers=headers).status_code == status
+    assert client.get("/api/runs.json", headers=headers).status_code == status
     assert client.get("/", headers=headers).status_code == status
 
 
 def test_others_need_the_token(root):
     client = TestClient(make_app(root, CPU, token="secret"), base_url="http://192.0.2.1:8017", follow_redirects=False)
     for headers in ({}, {"cookie": "sagan=wrong"}, {"cookie": "sagan="}, {"cookie": "\x7f=;;"}):
-        assert client.get("/api/runs", headers=headers).status_code == 401
+        assert client.get("/api/runs.json", headers=headers).status_code == 401
     assert client.get("/?token=wrong").status_code == 401
     first = client.get("/studio?token=secret&a=1")
     assert (first.status_code, first.headers["location"]) == (303, "/studio?a=1")
     cookie = first.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
-    assert client.get("/api/runs").status_code == 200
+    assert client.get("/api/runs.json").status_code == 200
 
 
 # ---- runs that change meanwhile
@@ -232,17 +232,17 @@ def test_a_run_may_be_written_torn_and_removed(tmp_path):
 
     run = make_run(tmp_path / "a")
     with TestClient(make_app(tmp_path, CPU), base_url="http://localhost:8017") as client:
-        assert client.get("/api/run/a").json()["state"] == "done"
+        assert client.get("/api/run/a/facts.json").json()["state"] == "done"
         run.snapshot_file(4).write_bytes(b"torn")
         answer = client.post("/api/draw", json={"run": "a", "ask": {}})
         assert answer.status_code == 422
         assert str(tmp_path) not in answer.json()["error"]
         run.config_file.write_text("{")
-        assert client.get("/api/run/a").json()["state"] == "damaged"
+        assert client.get("/api/run/a/facts.json").json()["state"] == "damaged"
         shutil.rmtree(tmp_path / "a")
-        for path in ("/api/run/a", "/api/run/a/curves", "/run/a"):
+        for path in ("/api/run/a/facts.json", "/api/run/a/curves.json", "/run/a/"):
             assert client.get(path).status_code == 404
-        assert client.get("/api/runs").json() == []
+        assert client.get("/api/runs.json").json() == []
 
 
 def test_a_change_is_told(tmp_path, monkeypatch):

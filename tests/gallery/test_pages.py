@@ -47,7 +47,12 @@ def site(root):
     thread.join()
 
 
-PAGES = {"/": "#runs .card", f"/run/{NAME}": ".curve path", "/studio": "main[aria-busy=false] .stage", "/nothing": "h1"}
+PAGES = {
+    "/": "#runs .card",
+    f"/run/{NAME}/": ".curve path",
+    "/studio": "main[aria-busy=false] .stage",
+    "/nothing": "h1",
+}
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -87,7 +92,7 @@ def test_runs_are_listed_filtered_and_appear_by_themselves(site, root, open_page
 
 
 def test_a_run_shows_its_samples_and_curves_and_follows_its_training(site, root, open_page):
-    page = open_page(f"{site}/run/{NAME}")
+    page = open_page(f"{site}/run/{NAME}/")
     page.wait_for_selector(".curve path")
     titles = page.locator(".curve figcaption").all_text_contents()
     assert {"FID, 100 samples", "Losses", "Logits of D"} <= set(titles)
@@ -110,7 +115,7 @@ def test_a_run_shows_its_samples_and_curves_and_follows_its_training(site, root,
 
 @pytest.mark.parametrize("kind", ["PNG", "SVG", "CSV"])
 def test_figures_can_be_kept(site, open_page, kind):
-    page = open_page(f"{site}/run/{NAME}", color_scheme="dark")
+    page = open_page(f"{site}/run/{NAME}/", color_scheme="dark")
     page.wait_for_selector(".curve path")
     with page.expect_download() as waiting:
         page.click(f"button[aria-label='Losses as {kind}']")

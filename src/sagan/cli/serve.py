@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +15,8 @@ from sagan.cli.flags import parse
 from sagan.run.config import check_device
 from sagan.system.console import Console
 from sagan.system.errors import UserError
+from sagan.system.files import refuse_unwritable
+from sagan.system.sentences import plural
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class ServeFlags:
     token in the address that is printed."""
     port: int = 8017
     """0: any free one."""
+    out: Path | None = None
+    """Write the pages into this new folder, as files for a static host, and serve nothing. Without a server they draw
+    nothing, but for runs in whose folder `sagan export --to web` wrote a page."""
     device: str = "auto"
     """Where pictures are drawn: auto, cpu, cuda, cuda:1 or mps."""
 
@@ -40,8 +47,37 @@ def serve(words: Sequence[str], console: Console) -> int:
     check_device(flags.device)
     if not flags.runs.is_dir():
         raise UserError(f"{flags.runs} is not a folder: give one with runs, or a run")
-    from sagan.gallery.server import run_server
+    if flags.out is not None:
+        return _write(flags.runs, flags.out, console)
+    with needs_serve():
+        from sagan.gallery.server import run_server
     from sagan.system.devices import choose_device
 
     run_server(flags.runs, flags.host, flags.port, choose_device(flags.device), console)
     return 0
+
+
+def _write(runs: Path, out: Path, console: Console) -> int:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} is there already: give another `out`, or remove it")
+    refuse_unwritable(out.parent, "--out")
+    with needs_serve():
+        from sagan.gallery.site import write_site
+
+    with console.progress("writing pages") as progress:
+        count = write_site(runs, out, progress)
+    console.say(
+        f"{out}: {plural(count, 'run')}; to look at it: {shlex.join(['python', '-m', 'http.server', '-d', str(out)])}"
+    )
+    return 0
+
+
+@contextlib.contextmanager
+def needs_serve() -> Iterator[None]:
+    """Says which extra is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("uvicorn", "starlette"):
+            raise
+        raise UserError("`sagan serve` needs an extra: pip install 'sagan[serve]'") from error

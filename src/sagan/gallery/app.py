@@ -21,7 +21,7 @@ from sagan.core.latents import principal_directions
 from sagan.gallery.curves import read_curves
 from sagan.gallery.door import Door
 from sagan.gallery.drawing import DIRECTIONS, REACH, Ask, Painter
-from sagan.gallery.library import Found, Library, Missing, details, read_grid, row
+from sagan.gallery.library import Found, Library, Missing, details, read_grid, rows
 from sagan.gallery.sweeps import sweep_details
 from sagan.gallery.watching import Watch
 from sagan.pages.render import asset, render
@@ -36,7 +36,7 @@ from sagan.viewing.page import as_base64, as_light, describe_layer
 
 _LARGEST_ASK = 2**16  # bytes of a request
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
-_STATIC = frozenset(
+STATIC = frozenset(
     {"style.css", "attention.js", "copy.js", "plot.js", "run.js", "runs.js", "served.js", "served_studio.js"}
     | {"studio.js", "sweep.js"}
 )
@@ -67,17 +67,17 @@ def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset
     gallery = Gallery(Library(root), Painter(device))
     routes = [
         Route("/", gallery.runs_page),
-        Route("/run/{name:path}", gallery.run_page),
-        Route("/sweep/{name:path}", gallery.sweep_page),
+        Route("/run/{name:path}/", gallery.run_page),
+        Route("/sweep/{name:path}/", gallery.sweep_page),
         Route("/studio", gallery.studio_page),
         Route("/static/{name}", gallery.static),
-        Route("/api/runs", gallery.runs),
+        Route("/api/runs.json", gallery.runs),
         Route("/api/events", gallery.events),
-        Route("/api/run/{name:path}/curves", gallery.curves),
+        Route("/api/run/{name:path}/curves.json", gallery.curves),
         Route("/api/run/{name:path}/grid/{step:int}.png", gallery.grid),
-        Route("/api/run/{name:path}/model", gallery.model),
-        Route("/api/run/{name:path}", gallery.run),
-        Route("/api/sweep/{name:path}", gallery.sweep),
+        Route("/api/run/{name:path}/model.json", gallery.model),
+        Route("/api/run/{name:path}/facts.json", gallery.run),
+        Route("/api/sweep/{name:path}.json", gallery.sweep),
         Route("/api/draw", gallery.draw, methods=["POST"]),
         Route("/api/look", gallery.look, methods=["POST"]),
     ]
@@ -104,22 +104,22 @@ class Gallery:
     # ---- pages
 
     async def runs_page(self, request: Request) -> Response:
-        return HTMLResponse(render("runs.html", title=self.library.root.name))
+        return HTMLResponse(served_page("runs.html", title=self.library.root.name))
 
     async def run_page(self, request: Request) -> Response:
         found = await self._found(request)
-        return HTMLResponse(render("run.html", title=found.name, name=found.name))
+        return HTMLResponse(served_page("run.html", title=found.name, name=found.name))
 
     async def sweep_page(self, request: Request) -> Response:
         found = await self._found(request, sweep=True)
-        return HTMLResponse(render("sweep.html", title=found.name, name=found.name))
+        return HTMLResponse(served_page("sweep.html", title=found.name, name=found.name))
 
     async def studio_page(self, request: Request) -> Response:
-        return HTMLResponse(render("studio.html", title="Studio", colours=as_base64(torch.from_numpy(colours()))))
+        return HTMLResponse(served_page("studio.html", title="Studio", colours=as_base64(torch.from_numpy(colours()))))
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in _STATIC:
+        if name not in STATIC:
             raise Missing(f"there is no file {visible(name)}")
         return Response(asset(name).read_bytes(), media_type=_TYPES[Path(name).suffix])
 
@@ -129,12 +129,7 @@ class Gallery:
         return await run_in_threadpool(lambda: self.library.get(request.path_params["name"], sweep=sweep))
 
     async def runs(self, request: Request) -> Response:
-        def rows() -> list[dict[str, Any]]:
-            found = [each for each in self.library.find().values() if not each.is_sweep]
-            made = [row(self.library, each) for each in found]
-            return sorted(made, key=lambda each: each["changed"], reverse=True)
-
-        return JSONResponse(await run_in_threadpool(rows))
+        return JSONResponse(await run_in_threadpool(rows, self.library))
 
     async def run(self, request: Request) -> Response:
         found = await self._found(request)
@@ -214,6 +209,11 @@ class Gallery:
         return JSONResponse(await run_in_threadpool(looks))
 
 
+def served_page(template: str, *, root: str = "/", live: bool = True, **values: object) -> str:
+    """A page of the gallery. ``root``: the way to the first page; ``live``: whether a server answers it."""
+    return render(template, root=root, live=live, **values)
+
+
 def _look(layer: LayerAttention, y: int, x: int, size: int) -> dict[str, Any]:
     """Where the query at a pixel looks, as ``attention.js`` draws it."""
     query = layer.query_at((y, x), size)
@@ -277,4 +277,6 @@ def _answer(request: Request, text: str, status: int) -> Response:
     text = without_paths(text)
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": text}, status)
-    return HTMLResponse(render("error.html", title="Not here" if status == 404 else "Not possible", said=text), status)
+    return HTMLResponse(
+        served_page("error.html", title="Not here" if status == 404 else "Not possible", said=text), status
+    )

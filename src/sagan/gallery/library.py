@@ -154,6 +154,12 @@ def row(library: Library, found: Found) -> dict[str, Any]:
     }
 
 
+def rows(library: Library) -> list[dict[str, Any]]:
+    """All runs, those written to last first."""
+    made = [row(library, found) for found in library.find().values() if not found.is_sweep]
+    return sorted(made, key=lambda each: each["changed"], reverse=True)
+
+
 def state_of(status: RunStatus) -> str:
     """The state of a run, in one word: one of `STATES`, "stopped" for "cut", or "collapsed" where the guard says so."""
     if status.state == "failed" and status.verdict not in ("", "healthy"):

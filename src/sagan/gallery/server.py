@@ -7,23 +7,16 @@ import socket
 from pathlib import Path
 
 import torch
+import uvicorn
 
+from sagan.gallery.app import make_app
+from sagan.gallery.door import new_token
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 
 
 def run_server(root: Path, host: str, port: int, device: torch.device, console: Console) -> None:
-    """Serves a folder of runs until it is interrupted. Raises UserError where it cannot listen there, and where the
-    packages of the extra ``serve`` are missing."""
-    try:
-        import uvicorn
-
-        from sagan.gallery.app import make_app
-        from sagan.gallery.door import new_token
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("uvicorn", "starlette"):
-            raise
-        raise UserError("`sagan serve` needs an extra: pip install 'sagan[serve]'") from error
+    """Serves a folder of runs until it is interrupted. Raises UserError where it cannot listen there."""
     listening = _listen(host, port)
     port = listening.getsockname()[1]
     token = None if _is_own(host) else new_token()

@@ -1,7 +1,7 @@
 // The page of one run: its samples over the steps, its curves, its settings and commands; live.
 
 import { plot, number } from "./plot.js";
-import { ask, onChange, ofRun, pathOf } from "./served.js";
+import { LIVE, ask, onChange, ofRun, studioOf } from "./served.js";
 import { saying } from "./studio.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
@@ -15,7 +15,7 @@ async function load() {
   try {
     while (due) {
       due = false;
-      [run, curves] = await Promise.all([ask(ofRun(name)), ask(ofRun(name, "/curves"))]);
+      [run, curves] = await Promise.all([ask(ofRun(name, "facts.json")), ask(ofRun(name, "curves.json"))]);
       show();
       say("");
     }
@@ -36,8 +36,8 @@ function show() {
   if (run.speed) facts.push(`${number(run.speed)} img/s`);
   if (run.left) facts.push(`${run.left} left`);
   element("facts").textContent = [...facts, `span ${run.span}`, `${run.images} ${run.size}x${run.size}`].join(" · ");
-  element("studio").hidden = !run.snapshots.length;
-  element("studio").href = `/studio#run=${encodeURIComponent(name)}`;
+  element("studio").hidden = !(LIVE ? run.snapshots.length : run.drawing);
+  element("studio").href = LIVE ? studioOf(name) : run.drawing ?? "";
   showGrids();
   showSettings();
   showCurves();
@@ -56,7 +56,7 @@ function showGrids() {
 
 function showGrid() {
   const step = run.grids[Number(element("step").value)], image = element("grid");
-  const source = ofRun(name, `/grid/${step}.png`);
+  const source = ofRun(name, `grid/${step}.png`);
   if (image.getAttribute("src") !== source) image.src = source;
   image.alt = `64 samples at step ${step}`;
   element("at").textContent = `step ${number(step)}`;

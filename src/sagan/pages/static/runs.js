@@ -1,6 +1,6 @@
 // The list of runs: filter, sort, choose two; new ones appear by themselves.
 
-import { ask, onChange, ofRun, pathOf } from "./served.js";
+import { LIVE, api, ask, onChange, ofRun, pageOf, studioOf } from "./served.js";
 import { saying } from "./studio.js";
 import { number } from "./plot.js";
 
@@ -15,7 +15,7 @@ async function load() {
   try {
     while (due) {
       due = false;
-      runs = await ask("/api/runs");
+      runs = await ask(api("runs.json"));
       show();
       say("");
     }
@@ -43,7 +43,7 @@ function show() {
   for (const name of chosen) if (!runs.some(run => run.name === name)) chosen.delete(name);
   const [one, other] = chosen;
   element("compare").hidden = chosen.size !== 2;
-  if (chosen.size === 2) element("compare").href = `/studio#run=${encodeURIComponent(one)}&other=${encodeURIComponent(other)}`;
+  if (chosen.size === 2) element("compare").href = studioOf(one, other);
 }
 
 function newCard(name) {
@@ -66,16 +66,17 @@ function newCard(name) {
 function filled(card, run) {
   const part = name => card.querySelector(`.${name}`);
   part("name").textContent = run.name;
-  part("name").href = `/run/${pathOf(run.name)}`;
+  part("name").href = pageOf("run", run.name);
   part("sweep").hidden = !run.sweep;
-  if (run.sweep) part("sweep").href = `/sweep/${pathOf(run.sweep)}`;
+  if (run.sweep) part("sweep").href = pageOf("sweep", run.sweep);
   part("state").textContent = run.state;
   part("state").title = run.said;
   part("state").className = `state is-${run.state}`;
+  card.querySelector("label").hidden = !LIVE;
   card.querySelector("input").setAttribute("aria-label", `compare ${run.name}`);
   const image = card.querySelector("img");
   image.hidden = run.grid === null;
-  const source = run.grid === null ? "" : ofRun(run.name, `/grid/${run.grid}.png`);
+  const source = run.grid === null ? "" : ofRun(run.name, `grid/${run.grid}.png`);
   if (run.grid !== null && image.getAttribute("src") !== source) image.src = source;
   image.alt = run.grid === null ? "" : `samples of ${run.name} at step ${run.grid}`;
   if (run.state === "damaged") {

@@ -1,7 +1,7 @@
 // The studio of `sagan serve`: one run, or two side by side, of which the server draws.
 
 import { bytes } from "./attention.js";
-import { ask, ofRun, onChange } from "./served.js";
+import { api, ask, ofRun, onChange } from "./served.js";
 import { positionOf, saying, stepOf, studio } from "./studio.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
@@ -9,7 +9,7 @@ const colours = bytes(JSON.parse(element("colours").textContent));
 let shown = null, runs = [];
 
 async function modelOf(name, first) {
-  const [facts, run] = await Promise.all([ask(ofRun(name, "/model")), ask(ofRun(name))]);
+  const [facts, run] = await Promise.all([ask(ofRun(name, "model.json")), ask(ofRun(name, "facts.json"))]);
   const model = { ...facts, place: name, steps: run.snapshots };
   const request = (asked, more) => ({
     run: name,
@@ -24,10 +24,10 @@ async function modelOf(name, first) {
     ? { number: numbers[0], count: numbers.length }
     : { pins: asked.pins, at: positionOf(asked) };
   model.draw = (asked, numbers, signal) =>
-    ask("/api/draw", { body: request(asked, where(asked, numbers)), bytes: true, signal });
+    ask(api("draw"), { body: request(asked, where(asked, numbers)), bytes: true, signal });
   model.look = async (asked, y, x, signal) => {
     const draw = request(asked, where(asked, asked.view === "walk" ? null : [asked.number]));
-    const layers = await ask("/api/look", { body: { draw, y, x, judge: element("judge").checked }, signal });
+    const layers = await ask(api("look"), { body: { draw, y, x, judge: element("judge").checked }, signal });
     return layers.map(layer => ({ ...layer, light: bytes(layer.light), inside: layer.radius < 0 ? null : layer.inside }));
   };
   return model;
@@ -49,7 +49,7 @@ async function open() {
 }
 
 async function start() {
-  runs = (await ask("/api/runs")).filter(run => run.snapshots).map(run => run.name);
+  runs = (await ask(api("runs.json"))).filter(run => run.snapshots).map(run => run.name);
   if (!runs.length) {
     say("no run here has a snapshot yet", true);
     return;

@@ -1,11 +1,12 @@
 // The page of a sweep: its arms compared while their runs are under way; live.
 
 import { plot, number } from "./plot.js";
-import { ask, onChange, ofRun, pathOf } from "./served.js";
+import { api, ask, onChange, ofRun, pageOf } from "./served.js";
 import { saying } from "./studio.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
 const name = document.querySelector("main").dataset.name;
+const ofSweep = api(`sweep/${name.split("/").map(encodeURIComponent).join("/")}.json`);
 const figures = new Map();
 let sweep = null, grids = new Map(), asking = false, due = false;
 
@@ -16,7 +17,7 @@ async function load() {
   try {
     while (due) {
       due = false;
-      sweep = await ask(`/api/sweep/${pathOf(name)}`);
+      sweep = await ask(ofSweep);
       show();
       await showSamples();
       say("");
@@ -62,7 +63,7 @@ function rowOf(arm) {
     const run = sweep.runs.find(each => each.arm === arm && each.seed === seed);
     if (!run) return "";
     const text = run.state === "running" ? `${number(run.step)} of ${number(run.total)}` : run.state;
-    return run.begun ? Object.assign(document.createElement("a"), { href: `/run/${pathOf(run.name)}`, textContent: text }) : text;
+    return run.begun ? Object.assign(document.createElement("a"), { href: pageOf("run", run.name), textContent: text }) : text;
   })];
 }
 
@@ -80,7 +81,7 @@ const STRIP = 2, PADDING = 2;
 
 async function showSamples() {
   const runs = sweep.runs.filter(run => run.begun && run.seed === Number(element("seed").value));
-  const found = await Promise.all(runs.map(run => ask(ofRun(run.name)).catch(() => null)));
+  const found = await Promise.all(runs.map(run => ask(ofRun(run.name, "facts.json")).catch(() => null)));
   grids = new Map(runs.map((run, i) => [run, found[i]]).filter(([, about]) => about?.grids?.length));
   const steps = commonSteps();
   const slider = element("step"), atEnd = Number(slider.value) === Number(slider.max);
@@ -108,7 +109,7 @@ function drawSamples() {
     image.className = "pixels strip";
     image.alt = `samples of ${run.arm}, seed ${run.seed}, at step ${step}`;
     image.addEventListener("load", () => { image.style.aspectRatio = `${image.naturalWidth} / ${height}`; });
-    image.src = ofRun(run.name, `/grid/${step}.png`);
+    image.src = ofRun(run.name, `grid/${step}.png`);
     figure.append(caption, image);
     return figure;
   });
