@@ -1,9 +1,11 @@
 """The pages in Chromium: they show what Python computes, follow what changes, and can be used by everybody."""
 
+import http.server
 import shutil
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ import uvicorn
 
 from sagan.core.sampling import numbered_images, numbered_latents
 from sagan.gallery.app import make_app
+from sagan.gallery.site import write_site
 from sagan.run.folder import Run
 from sagan.run.weights import load_snapshot
+from sagan.system.errors import UserError
 from sagan.viewing.maps import generator_attention
 from tests import records
 from tests.gallery.made import make_run
@@ -222,3 +226,48 @@ def test_a_server_that_ends_is_said_and_the_page_goes_on(root, browser):
     page.close()
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def written(root, tmp_path):
+    """The address of the pages as files, on a plain web server."""
+    (root / "other" / "web").mkdir(exist_ok=True)
+    for name in ("index.html", "model.json", "model.onnx"):
+        (root / "other" / "web" / name).write_text('<link rel="icon" href="data:,">exported')
+    assert write_site(root, tmp_path / "site" / "below") == 2
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/below/"
+    server.shutdown()
+    shutil.rmtree(root / "other" / "web")
+
+
+def test_the_pages_as_files_show_the_same(written, open_page):
+    page = open_page(written)
+    page.wait_for_selector(".card img[src]")
+    assert sorted(page.locator(".card .name").all_text_contents()) == [NAME, "other"]
+    assert page.locator(".card input:visible").count() == 0, "nothing draws two side by side"
+    page.click(f".card .name >> text={NAME}")
+    page.wait_for_selector(".curve path")
+    assert page.text_content("#at") == "step 4"
+    assert page.evaluate("document.getElementById('grid').naturalWidth") > 0
+    assert not page.is_visible("#studio")
+    page.click("nav >> text=Runs")
+    page.click(".card .name >> text=other")
+    page.wait_for_selector("#studio:visible")
+    page.click("#studio")
+    page.wait_for_selector("body >> text=exported")
+
+
+def test_a_site_is_whole_or_not_there(root, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="contains no run"):
+        write_site(tmp_path, tmp_path / "site")
+    monkeypatch.setattr("sagan.gallery.site.read_curves", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_site(root, tmp_path / "site")
+    assert not list(tmp_path.iterdir())
