@@ -1,0 +1,103 @@
+"""Drawing in one thread: batches across askers, least used models go, and nothing for who is gone."""
+
+import asyncio
+import threading
+
+import pytest
+import torch
+
+from sagan.gallery import drawing
+from sagan.gallery.drawing import Ask, Painter
+from sagan.system.errors import UserError
+from tests.gallery.made import make_run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "a", steps=(1, 2, 3, 4))
+
+
+@pytest.fixture
+def painter():
+    painter = Painter(CPU)
+    yield painter
+    painter.close()
+
+
+class Gate:
+    """Holds the drawing thread until it is opened, and notes the size of each batch."""
+
+    def __init__(self, monkeypatch):
+        self.opened, self.reached, self.batches = threading.Event(), threading.Event(), []
+        real = drawing.generator_attention
+
+        def held(generator, step, z, labels):
+            self.batches.append(len(z))
+            self.reached.set()
+            assert self.opened.wait(10)
+            return real(generator, step, z, labels)
+
+        monkeypatch.setattr(drawing, "generator_attention", held)
+
+
+def test_what_waits_is_drawn_together_and_once(run, painter, monkeypatch):
+    gate, path = Gate(monkeypatch), run.snapshot_file(4)
+
+    async def ask():
+        first = asyncio.ensure_future(painter.draw(path, Ask(seed=9)))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        others = [asyncio.ensure_future(painter.draw(path, Ask(seed=seed))) for seed in range(5)]
+        await asyncio.sleep(0.3)
+        gate.opened.set()
+        await asyncio.gather(first, *others)
+        await painter.draw(path, Ask(seed=3))
+
+    asyncio.run(ask())
+    assert gate.batches == [1, 5], "and what was drawn before is not drawn again"
+
+
+def test_nothing_is_drawn_for_who_is_gone(run, painter, monkeypatch):
+    gate, path = Gate(monkeypatch), run.snapshot_file(4)
+
+    async def ask():
+        first = asyncio.ensure_future(painter.draw(path, Ask(seed=9)))
+        await asyncio.to_thread(gate.reached.wait, 10)
+        gone = asyncio.ensure_future(painter.draw(path, Ask(seed=1, count=8)))
+        stays = asyncio.ensure_future(painter.draw(path, Ask(seed=2)))
+        await asyncio.sleep(0.3)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        gate.opened.set()
+        await asyncio.gather(first, stays)
+
+    asyncio.run(ask())
+    assert gate.batches == [1, 1]
+
+
+def test_the_models_used_least_go(run, painter, monkeypatch):
+    monkeypatch.setattr(drawing, "_MODELS", 2)
+    files = [run.snapshot_file(step) for step in (1, 2, 3)]
+    first = painter.snapshot(files[0])
+    painter.snapshot(files[1])
+    assert painter.snapshot(files[0]) is first
+    painter.snapshot(files[2])
+    assert [path for path, *_ in painter._models] == [files[0], files[2]]
+
+
+def test_an_error_is_the_askers_and_the_next_one_is_drawn(run, painter):
+    async def ask():
+        run.snapshot_file(3).write_bytes(b"torn")
+        with pytest.raises(UserError, match="00000003.safetensors"):
+            await painter.draw(run.snapshot_file(3), Ask())
+        assert len(await painter.draw(run.snapshot_file(4), Ask())) == 1
+
+    asyncio.run(ask())
+
+
+def test_too_many_may_not_wait(run, painter, monkeypatch):
+    monkeypatch.setattr(drawing, "_WAITING", 3)
+    with pytest.raises(UserError, match="too many pictures are waiting"):
+        asyncio.run(painter.draw(run.snapshot_file(4), Ask(count=4)))
