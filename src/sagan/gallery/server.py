@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from pathlib import Path
@@ -25,7 +26,7 @@ def run_server(root: Path, host: str, port: int, device: torch.device, console: 
     console.say(f"runs in {root}: http://{shown}:{port}/{'' if token is None else f'?token={token}'}")
     console.say("Ctrl-C ends it")
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1, server_header=False)
-    with listening:
+    with listening, contextlib.suppress(KeyboardInterrupt):  # which ends it, and is no error
         uvicorn.Server(config).run(sockets=[listening])
 
 
