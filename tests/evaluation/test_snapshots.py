@@ -129,7 +129,7 @@ def test_pictures_are_drawn(run, scorer):
         "frechet.png",
         "frechet.svg",
     }
-    assert Image.open(folder / "10_nearest_random-conv.png").size == (8 * 18 + 2, 8 * 18 + 2)
+    assert Image.open(folder / "10_nearest_random-conv.png").size == (8 * 18 + 2, 8 * 18 + 2 + 20), "with a line below"
     assert Image.open(folder / "frechet.png").size == (960, 600)
     for path in folder.glob("*.png"):
         with pytest.raises(UserError, match="it is a picture that sagan wrote"):  # wherever it is copied to

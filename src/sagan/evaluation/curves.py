@@ -15,7 +15,7 @@ from sagan.run.card import Card, differences
 from sagan.run.folder import Run
 from sagan.run.records import ScoreRecord
 from sagan.run.scores import all_scores, like_groups, read_scores
-from sagan.system.figures import literal_text
+from sagan.system.figures import from_zero, literal_text
 from sagan.system.files import write_whole
 from sagan.system.sentences import plural, visible
 
@@ -80,7 +80,7 @@ def _draw(group: list[ScoreRecord], notes: list[str], folder: Path, name: str) -
     if notes:
         figure.supxlabel("\n".join(line for note in notes for line in textwrap.wrap(note, 110)), fontsize=7)
     axes.set_ylabel(visible(newest.label))
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     title = f"{card.samples:,} samples against {card.reference_count:,} images, {visible(card.extractor)}"
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
@@ -115,7 +115,7 @@ def draw_truncation(run: Run, folder: Path, step: int, card: Card) -> Path:
             axes.legend(fontsize=8)
         label = newest.label if newest is not None else metric
         axes.set_ylabel(visible(label), fontsize=8)
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
         axes.grid(alpha=0.3)
     panels[1].set_xlabel("truncation: the largest magnitude of an entry of a latent")
     panels[0].set_title(f"step {step:,}, {card.samples:,} samples, {visible(card.extractor)}", fontsize=9)

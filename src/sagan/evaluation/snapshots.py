@@ -38,7 +38,7 @@ from sagan.system.files import (
     refuse_unwritable,
     remove_partial_files,
 )
-from sagan.system.images import grid, save_png
+from sagan.system.images import captioned, grid, save_png
 from sagan.system.world import SINGLE_PROCESS, World
 
 
@@ -140,7 +140,8 @@ class Scorer:
         with _writing(run) as folder:  # the records last: what is missing without them is made again
             if self.truncation is None:
                 path = folder / f"{step}_nearest_{extractor}.png"
-                save_png(grid(nearest_real(found, self.reference)), path, software=SOFTWARE, sync=True)
+                picture = captioned(grid(nearest_real(found, self.reference)), "left: drawn; then: real")
+                save_png(picture, path, software=SOFTWARE, sync=True)
             left_out = draw_curves(run, folder, records)
             run.append(*records)
         for sentence in left_out:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @contextlib.contextmanager
@@ -14,3 +18,9 @@ def literal_text() -> Iterator[None]:
 
     with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
         yield
+
+
+def from_zero(axes: Axes) -> None:
+    """Lets the vertical axis begin at 0, with room below, so that a line at 0 does not lie on the frame."""
+    top = axes.get_ylim()[1]
+    axes.set_ylim(-0.03 * top, top)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -34,6 +34,13 @@ def grid(images: Tensor, *, columns: int = 8, padding: int = 2) -> np.ndarray:
         left = padding + index % columns * (width + padding)
         picture[top : top + height, left : left + width] = image
     return picture
+
+
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """A picture with a line of text below it."""
+    whole = Image.fromarray(np.pad(picture, ((0, 20), (0, 0), (0, 0))))
+    ImageDraw.Draw(whole).text((6, len(picture) + 4), text, fill="white")
+    return np.asarray(whole)
 
 
 LARGEST_PICTURE = 2**27  # pixels of a picture that this program wrote

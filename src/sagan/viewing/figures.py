@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from sagan.system.figures import literal_text
+from sagan.system.figures import from_zero, literal_text
 from sagan.system.files import write_whole
 from sagan.system.sentences import visible
 from sagan.viewing.maps import MEASURES, LayerAttention, Measures, Point, even_weight, excluded
@@ -222,7 +222,8 @@ def draw_training(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-        axes.set_ylim(bottom=0 if name != "gamma" else None)
+        if name != "gamma":
+            from_zero(axes)
     panels[-1].set_axis_off()
     panels[-1].legend(*panels[-2].get_legend_handles_labels(), loc="center", fontsize=8)
     figure.supxlabel("generator steps (dotted: attention with equal weights for all visible keys)", fontsize=8)

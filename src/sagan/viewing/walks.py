@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from sagan.core.latents import loop
@@ -20,7 +19,7 @@ from sagan.run.folder import Run, snapshot_step
 from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
-from sagan.system.images import grid
+from sagan.system.images import captioned, grid
 from sagan.viewing.animation import enlarged
 from sagan.viewing.figures import lay_over, light_of
 from sagan.viewing.maps import Point, even_weight, generator_attention
@@ -167,11 +166,4 @@ def _film_frame(path: Path, count: int, seed: int, device: torch.device) -> np.n
     z, labels = numbered_latents(snapshot.generator, seed, range(count))
     images = generate(snapshot.generator.to(device), z.to(device), None if labels is None else labels.to(device)).cpu()
     picture = enlarged(grid(images, columns=math.ceil(count**0.5)))
-    return _captioned(picture, f"step {snapshot.step:,}")
-
-
-def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    """A picture with a line of text below it."""
-    whole = Image.fromarray(np.pad(picture, ((0, 20), (0, 0), (0, 0))))
-    ImageDraw.Draw(whole).text((6, len(picture) + 4), text, fill="white")
-    return np.asarray(whole)
+    return captioned(picture, f"step {snapshot.step:,}")
