@@ -1,5 +1,6 @@
 """Images that are programs, that unpack to more than they say, and that need more memory than there is."""
 
+import json
 import struct
 import threading
 import zipfile
@@ -368,3 +369,24 @@ def test_damaged_images_of_every_kind():
             assert str(error).startswith("it cannot be read: ")  # noqa: PT017 - either is right
             refused += 1
     assert refused > 500
+
+
+def test_names_of_many_folders_take_memory_in_proportion(tmp_path):
+    """A path for each folder would take two hundred times the names."""
+    names = {f"{number}/" + "/".join(["a" * 40] * 90) + "/0.png": b"" for number in range(300)}
+    path = zip_of(tmp_path / "a.zip", names)
+    size = sum(map(len, names)) / 2**20
+    with few_mebibytes(40 * size):
+        open_source(path)
+
+
+def test_labels_may_have_as_many_bytes_as_their_images_need(tmp_path):
+    labels = json.dumps({"labels": [["0.png", 1]], "more": [[]] * 100_000}).encode()
+    path = zip_of(tmp_path / "a.zip", {"0.png": png(16, 16), "dataset.json": labels}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match=r"dataset.json cannot be read: it unpacks to .* more than 132,096"):
+        open_source(path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "0.png").write_bytes(png(16, 16))
+    (tmp_path / "folder" / "dataset.json").write_bytes(labels)
+    with pytest.raises(UserError, match="more than the 132,096 that are read"):
+        open_source(tmp_path / "folder")

@@ -481,3 +481,11 @@ def test_checkpoints_changed_by_chance(tmp_path):
         except UserError:
             refusals += 1
     assert refusals > 1000
+
+
+def test_metadata_that_is_null(tmp_path):
+    header = json.dumps({"__metadata__": None}).encode()
+    for name in ("00000001.safetensors", "model.safetensors"):
+        (tmp_path / name).write_bytes(len(header).to_bytes(8, "little") + header)
+        with pytest.raises(UserError, match="is not a snapshot of sagan"):
+            load_snapshot(tmp_path / name)

@@ -94,6 +94,8 @@ def by_rank(rank, commands):
         ("sample RUN --out OUT", "report RUN", "rank 1 has command report, and rank 0 sample"),
         ("train --run_dir OUT", "train --run_dir OUT --span 3", "rank 1 has span 3, and rank 0 0"),
         ("train --run_dir OUT", "resume RUN", "rank 1 has command resume, and rank 0 train"),
+        ("sample RUN --out OUT", "sample --help", "rank 1 has command help, and rank 0 sample"),
+        ("help", "sample RUN --out OUT", "rank 1 has command sample, and rank 0 help"),
         ("resume RUN --total_step 9", "resume RUN", "rank 1 has total_step none, and rank 0 9"),
     ],
 )

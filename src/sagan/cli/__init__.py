@@ -70,6 +70,20 @@ def _run(arguments: list[str], console: Console) -> int:
     name, *rest = arguments or ["help"]
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
+    if name not in COMMANDS or "-h" in rest or "--help" in rest:
+        with joined() as world:  # of several processes each must be told the same
+            compare_flags(world, "help", {"words": " ".join(arguments)})
+        return _help(name, rest, console) if world.leads else 0
+    command = COMMANDS[name]
+    if command.together:
+        return command.run(rest, console)
+    with joined() as world:
+        compare_flags(world, name, {})
+    return command.run(rest, console) if world.leads else 0
+
+
+def _help(name: str, rest: Sequence[str], console: Console) -> int:
+    """What is printed, and done, where no command is carried out."""
     if name in ("-h", "--help", "help"):
         for line in _overview():
             console.say(line)
@@ -82,15 +96,8 @@ def _run(arguments: list[str], console: Console) -> int:
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or f": there are {', '.join(COMMANDS)}."
         raise UserError(f"there is no command {name!r}{hint} `sagan --help` says more")
-    command = COMMANDS[name]
-    if "-h" in rest or "--help" in rest:
-        show_help(command.shown(rest), f"sagan {name}")
-        return 0
-    if command.together:
-        return command.run(rest, console)
-    with joined() as world:
-        compare_flags(world, name, {})
-    return command.run(rest, console) if world.leads else 0
+    show_help(COMMANDS[name].shown(rest), f"sagan {name}")
+    return 0
 
 
 def _overview() -> list[str]:

@@ -126,7 +126,7 @@ def _export_hub(flags: ExportFlags, console: Console) -> int:
 
     half = flags.precision == "fp16"
     with console.progress("writing the folder"):
-        snapshot = export_hub(flags.run, flags.out, step=flags.step, license=flags.license, half=half)
+        snapshot = export_hub(flags.run, flags.out, step=flags.step, license=flags.license, half=half, say=console.say)
     console.say(f"{flags.out}: the generator of step {snapshot.step:,}, with its card, README.md")
     if not flags.license:
         console.say(f"the card names no licence: {typed('--license', 'mit')}, or another one, does")

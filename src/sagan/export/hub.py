@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import torch
 
 from sagan.core.sampling import numbered_images
 from sagan.data.sources.own import SOFTWARE
+from sagan.export.check import Agreement, compare, plain_outputs
+from sagan.export.subject import Subject, round_to_half
 from sagan.run.build import describe_attention
 from sagan.run.card import commit, versions
 from sagan.run.classes import list_classes
@@ -20,6 +23,7 @@ from sagan.run.places import MODEL, find_snapshot
 from sagan.run.plan import train_words
 from sagan.run.records import ScoreRecord
 from sagan.run.weights import Snapshot, load_snapshot, save_snapshot
+from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import file_sha256, whole_folder
 from sagan.system.images import grid, save_png
@@ -30,20 +34,29 @@ _TAGS = ("sagan", "gan", "self-attention", "pytorch")
 
 
 def export_hub(
-    place: Path, out: Path, *, step: int | None = None, license: str = "", name: str = "", half: bool = False
+    place: Path,
+    out: Path,
+    *,
+    step: int | None = None,
+    license: str = "",
+    name: str = "",
+    half: bool = False,
+    say: Say = lambda sentence: None,
 ) -> Snapshot:
     """Writes the folder ``out``: the snapshot as ``model.safetensors``, its settings as ``config.json``, the model card
-    ``README.md`` and a grid of samples; returns the snapshot as it is read from there.
+    ``README.md`` and a grid of samples; returns the snapshot as it is read from there, and says how it agrees
+    with the original.
 
     ``license``: its identifier on the hub, such as ``mit`` or ``cc-by-4.0``, or "" for none. ``half``: weights in half
-    precision. `sagan.load` and ``sagan sample`` take the folder. Raises UserError for a place without a snapshot and
-    for a folder that is not empty; then nothing is written.
+    precision. `sagan.load` and ``sagan sample`` take the folder. Raises UserError for a place without a snapshot, for a
+    folder that is not empty, and where what is read differs; then nothing is written.
     """
     path = find_snapshot(place, step)
     snapshot = load_snapshot(path)
     with whole_folder(out) as folder:
         save_snapshot(folder / MODEL, snapshot, half=half)
         written = load_snapshot(folder / MODEL)
+        say(f"largest difference: {_compare(snapshot, written, path, half)}")
         config = {"model_type": "sagan", "step": snapshot.step, **to_dict(without_places(snapshot.config))}
         text = json.dumps(config, indent=1, allow_nan=False)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
@@ -54,6 +67,16 @@ def export_hub(
         card = "\n".join(_card(title, written, _scores(path, snapshot), license, half)) + "\n"
         (folder / "README.md").write_text(card, encoding="utf-8")
     return written
+
+
+def _compare(snapshot: Snapshot, written: Snapshot, path: Path, half: bool) -> Agreement:
+    """How what was written agrees with the original, whose weights are rounded where they are stored in half precision.
+    Raises UserError where it does not."""
+    original = copy.deepcopy(snapshot.generator)
+    if half:
+        round_to_half(original, path)
+    subject, read = (Subject(each, snapshot.config, snapshot.step, path) for each in (original, written.generator))
+    return compare(subject, plain_outputs(subject), plain_outputs(read))
 
 
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
@@ -116,8 +139,9 @@ def _card(name: str, snapshot: Snapshot, scores: list[ScoreRecord], license: str
     yield ""
     yield "![samples](samples.png)"
     yield ""
+    yield "It needs the program that made it, sagan, from its own repository: on PyPI another package has this name."
+    yield ""
     yield "```sh"
-    yield "pip install 'sagan[export]'"
     yield "sagan sample hf:OWNER/NAME --out samples   # or the folder with this file"
     yield "```"
     yield ""

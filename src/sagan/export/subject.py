@@ -106,13 +106,14 @@ def _rounded(subject: Subject) -> Subject:
     """The subject with its weights in half precision, which exports are then compared with."""
     inputs = subject.inputs()
     wanted = subject.call(*inputs)
-    _round(subject.network, path=subject.path)
+    round_to_half(subject.network, subject.path)
     subject = replace(subject, trained=None)
     return replace(subject, rounding=(subject.call(*inputs) - wanted).abs().max().item())
 
 
 @torch.no_grad()
-def _round(network: nn.Module, path: Path) -> None:
+def round_to_half(network: nn.Module, path: Path) -> None:
+    """Rounds the weights of a network to half precision. Raises UserError, naming ``path``, for numbers beyond it."""
     for name, weight in network.state_dict().items():
         if weight.is_floating_point():
             rounded = weight.half().float()

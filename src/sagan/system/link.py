@@ -53,10 +53,11 @@ class Link:
         self.rank, self.size, self.timeout = rank, size, timeout
         self.advice = ""
         name = f"sagan/{next(_NUMBERS)}"
-        self._notes = _reach(name)
-        place = f"{name}/{_meet(self._notes, rank, size)}"
-        self._store = _store(place)
-        self._former = _read(self._notes, "note")
+        with _reaching():
+            self._notes = _store(name)
+            place = f"{name}/{_meet(self._notes, rank, size)}"
+            self._store = _store(place)
+            self._former = _read(self._notes, "note")
         self._nccl: dist.ProcessGroup | None = None
         self._over = threading.Event()  # the main thread leaves by itself
         self._left = threading.Event()  # it has left
@@ -294,10 +295,13 @@ def _read(store: Store, name: str) -> str:
     return store.get(name).decode() if store.check([name]) else ""
 
 
-def _reach(place: str) -> Store:
-    """The first connection, with which process 0 may make the store. Raises UserError if it cannot be reached."""
+@contextlib.contextmanager
+def _reaching() -> Iterator[None]:
+    """Where a process meets the others: raises UserError where they, or the store, cannot be reached or are gone."""
     try:
-        return _store(place)
+        yield
+    except UserError:
+        raise
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the other processes cannot be reached: {str(error).splitlines()[0]}") from error
 

@@ -108,8 +108,8 @@ def from_safetensors(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
     size = int.from_bytes(data[:8], "little")
     if size > _LARGEST_HEADER:
         raise SafetensorError(f"its header has {size:,} bytes, more than {_LARGEST_HEADER:,}")
-    tensors = load(data)  # which checks the header
-    return json.loads(data[8 : 8 + size]).get("__metadata__", {}), tensors
+    tensors = load(data)  # which checks the header, and that metadata are texts
+    return json.loads(data[8 : 8 + size]).get("__metadata__") or {}, tensors
 
 
 # ---- the bytes of storages

@@ -11,6 +11,12 @@ from sagan.system.errors import UserError
 from sagan.system.typed import shorten
 
 LARGEST_LABELS = 2**26  # bytes of dataset.json
+_LABEL = 1024  # of these for each image
+
+
+def largest_labels(count: int) -> int:
+    """The bytes that a dataset.json for so many images may have, as reading it takes some fifty times its size."""
+    return min(LARGEST_LABELS, 2**17 + _LABEL * count)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from sagan.data.sources.classes import LARGEST_LABELS, classes_of, labels_files, labels_folder, not_above
+from sagan.data.sources.classes import classes_of, labels_files, labels_folder, largest_labels, not_above
 from sagan.data.sources.contents import digest_files, stamp
 from sagan.data.sources.decode import FILES, MAX_BYTES, decode
 from sagan.data.sources.names import (
@@ -58,7 +58,7 @@ class FolderSource(Source):
             raise UserError(no_images(root, others, found))
         self.paths = sorted(stamps)
         labels, more = labels_files(found.files, self.paths)
-        content = read_regular(root / labels, LARGEST_LABELS) if labels else None
+        content = read_regular(root / labels, largest_labels(len(self.paths))) if labels else None
         self.classes = classes_of(self.paths, content, f"{root / labels}" if labels else "", labels_folder(labels))
         self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks + not_above(more)
         aside = f" ({plural(others, 'other file')} ignored)" if others else ""

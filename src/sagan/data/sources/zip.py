@@ -12,13 +12,20 @@ import weakref
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from sagan.data.sources.classes import LARGEST_LABELS, classes_of, labels_files, labels_folder, not_above
+from sagan.data.sources.classes import (
+    LARGEST_LABELS,
+    classes_of,
+    labels_files,
+    labels_folder,
+    largest_labels,
+    not_above,
+)
 from sagan.data.sources.contents import digest_file, file_stamp, refuse_changed
 from sagan.data.sources.decode import FILES, MAX_BYTES, decode
 from sagan.data.sources.names import (
@@ -103,8 +110,8 @@ class ZipSource(Source):
             raise self.unreadable(member, str(error) or type(error).__name__) from error
 
     def _read_labels(self, member: zipfile.ZipInfo) -> bytes:
-        if member.file_size > LARGEST_LABELS:
-            raise self.unreadable(member, f"it unpacks to {member.file_size:,} bytes, more than {LARGEST_LABELS:,}")
+        if member.file_size > (most := min(LARGEST_LABELS, largest_labels(len(self.found)))):
+            raise self.unreadable(member, f"it unpacks to {member.file_size:,} bytes, more than {most:,}")
         return self.read_member(member)
 
     def unreadable(self, member: zipfile.ZipInfo, reason: str) -> UserError:
@@ -124,27 +131,48 @@ class Members:
     root_is: str = ""
 
 
+class _Tree(dict[str, "_Tree"]):
+    """What is in a folder, by name; empty for a file. Folders are not named by their whole paths, which would take many
+    times the memory of the names."""
+
+
 def list_members(archive: zipfile.ZipFile) -> Members:
     """What a zip holds; of two files with one name the later, as when it is unpacked."""
     named = {name: member for member in archive.infolist() if (name := unpacked_name(member.filename))}
-    entries: dict[str, set[str]] = {"": set()}  # of each folder
+    tree = _Tree()
     for name in named:
-        while name and name not in entries.setdefault(parent := name.rpartition("/")[0], set()):
-            entries[parent].add(name)
-            name = parent
-    ours = {folder: what for folder, names in entries.items() if (what := what_is_ours(map(last_part, names)))}
-    found, top = Members(), ""
-    while top not in ours and len(entries[top]) == 1 and (only := next(iter(entries[top]))) in entries:
-        top = only  # the folder that holds all the others
+        node = tree
+        for part in name.split("/"):
+            node = node.setdefault(part, _Tree())
+    ours = dict(_ours(tree))
+    found, top, node = Members(), "", tree
+    while top not in ours and len(node) == 1 and (below := next(iter(node.values()))):
+        top, node = f"{top}/{next(iter(node))}".lstrip("/"), below  # the folder that holds all the others
     found.root_is = ours.pop(top, "")
     for name, member in named.items():
-        if not member.filename.endswith(("/", "\\")) and name not in entries:
+        if not member.filename.endswith(("/", "\\")) and not _node(tree, name):
             why, shown = why_left_out(name, ours)
             if why:
                 found.left_out[why] += 1
             elif shown:
                 found.members[name] = member
     return found
+
+
+def _ours(tree: _Tree) -> Iterator[tuple[str, str]]:
+    """The paths of the folders that this program made, and what each is."""
+    folders = [("", tree)]
+    while folders:
+        path, node = folders.pop()
+        if what := what_is_ours(node):
+            yield path, what
+        folders += [(f"{path}/{name}".lstrip("/"), below) for name, below in node.items() if below]
+
+
+def _node(tree: _Tree, name: str) -> _Tree:
+    for part in name.split("/"):
+        tree = tree[part]
+    return tree
 
 
 def why_left_out(name: str, ours: dict[str, str]) -> tuple[str, bool]:
@@ -165,10 +193,6 @@ def unpacked_name(name: str) -> str:
     """The name that a member has once it is unpacked, by Python or a program that is as careful: without "." and "..",
     below one folder. Windows programs that wrote backslashes meant folders."""
     return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
-
-
-def last_part(name: str) -> str:
-    return name.rpartition("/")[2]
 
 
 def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
