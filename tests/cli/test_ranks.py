@@ -92,6 +92,7 @@ def by_rank(rank, commands):
         ("evaluate RUN", "sample RUN --out OUT", "rank 1 has command sample, and rank 0 evaluate"),
         ("report RUN", "sample RUN --out OUT", "rank 1 has command sample, and rank 0 report"),
         ("sample RUN --out OUT", "report RUN", "rank 1 has command report, and rank 0 sample"),
+        ("evaluate RUN", "evaluate .", "rank 1 has target images, and rank 0 a run"),
         ("train --run_dir OUT", "train --run_dir OUT --span 3", "rank 1 has span 3, and rank 0 0"),
         ("train --run_dir OUT", "resume RUN", "rank 1 has command resume, and rank 0 train"),
         ("sample RUN --out OUT", "sample --help", "rank 1 has command help, and rank 0 sample"),
@@ -122,3 +123,15 @@ def test_what_one_process_does_not_understand_is_said_once(made):
     assert ended.results == [2, 2]
     assert ended.said[0].startswith("error: rank 1: there is no flag --sede")
     assert ended.said[1] == ""
+
+
+def test_images_go_into_one_folder(made, tmp_path, monkeypatch):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    each = [
+        ["sample", str(made / "run"), "--num", "4", "--out", str(tmp_path / name / "out")] for name in ("one", "other")
+    ]
+    ended = ranks.finish(ranks.start(2, by_rank, each))
+    assert ended.results == [2, 2]
+    assert "is not the folder that rank 0 writes into: --out must be one that all share" in ended.said[0]
+    assert not list((tmp_path / "other").iterdir())

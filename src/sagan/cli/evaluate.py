@@ -87,7 +87,9 @@ def _evaluate(words: Sequence[str], console: Console, world: World) -> int:
     check_device(flags.device)
     if flags.imsize is not None and not 1 <= flags.imsize <= LARGEST_SIZE:
         raise UserError(f"`imsize` must be from 1 to {LARGEST_SIZE:,}, got {flags.imsize}")
-    if (flags.target / "config.json").is_file():
+    is_run = (flags.target / "config.json").is_file()
+    world.compare({"target": "a run" if is_run else "images"})
+    if is_run:
         if flags.gpus != 1 and world.size == 1:
             return run_on_gpus(flags.gpus, flags.device, ["evaluate", *words])
         return _evaluate_run(flags, "prepared" in given, console, world)

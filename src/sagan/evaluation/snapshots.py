@@ -251,7 +251,8 @@ def run_scorer(
         real, trained_on = store_images(store), store.hash
     open_snapshot(snapshot, run, trained_on)
     refuse_other_size(str(config.model.shape), real)
-    world.compare({"extractor": network.name, "weights": network.weights_sha256, "images": real.identity})
+    images = real.identity.rpartition(":")[2]  # without the name of their folder
+    world.compare({"extractor": network.name, "weights": network.weights_sha256, "images": images})
     known = open_reference(real, network, cache, console, world)
     return Scorer(network, known, samples, repeats, seed, trained_on=trained_on, world=world)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from sagan.system.images import grid, save_png
 from sagan.system.world import SINGLE_PROCESS, World
 
 _BEGUN = ".begun.json"
+_SHOWN_AFTER = 5.0  # seconds
 _END = b"IEND\xaeB\x60\x82"  # the last bytes of a PNG
 _LARGEST_GRID = 2**30  # pixels, 3 GiB
 _WAITING = 512  # images that are drawn before those not yet written are waited for
@@ -53,7 +55,7 @@ def write_samples(
     what = [_digest(generator), count, seed, label, name(0), *([] if truncation is None else [truncation])]
     world.compare({"generator": what[0]})
     wanted = json.dumps(what).encode()
-    world.in_turn(lambda: _make_folder(folder, wanted) if world.leads else None)
+    world.in_turn(lambda: _make_folder(folder, wanted) if world.leads else _find_folder(folder, wanted))
     first = world.share(lambda: _first_missing(folder, name, count), "the first image")
     images = _draw(
         generator, range(first - first % batch_size, count), seed, batch_size, device, label, truncation, world
@@ -160,6 +162,16 @@ def _make_folder(folder: Path, wanted: bytes) -> None:
     mark_as_ours(folder)
     remove_partial_files(folder)
     write_whole(begun, lambda file: file.write(wanted))
+
+
+def _find_folder(folder: Path, wanted: bytes) -> None:
+    """Raises UserError unless another process made the folder, on a disk that this one shares. Such a disk may show a
+    file only after some seconds."""
+    begun, until = folder / _BEGUN, time.monotonic() + _SHOWN_AFTER
+    while not (begun.is_file() and read_regular(begun) == wanted):
+        if time.monotonic() > until:
+            raise UserError(f"{folder} is not the folder that rank 0 writes into: `out` must be one that all share")
+        time.sleep(0.1)
 
 
 def _first_missing(folder: Path, name: Callable[[int], str], count: int) -> int:
