@@ -112,13 +112,17 @@ def _say(
 ) -> None:
     from sagan.export.subject import BATCHES
 
-    files = flags.out.rglob("*") if flags.out.is_dir() else [flags.out]
-    size = sum(path.stat().st_size for path in files if path.is_file()) / 1e6
+    size = _megabytes(flags.out)
     console.say(f"{flags.out}: the {flags.network} of step {subject.step:,}, {size:.2f} MB ({flags.precision})")
     console.say(f"largest difference: {agreement}, in batches of {', '.join(map(str, BATCHES))}")
     if subject.rounding is not None:
         console.say(f"half precision itself changes the outputs by up to {subject.rounding:.1e}")
     console.say(f"{name}: " + ", ".join(f"{part} {count}" for part, count in parts.most_common()))
+
+
+def _megabytes(out: Path) -> float:
+    files = out.rglob("*") if out.is_dir() else [out]
+    return sum(path.stat().st_size for path in files if path.is_file()) / 1e6
 
 
 def _export_hub(flags: ExportFlags, console: Console) -> int:
@@ -127,7 +131,8 @@ def _export_hub(flags: ExportFlags, console: Console) -> int:
     half = flags.precision == "fp16"
     with console.progress("writing the folder"):
         snapshot = export_hub(flags.run, flags.out, step=flags.step, license=flags.license, half=half, say=console.say)
-    console.say(f"{flags.out}: the generator of step {snapshot.step:,}, with its card, README.md")
+    size = f"{_megabytes(flags.out):.2f} MB ({flags.precision})"
+    console.say(f"{flags.out}: the generator of step {snapshot.step:,}, {size}, with its card, README.md")
     if not flags.license:
         console.say(f"the card names no licence: {typed('--license', 'mit')}, or another one, does")
     if flags.push:

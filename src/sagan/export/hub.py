@@ -100,7 +100,9 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     except HfHubHTTPError as error:
         why = error.server_message or str(error).splitlines()[0]
         raise UserError(f"the hub refuses {visible(repository)}: {visible(why)}; {folder} is complete") from error
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
+            raise
         raise UserError(f"the hub cannot be reached ({visible(str(error))}); {folder} is complete") from error
     return address
 

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from sagan.system.console import Console
 from sagan.system.errors import UserError, describe, is_out_of_memory
 from sagan.system.sentences import name_settings, visible
 from sagan.system.world import Lost, local_rank, tree_sum
@@ -31,6 +32,7 @@ T = TypeVar("T")
 
 _NUMBERS = itertools.count()  # of the links that this process made, one after the other
 _ARRIVAL = 300.0  # seconds in which all processes must have started
+_PATIENT = 15.0  # of these, after which a person is told who is missing
 _NEVER = timedelta(days=7)  # for torch's own timeout: whether the others are alive is watched here
 _CARRIED = 4  # numbers that the beginning of a call carries
 _BEAT = 1.0  # seconds between signs of life
@@ -62,6 +64,8 @@ class Link:
         self._over = threading.Event()  # the main thread leaves by itself
         self._left = threading.Event()  # it has left
         self._turns = 0  # of the first thread
+        self._turned = time.monotonic()
+        self._paused = 0.0, 0  # seconds that the first thread stood still for too long, and the turn after them
         self._thread = threading.Thread(target=self._watch, args=(_store(place),), daemon=True)
         self._thread.start()
         threading.Thread(target=self._watch_the_store, daemon=True).start()
@@ -199,16 +203,19 @@ class Link:
                 time.sleep(0.2)
             now = self._signs(self._store)
         except RuntimeError:
-            return f"{_keeper()} {_ENDED}"
+            return self._own_pause() or f"{_keeper()} {_ENDED}"
         silent = [rank for rank in range(self.size) if now[rank] == before[rank] and rank != self.rank]
         if 0 in silent:  # the others may have ended because of it
             silent = [0]
-        return f"{_ranks(silent)} {_ENDED}" if silent else ""
+        return self._own_pause() or (f"{_ranks(silent)} {_ENDED}" if silent else "")
 
     def _watch(self, store: Store) -> None:
         seen: dict[int, tuple[bytes, int]] = {}  # by rank: its last sign, and the turn it came in
         while not self._over.wait(_BEAT):
             self._turns += 1
+            if self._is_long((pause := time.monotonic() - self._turned) / _BEAT):
+                self._paused = pause, self._turns
+            self._turned = time.monotonic()
             try:
                 store.set(f"alive/{self.rank}", str(self._turns))
                 failure = _read(store, "failed")
@@ -221,7 +228,7 @@ class Link:
                 elif sign != b"done" and self._is_long(self._turns - seen[rank][1]) and rank != self.rank:
                     failure = failure or f"rank {rank} has not answered for {self.timeout:.0f} seconds"
             if failure:
-                self._end(store, failure)
+                self._end(store, self._own_pause() or failure)
 
     def _watch_the_store(self) -> None:
         turns, silent = 0, 0
@@ -231,6 +238,17 @@ class Link:
                 if _speaks_for_machine(self.rank):
                     self._say(f"{_keeper()} has not answered for {self.timeout:.0f} seconds")
                 os._exit(2)
+
+    def _own_pause(self) -> str:
+        """Why the others are gone, where it was this process that stood still, a moment ago, for longer than they wait;
+        else ""."""
+        pause, turn = self._paused
+        if self._is_long(self._turns - turn):
+            pause = 0.0
+        pause = max(pause, time.monotonic() - self._turned)
+        if not self._is_long(pause / _BEAT):
+            return ""
+        return f"rank {self.rank} stood still for {pause:.0f} seconds, longer than the others wait"
 
     def _is_long(self, turns: float) -> bool:
         return turns * _BEAT > self.timeout
@@ -312,11 +330,15 @@ def _meet(store: Store, rank: int, size: int) -> str:
     torchrun may keep what the processes before these wrote, so process 0 makes a new place, and answers the processes
     that it sees there. Raises UserError, naming the missing ones, if they do not come.
     """
-    own, seen, until = uuid.uuid4().hex, "", time.monotonic() + _ARRIVAL
+    own, seen, begun = uuid.uuid4().hex, "", time.monotonic()
+    said = False
     if rank == 0:
         store.set("place", own)
     missing = [0]
-    while time.monotonic() < until:
+    while (waited := time.monotonic() - begun) < _ARRIVAL:
+        if rank == 0 and waited > _PATIENT and missing != [0] and not said:
+            Console().say(f"waiting for {_ranks(missing)} of {size} to start, at most {_ARRIVAL:.0f} seconds")
+            said = True
         if found := _read(store, "place"):
             signs = [f"{found}/alive/{each}" for each in range(size)]
             if found != seen:

@@ -2,8 +2,8 @@
 
 For images of another size a generator's blocks are matched by the size of their map, from z on, and a discriminator's
 by their distance from the image. Of a layer with other numbers of channels the common ones are taken: an output channel
-that both have is computed as before, from the input channels that both have, and hears the added ones through weights
-that start at 0; an added output channel has the weights of a new network.
+that both have is computed as before, but for a factor, as the spectral norm is that of the whole layer; it hears added
+input channels through weights that start at 0. An added output channel has the weights of a new network.
 """
 
 from __future__ import annotations

@@ -245,6 +245,7 @@ export function studio(models, colours, say, kept = () => ({})) {
   function change(values) {
     Object.assign(asked, values);
     asked.at = asked.at % (asked.pins.length * FRAMES);
+    playing &&= asked.view === "walk";
     show();
     draw();
   }
