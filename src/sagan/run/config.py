@@ -265,7 +265,7 @@ class ModelConfig:
     networks are those of the source, unless given. A run's last checkpoint also holds a discriminator."""
     start_sha256: str | None = setting(None, "computed", idle=_no_start)
     """The hash of the file that --start_from names: recorded and, where it is given, checked."""
-    freeze_d: int = setting(0, "computed", pairs=True, must_be="0 or more", most=100)
+    freeze_d: int = setting(0, "computed", must_be="0 or more", most=100)
     """Leave this many blocks of the discriminator, from the image on, as --start_from has them; for little data."""
 
     def __post_init__(self) -> None:
