@@ -26,6 +26,15 @@ def painter():
     painter.close()
 
 
+async def until_waiting(painter, count):
+    """Waits until so many pictures wait to be drawn."""
+    for _ in range(1000):
+        if len(painter._jobs) == count:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{len(painter._jobs)} pictures wait")
+
+
 class Gate:
     """Holds the drawing thread until it is opened, and notes the size of each batch."""
 
@@ -36,7 +45,7 @@ class Gate:
         def held(generator, step, z, labels):
             self.batches.append(len(z))
             self.reached.set()
-            assert self.opened.wait(10)
+            assert self.opened.wait(60)
             return real(generator, step, z, labels)
 
         monkeypatch.setattr(drawing, "generator_attention", held)
@@ -47,9 +56,9 @@ def test_what_waits_is_drawn_together_and_once(run, painter, monkeypatch):
 
     async def ask():
         first = asyncio.ensure_future(painter.draw(path, Ask(seed=9)))
-        await asyncio.to_thread(gate.reached.wait, 10)
+        await asyncio.to_thread(gate.reached.wait, 60)
         others = [asyncio.ensure_future(painter.draw(path, Ask(seed=seed))) for seed in range(5)]
-        await asyncio.sleep(0.3)
+        await until_waiting(painter, 5)
         gate.opened.set()
         await asyncio.gather(first, *others)
         await painter.draw(path, Ask(seed=3))
@@ -63,10 +72,10 @@ def test_nothing_is_drawn_for_who_is_gone(run, painter, monkeypatch):
 
     async def ask():
         first = asyncio.ensure_future(painter.draw(path, Ask(seed=9)))
-        await asyncio.to_thread(gate.reached.wait, 10)
+        await asyncio.to_thread(gate.reached.wait, 60)
         gone = asyncio.ensure_future(painter.draw(path, Ask(seed=1, count=8)))
         stays = asyncio.ensure_future(painter.draw(path, Ask(seed=2)))
-        await asyncio.sleep(0.3)
+        await until_waiting(painter, 9)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone

@@ -43,7 +43,7 @@ def test_an_mp4_has_its_frames_and_the_same_bytes_again(tmp_path):
     ("name", "rate", "sentence"),
     [
         ("a.avi", 10, "must end in .webp, .gif, .mp4"),
-        ("a.gif", 0, "fps must be from 1 to 100"),
+        ("a.gif", 0, "fps must be from 1 to 50"),
         ("x.gif", 9, "is there"),
     ],
 )
@@ -65,3 +65,25 @@ def test_pictures_are_enlarged_in_whole_pixels():
     large = enlarged(picture, 5)
     assert large.shape == (6, 6, 3)
     assert (large[::3, ::3] == picture).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("a.gif", 24), ("a.gif", 30), ("a.gif", 50), ("a.webp", 24), ("a.webp", 60)]
+)
+def test_a_film_is_as_long_as_its_rate_says(tmp_path, name, rate):
+    frames = [np.full((8, 8, 3), 5 * number, np.uint8) for number in range(48)]
+    write_animation(tmp_path / name, frames, rate)
+    with Image.open(tmp_path / name) as film:
+        length = 0
+        for number in range(film.n_frames):
+            film.seek(number)
+            film.load()
+            length += film.info["duration"]
+    assert length == pytest.approx(48_000 / rate, abs=10)
+
+
+def test_an_mp4_that_cannot_be_made_is_not_there(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    with pytest.raises(UserError, match="a frame of 256x20,000 pixels is too large"):
+        write_animation(tmp_path / "a.mp4", [np.zeros((20_000, 256, 3), np.uint8)], 24)
+    assert not list(tmp_path.iterdir())

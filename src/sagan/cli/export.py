@@ -57,6 +57,7 @@ class ExportFlags:
 
 
 _FOLDERS = ("web", "hub")
+_ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "torchscript": ".pt"}
 _ONLY = {
     "attention": ("onnx",),
     "runtime": ("web",),
@@ -73,6 +74,13 @@ def export(words: Sequence[str], console: Console) -> int:
     for name, formats in _ONLY.items():
         if name in given and flags.to not in formats:
             raise UserError(f"`{name}` is for {', '.join(formats)}, and has no effect on {flags.to}: omit it")
+    other = next((name for name, ending in _ENDINGS.items() if flags.out.suffix.lower() == ending), flags.to)
+    if other != flags.to:
+        raise UserError(f"{flags.out} has the ending of {other}, and `to` is {flags.to}: give another `out`")
+    if flags.push:
+        from sagan.export.hub import check_repository
+
+        check_repository(flags.push)
     if flags.out.exists() and not (flags.to in _FOLDERS and flags.out.is_dir()):
         raise UserError(f"{flags.out} is there already: give another `out`, or remove it")
     refuse_unwritable(flags.out.parent, "--out")

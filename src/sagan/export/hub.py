@@ -79,6 +79,12 @@ def _compare(snapshot: Snapshot, written: Snapshot, path: Path, half: bool) -> A
     return compare(subject, plain_outputs(subject), plain_outputs(read))
 
 
+def check_repository(name: str) -> None:
+    """Raises UserError, before anything is written, for a name that no repository has."""
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII) is None:
+        raise UserError(f"`push` must be OWNER/NAME, got {visible(name)}")
+
+
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
     """Uploads a folder of `export_hub` to the hub as ``OWNER/NAME``; returns its address.
 
@@ -169,6 +175,9 @@ def _card(name: str, snapshot: Snapshot, scores: list[ScoreRecord], license: str
     yield command(*train_words(config))
     yield "```"
     yield ""
+    if snapshot.step != config.run.total_step:
+        yield f"This is the snapshot of step {snapshot.step:,} of that training."
+        yield ""
     made = ", ".join(f"{package} {version}" for package, version in versions().items())
     yield f"Exported with {made}, commit {commit() or 'unknown'}."
     yield ""

@@ -152,6 +152,8 @@ def _read_metadata(metadata: dict[str, str], where: str) -> tuple[Config, _Facts
         values["step"] = int(number) if re.fullmatch("[0-9]{1,19}", number) else number
     else:
         raise UserError(f"{where} is not a snapshot of sagan: its metadata is {shorten(metadata)}")
+    if isinstance(values, dict) and values.get("network") == "discriminator":
+        raise UserError(f"{where} is a discriminator that `sagan export` wrote, and draws nothing: give a generator")
     if not isinstance(values, dict) or not {"format", "config"} <= values.keys():
         raise UserError(f"{where} is damaged: its metadata holds no format and config")
     found, config = values.pop("format"), values.pop("config")

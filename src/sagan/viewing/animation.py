@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from sagan.system.errors import UserError
 from sagan.system.files import write_whole
 
 SUFFIXES = (".webp", ".gif", ".mp4")
-_LARGEST_SIDE = 16_383  # of a WebP
+_LARGEST_SIDE = 16_383  # of a WebP, and about that of an MP4
 
 
 def check_animation(path: Path, rate: float) -> None:
@@ -25,8 +26,9 @@ def check_animation(path: Path, rate: float) -> None:
         raise UserError(f"`out` must end in {', '.join(SUFFIXES)}, got {path}")
     if path.exists():
         raise UserError(f"{path} is there already: give another `out`, or remove it")
-    if not 1 <= rate <= 100:
-        raise UserError(f"`fps` must be from 1 to 100 frames a second, got {rate:g}")
+    most = 50 if path.suffix.lower() == ".gif" else 100  # players slow down what is faster
+    if not 1 <= rate <= most:
+        raise UserError(f"`fps` must be from 1 to {most} frames a second, got {rate:g}")
     if path.suffix.lower() == ".mp4":
         _check_ffmpeg()
 
@@ -40,11 +42,11 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], rate: float) -> in
     if path.suffix.lower() == ".mp4":
         return _write_mp4(path, frames, rate)
     pictures = [Image.fromarray(frame) for frame in frames]
-    if max(pictures[0].size) > _LARGEST_SIDE:
-        width, height = pictures[0].size
-        raise UserError(f"a frame of {width:,}x{height:,} pixels is too large: draw fewer images")
+    _refuse_large(*pictures[0].size)
     options: dict[str, Any] = {"save_all": True, "append_images": pictures[1:], "loop": 0}
-    options["duration"] = round(1000 / rate)
+    unit = 10 if path.suffix.lower() == ".gif" else 1  # milliseconds
+    ends = [round(number * 1000 / rate / unit) * unit for number in range(len(pictures) + 1)]
+    options["duration"] = [end - start for start, end in itertools.pairwise(ends)]
     if path.suffix.lower() == ".webp":
         options |= {"format": "WEBP", "quality": 90, "method": 4}
     else:
@@ -53,6 +55,11 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], rate: float) -> in
     options[key] = mark
     write_whole(path, lambda file: pictures[0].save(file, **options))
     return len(pictures)
+
+
+def _refuse_large(width: int, height: int) -> None:
+    if max(width, height) > _LARGEST_SIDE:
+        raise UserError(f"a frame of {width:,}x{height:,} pixels is too large: draw fewer images")
 
 
 def _check_ffmpeg() -> None:
@@ -81,6 +88,7 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
     following = iter(frames)
     first = next(following)
     height, width = first.shape[:2]
+    _refuse_large(width, height)
     exact = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-crf", "16"]
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder, "film.mp4")
@@ -98,7 +106,9 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
             writer.send(np.ascontiguousarray(frame))
             count += 1
         writer.close()
-        data = part.read_bytes()
+        data = part.read_bytes() if part.is_file() else b""
+    if not data:
+        raise UserError("ffmpeg cannot write these frames as MP4, see above: write .webp or .gif")
     write_whole(path, lambda file: file.write(data))
     return count
 

@@ -58,6 +58,7 @@ export function studio(models, colours, say, kept = () => ({})) {
     } finally {
       drawing = false;
       main.setAttribute("aria-busy", "false");
+      if (lookingDue) pointed(); // what was pointed at while it drew
     }
   }
 
@@ -324,7 +325,7 @@ export function studio(models, colours, say, kept = () => ({})) {
     const options = [`--seed ${asked.seed}`];
     if (model.steps && asked.step !== null) options.push(`--step ${stepOf(model, asked)}`);
     if (asked.truncation !== null) options.push(`--truncation ${asked.truncation}`);
-    if (asked.label !== null) options.push(`--label '${first.classes[asked.label].replaceAll("'", "'\\''")}'`);
+    if (asked.label !== null) options.push(`--label='${first.classes[asked.label].replaceAll("'", "'\\''")}'`);
     const many = options.join(" ");
     if (asked.view === "walk") {
       const plain = asked.pins.every((pin, i) => pin === i);
@@ -484,8 +485,9 @@ function whole(text, name, otherwise, most = LARGEST[name]) {
 
 // Numbers of pictures in a text; null unless there are two or more.
 function pinsOf(text) {
-  const found = (text.match(/\d+/g) ?? []).map(Number).filter(each => each <= LARGEST.number).slice(0, MOST_PINS);
-  return found.length > 1 ? found : null;
+  const words = text.trim().split(/[\s,]+/);
+  const right = words.length > 1 && words.every(word => /^\d+$/.test(word) && Number(word) <= LARGEST.number);
+  return right ? words.slice(0, MOST_PINS).map(Number) : null;
 }
 
 // A PNG with one more text, behind its header.
