@@ -1,5 +1,8 @@
 """Runs on the disk, made without training."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from PIL import Image
@@ -36,3 +39,9 @@ def make_run(folder, *, seed=1, span=1, steps=(2, 4), classes=CLASSES, total=4):
 def picture(path, shape=(4, 4)):
     Image.new("RGB", shape).save(path)
     return path
+
+
+def finished(coroutine):
+    """The result of a coroutine, run in a thread: that of the tests may have a loop already, which drives a browser."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()

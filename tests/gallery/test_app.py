@@ -18,7 +18,7 @@ from sagan.gallery.watching import Watch
 from sagan.run.weights import load_snapshot
 from sagan.viewing.figures import light_of
 from sagan.viewing.maps import even_weight, generator_attention
-from tests.gallery.made import CLASSES, make_run
+from tests.gallery.made import CLASSES, finished, make_run
 
 CPU = torch.device("cpu")
 NAME = "a <b> & c"
@@ -264,7 +264,7 @@ def test_a_change_is_told(tmp_path, monkeypatch):
             await asyncio.sleep(0.02)
         raise AssertionError("nobody listens, and yet it is looked")
 
-    assert asyncio.run(changes()) == b'data: ["new"]\n\n'
+    assert finished(changes()) == b'data: ["new"]\n\n'
 
 
 def test_the_discriminator_looks_at_drawn_pictures_too(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from sagan.gallery import drawing
 from sagan.gallery.drawing import Ask, Painter
 from sagan.system.errors import UserError
-from tests.gallery.made import make_run
+from tests.gallery.made import finished, make_run
 
 CPU = torch.device("cpu")
 
@@ -63,7 +63,7 @@ def test_what_waits_is_drawn_together_and_once(run, painter, monkeypatch):
         await asyncio.gather(first, *others)
         await painter.draw(path, Ask(seed=3))
 
-    asyncio.run(ask())
+    finished(ask())
     assert gate.batches == [1, 5], "and what was drawn before is not drawn again"
 
 
@@ -82,7 +82,7 @@ def test_nothing_is_drawn_for_who_is_gone(run, painter, monkeypatch):
         gate.opened.set()
         await asyncio.gather(first, stays)
 
-    asyncio.run(ask())
+    finished(ask())
     assert gate.batches == [1, 1]
 
 
@@ -103,10 +103,10 @@ def test_an_error_is_the_askers_and_the_next_one_is_drawn(run, painter):
             await painter.draw(run.snapshot_file(3), Ask())
         assert len(await painter.draw(run.snapshot_file(4), Ask())) == 1
 
-    asyncio.run(ask())
+    finished(ask())
 
 
 def test_too_many_may_not_wait(run, painter, monkeypatch):
     monkeypatch.setattr(drawing, "_WAITING", 3)
     with pytest.raises(UserError, match="too many pictures are waiting"):
-        asyncio.run(painter.draw(run.snapshot_file(4), Ask(count=4)))
+        finished(painter.draw(run.snapshot_file(4), Ask(count=4)))
