@@ -44,9 +44,10 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], rate: float) -> in
     pictures = [Image.fromarray(frame) for frame in frames]
     _refuse_large(*pictures[0].size)
     options: dict[str, Any] = {"save_all": True, "append_images": pictures[1:], "loop": 0}
-    unit = 10 if path.suffix.lower() == ".gif" else 1  # milliseconds
-    ends = [round(number * 1000 / rate / unit) * unit for number in range(len(pictures) + 1)]
-    options["duration"] = [end - start for start, end in itertools.pairwise(ends)]
+    options["duration"] = round(1000 / rate)
+    if path.suffix.lower() == ".gif":  # which counts hundredths of a second
+        ends = [10 * round(100 * number / rate) for number in range(len(pictures) + 1)]
+        options["duration"] = [end - start for start, end in itertools.pairwise(ends)]
     if path.suffix.lower() == ".webp":
         options |= {"format": "WEBP", "quality": 90, "method": 4}
     else:
