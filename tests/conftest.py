@@ -13,9 +13,10 @@ torch.set_num_threads(1)  # the tensors are tiny and the workers share the cores
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium, in which the tests of pages open them."""
+    """Chromium, in which the tests of pages open them. It has a loop in the thread of the tests, so it does not stay
+    for tests that know nothing of it."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium")
     sync = pytest.importorskip("playwright.sync_api")
