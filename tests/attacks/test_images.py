@@ -373,7 +373,7 @@ def test_damaged_images_of_every_kind():
 
 def test_names_of_many_folders_take_memory_in_proportion(tmp_path):
     """A path for each folder would take two hundred times the names."""
-    names = {f"{number}/" + "/".join(["a" * 40] * 90) + "/0.png": b"" for number in range(300)}
+    names = {f"{number}/" + "/".join(["a" * 40] * 90) + "/0.png": b"" for number in range(60)}
     path = zip_of(tmp_path / "a.zip", names)
     size = sum(map(len, names)) / 2**20
     with few_mebibytes(40 * size):

@@ -159,6 +159,7 @@ def test_a_pickle_that_takes_time_or_memory(what, old_format, tmp_path):
     refused(tmp_path / "last.pt")
 
 
+@pytest.mark.slow
 def test_the_memory_that_such_pickles_take(tmp_path):
     for number, steps in enumerate(STEPS.values()):
         made = pickled(*steps)
