@@ -38,7 +38,7 @@ _LARGEST_ASK = 2**16  # bytes of a request
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 STATIC = frozenset(
     {"style.css", "attention.js", "copy.js", "plot.js", "run.js", "runs.js", "served.js", "served_studio.js"}
-    | {"studio.js", "sweep.js"}
+    | {"status.js", "studio.js", "sweep.js"}
 )
 
 

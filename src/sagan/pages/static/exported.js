@@ -2,7 +2,8 @@
 
 import { bytes, floats, lightOf, queryAt } from "./attention.js";
 import { numberedLatent, slerp } from "./latents.js";
-import { positionOf, saying, studio } from "./studio.js";
+import { saying } from "./status.js";
+import { positionOf, studio } from "./studio.js";
 
 const say = saying(document.getElementById("status"));
 const facts = await fetch("model.json").then(answer => answer.json());

@@ -2,29 +2,16 @@
 
 import { plot, number } from "./plot.js";
 import { LIVE, ask, onChange, ofRun, studioOf } from "./served.js";
-import { saying } from "./studio.js";
+import { again, saying } from "./status.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
 const name = document.querySelector("main").dataset.name;
-let run = null, curves = null, playing = false, asking = false, due = false;
+let run = null, curves = null, playing = false;
 
-async function load() {
-  due = true;
-  if (asking) return;
-  asking = true;
-  try {
-    while (due) {
-      due = false;
-      [run, curves] = await Promise.all([ask(ofRun(name, "facts.json")), ask(ofRun(name, "curves.json"))]);
-      show();
-      say("");
-    }
-  } catch (error) {
-    say(error.message, true);
-  } finally {
-    asking = false;
-  }
-}
+const load = again(async () => {
+  [run, curves] = await Promise.all([ask(ofRun(name, "facts.json")), ask(ofRun(name, "curves.json"))]);
+  show();
+}, say);
 
 function show() {
   element("state").textContent = run.state;

@@ -1,30 +1,17 @@
 // The list of runs: filter, sort, choose two; new ones appear by themselves.
 
 import { LIVE, api, ask, onChange, ofRun, pageOf, studioOf } from "./served.js";
-import { saying } from "./studio.js";
+import { again, saying } from "./status.js";
 import { number } from "./plot.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
 const chosen = new Set();
-let runs = [], asking = false, due = false;
+let runs = [];
 
-async function load() {
-  due = true;
-  if (asking) return;
-  asking = true;
-  try {
-    while (due) {
-      due = false;
-      runs = await ask(api("runs.json"));
-      show();
-      say("");
-    }
-  } catch (error) {
-    say(error.message, true);
-  } finally {
-    asking = false;
-  }
-}
+const load = again(async () => {
+  runs = await ask(api("runs.json"));
+  show();
+}, say);
 
 const ORDERS = {
   newest: (a, b) => b.changed - a.changed,

@@ -31,6 +31,10 @@ export function ofRun(name, what) {
   return api(`run/${pathOf(name)}/${what}`);
 }
 
+export function ofSweep(name) {
+  return api(`sweep/${pathOf(name)}.json`);
+}
+
 // The address of the page of a "run" or a "sweep".
 export function pageOf(kind, name) {
   return `${root}${kind}/${pathOf(name)}/`;

@@ -2,7 +2,8 @@
 
 import { bytes } from "./attention.js";
 import { api, ask, ofRun, onChange } from "./served.js";
-import { positionOf, saying, stepOf, studio } from "./studio.js";
+import { saying } from "./status.js";
+import { positionOf, stepOf, studio } from "./studio.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
 const colours = bytes(JSON.parse(element("colours").textContent));

@@ -16,13 +16,6 @@ const LARGEST = { seed: Number.MAX_SAFE_INTEGER, number: 9999999, rows: 12, colu
 const MOST_PINS = 64;
 const element = id => document.getElementById(id), main = document.querySelector("main");
 
-export function saying(status) {
-  return (text, wrong = false) => {
-    status.textContent = text;
-    status.classList.toggle("wrong", wrong);
-  };
-}
-
 // Shows models, all with pictures of one size. `kept`: words of the address that are not this module's.
 export function studio(models, colours, say, kept = () => ({})) {
   const first = models[0], size = { height: first.height, width: first.width };

@@ -1,33 +1,19 @@
 // The page of a sweep: its arms compared while their runs are under way; live.
 
 import { plot, number } from "./plot.js";
-import { api, ask, onChange, ofRun, pageOf } from "./served.js";
-import { saying } from "./studio.js";
+import { ask, onChange, ofRun, ofSweep, pageOf } from "./served.js";
+import { again, saying } from "./status.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
 const name = document.querySelector("main").dataset.name;
-const ofSweep = api(`sweep/${name.split("/").map(encodeURIComponent).join("/")}.json`);
 const figures = new Map();
-let sweep = null, grids = new Map(), asking = false, due = false;
+let sweep = null, grids = new Map();
 
-async function load() {
-  due = true;
-  if (asking) return;
-  asking = true;
-  try {
-    while (due) {
-      due = false;
-      sweep = await ask(ofSweep);
-      show();
-      await showSamples();
-      say("");
-    }
-  } catch (error) {
-    say(error.message, true);
-  } finally {
-    asking = false;
-  }
-}
+const load = again(async () => {
+  sweep = await ask(ofSweep(name));
+  show();
+  await showSamples();
+}, say);
 
 function show() {
   const count = state => sweep.runs.filter(run => run.state === state).length;
