@@ -13,22 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagan.run.config import Config, differences
+from sagan.run.config import Config
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.places import MODEL
-from sagan.run.plan import spell, train_words
-from sagan.run.presets import PRESETS
+from sagan.run.plan import nearest_preset, spell, train_words
 from sagan.run.records import ScoreRecord
 from sagan.run.status import STATES, RunStatus, Watched
 from sagan.system.console import duration
 from sagan.system.errors import UserError
-from sagan.system.images import LARGEST_PICTURE
+from sagan.system.files import read_regular
+from sagan.system.images import LARGEST_PICTURE, read_png
 from sagan.system.paths import command_without_paths, without_paths
 from sagan.system.sentences import command, visible
 
 _DEEPEST = 6  # folders below the one that is served
 _MOST = 20_000  # folders that are looked into
-LARGEST_FILE = 2**26
 
 
 class Missing(UserError):
@@ -230,12 +229,11 @@ def details(library: Library, found: Found) -> dict[str, Any]:
     if about["state"] == "damaged":
         return about
     config = Run(found.folder).config()
-    unlike = {name: differences(preset, config) for name, preset in PRESETS.items()}
-    preset = min(unlike, key=lambda name: len(unlike[name]))
+    preset, unlike = nearest_preset(config)
     changed = [
         {"name": name, "value": _spelt(own), "usual": _spelt(usual)}
-        for name, (usual, own) in unlike[preset].items()
-        if name not in ("run_dir",)
+        for name, (usual, own) in unlike.items()
+        if name != "run_dir"
     ]
     return {
         **about,
@@ -255,11 +253,8 @@ def _spelt(value: Any) -> str:
 
 
 def read_grid(library: Library, found: Found, step: int) -> bytes:
-    """The grid of samples of a step, as PNG. Raises Missing where there is none, and where it is no whole picture."""
+    """The grid of samples of a step, as PNG. Raises Missing without one, and for a file that is not a whole picture."""
     path = library.file(found, "samples", f"{step}_fake.png")
-    from sagan.system.files import read_regular
-    from sagan.system.images import read_png
-
     try:
         read_png(path)
         return read_regular(path, LARGEST_PICTURE)

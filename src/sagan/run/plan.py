@@ -135,16 +135,22 @@ def extend(old: Plan, new: Plan, folder: Path) -> Plan:
 def train_words(config: Config, named: Container[str] = ()) -> list[str]:
     """The words after ``sagan`` that repeat a run, in any working directory: the nearest preset, the settings in which
     the run differs from it unless they have no effect, and the settings ``named``."""
-    unlike = {name: differences(preset, config) for name, preset in PRESETS.items()}
-    nearest = min(unlike, key=lambda name: len(unlike[name]))
+    nearest, unlike = nearest_preset(config)
     words = ["train", "--preset", nearest]
     idle = idle_settings(config)
     own = vars(config.model) if config.model.start_from is not None else {}  # else they would be the source's
     for name, value in settings(config).items():
-        differs = name in unlike[nearest] or (name in own and value is not None)
+        differs = name in unlike or (name in own and value is not None)
         if name in named or (differs and name not in idle):
             words += [f"--{name}", *spell(value)]
     return words
+
+
+def nearest_preset(config: Config) -> tuple[str, dict[str, tuple[Any, Any]]]:
+    """The preset from which a config differs in the fewest settings, and these: (the preset's value, its own)."""
+    unlike = {name: differences(preset, config) for name, preset in PRESETS.items()}
+    nearest = min(unlike, key=lambda name: len(unlike[name]))
+    return nearest, unlike[nearest]
 
 
 def describe_plan(plan: Plan) -> str:
