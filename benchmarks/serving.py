@@ -5,19 +5,22 @@
 Each client moves a main direction and waits for the picture, then a tenth of a second, as a person's hand does, against
 generators of 32x32 (preset quick) and 64x64 (the packaged faces64). Printed: the answers, those that were no picture,
 the median and the 99th percentile of the time to a picture, the server's memory after a tenth of the time and at the
-end, and the share of a core that it takes while nobody asks. Linux only.
+end, the share of a core that it takes while nobody asks, and what a training loses beside it. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -79,27 +82,74 @@ async def move_sliders(server: Server, run: str, clients: int, seconds: float) -
     times: list[float] = []
     wrong, early = 0, 0.0
     end = time.monotonic() + seconds
-    limits = httpx.Limits(max_connections=clients)
 
-    async def move(client: httpx.AsyncClient, number: int) -> None:
+    async def move(number: int) -> None:
         nonlocal wrong
         draw = random.Random(number)
-        while time.monotonic() < end:
-            ask = {"seed": number, "along": [round(draw.uniform(-3, 3), 1)]}
-            start = time.monotonic()
-            answer = await client.post(f"{server.address}/api/draw", json={"run": run, "ask": ask}, timeout=60)
-            wrong += answer.status_code != 200
-            times.append(time.monotonic() - start)
-            await asyncio.sleep(0.1)
+        async with httpx.AsyncClient(verify=False, timeout=60) as client:
+            while time.monotonic() < end:
+                ask = {"seed": number, "along": [round(draw.uniform(-3, 3), 1)]}
+                start = time.monotonic()
+                answer = await client.post(f"{server.address}/api/draw", json={"run": run, "ask": ask})
+                wrong += answer.status_code != 200
+                times.append(time.monotonic() - start)
+                await asyncio.sleep(0.1)
 
     async def remember() -> None:
         nonlocal early
         await asyncio.sleep(seconds / 10)
         early = server.memory()
 
-    async with httpx.AsyncClient(limits=limits) as client:
-        await asyncio.gather(remember(), *(move(client, number) for number in range(clients)))
+    await asyncio.gather(remember(), *(move(number) for number in range(clients)))
     return times, wrong, early
+
+
+def pace_beside(root: Path, server: Server, rounds: int = 6, seconds: float = 12) -> float:
+    """The pace of a training whose page is open, as a share of its pace while the server stands still; in turns."""
+    folder = root / "training"
+    flags = ["--total_step", "1000000", "--log_step", "5", "--run_dir", str(folder)]
+    words = [sys.executable, "-m", "sagan", "train", "--preset", "quick", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(_HERE / "src")}
+    training = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    page = threading.Thread(target=_watch_page, args=(server.address, "training"), daemon=True)
+    try:
+        while _steps(folder) < 50:
+            assert training.poll() is None, "the training has ended"
+            time.sleep(0.5)
+        page.start()
+        paces: dict[bool, list[float]] = {True: [], False: []}
+        for turn in range(2 * rounds):
+            beside = turn % 4 in (1, 2)
+            server.process.send_signal(signal.SIGCONT if beside else signal.SIGSTOP)
+            time.sleep(1)
+            before, start = _steps(folder), time.monotonic()
+            time.sleep(seconds)
+            paces[beside].append((_steps(folder) - before) / (time.monotonic() - start))
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        training.terminate()
+        training.wait()
+    return float(np.mean(paces[True]) / np.mean(paces[False]))
+
+
+def _steps(folder: Path) -> int:
+    try:
+        return 5 * (folder / "records.jsonl").read_bytes().count(b'"kind": "train"')
+    except OSError:
+        return 0
+
+
+def _watch_page(address: str, run: str) -> None:
+    """What an open page of a run asks for, until the server ends."""
+    with (
+        contextlib.suppress(httpx.TransportError),
+        httpx.Client(timeout=60) as client,
+        client.stream("GET", f"{address}/api/events") as events,
+    ):
+        for line in events.iter_lines():
+            if line.startswith("data:"):
+                for what in ("facts.json", "curves.json"):
+                    client.get(f"{address}/api/run/{run}/{what}")
 
 
 def main() -> None:
@@ -125,6 +175,8 @@ def main() -> None:
                     f"memory {early:,.0f} MiB early, {server.memory():,.0f} MiB at the end",
                     flush=True,
                 )
+            share = pace_beside(Path(folder), server)
+            print(f"a training whose page is open: {100 * share:.1f} % of its pace without the server")
         finally:
             server.close()
 

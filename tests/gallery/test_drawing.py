@@ -89,10 +89,10 @@ def test_nothing_is_drawn_for_who_is_gone(run, painter, monkeypatch):
 def test_the_models_used_least_go(run, painter, monkeypatch):
     monkeypatch.setattr(drawing, "_MODELS", 2)
     files = [run.snapshot_file(step) for step in (1, 2, 3)]
-    first = painter.snapshot(files[0])
-    painter.snapshot(files[1])
-    assert painter.snapshot(files[0]) is first
-    painter.snapshot(files[2])
+    first = painter.model(files[0])
+    painter.model(files[1])
+    assert painter.model(files[0]) is first
+    painter.model(files[2])
     assert [path for path, *_ in painter._models] == [files[0], files[2]]
 
 

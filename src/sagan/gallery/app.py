@@ -17,10 +17,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sagan.core.latents import principal_directions
 from sagan.gallery.curves import read_curves
 from sagan.gallery.door import Door
-from sagan.gallery.drawing import DIRECTIONS, REACH, Ask, Painter
+from sagan.gallery.drawing import REACH, Ask, Painter
 from sagan.gallery.library import Found, Library, Missing, details, read_grid, rows
 from sagan.gallery.sweeps import sweep_details
 from sagan.gallery.watching import Watch
@@ -168,11 +167,9 @@ class Gallery:
         """What a page must know of a run's newest generator to draw from it."""
         found = await self._found(request)
         path = await run_in_threadpool(self._snapshot_file, found, None)
-        snapshot = await run_in_threadpool(self.painter.snapshot, path)
-        generator, shape = snapshot.generator, snapshot.generator.shape
-        strengths = await run_in_threadpool(
-            lambda: principal_directions(generator, min(DIRECTIONS, generator.z_dim))[1]
-        )
+        model = await run_in_threadpool(self.painter.model, path)
+        _, strengths = await run_in_threadpool(lambda: model.directions)
+        snapshot, generator, shape = model.snapshot, model.snapshot.generator, model.snapshot.generator.shape
         about = {
             "name": found.name,
             "height": shape.height,

@@ -6,6 +6,7 @@ A drawn picture keeps what its attention layers made of it, so that pointing at 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -33,6 +34,20 @@ _MODELS = 4  # in memory
 _KEPT = 512  # drawn pictures in memory, with the queries and keys of their layers
 _AT_ONCE = 16  # pictures that are drawn together
 _WAITING = 1000  # pictures that may wait
+
+
+class Model:
+    """A snapshot that is drawn from, and its main directions, which take longer to find than a picture to draw."""
+
+    def __init__(self, snapshot: Snapshot):
+        self.snapshot = snapshot
+
+    @functools.cached_property
+    def directions(self) -> tuple[Tensor, Tensor]:
+        """(rows, strengths) of at most `DIRECTIONS`, as `principal_directions`, on the CPU, where z is drawn."""
+        generator = self.snapshot.generator
+        rows, strengths = principal_directions(generator, min(DIRECTIONS, *generator.first_matrix().shape))
+        return rows.cpu(), strengths.cpu()
 
 
 @dataclass(frozen=True)
@@ -63,8 +78,9 @@ class Ask:
             raise UserError(f"along must be at most {DIRECTIONS} numbers from -{REACH:g} to {REACH:g}")
         check_truncation(self.truncation)
 
-    def latents(self, generator: Generator) -> tuple[Tensor, Tensor | None]:
+    def latents(self, model: Model) -> tuple[Tensor, Tensor | None]:
         """z (count, z_dim) and classes. Raises UserError for a class that there is not."""
+        generator = model.snapshot.generator
         if self.pins:
             each = [self._numbered(generator, range(pin, pin + 1)) for pin in self.pins]
             start, share = int(self.at) % len(each), self.at % 1
@@ -73,8 +89,9 @@ class Ask:
         else:
             z, labels = self._numbered(generator, range(self.number, self.number + self.count))
         if any(self.along):
-            rows, _ = principal_directions(generator, min(len(self.along), generator.z_dim))
-            z = z + torch.tensor(self.along[: len(rows)], dtype=z.dtype) @ rows
+            rows, _ = model.directions
+            along = torch.tensor(self.along[: len(rows)], dtype=z.dtype)
+            z = z + along @ rows[: len(along)]
         return z, labels
 
     def _numbered(self, generator: Generator, numbers: range) -> tuple[Tensor, Tensor | None]:
@@ -104,32 +121,30 @@ class Painter:
 
     def __init__(self, device: torch.device):
         self.device = device
-        self._models: OrderedDict[tuple[Path, int, int], Snapshot] = OrderedDict()
+        self._models: OrderedDict[tuple[Path, int, int], Model] = OrderedDict()
         self._drawn: OrderedDict[tuple[Path, bytes, int | None], Drawn] = OrderedDict()
         self._judge: tuple[tuple[Path, int, int], Discriminator, int] | None = None
-        self._judging = threading.Lock()
+        self._loading, self._judging = threading.Lock(), threading.Lock()
         self._jobs: deque[_Job] = deque()
         self._lock, self._work = threading.Lock(), threading.Event()
         self._open = True
         self._thread = threading.Thread(target=self._run, name="painter", daemon=True)
         self._thread.start()
 
-    def snapshot(self, path: Path) -> Snapshot:
+    def model(self, path: Path) -> Model:
         """The snapshot of a file, loaded once for as long as it is among the last ones used. Raises UserError for a
         file that holds none."""
         state = path.stat()
         key = path, state.st_mtime_ns, state.st_size
-        with self._lock:
-            if key in self._models:
-                self._models.move_to_end(key)
-                return self._models[key]
-        snapshot = load_snapshot(path)
-        snapshot.generator.to(self.device)
-        with self._lock:
-            self._models[key] = snapshot
-            while len(self._models) > _MODELS:
-                self._models.popitem(last=False)
-        return snapshot
+        with self._loading:
+            if key not in self._models:
+                model = Model(load_snapshot(path))
+                model.snapshot.generator.to(self.device)
+                self._models[key] = model
+                while len(self._models) > _MODELS:
+                    self._models.popitem(last=False)
+            self._models.move_to_end(key)
+            return self._models[key]
 
     def judged(self, run: Run, picture: Tensor) -> list[LayerAttention]:
         """Where the layers of a run's discriminator, that of its checkpoint, look in a picture. Raises UserError where
@@ -148,8 +163,8 @@ class Painter:
     async def draw(self, path: Path, ask: Ask) -> list[Drawn]:
         """The pictures that are asked for. Where the task is cancelled, as the asker is gone, those not yet drawn are
         left out. Raises UserError as `Ask.latents`, and where too many wait."""
-        snapshot = await asyncio.to_thread(self.snapshot, path)
-        z, labels = ask.latents(snapshot.generator)
+        model = await asyncio.to_thread(self.model, path)
+        z, labels = await asyncio.to_thread(ask.latents, model)
         found: list[Drawn | Future[Drawn]] = []
         jobs = []
         with self._lock:
@@ -200,7 +215,7 @@ class Painter:
 
     def _draw_batch(self, batch: Sequence[_Job]) -> None:
         try:
-            snapshot = self.snapshot(batch[0].path)
+            snapshot = self.model(batch[0].path).snapshot
             z = torch.stack([job.z for job in batch]).to(self.device)
             labels = None if batch[0].label is None else torch.tensor([job.label for job in batch], device=self.device)
             pictures, layers = generator_attention(snapshot.generator, snapshot.step, z, labels)
