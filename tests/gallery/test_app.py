@@ -11,13 +11,17 @@ from starlette.testclient import TestClient
 
 from sagan.core.latents import principal_directions, slerp
 from sagan.core.sampling import generate, numbered_images, numbered_latents
+from sagan.data import prepared_store
 from sagan.gallery.app import make_app
 from sagan.gallery.drawing import MOST_PICTURES
 from sagan.gallery.library import Library
 from sagan.gallery.watching import Watch
-from sagan.run.weights import load_snapshot
+from sagan.run.config import DataConfig
+from sagan.run.folder import Run
+from sagan.run.weights import load_discriminator, load_snapshot
+from sagan.system.console import Console
 from sagan.viewing.figures import light_of
-from sagan.viewing.maps import even_weight, generator_attention
+from sagan.viewing.maps import discriminator_attention, even_weight, generator_attention
 from tests.gallery.made import CLASSES, finished, make_run
 
 CPU = torch.device("cpu")
@@ -267,16 +271,45 @@ def test_a_change_is_told(tmp_path, monkeypatch):
     assert finished(changes()) == b'data: ["new"]\n\n'
 
 
-def test_the_discriminator_looks_at_drawn_pictures_too(tmp_path):
+def test_the_discriminator_looks_at_drawn_pictures_and_at_those_it_was_trained_on(tmp_path):
     from sagan.cli import main
 
-    words = ["--preset", "quick", "--imsize", "16", "--g_conv_dim", "4", "--d_conv_dim", "4", "--g_attention", "8"]
-    words += ["--d_attention", "4", "--batch_size", "4", "--device", "cpu", "--prepared", str(tmp_path / "prepared")]
-    assert main(["train", *words, "--total_step", "1", "--run_dir", str(tmp_path / "runs" / "a")]) == 0
+    images = np.random.default_rng(1).integers(0, 256, (6, 16, 16, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    words = ["--data", str(tmp_path / "images.npy"), "--imsize", "16", "--g_conv_dim", "4", "--d_conv_dim", "4"]
+    words += ["--g_attention", "8", "--d_attention", "4", "--batch_size", "4", "--device", "cpu"]
+    words += ["--prepared", str(tmp_path / "prepared"), "--total_step", "1", "--run_dir", str(tmp_path / "runs" / "a")]
+    assert main(["train", *words]) == 0
     asked = {"draw": {"run": "a", "ask": {}}, "y": 3, "x": 3}
     with TestClient(make_app(tmp_path / "runs", CPU), base_url="http://localhost:8017") as client:
         names = [each["name"] for each in client.post("/api/look", json=asked | {"judge": True}).json()]
         assert names == ["generator 8x8, step 1", "discriminator 4x4, step 1"]
+
+        assert client.get("/api/run/a/model.json").json()["real"] == 6
+        for number in (0, 5):
+            answer = client.post("/api/real", json={"run": "a", "number": number})
+            assert answer.content == images[number].tobytes()
+        assert client.post("/api/real", json={"run": "a", "number": 6}).status_code == 422
+        (looked,) = client.post("/api/look", json=asked | {"real": 5}).json()
+        discriminator, step = load_discriminator(Run(tmp_path / "runs" / "a"))
+        (layer,) = discriminator_attention(discriminator, step, torch.tensor(images[5:]).permute(0, 3, 1, 2))
+        weights = layer.weights(0, [layer.query_at((3, 3), 16)])
+        assert looked["name"] == "discriminator 4x4, step 1"
+        assert looked["largest"] == pytest.approx(weights.max().item(), abs=1e-7)
+
         (tmp_path / "runs" / "a" / "checkpoints" / "last.pt").unlink()
         answer = client.post("/api/look", json=asked | {"judge": True})
         assert (answer.status_code, "no checkpoint" in answer.text) == (422, True)
+
+
+def test_of_a_store_with_other_pixels_nothing_is_shown(tmp_path):
+    """Whatever folder a config names: only images with the hash that the snapshot records are shown."""
+    run = make_run(tmp_path / "runs" / "a")
+    np.save(tmp_path / "images.npy", np.zeros((3, 16, 16, 3), np.uint8))
+    data = DataConfig(data=str(tmp_path / "images.npy"), prepared=str(tmp_path / "prepared"))
+    prepared_store(data, 16, Console(quiet=True))
+    assert list((tmp_path / "prepared").glob("*/meta.json"))
+    with TestClient(make_app(run.folder.parent, CPU), base_url="http://localhost:8017") as client:
+        assert client.get("/api/run/a/model.json").json()["real"] == 0
+        answer = client.post("/api/real", json={"run": "a", "number": 0})
+        assert (answer.status_code, "not found" in answer.text) == (422, True)

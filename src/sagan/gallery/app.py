@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from torch import Tensor
 
 from sagan.gallery.curves import read_curves
 from sagan.gallery.door import Door
 from sagan.gallery.drawing import REACH, Ask, Painter
 from sagan.gallery.library import Found, Library, Missing, details, read_grid, rows
+from sagan.gallery.originals import Originals
 from sagan.gallery.sweeps import sweep_details
 from sagan.gallery.watching import Watch
 from sagan.pages.render import asset, render
@@ -52,12 +54,22 @@ class Draw:
 
 @dataclass(frozen=True)
 class Look:
-    """A request to say where a pixel of a drawn picture looks; ``judge``: in the layers of the discriminator, too."""
+    """A request to say where a pixel of a drawn picture looks; ``judge``: in the layers of the discriminator, too. With
+    ``real``, of the image of that number among those that the run was trained on, in the discriminator alone."""
 
     draw: Draw
     y: Count
     x: Count
     judge: bool = False
+    real: Count | None = None
+
+
+@dataclass(frozen=True)
+class Real:
+    """A request for an image that a run was trained on."""
+
+    run: str
+    number: Count
 
 
 def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset(), token: str | None = None) -> Door:
@@ -79,6 +91,7 @@ def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset
         Route("/api/sweep/{name:path}.json", gallery.sweep),
         Route("/api/draw", gallery.draw, methods=["POST"]),
         Route("/api/look", gallery.look, methods=["POST"]),
+        Route("/api/real", gallery.real, methods=["POST"]),
     ]
     handlers: dict[Any, Any] = {UserError: _say, HTTPException: _say, OSError: _say, Exception: _say_fault}
 
@@ -96,6 +109,7 @@ class Gallery:
     def __init__(self, library: Library, painter: Painter):
         self.library, self.painter = library, painter
         self.watch = Watch(library)
+        self.originals = Originals(library.root)
 
     async def close(self) -> None:
         await run_in_threadpool(self.painter.close)
@@ -179,6 +193,7 @@ class Gallery:
             "directions": len(strengths),
             "reach": REACH,
             "span": str(snapshot.config.model.span),
+            "real": await run_in_threadpool(self.originals.count, snapshot),
         }
         return JSONResponse(about)
 
@@ -187,28 +202,47 @@ class Gallery:
         found = await run_in_threadpool(self.library.get, wanted.run)
         path = await run_in_threadpool(self._snapshot_file, found, wanted.step)
         drawn = await _while_connected(request, lambda: self.painter.draw(path, wanted.ask))
-        pixels = torch.stack([each.picture for each in drawn]).permute(0, 2, 3, 1).contiguous()
-        return Response(pixels.numpy().tobytes(), media_type="application/octet-stream")
+        return Response(_bytes([each.picture for each in drawn]), media_type="application/octet-stream")
 
     async def look(self, request: Request) -> Response:
         wanted = await _read(Look, request)
         found = await run_in_threadpool(self.library.get, wanted.draw.run)
-        path = await run_in_threadpool(self._snapshot_file, found, wanted.draw.step)
-        (drawn,) = await _while_connected(request, lambda: self.painter.draw(path, wanted.draw.ask))
-        _, height, width = drawn.picture.shape
+        if wanted.real is None:
+            path = await run_in_threadpool(self._snapshot_file, found, wanted.draw.step)
+            (drawn,) = await _while_connected(request, lambda: self.painter.draw(path, wanted.draw.ask))
+            picture, layers = drawn.picture, drawn.layers
+        else:
+            picture, layers = await run_in_threadpool(self._original, found, wanted.real), ()
+        _, height, width = picture.shape
         if wanted.y >= height or wanted.x >= width:
             raise UserError(f"the picture has {height}x{width} pixels, got row {wanted.y}, column {wanted.x}")
 
         def looks() -> list[dict[str, Any]]:
-            judged = self.painter.judged(Run(found.folder), drawn.picture) if wanted.judge else []
-            return [_look(layer, wanted.y, wanted.x, height) for layer in (*drawn.layers, *judged)]
+            judge = wanted.judge or wanted.real is not None
+            judged = self.painter.judged(Run(found.folder), picture) if judge else []
+            return [_look(layer, wanted.y, wanted.x, height) for layer in (*layers, *judged)]
 
         return JSONResponse(await run_in_threadpool(looks))
+
+    async def real(self, request: Request) -> Response:
+        wanted = await _read(Real, request)
+        found = await run_in_threadpool(self.library.get, wanted.run)
+        picture = await run_in_threadpool(self._original, found, wanted.number)
+        return Response(_bytes([picture]), media_type="application/octet-stream")
+
+    def _original(self, found: Found, number: int) -> Tensor:
+        snapshot = self.painter.model(self._snapshot_file(found, None)).snapshot
+        return self.originals.picture(Run(found.folder), snapshot, number)
 
 
 def served_page(template: str, *, root: str = "/", live: bool = True, **values: object) -> str:
     """A page of the gallery. ``root``: the way to the first page; ``live``: whether a server answers it."""
     return render(template, root=root, live=live, **values)
+
+
+def _bytes(pictures: Sequence[Tensor]) -> bytes:
+    """Pictures uint8 (3, height, width) as a page takes them: three bytes a pixel, row by row."""
+    return torch.stack(list(pictures)).permute(0, 2, 3, 1).contiguous().numpy().tobytes()
 
 
 def _look(layer: LayerAttention, y: int, x: int, size: int) -> dict[str, Any]:

@@ -24,11 +24,14 @@ async function modelOf(name, first) {
   const where = (asked, numbers) => numbers
     ? { number: numbers[0], count: numbers.length }
     : { pins: asked.pins, at: positionOf(asked) };
-  model.draw = (asked, numbers, signal) =>
-    ask(api("draw"), { body: request(asked, where(asked, numbers)), bytes: true, signal });
+  const realOf = asked => asked.view === "real" ? asked.number % model.real : null;
+  model.draw = (asked, numbers, signal) => asked.view === "real"
+    ? ask(api("real"), { body: { run: name, number: realOf(asked) }, bytes: true, signal })
+    : ask(api("draw"), { body: request(asked, where(asked, numbers)), bytes: true, signal });
   model.look = async (asked, y, x, signal) => {
     const draw = request(asked, where(asked, asked.view === "walk" ? null : [asked.number]));
-    const layers = await ask(api("look"), { body: { draw, y, x, judge: element("judge").checked }, signal });
+    const body = { draw, y, x, judge: element("judge").checked, real: realOf(asked) };
+    const layers = await ask(api("look"), { body, signal });
     return layers.map(layer => ({ ...layer, light: bytes(layer.light), inside: layer.radius < 0 ? null : layer.inside }));
   };
   return model;

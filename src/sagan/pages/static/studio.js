@@ -1,7 +1,8 @@
 // Drawing from one model, or from two side by side at the same latents: what is asked for (in the controls and in the
 // address), the pictures, and where they look.
 //
-// A model has {name, place, height, width, classes, directions (how many), steps (of its snapshots, or null)} and
+// A model has {name, place, height, width, classes, directions (how many), steps (of its snapshots, or null), real (how
+// many images it was trained on that can be shown, or none)} and
 //   draw(asked, numbers, signal): a promise of the pixels, three bytes each, of the pictures with these numbers, or for
 //     null of the one at asked.at on the walk through asked.pins;
 //   look(asked, y, x): a promise of layers as attention.js takes them, each with `light`, `largest` and `inside`.
@@ -24,6 +25,7 @@ export function studio(models, colours, say, kept = () => ({})) {
     pins: [0, 1, 2, 3, 4, 5, 6, 7], rows: 4, columns: 4, along: Array(first.directions).fill(0),
   };
   const START = structuredClone(asked);
+  const real = models.every(model => model.real);
   const point = { y: size.height >> 1, x: size.width >> 1, shown: false, held: false };
   const stages = models.map(newStage);
   const end = new AbortController(); // of all that listens, when other models are shown
@@ -97,6 +99,7 @@ export function studio(models, colours, say, kept = () => ({})) {
   function caption(model) {
     const step = model.steps ? `, step ${stepOf(model, asked).toLocaleString("en-US")}` : "";
     const of = models.length > 1 ? `${model.name}, ` : "";
+    if (asked.view === "real") return `${of}training image ${asked.number % model.real} of ${model.real.toLocaleString("en-US")}`;
     if (asked.view === "walk") return `${of}frame ${asked.at} of ${asked.pins.length * FRAMES}${step}`;
     const label = first.classes.length ? `, class ${first.classes[asked.label ?? asked.number % first.classes.length]}` : "";
     return `${of}seed ${asked.seed}, picture ${asked.number}${label}${step}`;
@@ -261,6 +264,7 @@ export function studio(models, colours, say, kept = () => ({})) {
       element(`amount${i}`).textContent = amount.toFixed(1);
     });
     const grid = asked.view === "grid", walk = asked.view === "walk";
+    for (const field of document.querySelectorAll(".latent")) field.classList.toggle("unused", asked.view === "real");
     for (const button of document.querySelectorAll("[data-view]"))
       button.setAttribute("aria-pressed", String(button.dataset.view === asked.view));
     for (const stage of stages) {
@@ -297,7 +301,7 @@ export function studio(models, colours, say, kept = () => ({})) {
       if (words.has(name)) values[name] = whole(words.get(name), name, START[name]);
     if (words.has("pins")) values.pins = pinsOf(words.get("pins")) ?? START.pins;
     values.at = whole(words.get("at"), "at", 0, values.pins.length * FRAMES - 1);
-    if (["walk", "grid"].includes(words.get("view"))) values.view = words.get("view");
+    if (["walk", "grid", ...(real ? ["real"] : [])].includes(words.get("view"))) values.view = words.get("view");
     if (words.has("label")) values.label = whole(words.get("label"), "label", null, first.classes.length - 1);
     if (words.has("step") && first.steps) values.step = whole(words.get("step"), "step", null);
     if (words.has("truncation")) values.truncation = truncationOf(words.get("truncation"));
@@ -314,7 +318,7 @@ export function studio(models, colours, say, kept = () => ({})) {
 
   // The command that draws the same; directions have none.
   function command(model) {
-    if (asked.along.some(amount => amount)) return "";
+    if (asked.view === "real" || asked.along.some(amount => amount)) return "";
     const options = [`--seed ${asked.seed}`];
     if (model.steps && asked.step !== null) options.push(`--step ${stepOf(model, asked)}`);
     if (asked.truncation !== null) options.push(`--truncation ${asked.truncation}`);
@@ -357,6 +361,7 @@ export function studio(models, colours, say, kept = () => ({})) {
     listen(element("pin"), "click", pin);
     listen(element("download"), "click", () => download().catch(error => say(error.message, true)));
     listen(element("controls"), "submit", event => event.preventDefault());
+    document.querySelector("[data-view=real]").hidden = !real;
     for (const button of document.querySelectorAll("[data-view]"))
       listen(button, "click", () => change({ view: button.dataset.view }));
     for (const { canvas, sheet } of stages) {
