@@ -3,8 +3,9 @@
 import numpy as np
 
 from sagan.gallery import curves
-from sagan.gallery.curves import read_curves
+from sagan.gallery.curves import Curves
 from sagan.run.folder import Run
+from sagan.run.records import to_line
 from tests import records
 
 
@@ -18,7 +19,7 @@ def test_columns_are_those_of_the_records(tmp_path):
     path = write(
         tmp_path, records.train(2, penalty=None), records.train(4, d_loss=9.0), records.score(4, 30.5), records.look(4)
     )
-    found = read_curves(path)
+    found = Curves(path).read()
     assert found["train"]["step"] == [2, 4]
     assert found["train"]["d_loss"] == [1.5, 9.0]
     assert found["train"]["gamma G16"] == [0.125, 0.125]
@@ -34,7 +35,7 @@ def test_many_records_keep_their_peaks(tmp_path, monkeypatch):
     values = np.random.default_rng(0).normal(size=3000)
     values[[700, 2100]] = 50, -50
     path = write(tmp_path, *(records.train(step, d_loss=value) for step, value in enumerate(values.tolist(), 1)))
-    train = read_curves(path)["train"]
+    train = Curves(path).read()["train"]
     assert len(train["step"]) <= 3 * 100
     assert {1, 701, 2101, 3000} <= set(train["step"])
     assert all(train["d_loss"][i] == values[step - 1] for i, step in enumerate(train["step"]))
@@ -49,7 +50,7 @@ def test_scores_of_unlike_cards_are_curves_of_their_own_and_the_newest_counts(tm
         records.score(2, 12.0, truncation=0.5),
         records.score(2, 0.1, "kernel", label="KID"),
     )
-    found = {(each["label"], each["samples"]): each["points"][0]["value"] for each in read_curves(path)["scores"]}
+    found = {(each["label"], each["samples"]): each["points"][0]["value"] for each in Curves(path).read()["scores"]}
     assert found == {("FID", 100): 41.0, ("FID", 50): 10.0, ("FID, truncation 0.5", 100): 12.0, ("KID", 100): 0.1}
 
 
@@ -57,7 +58,7 @@ def test_what_the_guard_did_is_marked(tmp_path):
     path = write(
         tmp_path, records.look(5, verdict="D winning", reason="it has won"), records.rollback(4, 9), records.stopped(9)
     )
-    assert [(mark["kind"], mark["step"]) for mark in read_curves(path)["marks"]] == [
+    assert [(mark["kind"], mark["step"]) for mark in Curves(path).read()["marks"]] == [
         ("guard", 5),
         ("rollback", 9),
         ("stopped", 9),
@@ -65,10 +66,54 @@ def test_what_the_guard_did_is_marked(tmp_path):
 
 
 def test_no_records_and_damaged_ones_are_no_error(tmp_path):
-    assert read_curves(tmp_path / "records.jsonl")["train"] == {"step": [], "images": [], "seconds": []}
+    assert Curves(tmp_path / "records.jsonl").read()["train"] == {"step": [], "images": [], "seconds": []}
     path = write(tmp_path, records.train(2))
     with path.open("ab") as file:
         file.write(b"{\n\xff\n" + b'{"kind": "train"}\n')
-    found = read_curves(path)
+    found = Curves(path).read()
     assert found["train"]["step"] == [2]
     assert found["damaged"] == 3
+
+
+def test_curves_follow_the_records(tmp_path):
+    path = write(tmp_path, records.train(2), records.look(2, verdict="D winning"))
+    found = Curves(path)
+    assert found.read()["train"]["step"] == [2]
+    write(tmp_path, records.train(4), records.look(4, verdict="D winning"), records.look(6), records.score(4, 3.0))
+    later = found.read()
+    assert later == Curves(path).read()
+    assert later["train"]["step"] == [2, 4]
+    assert [mark["step"] for mark in later["marks"]] == [2]  # where the verdict begins
+    path.unlink()
+    write(tmp_path, records.train(2, d_loss=7.0))
+    assert found.read()["train"]["d_loss"] == [7.0]
+
+
+def test_of_many_new_records_a_sample_comes_first_and_then_every_peak_and_mark(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "_MOST_KEPT", 3000)
+    line = to_line(records.train(1_000_000)).decode()  # all of one length, written quickly
+    lines = [line.replace("1000000", f"{step}") for step in range(1_000_000, 1_020_000)]
+    lines[7003] = lines[7003].replace('"d_loss": 1.5', '"d_loss": 50.0')
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join([*lines, to_line(records.look(1_009_001, verdict="D winning")).decode()]))
+    found = Curves(path)
+    sample, whole = found.read(whole=False), found.read()
+    assert (sample["whole"], whole["whole"]) == (False, True)
+    assert found.read(whole=False) == whole  # nothing is new
+    assert 40 < len(sample["train"]["step"]) <= 3600
+    assert max(whole["train"]["d_loss"]) == 50
+    assert whole["train"]["step"][whole["train"]["d_loss"].index(50)] == 1_007_003
+    assert [mark["step"] for mark in whole["marks"]] == [1_009_001]
+    assert len(found._gathered.train["step"]) < 3000
+
+
+def test_what_is_no_number_is_damage_and_infinity_is_a_gap(tmp_path):
+    line = to_line(records.train(2)).decode()
+    wrong = [line.replace('"d_loss": 1.5', f'"d_loss": {value}') for value in ('"1.5"', "true", "[1]", "1.5]}, {")]
+    wrong += [line.replace('"step": 2', '"step": null'), line.replace('"gamma": {', '"gamma": 1, "beta": {')]
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join([line, *wrong, line.replace('"d_loss": 1.5', '"d_loss": Infinity')]))
+    found = Curves(path).read()
+    assert found["damaged"] == len(wrong)
+    assert found["train"]["d_loss"] == [1.5, None]
+    assert found["train"]["step"] == [2, 2]

@@ -18,7 +18,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from torch import Tensor
 
-from sagan.gallery.curves import read_curves
 from sagan.gallery.door import Door
 from sagan.gallery.drawing import REACH, Ask, Painter
 from sagan.gallery.library import Found, Library, Missing, details, read_grid, rows
@@ -154,7 +153,8 @@ class Gallery:
 
     async def curves(self, request: Request) -> Response:
         found = await self._found(request)
-        return JSONResponse(await run_in_threadpool(read_curves, Run(found.folder).records_file))
+        curves, whole = self.library.curves(found), "whole" in request.query_params
+        return JSONResponse(await run_in_threadpool(lambda: curves.read(whole=whole)))
 
     async def grid(self, request: Request) -> Response:
         found = await self._found(request)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagan.gallery.curves import Curves
 from sagan.run.config import Config
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.places import MODEL
@@ -28,6 +29,7 @@ from sagan.system.sentences import command, visible
 
 _DEEPEST = 6  # folders below the one that is served
 _MOST = 20_000  # folders that are looked into
+_MOST_CURVES = 16  # in memory, each some MB
 
 
 class Missing(UserError):
@@ -51,6 +53,7 @@ class Library:
     def __init__(self, root: Path):
         self.root = root.resolve()
         self._watched: dict[str, Watched] = {}
+        self._curves: dict[Path, Curves] = {}
         self._lock = threading.Lock()
 
     def find(self) -> dict[str, Found]:
@@ -96,6 +99,15 @@ class Library:
                 failure = found.folder.parents[1] / "logs" / f"{found.folder.name}.failed" if found.sweep else None
                 watched = self._watched[found.name] = Watched(found.folder, found.name, failure=failure)
             return watched.look()
+
+    def curves(self, found: Found) -> Curves:
+        """The curves of a run, which follow its records for as long as it is among the last ones looked at."""
+        with self._lock:
+            curves = self._curves.pop(found.folder, None) or Curves(Run(found.folder).records_file)
+            self._curves[found.folder] = curves
+            while len(self._curves) > _MOST_CURVES:
+                self._curves.pop(next(iter(self._curves)))
+            return curves
 
     def file(self, found: Found, *parts: str) -> Path:
         """A file of a run. Raises Missing where there is none, and where a link leads out of the run's folder."""

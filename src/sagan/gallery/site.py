@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sagan.gallery.app import STATIC, served_page
-from sagan.gallery.curves import read_curves
+from sagan.gallery.curves import Curves
 from sagan.gallery.library import Found, Library, Missing, details, read_grid, rows
 from sagan.gallery.sweeps import sweep_details
 from sagan.pages.render import asset
@@ -53,7 +53,7 @@ def _write_run(library: Library, found: Found, folder: Path) -> None:
         shutil.copytree(exported, folder / "draw" / found.name)
         about["drawing"] = _way_back("run", found) + f"draw/{found.name}/"
     _write_json(own / "facts.json", about)
-    _write_json(own / "curves.json", read_curves(Run(found.folder).records_file))
+    _write_json(own / "curves.json", Curves(Run(found.folder).records_file).read())
     for step in about.get("grids", []):
         try:
             _write(own / "grid" / f"{step}.png", read_grid(library, found, step))

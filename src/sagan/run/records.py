@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
@@ -254,9 +254,8 @@ class RecordReader:
         self, on_damage: Damage | None = None, *, sparsely: bool = False
     ) -> Iterator[tuple[bytes, Record]]:
         """The same, each with its line, newline included."""
-        added, damaged = self._added(), 0
-        whole = not sparsely or len(added) <= _MANY
-        for line in io.BytesIO(added) if whole else _sparse(added):
+        damaged = 0
+        for line in self.read_lines(sparsely=sparsely):
             self._lines += 1
             try:
                 yield line, from_line(line, f"{self.path}, line {self._lines},")
@@ -265,6 +264,18 @@ class RecordReader:
                 if on_damage is None or damaged > _MOST_DAMAGED:
                     raise
                 on_damage(error)
+
+    def read_lines(self, *, sparsely: bool = False) -> Iterable[bytes]:
+        """The same as lines, newlines included, which nothing has checked."""
+        added = self._added()
+        return _sparse(added) if sparsely and len(added) > _MANY else io.BytesIO(added)
+
+    def has_many(self) -> bool:
+        """Whether so many records were added that reading all of them takes seconds."""
+        try:
+            return self.path.stat().st_size - self._offset > _MANY
+        except OSError:
+            return False
 
     def _added(self) -> bytes:
         """The complete lines that were added."""

@@ -11,6 +11,11 @@ let run = null, curves = null, playing = false;
 const load = again(async () => {
   [run, curves] = await Promise.all([ask(ofRun(name, "facts.json")), ask(ofRun(name, "curves.json"))]);
   show();
+  if (!curves.whole) {
+    say("a sample of the records is shown while all of them are read");
+    curves = await ask(`${ofRun(name, "curves.json")}?whole`);
+    show();
+  }
 }, say);
 
 function show() {
