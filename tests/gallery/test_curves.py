@@ -1,6 +1,9 @@
 """Curves have every peak of what they leave out."""
 
+import itertools
+
 import numpy as np
+import pytest
 
 from sagan.gallery import curves
 from sagan.gallery.curves import Curves
@@ -30,15 +33,27 @@ def test_columns_are_those_of_the_records(tmp_path):
     assert found["marks"] == []
 
 
-def test_many_records_keep_their_peaks(tmp_path, monkeypatch):
-    monkeypatch.setattr(curves, "MOST_ROWS", 100)
+def test_points_of_many_records_are_their_means_with_the_extremes(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "MOST_POINTS", 100)
+    monkeypatch.setattr(curves, "_MOST_KEPT", 512)
+    monkeypatch.setattr(curves, "_AT_ONCE", 7)
     values = np.random.default_rng(0).normal(size=3000)
     values[[700, 2100]] = 50, -50
-    path = write(tmp_path, *(records.train(step, d_loss=value) for step, value in enumerate(values.tolist(), 1)))
-    train = Curves(path).read()["train"]
-    assert len(train["step"]) <= 3 * 100
-    assert {1, 701, 2101, 3000} <= set(train["step"])
-    assert all(train["d_loss"][i] == values[step - 1] for i, step in enumerate(train["step"]))
+    penalties = [None if step % 3 else step for step in range(3000)]
+    lines = [
+        records.train(step + 1, d_loss=values[step].item(), penalty=penalties[step], g_loss=1.0) for step in range(3000)
+    ]
+    found = Curves(write(tmp_path, *lines)).read()
+    train, low, high, each = (found[name] for name in ("train", "low", "high", "each"))
+    assert 50 <= len(train["step"]) <= 100
+    assert train["step"] == [*range(each, 3000, each), 3000]
+    ends = [0, *train["step"]]
+    for i, (start, stop) in enumerate(itertools.pairwise(ends)):
+        part, seldom = values[start:stop], [each for each in penalties[start:stop] if each is not None]
+        assert train["d_loss"][i] == pytest.approx(part.mean())
+        assert (low["d_loss"][i], high["d_loss"][i]) == (part.min(), part.max())
+        assert train["penalty"][i] == pytest.approx(sum(seldom) / len(seldom))
+    assert set(train["g_loss"]) == {1}
 
 
 def test_scores_of_unlike_cards_are_curves_of_their_own_and_the_newest_counts(tmp_path):
@@ -100,11 +115,11 @@ def test_of_many_new_records_a_sample_comes_first_and_then_every_peak_and_mark(t
     sample, whole = found.read(whole=False), found.read()
     assert (sample["whole"], whole["whole"]) == (False, True)
     assert found.read(whole=False) == whole  # nothing is new
-    assert 40 < len(sample["train"]["step"]) <= 3600
-    assert max(whole["train"]["d_loss"]) == 50
-    assert whole["train"]["step"][whole["train"]["d_loss"].index(50)] == 1_007_003
+    assert 700 < len(sample["train"]["step"]) <= 1200
+    assert (max(whole["high"]["d_loss"]), whole["each"]) == (50, 24)
+    assert whole["train"]["step"][whole["high"]["d_loss"].index(50)] == 1_007_007
     assert [mark["step"] for mark in whole["marks"]] == [1_009_001]
-    assert len(found._gathered.train["step"]) < 3000
+    assert len(found._gathered.points["step"]) < 4096
 
 
 def test_what_is_no_number_is_damage_and_infinity_is_a_gap(tmp_path):

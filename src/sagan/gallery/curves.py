@@ -1,4 +1,4 @@
-"""The records of a run as columns for plots: at most some thousand rows, with every peak of what is between them."""
+"""The records of a run as columns for plots: at most a thousand points, of a long run means with their extremes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy.typing as npt
 from sagan.run.records import LookRecord, RecordReader, RollbackRecord, ScoreRecord, StoppedRecord, from_line
 from sagan.system.errors import UserError
 
-MOST_ROWS = 1200
+MOST_POINTS = 1200
 _AT_ONCE = 2000  # lines
-_MOST_KEPT = 50_000  # rows in memory, before those that no plot needs go
+_MOST_KEPT = 2**15  # points in memory; of more, neighbours become one
 _CLOCK = ("step", "images", "seconds")
 _NUMBERS = (
     *("d_loss", "g_loss", "d_loss_real", "d_real", "d_fake", "d_grad_norm", "g_grad_norm", "penalty", "lecam"),
@@ -37,10 +38,11 @@ class Curves:
         self._lock = threading.Lock()
 
     def read(self, *, whole: bool = True) -> dict[str, Any]:
-        """``train``: columns by name, with ``step``, ``images`` and ``seconds``; ``scores``: by metric and card, points
-        with their spread and floor; ``marks``: what the guard and rollbacks did; ``damaged``: how many records cannot
-        be read and are left out; ``whole``: whether all records were read. Reading a million takes seconds: unless
-        ``whole``, an even sample of so many is read where they are new."""
+        """``train``: columns by name, with ``step``, ``images`` and ``seconds``; of a long run the means of ``each``
+        records, of which ``low`` and ``high`` have the extremes and the clock is that of the last. ``scores``: by
+        metric and card, points with their spread and floor; ``marks``: what the guard and rollbacks did; ``damaged``:
+        how many records cannot be read and are left out; ``whole``: whether all records were read. Reading a million
+        takes seconds: unless ``whole``, an even sample of so many is read where they are new."""
         if not whole and self._reader.has_many():
             sample = _Gathered()
             sample.take(RecordReader(self._records).read_lines(sparsely=True))
@@ -53,11 +55,57 @@ class Curves:
             return self._gathered.plots() | {"whole": True}
 
 
+@dataclass(frozen=True)
+class _Column:
+    """Numbers, each the total of ``count`` ones that are no NaN, with the least and the largest of them."""
+
+    total: npt.NDArray[np.float64]
+    count: npt.NDArray[np.int64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, numbers: npt.NDArray[np.float64]) -> _Column:
+        return cls(np.nan_to_num(numbers), (~np.isnan(numbers)).astype(np.int64), numbers, numbers)
+
+    @classmethod
+    def empty(cls, length: int) -> _Column:
+        return cls.of(np.full(length, math.nan))
+
+    def __len__(self) -> int:
+        return len(self.total)
+
+    def means(self) -> npt.NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):
+            return self.total / self.count
+
+    def part(self, which: slice) -> _Column:
+        return _Column(self.total[which], self.count[which], self.low[which], self.high[which])
+
+    def followed_by(self, other: _Column) -> _Column:
+        pairs = zip(self._arrays(), other._arrays(), strict=True)
+        return _Column(*(np.concatenate(pair) for pair in pairs))
+
+    def joined(self, size: int) -> _Column:
+        """``size`` neighbours become one; fewer at the end."""
+        if size == 1 or not len(self):
+            return self
+        starts = np.arange(0, len(self), size)
+        ways = (np.add, np.add, np.fmin, np.fmax)
+        return _Column(*(way.reduceat(each, starts) for way, each in zip(ways, self._arrays(), strict=True)))
+
+    def _arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        return self.total, self.count, self.low, self.high
+
+
 class _Gathered:
     """What plots need of the records so far."""
 
     def __init__(self) -> None:
-        self.train: Columns = {name: np.empty(0) for name in _CLOCK}
+        self.size = 1
+        """The records of each point in ``points``; ``rest`` has the fewer ones that follow, a point each."""
+        self.points = {name: _Column.empty(0) for name in _CLOCK}
+        self.rest = dict(self.points)
         self.scores: list[ScoreRecord] = []
         self.marks: list[dict[str, Any]] = []
         self.verdict = "healthy"
@@ -100,15 +148,18 @@ class _Gathered:
         self._append(added, len(lines))
 
     def _append(self, added: Columns, count: int) -> None:
-        before = len(self.train["step"])
-        none = {name for name, numbers in added.items() if np.isnan(numbers).all()} - self.train.keys()
-        for name in (self.train.keys() | added.keys()) - none:
-            old, new = self.train.get(name), added.get(name)
-            parts = np.full(before, math.nan) if old is None else old, np.full(count, math.nan) if new is None else new
-            self.train[name] = np.concatenate(parts)
-        if before + count >= _MOST_KEPT:
-            rows = _chosen_rows(self.train, _MOST_KEPT // 4)
-            self.train = {name: numbers[rows] for name, numbers in self.train.items()}
+        none = {name for name, numbers in added.items() if np.isnan(numbers).all()}
+        points, rest = len(self.points["step"]), len(self.rest["step"])
+        for name in (self.points.keys() | added.keys()) - (none - self.points.keys()):
+            new = _Column.of(added[name]) if name in added else _Column.empty(count)
+            new = self.rest.get(name, _Column.empty(rest)).followed_by(new)
+            full = len(new) // self.size * self.size
+            self.rest[name] = new.part(slice(full, None))
+            known = self.points.get(name, _Column.empty(points))
+            self.points[name] = known.followed_by(new.part(slice(full)).joined(self.size))
+        while len(self.points["step"]) >= _MOST_KEPT and len(self.points["step"]) % 2 == 0:
+            self.points = {name: column.joined(2) for name, column in self.points.items()}
+            self.size *= 2
 
     def _take_other(self, line: bytes) -> None:
         try:
@@ -132,12 +183,24 @@ class _Gathered:
         self.marks.append({"step": step, "kind": kind, "said": said})
 
     def plots(self) -> dict[str, Any]:
-        rows = _chosen_rows(self.train, MOST_ROWS)
-        gates = sorted((name for name in self.train if name.startswith("gamma ")), key=_gate_order)
-        names = [name for name in (*_CLOCK, *_NUMBERS, *gates) if name in self.train]
-        train = {name: [_plain(value) for value in self.train[name][rows].tolist()] for name in names}
-        scores = _scores(self.scores, self.train)
-        return {"train": train, "scores": scores, "marks": list(self.marks), "damaged": self.damaged}
+        columns = {name: each.followed_by(self.rest[name].joined(self.size)) for name, each in self.points.items()}
+        size = max(1, -(-len(columns["step"]) // MOST_POINTS))
+        columns = {name: column.joined(size) for name, column in columns.items()}
+        gates = sorted((name for name in columns if name.startswith("gamma ")), key=_gate_order)
+        names = [name for name in (*_NUMBERS, *gates) if name in columns]
+        clock = {name: columns[name].high for name in _CLOCK}
+        each = int(max(columns["step"].count, default=1))
+        found: dict[str, Any] = {
+            "train": _plain(clock | {name: columns[name].means() for name in names}),
+            "each": each,
+            "scores": _scores(self.scores, clock),
+            "marks": list(self.marks),
+            "damaged": self.damaged,
+        }
+        if each > 1:
+            found["low"] = _plain({name: columns[name].low for name in names})
+            found["high"] = _plain({name: columns[name].high for name in names})
+        return found
 
 
 _MOST_GATES = 64  # layers of a network, and of what is no record
@@ -157,7 +220,11 @@ def _column(values: list[Any]) -> npt.NDArray[np.float64]:
     return numbers
 
 
-def _plain(value: float) -> int | float | None:
+def _plain(columns: Columns) -> dict[str, list[int | float | None]]:
+    return {name: [_plain_number(value) for value in numbers.tolist()] for name, numbers in columns.items()}
+
+
+def _plain_number(value: float) -> int | float | None:
     if math.isnan(value):
         return None
     return int(value) if value.is_integer() else value
@@ -166,26 +233,6 @@ def _plain(value: float) -> int | float | None:
 def _gate_order(name: str) -> tuple[str, int]:
     """Of "gamma G16", by network and map."""
     return name[6:7], int(name[7:]) if name[7:].isdecimal() else 0
-
-
-def _chosen_rows(columns: Columns, most: int) -> npt.NDArray[np.int64]:
-    """All rows or, of many, those with the extremes of every column between evenly spaced ones."""
-    count = len(columns["step"])
-    if count <= most:
-        return np.arange(count)
-    series = [values for name, values in columns.items() if name not in _CLOCK]
-    buckets = max(1, most // (2 * max(1, len(series))))
-    width = -(-count // buckets)
-    starts = np.arange(0, count, width)
-    chosen = {count - 1, *starts.tolist()}
-    for numbers in series:
-        padded = np.full(len(starts) * width, math.nan)
-        padded[:count] = numbers
-        for empty, extreme in ((math.inf, np.argmin), (-math.inf, np.argmax)):
-            parts = np.where(np.isnan(padded), empty, padded).reshape(len(starts), width)
-            found = starts + extreme(parts, axis=1)
-            chosen.update(found[found < count].tolist())
-    return np.array(sorted(chosen))
 
 
 def _scores(scores: list[ScoreRecord], train: Columns) -> list[dict[str, Any]]:
