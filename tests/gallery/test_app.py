@@ -194,7 +194,7 @@ def test_every_answer_has_a_policy_of_what_may_be_loaded(client):
         assert headers["x-content-type-options"] == "nosniff"
 
 
-HOSTS = frozenset({"localhost:8017", "127.0.0.1:8017"})
+HOSTS = frozenset({"localhost", "127.0.0.1"})
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,13 @@ HOSTS = frozenset({"localhost:8017", "127.0.0.1:8017"})
         ({}, 200),
         ({"host": "127.0.0.1:8017"}, 200),
         ({"host": "evil.example:8017"}, 403),
-        ({"host": "localhost:1"}, 403),
+        ({"host": "localhost:9000"}, 200),  # a tunnel from another port
+        ({"host": "localhost"}, 200),  # port 80
+        ({"host": "LOCALHOST:8017"}, 200),
+        ({"host": "localhost.evil.example:8017"}, 403),
+        ({"host": "localhost:8017:80"}, 403),
         ({"host": ""}, 403),
+        ({"host": "localhost:9000", "origin": "http://localhost:8017"}, 403),
         ({"origin": "http://localhost:8017"}, 200),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "http://localhost:8017.evil.example"}, 403),
@@ -313,3 +318,8 @@ def test_of_a_store_with_other_pixels_nothing_is_shown(tmp_path):
         assert client.get("/api/run/a/model.json").json()["real"] == 0
         answer = client.post("/api/real", json={"run": "a", "number": 0})
         assert (answer.status_code, "not found" in answer.text) == (422, True)
+
+
+def test_numbers_no_integer_can_have_are_missing_and_not_a_fault(client):
+    for step in ("9" * 5000, "-1", "\u0664", "x"):
+        assert client.get(f"/api/run/{NAME}/grid/{step}.png").status_code == 404

@@ -1,6 +1,7 @@
 """Drawing in one thread: batches across askers, least used models go, and nothing for who is gone."""
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -94,6 +95,15 @@ def test_the_models_used_least_go(run, painter, monkeypatch):
     assert painter.model(files[0]) is first
     painter.model(files[2])
     assert [path for path, *_ in painter._models] == [files[0], files[2]]
+
+
+def test_a_snapshot_written_anew_is_drawn_anew(run, painter, tmp_path):
+    path, other = run.snapshot_file(1), make_run(tmp_path / "b", seed=7, steps=(1,)).snapshot_file(1)
+    before, wanted = finished(painter.draw(path, Ask())), finished(painter.draw(other, Ask()))
+    assert not torch.equal(before[0].picture, wanted[0].picture)
+    path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(1, 1))
+    assert torch.equal(finished(painter.draw(path, Ask()))[0].picture, wanted[0].picture)
 
 
 def test_an_error_is_the_askers_and_the_next_one_is_drawn(run, painter):

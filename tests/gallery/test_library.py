@@ -1,12 +1,17 @@
 """Runs are found and named by where they are in the folder; nothing outside of it is."""
 
+import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-from sagan.gallery.library import Library, Missing, details, grids, read_grid, row, state_of
+from sagan.gallery.library import Library, Missing, details, grids, read_grid, row, rows, state_of
+from sagan.run.config import names_of
 from sagan.run.status import RunStatus
 from tests import records
+from tests.experiments.made import begun, made_sweep, scored
 from tests.gallery.made import make_run, picture
 
 
@@ -97,8 +102,59 @@ def test_details_say_what_differs_and_how_to_repeat_it(root):
     about = details(library, library.get("more/deep"))
     assert (about["grids"], about["snapshots"]) == ([2, 4], [2, 4])
     assert {"name": "span", "value": "3", "usual": "0"} in about["settings"]
-    assert about["commands"]["go on with it"] == "sagan resume deep"
+    assert about["commands"]["go on with it"] == "sagan resume runs/more/deep"
     assert "--span 3" in about["commands"]["the run anew"]
+
+
+def test_settings_of_this_machine_are_no_difference(root):
+    library = Library(root)
+    settings = {each["name"] for each in details(library, library.get("more/deep"))["settings"]}
+    assert not settings & names_of("place")
+
+
+def test_a_grid_written_anew_has_another_stamp(root):
+    library = Library(root)
+    found = library.get("a & b")
+    before = details(library, found)
+    os.utime(found.folder / "samples" / "2_fake.png", ns=(1, 1))
+    after = details(library, found)
+    assert before["stamps"][0] != after["stamps"][0]
+    assert before["stamps"][1] == after["stamps"][1] == after["stamp"]
+
+
+def test_the_place_of_a_run_is_one_that_a_command_finds(root, monkeypatch):
+    for start in (root, root.parent, root / "more"):
+        library = Library(root, start)
+        monkeypatch.chdir(start)
+        for found in library.find().values():
+            assert Path(library.place(found)).samefile(found.folder)
+    assert details(Library(root), library.get("a & b"))["commands"]["go on with it"] == "sagan resume 'runs/a & b'"
+
+
+def test_names_that_are_no_text_are_shown_and_found(root):
+    shutil.copytree(root / "a & b", os.fsdecode(os.fsencode(root) + b"/n\xff"))
+    library = Library(root)
+    json.dumps(rows(library)).encode()
+    names = [each["name"] for each in rows(library)]
+    (name,) = (name for name in names if name.startswith("n"))
+    assert library.get(name).folder.name.startswith("n")
+    assert name.encode()
+
+
+def test_sweeps_are_listed_also_those_not_begun(tmp_path):
+    made_sweep(tmp_path / "waiting", span=(0, 1), seed=(0,))
+    sweep = made_sweep(tmp_path / "faces", span=(0, 1), seed=(0,))
+    scored(begun(sweep, "span0-seed0"), {200: 30.0})
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "plan.json").write_text("{")
+    listed = {each["name"]: each for each in rows(Library(tmp_path)) if each["kind"] == "sweep"}
+    assert {name: each["state"] for name, each in listed.items()} == {
+        "waiting": "waiting",
+        "faces": "stopped",
+        "torn": "damaged",
+    }
+    assert (listed["faces"]["runs"], listed["waiting"]["said"]) == (2, "0 of 2 runs done")
+    assert str(tmp_path) not in listed["torn"]["said"]
 
 
 def test_a_collapse_is_a_state_of_its_own():

@@ -29,7 +29,7 @@ from sagan.run.folder import Run, snapshot_step
 from sagan.system.errors import UserError
 from sagan.system.paths import without_paths
 from sagan.system.sentences import visible
-from sagan.system.typed import Count, from_plain, parse_json
+from sagan.system.typed import Count, from_plain, parse_json, shorten
 from sagan.viewing.figures import colours
 from sagan.viewing.maps import LayerAttention, even_weight
 from sagan.viewing.page import as_base64, as_light, describe_layer
@@ -74,7 +74,7 @@ class Real:
 def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset(), token: str | None = None) -> Door:
     """The application over a folder of runs. ``hosts``: the names by which it may be asked for; any if there are none.
     ``token``: what the first address must hold; None where only this machine can ask."""
-    gallery = Gallery(Library(root), Painter(device))
+    gallery = Gallery(Library(root, Path.cwd()), Painter(device))
     routes = [
         Route("/", gallery.runs_page),
         Route("/run/{name:path}/", gallery.run_page),
@@ -84,7 +84,7 @@ def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset
         Route("/api/runs.json", gallery.runs),
         Route("/api/events", gallery.events),
         Route("/api/run/{name:path}/curves.json", gallery.curves),
-        Route("/api/run/{name:path}/grid/{step:int}.png", gallery.grid),
+        Route("/api/run/{name:path}/grid/{step}.png", gallery.grid),
         Route("/api/run/{name:path}/model.json", gallery.model),
         Route("/api/run/{name:path}/facts.json", gallery.run),
         Route("/api/sweep/{name:path}.json", gallery.sweep),
@@ -158,7 +158,10 @@ class Gallery:
 
     async def grid(self, request: Request) -> Response:
         found = await self._found(request)
-        data = await run_in_threadpool(read_grid, self.library, found, request.path_params["step"])
+        step = request.path_params["step"]
+        if not (step.isdecimal() and step.isascii() and len(step) < 20):
+            raise Missing(f"{visible(found.name)} has no grid of step {shorten(step)}")
+        data = await run_in_threadpool(read_grid, self.library, found, int(step))
         return Response(data, media_type="image/png", headers={"cache-control": "no-cache"})
 
     async def events(self, request: Request) -> Response:
@@ -186,6 +189,7 @@ class Gallery:
         snapshot, generator, shape = model.snapshot, model.snapshot.generator, model.snapshot.generator.shape
         about = {
             "name": found.name,
+            "place": self.library.place(found),
             "height": shape.height,
             "width": shape.width,
             "z_dim": generator.z_dim,

@@ -242,7 +242,8 @@ def _scores(scores: list[ScoreRecord], train: Columns) -> list[dict[str, Any]]:
         card = score.card
         label = score.label if card.truncation is None else f"{score.label}, truncation {card.truncation:g}"
         key = score.metric, label, card.extractor, card.samples
-        curve = curves.setdefault(key, {"metric": score.metric, "label": label, "samples": card.samples, "points": {}})
+        about = {"metric": score.metric, "label": label, "samples": card.samples, "extractor": card.extractor}
+        curve = curves.setdefault(key, {**about, "points": {}})
         curve["floor"] = score.floor
         point = {"step": score.step, "value": score.value, "spread": score.spread or score.error}
         if len(train["step"]):

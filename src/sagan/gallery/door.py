@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -12,6 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 COOKIE = "sagan"
+_PORT = re.compile(r":[0-9]{1,5}\Z")
 _POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -31,8 +33,8 @@ def new_token() -> str:
 
 
 class Door:
-    """Lets in requests for a ``host`` that this server has, from its own pages, and with the ``token`` if there is one:
-    in the first address (``?token=``), afterwards in a cookie.
+    """Lets in requests for a host that this server has, one of ``hosts`` at any port; from its own pages; and with the
+    ``token`` if there is one, in the first address (``?token=``), afterwards in a cookie.
 
     A page of another site that has this machine's address under a name of its own (DNS rebinding) sends that name as
     the host; one that asks from elsewhere sends its own as the origin. Both are refused with status 403.
@@ -76,7 +78,7 @@ class Door:
 
     def _refusal(self, scope: Scope, headers: Headers) -> str | None:
         host = headers.get("host", "")
-        if self.hosts and host.lower() not in self.hosts:
+        if self.hosts and _PORT.sub("", host.lower()) not in self.hosts:
             return "This server has another name: open the address that `sagan serve` printed."
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():

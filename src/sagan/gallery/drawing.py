@@ -36,11 +36,14 @@ _AT_ONCE = 16  # pictures that are drawn together
 _WAITING = 1000  # pictures that may wait
 
 
+_File = tuple[Path, int, int]  # and when it was written, and its length: another file may take its name
+
+
 class Model:
     """A snapshot that is drawn from, and its main directions, which take longer to find than a picture to draw."""
 
-    def __init__(self, snapshot: Snapshot):
-        self.snapshot = snapshot
+    def __init__(self, file: _File, snapshot: Snapshot):
+        self.file, self.snapshot = file, snapshot
 
     @functools.cached_property
     def directions(self) -> tuple[Tensor, Tensor]:
@@ -110,7 +113,7 @@ class Drawn:
 class _Job:
     """One picture to draw."""
 
-    path: Path
+    model: Model
     z: Tensor
     label: int | None
     future: Future[Drawn] = field(default_factory=Future)
@@ -121,9 +124,9 @@ class Painter:
 
     def __init__(self, device: torch.device):
         self.device = device
-        self._models: OrderedDict[tuple[Path, int, int], Model] = OrderedDict()
-        self._drawn: OrderedDict[tuple[Path, bytes, int | None], Drawn] = OrderedDict()
-        self._judge: tuple[tuple[Path, int, int], Discriminator, int] | None = None
+        self._models: OrderedDict[_File, Model] = OrderedDict()
+        self._drawn: OrderedDict[tuple[_File, bytes, int | None], Drawn] = OrderedDict()
+        self._judge: tuple[_File, Discriminator, int] | None = None
         self._loading, self._judging = threading.Lock(), threading.Lock()
         self._jobs: deque[_Job] = deque()
         self._lock, self._work = threading.Lock(), threading.Event()
@@ -138,7 +141,7 @@ class Painter:
         key = path, state.st_mtime_ns, state.st_size
         with self._loading:
             if key not in self._models:
-                model = Model(load_snapshot(path))
+                model = Model(key, load_snapshot(path))
                 model.snapshot.generator.to(self.device)
                 self._models[key] = model
                 while len(self._models) > _MODELS:
@@ -170,12 +173,12 @@ class Painter:
         with self._lock:
             for number, one in enumerate(z):
                 label = None if labels is None else int(labels[number])
-                key = path, one.numpy().tobytes(), label
+                key = model.file, one.numpy().tobytes(), label
                 if key in self._drawn:
                     self._drawn.move_to_end(key)
                     found.append(self._drawn[key])
                 else:
-                    jobs.append(_Job(path, one, label))
+                    jobs.append(_Job(model, one, label))
                     found.append(jobs[-1].future)
             if len(self._jobs) + len(jobs) > _WAITING:
                 raise UserError("too many pictures are waiting to be drawn: ask again in a moment")
@@ -207,7 +210,7 @@ class Painter:
         """The next jobs of one snapshot, whoever asks for them."""
         with self._lock:
             waiting = [job for job in self._jobs if not job.future.cancelled()]
-            batch = [job for job in waiting if job.path == waiting[0].path][:_AT_ONCE] if waiting else []
+            batch = [job for job in waiting if job.model is waiting[0].model][:_AT_ONCE] if waiting else []
             self._jobs = deque(job for job in waiting if not any(job is taken for taken in batch))
             if not self._jobs:
                 self._work.clear()
@@ -215,7 +218,7 @@ class Painter:
 
     def _draw_batch(self, batch: Sequence[_Job]) -> None:
         try:
-            snapshot = self.model(batch[0].path).snapshot
+            snapshot = batch[0].model.snapshot
             z = torch.stack([job.z for job in batch]).to(self.device)
             labels = None if batch[0].label is None else torch.tensor([job.label for job in batch], device=self.device)
             pictures, layers = generator_attention(snapshot.generator, snapshot.step, z, labels)
@@ -228,7 +231,7 @@ class Painter:
             return
         with self._lock:
             for job, one in zip(batch, drawn, strict=True):
-                self._drawn[job.path, job.z.numpy().tobytes(), job.label] = one
+                self._drawn[job.model.file, job.z.numpy().tobytes(), job.label] = one
             while len(self._drawn) > _KEPT:
                 self._drawn.popitem(last=False)
         for job, one in zip(batch, drawn, strict=True):

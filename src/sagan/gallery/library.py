@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagan.gallery.curves import Curves
-from sagan.run.config import Config
+from sagan.run.config import Config, roles
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.places import MODEL
-from sagan.run.plan import nearest_preset, spell, train_words
+from sagan.run.plan import nearest_preset, read_plan, spell, train_words
 from sagan.run.records import ScoreRecord
 from sagan.run.status import STATES, RunStatus, Watched
 from sagan.system.console import duration
@@ -25,7 +25,7 @@ from sagan.system.errors import UserError
 from sagan.system.files import read_regular
 from sagan.system.images import LARGEST_PICTURE, read_png
 from sagan.system.paths import command_without_paths, without_paths
-from sagan.system.sentences import command, visible
+from sagan.system.sentences import command, plural, visible
 
 _DEEPEST = 6  # folders below the one that is served
 _MOST = 20_000  # folders that are looked into
@@ -48,10 +48,13 @@ class Found:
 
 
 class Library:
-    """What is under ``root``, which may itself be a run or a sweep. It may be asked by several threads."""
+    """What is under ``root``, which may itself be a run or a sweep. It may be asked by several threads.
 
-    def __init__(self, root: Path):
+    ``start``: the folder from which commands on its runs are given, by default the one that ``root`` is in."""
+
+    def __init__(self, root: Path, start: Path | None = None):
         self.root = root.resolve()
+        self._start = self.root.parent if start is None else start.resolve()
         self._watched: dict[str, Watched] = {}
         self._curves: dict[Path, Curves] = {}
         self._lock = threading.Lock()
@@ -72,7 +75,7 @@ class Library:
         while folders and looked < _MOST:
             folder, level, sweep = folders.pop()
             looked += 1
-            name = folder.relative_to(base).as_posix()
+            name = _readable(folder.relative_to(base).as_posix())
             if _is_run(folder):
                 yield Found(name, folder, sweep)
                 continue
@@ -90,6 +93,10 @@ class Library:
         if found is None or found.is_sweep != sweep:
             raise Missing(f"there is no {'sweep' if sweep else 'run'} {visible(name)} here; it may have been removed")
         return found
+
+    def place(self, found: Found) -> str:
+        """The folder of a run or a sweep as a command takes it."""
+        return Path(os.path.relpath(os.path.realpath(found.folder), self._start)).as_posix()
 
     def status(self, found: Found) -> RunStatus:
         """How a run stands; only what was added to its records is read."""
@@ -132,7 +139,12 @@ def _is_run(folder: Path) -> bool:
 
 
 def _is_sweep(folder: Path) -> bool:
-    return (folder / "plan.json").is_file() and (folder / "runs").is_dir()
+    return (folder / "plan.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _readable(name: str) -> str:
+    """A name that can be sent: what is no UTF-8 in it becomes a question mark."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 # ---- a run in words and numbers
@@ -140,7 +152,7 @@ def _is_sweep(folder: Path) -> bool:
 
 def row(library: Library, found: Found) -> dict[str, Any]:
     """What the list says about a run. A run that cannot be read is a row that says so."""
-    about: dict[str, Any] = {"name": found.name, "sweep": found.sweep}
+    about: dict[str, Any] = {"kind": "run", "name": found.name, "place": library.place(found), "sweep": found.sweep}
     try:
         config, status = Run(found.folder).config(), library.status(found)
     except (UserError, OSError) as error:
@@ -160,15 +172,40 @@ def row(library: Library, found: Found) -> dict[str, Any]:
         "images": images_of(config),
         "score": None if status.best is None else score_of(status.best),
         "grid": steps[-1] if steps else None,
+        "stamp": _stamp(found, steps[-1]) if steps else None,
         "snapshots": len(snapshot_steps(found)),
         "changed": _changed(found.folder),
     }
 
 
 def rows(library: Library) -> list[dict[str, Any]]:
-    """All runs, those written to last first."""
-    made = [row(library, found) for found in library.find().values() if not found.is_sweep]
+    """All runs and sweeps, those written to last first."""
+    found = library.find().values()
+    made = [row(library, each) for each in found if not each.is_sweep]
+    made += [_sweep_row(library, each, made) for each in found if each.is_sweep]
     return sorted(made, key=lambda each: each["changed"], reverse=True)
+
+
+def _sweep_row(library: Library, found: Found, made: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the list says about a sweep, of whose runs the rows are ``made``."""
+    begun = sorted((each for each in made if each["sweep"] == found.name), key=lambda each: each["changed"])
+    done, running = (sum(each["state"] == state for each in begun) for state in ("done", "running"))
+    about: dict[str, Any] = {"kind": "sweep", "name": found.name, "place": library.place(found), "done": done}
+    drawn = [each for each in begun if each.get("grid") is not None]
+    about["grid"] = _grid_of(drawn[-1]) if drawn else None
+    about["changed"] = begun[-1]["changed"] if begun else _changed(found.folder)
+    try:
+        plan = read_plan(found.folder / "plan.json")
+    except (UserError, OSError) as error:
+        return {**about, "state": "damaged", "said": _sentence(error, found), "runs": len(begun)}
+    runs = len(plan.runs())
+    state = "running" if running else "done" if done >= runs else "stopped" if begun else "waiting"
+    said = f"{done:,} of {plural(runs, 'run')} done" + (f", {running:,} running" if running else "")
+    return {**about, "state": state, "said": said, "runs": runs}
+
+
+def _grid_of(row: dict[str, Any]) -> dict[str, Any]:
+    return {"run": row["name"], "step": row["grid"], "stamp": row["stamp"]}
 
 
 def state_of(status: RunStatus) -> str:
@@ -215,7 +252,7 @@ def images_of(config: Config) -> str:
 def _changed(folder: Path) -> float:
     """When a run was last written to, in seconds."""
     times = [0.0]
-    for name in ("records.jsonl", "config.json"):
+    for name in ("records.jsonl", "config.json", "plan.json"):
         try:
             times.append((folder / name).stat().st_mtime)
         except OSError:
@@ -227,6 +264,14 @@ def grids(found: Found) -> list[int]:
     """The steps of a run's grids of samples."""
     names = (path.name.removesuffix("_fake.png") for path in (found.folder / "samples").glob("*_fake.png"))
     return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _stamp(found: Found, step: int) -> str:
+    """What changes when the grid of a step is written anew."""
+    try:
+        return f"{(found.folder / 'samples' / f'{step}_fake.png').stat().st_mtime_ns:x}"
+    except OSError:
+        return ""
 
 
 def snapshot_steps(found: Found) -> list[int]:
@@ -242,20 +287,22 @@ def details(library: Library, found: Found) -> dict[str, Any]:
         return about
     config = Run(found.folder).config()
     preset, unlike = nearest_preset(config)
+    steps = grids(found)
     changed = [
         {"name": name, "value": _spelt(own), "usual": _spelt(usual)}
         for name, (usual, own) in unlike.items()
-        if name != "run_dir"
+        if roles()[name].effect != "place"
     ]
     return {
         **about,
-        "grids": grids(found),
+        "grids": steps,
+        "stamps": [_stamp(found, step) for step in steps],
         "snapshots": snapshot_steps(found),
         "preset": preset,
         "settings": changed,
         "commands": {
             "the run anew": command_without_paths(command(*train_words(config))),
-            "go on with it": command("resume", found.folder.name),
+            "go on with it": command("resume", library.place(found)),
         },
     }
 

@@ -21,8 +21,9 @@ def run_server(root: Path, host: str, port: int, device: torch.device, console: 
     listening = _listen(host, port)
     port = listening.getsockname()[1]
     token = None if _is_own(host) else new_token()
-    app = make_app(root, device, _names(port) if token is None else frozenset(), token)
-    shown = "localhost" if _is_own(host) else socket.gethostname() if host in ("0.0.0.0", "::") else host
+    app = make_app(root, device, _names(host) if token is None else frozenset(), token)
+    shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    shown = "localhost" if host in ("127.0.0.1", "::1") else shown
     console.say(f"runs in {root}: http://{shown}:{port}/{'' if token is None else f'?token={token}'}")
     console.say("Ctrl-C ends it")
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1, server_header=False)
@@ -50,5 +51,6 @@ def _is_own(host: str) -> bool:
         return host == "localhost"
 
 
-def _names(port: int) -> frozenset[str]:
-    return frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+def _names(host: str) -> frozenset[str]:
+    """The names by which this machine asks a server of its own, whatever the port, which a tunnel may change."""
+    return frozenset({"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host.lower()})
