@@ -37,7 +37,8 @@ class Door:
     ``token`` if there is one, in the first address (``?token=``), afterwards in a cookie.
 
     A page of another site that has this machine's address under a name of its own (DNS rebinding) sends that name as
-    the host; one that asks from elsewhere sends its own as the origin. Both are refused with status 403.
+    the host; one that asks from elsewhere sends its own as the origin. Both are refused with status 403. A server with
+    a token may have any name; its cookie belongs to the one at which the token was given.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None):
@@ -57,7 +58,8 @@ class Door:
         if self.token is not None:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
             if (given := query.pop("token", None)) is not None and _same(given, self.token):
-                answer = RedirectResponse(scope["path"] + ("?" + urlencode(query) if query else ""), 303, _HEADERS)
+                place = "/" + scope["path"].lstrip("/")  # "//name/" would be another server
+                answer = RedirectResponse(place + ("?" + urlencode(query) if query else ""), 303, _HEADERS)
                 answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", path="/")
                 await answer(scope, receive, send)
                 return
