@@ -227,7 +227,7 @@ def test_others_need_the_token(root):
     for headers in ({}, {"cookie": "sagan=wrong"}, {"cookie": "sagan="}, {"cookie": "\x7f=;;"}):
         assert client.get("/api/runs.json", headers=headers).status_code == 401
     assert client.get("/?token=wrong").status_code == 401
-    assert client.get("//evil.example/?token=secret").headers["location"] == "/evil.example/"
+    assert client.get("http://192.0.2.1:8017//evil.example/?token=secret").headers["location"] == "/evil.example/"
     first = client.get("/studio?token=secret&a=1")
     assert (first.status_code, first.headers["location"]) == (303, "/studio?a=1")
     cookie = first.headers["set-cookie"]
