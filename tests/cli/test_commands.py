@@ -1,5 +1,7 @@
 """The table of commands: help, and what is said of words that are wrong."""
 
+import re
+
 import pytest
 
 import sagan.cli
@@ -52,8 +54,8 @@ def test_the_overview_names_every_command(capsys, words):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("form", [["{}", "--help"], ["help", "{}"]])
-def test_help_shows_every_flag(capsys, command, form):
+@pytest.mark.parametrize("form", [["{}", "--help", "all"], ["help", "{}", "all"]])
+def test_help_all_shows_every_flag(capsys, command, form):
     assert main([word.format(command) for word in form]) == 0
     out = capsys.readouterr().out
     flags = flags_of(KINDS[command])
@@ -61,9 +63,37 @@ def test_help_shows_every_flag(capsys, command, form):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_one_screen(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ([command, "--help"], ["help", command]):
+        assert main(words) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) <= 23
+        assert all(len(line) <= 80 for line in lines if not line.startswith("  sagan "))  # commands stay whole
+        assert lines[0].startswith(f"usage: sagan {command}")
+        assert lines[-1].startswith(f"[default]   sagan {command} --help all")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_narrow_terminal(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "60")
+    main([command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 60 for line in lines if not re.match(r"usage|  sagan |\[default", line))
+
+
+def test_the_first_help_shows_defaults_of_the_preset_and_what_is_left(capsys):
+    main(["train", "--preset", "quick", "--help"])
+    out = capsys.readouterr().out
+    assert f"[{PRESETS['quick'].run.total_step}]" in out
+    left = len(flags_of(KINDS["train"])) - len(COMMANDS["train"].first)
+    assert f"and {left} more flags" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches_each_flag_has_a_text(capsys, command):
     """Without their texts, flags would be followed by their default at once."""
-    main([command, "--help"])
+    main([command, "--help", "all"])
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for name, flag in flags_of(KINDS[command]).items():
         if not flag.positional:
@@ -72,7 +102,7 @@ def test_help_teaches_each_flag_has_a_text(capsys, command):
 
 
 def test_help_shows_the_values_of_the_preset(capsys):
-    main(["train", "--preset", "quick", "--help"])
+    main(["train", "--preset", "quick", "--help", "all"])
     assert f"(default: {PRESETS['quick'].run.total_step})" in " ".join(capsys.readouterr().out.split())
 
 

@@ -11,7 +11,7 @@ from sagan.cli.bench import BenchFlags, bench
 from sagan.cli.directions import DirectionsFlags, directions
 from sagan.cli.evaluate import CompareFlags, EvaluateFlags, compare_metrics, evaluate
 from sagan.cli.export import ExportFlags, export
-from sagan.cli.flags import show_help
+from sagan.cli.help import short_help, show_help
 from sagan.cli.import_published import ImportFlags, import_published
 from sagan.cli.prepare import PrepareFlags, prepare
 from sagan.cli.project import ProjectFlags, project
@@ -36,14 +36,22 @@ class Command(NamedTuple):
     """What its help shows: a dataclass of flags, or an instance whose values are shown as defaults."""
     together: bool = False
     """Whether several processes work on it together; any other is left to the first of them."""
+    first: tuple[str, ...] = ()
+    """The flags that its short help shows; all where there are none."""
 
+
+_TRAIN = ("data", "preset", "imsize", "span", "total_step", "batch_size", "run_dir", "eval_every", "dry_run")
+_RESUME = ("total_step", "eval_every", "snapshot_every", "guard", "data", "prepared", "device", "gpus")
+_EVALUATE = ("reference", "num", "repeats", "extractor", "step", "best", "truncation", "device")
+_SWEEP = ("preset", "data", "span", "seed", "imsize", "total_step", "jobs", "score", "dry_run")
+_IMPORT = ("run_dir", "data", "dataset", "image_path", "span", "masking", "batch_size", "adv_loss")
 
 COMMANDS = {
-    "train": Command(train, train_defaults, together=True),
-    "resume": Command(resume, lambda words: resume_flags(), together=True),
-    "evaluate": Command(evaluate, lambda words: EvaluateFlags, together=True),
+    "train": Command(train, train_defaults, together=True, first=_TRAIN),
+    "resume": Command(resume, lambda words: resume_flags(), together=True, first=_RESUME),
+    "evaluate": Command(evaluate, lambda words: EvaluateFlags, together=True, first=_EVALUATE),
     "compare-metrics": Command(compare_metrics, lambda words: CompareFlags),
-    "sweep": Command(sweep, lambda words: sweep_defaults()),
+    "sweep": Command(sweep, lambda words: sweep_defaults(), first=_SWEEP),
     "status": Command(status, lambda words: StatusFlags),
     "report": Command(report, lambda words: ReportFlags),
     "attention": Command(attention, lambda words: AttentionFlags),
@@ -56,7 +64,7 @@ COMMANDS = {
     "project": Command(project, lambda words: ProjectFlags),
     "export": Command(export, lambda words: ExportFlags),
     "prepare": Command(prepare, lambda words: PrepareFlags),
-    "import": Command(import_published, lambda words: ImportFlags),
+    "import": Command(import_published, lambda words: ImportFlags, first=_IMPORT),
 }
 
 
@@ -69,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str], console: Console) -> int:
     name, *rest = arguments or ["help"]
     if name == "help" and rest:
-        name, rest = rest[0], ["--help"]
+        name, rest = rest[0], ["--help", *rest[1:]]
     if name not in COMMANDS or "-h" in rest or "--help" in rest:
         with joined() as world:  # of several processes each must be told the same
             compare_flags(world, "help", {"words": " ".join(arguments)})
@@ -96,7 +104,12 @@ def _help(name: str, rest: Sequence[str], console: Console) -> int:
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or f": there are {', '.join(COMMANDS)}."
         raise UserError(f"there is no command {name!r}{hint} `sagan --help` says more")
-    show_help(COMMANDS[name].shown(rest), f"sagan {name}")
+    command = COMMANDS[name]
+    if "all" in rest:
+        show_help(command.shown(rest), f"sagan {name}")
+    else:
+        for line in short_help(command.shown(rest), f"sagan {name}", command.first):
+            console.say(line)
     return 0
 
 

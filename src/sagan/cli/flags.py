@@ -6,7 +6,6 @@ A dataclass may contain others; their fields' bare names are the flags. `tyro` d
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import difflib
 import inspect
@@ -19,11 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, TypeVar, get_args, get_origin, get_type_hints
 
-from sagan.run.plan import spell
-from sagan.system.console import reader_may_leave
 from sagan.system.errors import UserError
 from sagan.system.files import expand
-from sagan.system.typed import fill, is_union, near_choice, suits, wording
+from sagan.system.typed import fill, is_union, near_choice, wording
 
 T = TypeVar("T")
 
@@ -250,7 +247,7 @@ def _no_such_flag(spelt: str, flags: Mapping[str, Flag], command: str, elsewhere
     if name in elsewhere:
         return f"`{command}` has no flag {spelt}: {elsewhere[name]}"
     near = did_you_mean(name, [flag for flag in flags if not flags[flag].positional])
-    return f"there is no flag {spelt}{near or '.'} `{command} --help` shows them all"
+    return f"there is no flag {spelt}{near or '.'} `{command} --help all` shows them all"
 
 
 def did_you_mean(name: str, flags: Sequence[str]) -> str:
@@ -270,27 +267,36 @@ def optional_flags(
     text: str,
     kinds: Sequence[type[Any]],
     chosen: Iterable[str],
-    first: Mapping[str, Any],
+    first: Mapping[str, tuple[Any, str]],
     more: Mapping[str, str],
 ) -> type[Any]:
-    """A dataclass with the fields ``first`` and the ``chosen`` fields of other dataclasses, with their help texts and
-    None as their default. ``text``: its docstring. ``more``: what the help says besides about some fields."""
-    from tyro.conf import arg
-
-    made: list[Any] = list(first.items())
+    """A dataclass with the fields ``first``, each a type and a help text, and the ``chosen`` fields of other
+    dataclasses, with their help texts and None as their default. ``text``: its docstring. ``more``: what the help says
+    besides about some fields."""
+    explanations = {field: explained for field, (_, explained) in first.items()}
+    made: list[Any] = [(field, _annotated(hint, explained)) for field, (hint, explained) in first.items()]
     for kind in kinds:
-        texts, hints = _field_texts(kind), get_type_hints(kind)
+        texts, hints = field_texts(kind), get_type_hints(kind)
         for field in dataclasses.fields(kind):
             if field.name in chosen:
                 hint: Any = Optional[hints[field.name]]  # noqa: UP045 - made from a value
                 explained = texts.get(field.name, "") + more.get(field.name, "")
-                hint = Annotated.__class_getitem__((hint, arg(help=explained)))  # type: ignore[attr-defined]
-                made.append((field.name, hint, dataclasses.field(default=None)))
-    return dataclasses.make_dataclass(name, made, namespace={"__doc__": text}, frozen=True)
+                made.append((field.name, _annotated(hint, explained), dataclasses.field(default=None)))
+                explanations[field.name] = explained
+    return dataclasses.make_dataclass(name, made, namespace={"__doc__": text, "TEXTS": explanations}, frozen=True)
 
 
-def _field_texts(kind: type[Any]) -> dict[str, str]:
-    """The docstring under each field of a dataclass, from its source."""
+def _annotated(hint: Any, explained: str) -> Any:
+    from tyro.conf import arg
+
+    return Annotated.__class_getitem__((hint, arg(help=explained)))  # type: ignore[attr-defined]
+
+
+def field_texts(kind: type[Any]) -> dict[str, str]:
+    """The docstring under each field of a dataclass, from its source or, of `optional_flags`, as they were made."""
+    if "TEXTS" in vars(kind):
+        made: dict[str, str] = vars(kind)["TEXTS"]
+        return made
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     texts = {}
@@ -299,53 +305,3 @@ def _field_texts(kind: type[Any]) -> dict[str, str]:
             assert isinstance(field.target, ast.Name)
             texts[field.target.id] = re.sub(r"(?<![.:])\n", " ", inspect.cleandoc(str(text.value.value)))
     return texts
-
-
-# ---- help
-
-
-def show_help(shown: Any, command: str) -> None:
-    """Prints a command's docstring and its flags, each with its field's docstring and its default. ``shown``: a
-    dataclass, or an instance whose values are the defaults."""
-    import tyro
-
-    registry = tyro.constructors.ConstructorRegistry()
-    registry.primitive_rule(_help_spec)
-    options = {} if isinstance(shown, type) else {"default": shown}
-    with reader_may_leave(), contextlib.suppress(SystemExit):
-        tyro.cli(
-            shown if isinstance(shown, type) else type(shown),
-            prog=command,
-            args=["--help"],
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff, tyro.conf.PositionalMetavarFromFieldName),
-            use_underscores=True,
-            registry=registry,
-            **options,
-        )
-
-
-def _help_spec(info: Any) -> Any:
-    """How the help draws a plain type: ``INT``, ``{hinge,wgan-gp}``, ``INT|self`` ..."""
-    from tyro.constructors import PrimitiveConstructorSpec
-
-    hint = info.type
-    if dataclasses.is_dataclass(hint):
-        return None
-    return PrimitiveConstructorSpec(
-        nargs="*" if item_hint(hint) else 1,
-        metavar=_metavar(hint),
-        instance_from_str=lambda words: convert(words, hint),
-        is_instance=lambda value: suits(value, hint),
-        str_from_instance=lambda value: ["unset"] if value is None else spell(value),
-    )
-
-
-def _metavar(hint: Any) -> str:
-    if is_union(hint):
-        return "|".join(_metavar(option) for option in get_args(hint) if option is not types.NoneType)
-    if get_origin(hint) is Literal:
-        choices = [str(choice) for choice in get_args(hint)]
-        return choices[0] if len(choices) == 1 else f"{{{','.join(choices)}}}"
-    if get_origin(hint) is tuple:
-        return f"{_metavar(get_args(hint)[0])} ..."
-    return {int: "INT", float: "FLOAT", bool: "{true,false}", Path: "PATH"}.get(hint, "TEXT")

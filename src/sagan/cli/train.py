@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from sagan.cli.flags import flags_of, group, optional_flags, read
 from sagan.cli.together import compare_flags
@@ -129,7 +129,7 @@ def resume_flags() -> type[Any]:
     checked = dict.fromkeys(("span", "imsize", "seed"), " A run keeps its own: another value is refused.")
     chosen = resumable() | checked.keys() | {"gpus"}
     sections = (TrainFlags, RunConfig, DataConfig, ModelConfig)
-    run = Annotated[Path, Positional, arg(help="The run's folder, or one of its checkpoint files.")]
+    run = Annotated[Path, Positional], "The run's folder, or one of its checkpoint files."
     text = (
         "Resume a run from its last checkpoint. It ends in exactly the bits of a run that was never stopped. "
         "Its folder may be a stranger's: an extractor that runs code, and folders outside of it, are named again."

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sagan.cli.flags import Group, group, read, show_help
+from sagan.cli.flags import Group, group, read
+from sagan.cli.help import show_help
 from sagan.core.networks.interface import Generator
 from sagan.published.imports import SPAN_0, import_pair, load_published_generator
 from sagan.run.config import Config, Span, override, settings
