@@ -227,7 +227,7 @@ def test_a_score_of_several_draws_on_a_named_device(run):
 
 
 def test_the_version_is_the_package_s():
-    assert sagan.__version__ == importlib.metadata.version("sagan")
+    assert sagan.__version__ == importlib.metadata.version("sagan-attention")
     assert (Path(sagan.__file__).parent / "py.typed").exists()
 
 

@@ -34,6 +34,8 @@ _HOMES = {
     "sagan.run.weights": ("Snapshot", "load_snapshot"),
 }
 
+__version__ = "0.2.0"
+
 __all__ = [
     "Config",
     "Discriminator",
@@ -60,10 +62,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("sagan")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(home), name)

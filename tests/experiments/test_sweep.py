@@ -385,7 +385,7 @@ def test_a_cluster_without_its_extra_is_answered_in_a_sentence(sweep, monkeypatc
     from sagan.experiments.cluster import Cluster, submit
 
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ValueError, match=r"--cluster needs an extra: pip install 'sagan\[cluster\]'"):
+    with pytest.raises(ValueError, match=r"--cluster needs an extra: pip install 'sagan-attention\[cluster\]'"):
         submit(sweep, sweep.plan.runs(), None, Cluster("slurm"), None)
 
 

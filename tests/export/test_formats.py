@@ -263,7 +263,7 @@ def test_a_missing_extra_is_named(run, tmp_path, monkeypatch):
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"pip install 'sagan\[export\]'"):
+    with pytest.raises(UserError, match=r"pip install 'sagan-attention\[export\]'"):
         onnx._onnx()
 
 

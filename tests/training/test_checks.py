@@ -30,7 +30,7 @@ def test_tensorboard_is_looked_for(monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else found(name))
     check_new_run(TINY)
-    with pytest.raises(ValueError, match=r"pip install 'sagan\[tensorboard\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'sagan-attention\[tensorboard\]'"):
         check_new_run(override(TINY, {"tensorboard": True}))
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from sagan import __version__
 from sagan.cli.attention import AttentionFlags, attention
 from sagan.cli.bench import BenchFlags, bench
 from sagan.cli.directions import DirectionsFlags, directions
@@ -97,9 +98,7 @@ def _help(name: str, rest: Sequence[str], console: Console) -> int:
             console.say(line)
         return 0
     if name in ("--version", "version"):
-        from importlib.metadata import version
-
-        console.say(version("sagan"))
+        console.say(__version__)
         return 0
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or f": there are {', '.join(COMMANDS)}."

@@ -80,4 +80,4 @@ def needs_serve() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("uvicorn", "starlette"):
             raise
-        raise UserError("`sagan serve` needs an extra: pip install 'sagan[serve]'") from error
+        raise UserError("`sagan serve` needs an extra: pip install 'sagan-attention[serve]'") from error

@@ -64,7 +64,7 @@ class SweepFlags:
     print_commands: bool = False
     """Do not train: write the plan and print the remaining commands of each run, as a line for a shell."""
     cluster: Literal["local", "slurm"] | None = None
-    """Submit the runs to SLURM as jobs, through submitit (pip install 'sagan[cluster]').
+    """Submit the runs to SLURM as jobs, through submitit (pip install 'sagan-attention[cluster]').
     With --jobs, at most that many run at a time. local: as processes on this machine, to try it out."""
     cluster_partition: str | None = None
     """SLURM's partition."""

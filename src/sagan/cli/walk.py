@@ -28,7 +28,7 @@ class WalkFlags:
     run: Annotated[Path, Positional]
     """A run's folder, a snapshot file, or another place that `sagan sample` takes."""
     out: Path
-    """A new file: NAME.webp, NAME.gif, or NAME.mp4 (pip install 'sagan[video]')."""
+    """A new file: NAME.webp, NAME.gif, or NAME.mp4 (pip install 'sagan-attention[video]')."""
     step: int | None = None
     """Use the run's snapshot of this step."""
     seed: int = 0
@@ -95,7 +95,7 @@ class FilmFlags:
     run: Annotated[Path, Positional]
     """A run's folder."""
     out: Path
-    """A new file: NAME.webp, NAME.gif, or NAME.mp4 (pip install 'sagan[video]')."""
+    """A new file: NAME.webp, NAME.gif, or NAME.mp4 (pip install 'sagan-attention[video]')."""
     num: int = 16
     """Images in a frame."""
     seed: int = 0

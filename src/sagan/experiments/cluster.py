@@ -71,7 +71,7 @@ def submit(
     try:
         import submitit
     except ModuleNotFoundError as error:
-        raise UserError("--cluster needs an extra: pip install 'sagan[cluster]'") from error
+        raise UserError("--cluster needs an extra: pip install 'sagan-attention[cluster]'") from error
     timeouts = {f"{cluster.kind}_max_num_timeout": _MOST_TIMEOUTS}
     try:
         executor = submitit.AutoExecutor(folder=sweep.folder / "cluster", cluster=cluster.kind, **timeouts)

@@ -94,7 +94,7 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
     except ModuleNotFoundError as error:
-        raise UserError("--push needs an extra: pip install 'sagan[export]'") from error
+        raise UserError("--push needs an extra: pip install 'sagan-attention[export]'") from error
     api = HfApi(library_name="sagan")
     try:
         address = str(api.create_repo(repository, private=private, exist_ok=True))

@@ -60,7 +60,7 @@ def _onnx() -> Any:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UserError("`to` onnx needs an extra: pip install 'sagan[export]'") from error
+        raise UserError("`to` onnx needs an extra: pip install 'sagan-attention[export]'") from error
     return onnx
 
 

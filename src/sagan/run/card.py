@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sagan import __version__
 from sagan.evaluation.extractors import NVIDIA_INCEPTION_SHA256
 from sagan.system.errors import UserError
 from sagan.system.typed import Count, ImageSize, Positive
@@ -86,7 +87,7 @@ def refuse_unlike(cards: Iterable[tuple[str, Card]]) -> None:
 
 def versions() -> dict[str, str]:
     """The versions of the packages that compute a score."""
-    return {name: version(name) for name in ("sagan", "torch", "numpy", "pillow")}
+    return {"sagan": __version__, **{name: version(name) for name in ("torch", "numpy", "pillow")}}
 
 
 def commit(file: Path = Path(__file__)) -> str | None:

@@ -82,7 +82,7 @@ def _download(name: str) -> Path:
             RevisionNotFoundError,
         )
     except ModuleNotFoundError as error:
-        raise UserError(f"{HUB}{name} needs an extra: pip install 'sagan[export]'") from error
+        raise UserError(f"{HUB}{name} needs an extra: pip install 'sagan-attention[export]'") from error
     repository, _, revision = name.partition("@")
     try:
         return Path(hf_hub_download(repository, MODEL, revision=revision or None, library_name="sagan"))

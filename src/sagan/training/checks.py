@@ -42,7 +42,7 @@ def check_run(config: Config, folder: Path) -> torch.device:
     check_networks(config.model)
     device = usable_device(run)
     if run.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError("`tensorboard` needs an extra: pip install 'sagan[tensorboard]'")
+        raise UserError("`tensorboard` needs an extra: pip install 'sagan-attention[tensorboard]'")
     places = {"`run_dir`": folder, "`sample_dir`": run.sample_dir, "`prepared`": config.data.prepared}
     for name, place in places.items():
         if place is not None:

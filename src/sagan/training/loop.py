@@ -535,7 +535,7 @@ def _tensorboard(run: Run, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
-        raise UserError("--tensorboard needs an extra: pip install 'sagan[tensorboard]'") from error
+        raise UserError("--tensorboard needs an extra: pip install 'sagan-attention[tensorboard]'") from error
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1)
 
 

@@ -68,7 +68,7 @@ def _check_ffmpeg() -> None:
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ModuleNotFoundError as error:
-        raise UserError("MP4 needs an extra: pip install 'sagan[video]'; .webp and .gif do not") from error
+        raise UserError("MP4 needs an extra: pip install 'sagan-attention[video]'; .webp and .gif do not") from error
     try:
         program = get_ffmpeg_exe()
     except RuntimeError as error:  # the package was installed without the program
@@ -78,7 +78,7 @@ def _check_ffmpeg() -> None:
     if shutil.which(program) is None:  # it is named in the environment, and not looked for
         raise UserError(
             f"MP4 needs ffmpeg, and {program}, which IMAGEIO_FFMPEG_EXE names, is no program: unset it, to use that of "
-            "pip install 'sagan[video]', or write .webp or .gif"
+            "pip install 'sagan-attention[video]', or write .webp or .gif"
         )
 
 

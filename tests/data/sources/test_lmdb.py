@@ -36,7 +36,7 @@ def test_lmdbs_that_cannot_be_read(tmp_path):
 def test_without_the_lmdb_package_the_extra_is_named(tmp_path, monkeypatch):
     (tmp_path / "data.mdb").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(ValueError, match=r"pip install 'sagan\[data\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'sagan-attention\[data\]'"):
         open_source(tmp_path)
 
 

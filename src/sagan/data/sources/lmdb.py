@@ -51,8 +51,8 @@ print(json.dumps(keys))
 class LmdbSource(Source):
     """The encoded images of an LMDB as LSUN publishes it (``NAME_lmdb/data.mdb``), in the order of its keys.
 
-    Needs the ``lmdb`` package (``pip install 'sagan[data]'``, UserError without it). It is opened read-only and without
-    a lock file, so the disk may be read-only.
+    Needs the ``lmdb`` package (``pip install 'sagan-attention[data]'``, UserError without it). It is opened read-only
+    and without a lock file, so the disk may be read-only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,7 +120,7 @@ def list_keys(path: Path) -> list[bytes]:
     """The keys of the LMDB, in order, found by another process. Raises UserError where that process found damage or
     died of it; OSError where it could not do its work."""
     if importlib.util.find_spec("lmdb") is None:
-        raise UserError(f"reading the LMDB {path} needs the lmdb package: pip install 'sagan[data]'")
+        raise UserError(f"reading the LMDB {path} needs the lmdb package: pip install 'sagan-attention[data]'")
     open_regular(data_file(path)).close()  # whose error is plainer than LMDB's
     # -P: else Python would run a json.py or lmdb.py in the present folder
     kind = "folder" if path.is_dir() else "file"

