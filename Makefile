@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONSTRAINT ?= -c constraints.txt
 BIN = .venv/bin
 
-.PHONY: train test check clean
+.PHONY: train test check wheel clean
 
 train: .venv/installed
 	if [ -f runs/quick/config.json ]; then $(BIN)/sagan resume runs/quick; \
@@ -29,5 +29,9 @@ check: .venv/installed-dev
 	$(BIN)/python -m pip install -q $(CONSTRAINT) -e '.[$*]'
 	touch $@
 
+wheel: .venv/installed
+	rm -rf dist
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+
 clean:
-	rm -rf .venv
+	rm -rf .venv dist
