@@ -37,8 +37,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         small = self.down[0](x).relu()
-        x = self.up[0](self.middle(self.down[1](small).relu())).relu()
-        return self.up[1](torch.cat([x, small], 1))
+        return self.up[1](torch.cat([self.up[0](self.middle(self.down[1](small).relu())).relu(), small], 1))
 
 
 def denoise(steps: int) -> tuple[float, float]:
