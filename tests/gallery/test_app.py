@@ -214,6 +214,7 @@ HOSTS = frozenset({"localhost", "127.0.0.1"})
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "http://localhost:8017.evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
     ],
 )
 def test_only_its_own_pages_are_answered(root, headers, status):
@@ -324,3 +325,16 @@ def test_of_a_store_with_other_pixels_nothing_is_shown(tmp_path):
 def test_numbers_no_integer_can_have_are_missing_and_not_a_fault(client):
     for step in ("9" * 5000, "-1", "\u0664", "x"):
         assert client.get(f"/api/run/{NAME}/grid/{step}.png").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("place", "body"),
+    [
+        ("look", {"draw": {"run": NAME, "ask": {"count": 2}}, "y": 0, "x": 0}),
+        ("draw", {"run": NAME, "ask": {"truncation": 0.01, "count": 256}}),
+    ],
+)
+def test_what_would_take_too_long_or_is_not_one_picture_is_refused(client, place, body):
+    answer = client.post(f"/api/{place}", json=body)
+    assert answer.status_code == 422
+    assert "error" in answer.json()

@@ -9,7 +9,9 @@ import pytest
 
 from sagan.gallery.library import Library, Missing, details, grids, read_grid, row, rows, state_of
 from sagan.run.config import names_of
+from sagan.run.folder import Run
 from sagan.run.status import RunStatus
+from sagan.system.errors import UserError
 from tests import records
 from tests.experiments.made import begun, made_sweep, scored
 from tests.gallery.made import make_run, picture
@@ -155,6 +157,67 @@ def test_sweeps_are_listed_also_those_not_begun(tmp_path):
     }
     assert (listed["faces"]["runs"], listed["waiting"]["said"]) == (2, "0 of 2 runs done")
     assert str(tmp_path) not in listed["torn"]["said"]
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "config.json", "checkpoints/last.pt", "samples"])
+def test_files_that_are_links_out_of_a_run_are_not_read(root, tmp_path, name):
+    secret = tmp_path / "secret"
+    secret.write_text("TOPSECRET")
+    path = root / "a & b" / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(secret)
+    library = Library(root)
+    (about,) = (each for each in rows(library) if each["name"] == "a & b")
+    assert (about["state"], name in about["said"]) == ("damaged", True)
+    assert "TOPSECRET" not in json.dumps(rows(library))
+    with pytest.raises(UserError, match="leads out of the folder"):
+        library.get("a & b")
+    assert library.get("more/deep")
+
+
+def test_a_log_that_is_a_link_out_of_a_sweep_is_not_read(tmp_path):
+    (tmp_path / "secret").write_text("TOPSECRET")
+    sweep = made_sweep(tmp_path / "runs" / "faces", span=(0, 1), seed=(0,))
+    begun(sweep, "span0-seed0")
+    (sweep.folder / "logs").mkdir(exist_ok=True)
+    (sweep.folder / "logs" / "span0-seed0.failed").symlink_to(tmp_path / "secret")
+    assert "TOPSECRET" not in json.dumps(rows(Library(tmp_path / "runs")))
+
+
+def test_folders_that_may_not_be_looked_into_hide_no_others(root, monkeypatch):
+    (root / "closed").mkdir()
+    usual = Path.is_file
+
+    def is_file(path):
+        if "closed" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert set(Library(root).find()) == {"a & b", "more/deep"}
+
+
+def test_control_characters_in_a_name_are_written_out(root):
+    shutil.copytree(root / "a & b", root / "two\nlines\x1b")
+    library = Library(root)
+    assert library.get("two\\nlines\\x1b").folder.name == "two\nlines\x1b"
+
+
+def test_an_impossible_clock_says_no_time_left(root, monkeypatch):
+    found = Library(root).get("a & b")
+    for last in (-1e6, 1e308):
+        (found.folder / "records.jsonl").unlink()
+        Run(found.folder).append(records.train(1, seconds=1e6), records.train(2, seconds=max(0, last)))
+        json.dumps(row(Library(root), found), allow_nan=False)
+
+
+def test_damage_stays_damage_when_it_is_looked_at_again(root):
+    library = Library(root)
+    found = library.get("a & b")
+    (found.folder / "records.jsonl").write_text("{\n" * 1500)
+    first, second = row(library, found), row(library, found)
+    assert first["state"] == second["state"] == "damaged"
 
 
 def test_a_collapse_is_a_state_of_its_own():

@@ -13,7 +13,7 @@ import torch
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from torch import Tensor
@@ -210,6 +210,8 @@ class Gallery:
 
     async def look(self, request: Request) -> Response:
         wanted = await _read(Look, request)
+        if wanted.draw.ask.count != 1:
+            raise UserError(f"count must be 1 to look from a picture, got {wanted.draw.ask.count}")
         found = await run_in_threadpool(self.library.get, wanted.draw.run)
         if wanted.real is None:
             path = await run_in_threadpool(self._snapshot_file, found, wanted.draw.step)
@@ -266,10 +268,13 @@ def _look(layer: LayerAttention, y: int, x: int, size: int) -> dict[str, Any]:
 async def _read(kind: type[Any], request: Request) -> Any:
     """A request's body as a dataclass. Raises UserError for one that is too large, damaged or wrong."""
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LARGEST_ASK:
-            raise UserError(f"a request may have {_LARGEST_ASK:,} bytes")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > _LARGEST_ASK:
+                raise UserError(f"a request may have {_LARGEST_ASK:,} bytes")
+    except ClientDisconnect:
+        raise HTTPException(499, "the asker is gone") from None
     return from_plain(kind, parse_json(body, "the request"), "the request")
 
 

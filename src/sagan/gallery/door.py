@@ -6,7 +6,7 @@ import hmac
 import re
 import secrets
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse
@@ -83,7 +83,7 @@ class Door:
         if self.hosts and _PORT.sub("", host.lower()) not in self.hosts:
             return "This server has another name: open the address that `sagan serve` printed."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
             return "This server answers only its own pages."
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return "This server only shows."

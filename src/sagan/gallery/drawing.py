@@ -30,6 +30,7 @@ MOST_PICTURES = 256
 """In one request."""
 DIRECTIONS = 8
 REACH = 10.0
+LEAST_TRUNCATION = 0.1  # of a smaller one, entries of z are drawn anew too often
 _MODELS = 4  # in memory
 _KEPT = 512  # drawn pictures in memory, with the queries and keys of their layers
 _AT_ONCE = 16  # pictures that are drawn together
@@ -80,6 +81,8 @@ class Ask:
         if len(self.along) > DIRECTIONS or any(abs(far) > REACH for far in self.along):
             raise UserError(f"along must be at most {DIRECTIONS} numbers from -{REACH:g} to {REACH:g}")
         check_truncation(self.truncation)
+        if self.truncation is not None and self.truncation < LEAST_TRUNCATION:
+            raise UserError(f"truncation must be {LEAST_TRUNCATION} or more here, got {self.truncation}")
 
     def latents(self, model: Model) -> tuple[Tensor, Tensor | None]:
         """z (count, z_dim) and classes. Raises UserError for a class that there is not."""

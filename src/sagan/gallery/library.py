@@ -29,6 +29,7 @@ from sagan.system.sentences import command, plural, visible
 
 _DEEPEST = 6  # folders below the one that is served
 _MOST = 20_000  # folders that are looked into
+_READ = ("config.json", "records.jsonl", "samples", "snapshots", "checkpoints/last.pt", "plan.json")
 _MOST_CURVES = 16  # in memory, each some MB
 
 
@@ -75,7 +76,7 @@ class Library:
         while folders and looked < _MOST:
             folder, level, sweep = folders.pop()
             looked += 1
-            name = _readable(folder.relative_to(base).as_posix())
+            name = visible(folder.relative_to(base).as_posix())  # so that it can be sent
             if _is_run(folder):
                 yield Found(name, folder, sweep)
                 continue
@@ -85,13 +86,14 @@ class Library:
             else:
                 within = _folders(folder)
             if level < _DEEPEST:
-                folders += [(each, level + 1, sweep) for each in within if each.is_dir() and not each.is_symlink()]
+                folders += [(each, level + 1, sweep) for each in within if _is_own_folder(each)]
 
     def get(self, name: str, *, sweep: bool = False) -> Found:
-        """The run, or the sweep, of a name. Raises Missing."""
+        """The run, or the sweep, of a name. Raises Missing, and UserError for one of whose files is elsewhere."""
         found = self.find().get(name)
         if found is None or found.is_sweep != sweep:
             raise Missing(f"there is no {'sweep' if sweep else 'run'} {visible(name)} here; it may have been removed")
+        _refuse_links_out(found.folder, _READ)
         return found
 
     def place(self, found: Found) -> str:
@@ -103,7 +105,8 @@ class Library:
         with self._lock:
             watched = self._watched.get(found.name)
             if watched is None or watched.run.folder != found.folder:
-                failure = found.folder.parents[1] / "logs" / f"{found.folder.name}.failed" if found.sweep else None
+                sweep, log = found.folder.parents[1], f"logs/{found.folder.name}.failed"
+                failure = sweep / log if found.sweep and _stays_inside(sweep, log) else None
                 watched = self._watched[found.name] = Watched(found.folder, found.name, failure=failure)
             return watched.look()
 
@@ -135,16 +138,36 @@ def _folders(folder: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     """Whether it holds a run, and not a model for the hub."""
-    return (folder / "config.json").is_file() and not (folder / MODEL).is_file()
+    return _is_file(folder / "config.json") and not _is_file(folder / MODEL)
 
 
 def _is_sweep(folder: Path) -> bool:
-    return (folder / "plan.json").is_file() and not (folder / "config.json").is_file()
+    return _is_file(folder / "plan.json") and not _is_file(folder / "config.json")
 
 
-def _readable(name: str) -> str:
-    """A name that can be sent: what is no UTF-8 in it becomes a question mark."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _is_own_folder(path: Path) -> bool:
+    try:
+        return path.is_dir() and not path.is_symlink()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that may not be looked into
+        return False
+
+
+def _refuse_links_out(folder: Path, names: Sequence[str]) -> None:
+    """Raises UserError where one of these files, or a folder that it is in, is a link that leads out of ``folder``."""
+    for name in names:
+        if not _stays_inside(folder, name):
+            raise UserError(f"{name} is a link that leads out of the folder {visible(folder.name)}")
+
+
+def _stays_inside(folder: Path, name: str) -> bool:
+    return Path(os.path.realpath(folder / name)).is_relative_to(os.path.realpath(folder))
 
 
 # ---- a run in words and numbers
@@ -154,6 +177,7 @@ def row(library: Library, found: Found) -> dict[str, Any]:
     """What the list says about a run. A run that cannot be read is a row that says so."""
     about: dict[str, Any] = {"kind": "run", "name": found.name, "place": library.place(found), "sweep": found.sweep}
     try:
+        _refuse_links_out(found.folder, _READ)
         config, status = Run(found.folder).config(), library.status(found)
     except (UserError, OSError) as error:
         return {**about, "state": "damaged", "said": _sentence(error, found), "changed": 0, "grid": None}
@@ -195,6 +219,7 @@ def _sweep_row(library: Library, found: Found, made: Sequence[dict[str, Any]]) -
     about["grid"] = _grid_of(drawn[-1]) if drawn else None
     about["changed"] = begun[-1]["changed"] if begun else _changed(found.folder)
     try:
+        _refuse_links_out(found.folder, _READ)
         plan = read_plan(found.folder / "plan.json")
     except (UserError, OSError) as error:
         return {**about, "state": "damaged", "said": _sentence(error, found), "runs": len(begun)}
@@ -262,8 +287,9 @@ def _changed(folder: Path) -> float:
 
 def grids(found: Found) -> list[int]:
     """The steps of a run's grids of samples."""
-    names = (path.name.removesuffix("_fake.png") for path in (found.folder / "samples").glob("*_fake.png"))
-    return sorted(int(name) for name in names if name.isdecimal())
+    paths = [path for path in (found.folder / "samples").glob("*_fake.png") if path.is_file()]
+    names = [path.name.removesuffix("_fake.png") for path in paths]
+    return sorted(int(name) for name in names if name.isdecimal() and name.isascii() and len(name) < 20)
 
 
 def _stamp(found: Found, step: int) -> str:

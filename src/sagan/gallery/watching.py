@@ -43,6 +43,12 @@ class Watch:
             self._listeners.discard(changes)
 
     async def _watch(self) -> None:
+        try:
+            await self._watch_while_heard()
+        finally:
+            self._task = None
+
+    async def _watch_while_heard(self) -> None:
         before = await run_in_threadpool(self._look)
         while self._listeners:
             await asyncio.sleep(BETWEEN)
@@ -52,7 +58,6 @@ class Watch:
             if names:
                 for listener in self._listeners:
                     listener.put_nowait(names)
-        self._task = None
 
     def _look(self) -> State:
         return {name: _signs(found) for name, found in self.library.find().items()}

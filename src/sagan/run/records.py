@@ -262,6 +262,7 @@ class RecordReader:
             except UserError as error:
                 damaged += 1
                 if on_damage is None or damaged > _MOST_DAMAGED:
+                    self._start_over(0)  # so that the next call finds the damage too
                     raise
                 on_damage(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class RunStatus:
         """The same at another pace."""
         if per_step is None or self.total is None:
             return None
-        return max(0, self.total - self.step) * per_step + self.unscored * (per_score or 0)
+        seconds = max(0, self.total - self.step) * per_step + self.unscored * (per_score or 0)
+        return seconds if 0 <= seconds < math.inf else None  # of records with an impossible clock
 
 
 class Watched:

@@ -300,7 +300,7 @@ def is_held(path: Path) -> bool:
 
     try:
         file = open_regular(path)
-    except (UserError, FileNotFoundError, PermissionError):
+    except (UserError, OSError):  # a loop of links, for one
         return False
     with file:
         try:
