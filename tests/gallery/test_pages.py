@@ -42,7 +42,7 @@ def site(root):
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app = make_app(root, CPU, frozenset({f"127.0.0.1:{port}"}))
+    app = make_app(root, CPU, frozenset({"127.0.0.1"}))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -82,7 +82,7 @@ def test_runs_are_listed_filtered_and_appear_by_themselves(site, root, open_page
     page = open_page(site + "/")
     page.wait_for_selector(".card")
     assert sorted(page.locator(".card .name").all_text_contents()) == [NAME, "other"]
-    assert "FID 30.5 at step 4" in page.locator(".card", has_text="other").text_content()
+    assert "FID 30.5 at step 4" in page.locator(".card[data-name=other]").text_content()
     page.fill("#filter", "span 0")
     assert page.locator(".card .name").all_text_contents() == ["other"]
     page.fill("#filter", "")
@@ -99,12 +99,12 @@ def test_a_run_shows_its_samples_and_curves_and_follows_its_training(site, root,
     page = open_page(f"{site}/run/{NAME}/")
     page.wait_for_selector(".curve path")
     titles = page.locator(".curve figcaption").all_text_contents()
-    assert {"FID, 100 samples", "Losses", "Logits of D"} <= set(titles)
+    assert {"FID, 100 samples, random-conv", "Losses", "Logits of D"} <= set(titles)
     assert page.text_content("#at") == "step 4"
     page.focus("#step")
     page.keyboard.press("ArrowLeft")
     assert page.text_content("#at") == "step 2"
-    assert page.get_attribute("#grid", "src").endswith("/grid/2.png")
+    assert page.get_attribute("#grid", "src").partition("?")[0].endswith("/grid/2.png")
     figure = page.locator(".curve", has_text="Losses")
     figure.scroll_into_view_if_needed()
     box = figure.locator("svg").bounding_box()
@@ -264,10 +264,58 @@ def test_the_pages_as_files_show_the_same(written, open_page):
     page.wait_for_selector("body >> text=exported")
 
 
+def test_a_figure_says_alone_what_it_is_and_nothing_of_it_is_cut(site, open_page, tmp_path):
+    page = open_page(f"{site}/run/{NAME}/")
+    page.wait_for_selector(".curve path")
+    with page.expect_download() as download:
+        page.click("[aria-label='Losses as SVG']")
+    assert download.value.suggested_filename == "a-b-c-losses.svg"
+    drawing = download.value.path().read_text()
+    for text in ("a &lt;b&gt; &amp; c: Losses", ">D loss<", ">G loss<", ">step<"):
+        assert text in drawing
+    assert "var(--" not in drawing
+    cut = page.evaluate("""() => [...document.querySelectorAll('.curve svg')].flatMap(svg => {
+        const box = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll('text')].filter(text => {
+          const own = text.getBoundingClientRect();
+          return own.right > box.right + 1 || own.left < box.left - 1;
+        }).map(text => text.textContent);
+      })""")
+    assert cut == []
+
+
+def test_values_are_read_by_keys_and_what_a_logarithmic_axis_lacks_is_said(site, open_page):
+    page = open_page(f"{site}/run/{NAME}/")
+    page.wait_for_selector(".curve path")
+    figure = page.locator(".curve", has_text="D loss")
+    figure.locator("svg").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert figure.locator(".said").text_content().startswith("step 2: D loss 1.5")
+    page.check("#log")
+    assert "not on a logarithmic axis: G loss" in figure.text_content()
+
+
+def test_the_studio_follows_its_address(site, open_page):
+    from playwright.sync_api import expect
+
+    page = open_page(f"{site}/studio#run=other&seed=5&point=3,4&judge=1")
+    page.wait_for_selector("main[aria-busy=false] .stage")
+    assert page.input_value("#run") == "other"
+    assert page.is_checked("#judge")
+    assert "row 3, column 4, held" in page.text_content(".stage .said")
+    page.wait_for_selector("#judged:has-text('no checkpoint')")
+    assert page.locator(".panels figure").count() > 1, "the generator's layers are there all the same"
+    page.evaluate(f"location.hash = 'seed=7&run=' + encodeURIComponent({NAME!r})")
+    expect(page.locator("#run")).to_have_value(NAME)
+    expect(page.locator("#seed")).to_have_value("7")
+    assert "run=other" not in page.url
+
+
 def test_a_site_is_whole_or_not_there(root, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="contains no run"):
         write_site(tmp_path, tmp_path / "site")
-    monkeypatch.setattr("sagan.gallery.site.read_curves", lambda path: 1 / 0)
+    monkeypatch.setattr("sagan.gallery.site.details", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_site(root, tmp_path / "site")
     assert not list(tmp_path.iterdir())

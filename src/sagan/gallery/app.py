@@ -99,7 +99,9 @@ def make_app(root: Path, device: torch.device, hosts: frozenset[str] = frozenset
         yield
         await gallery.close()
 
-    return Door(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), hosts, token)
+    return Door(
+        Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), hosts, token, gallery.watch.close
+    )
 
 
 class Gallery:
@@ -223,10 +225,16 @@ class Gallery:
         if wanted.y >= height or wanted.x >= width:
             raise UserError(f"the picture has {height}x{width} pixels, got row {wanted.y}, column {wanted.x}")
 
-        def looks() -> list[dict[str, Any]]:
-            judge = wanted.judge or wanted.real is not None
-            judged = self.painter.judged(Run(found.folder), picture) if judge else []
-            return [_look(layer, wanted.y, wanted.x, height) for layer in (*layers, *judged)]
+        def looks() -> dict[str, Any]:
+            judged, said = list[LayerAttention](), ""
+            try:
+                if wanted.judge or wanted.real is not None:
+                    judged = self.painter.judged(Run(found.folder), picture)
+            except UserError as error:
+                if wanted.real is not None:
+                    raise
+                said = visible(str(error))  # the generator's layers are there all the same
+            return {"layers": [_look(each, wanted.y, wanted.x, height) for each in (*layers, *judged)], "said": said}
 
         return JSONResponse(await run_in_threadpool(looks))
 

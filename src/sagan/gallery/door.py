@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import html
 import re
 import secrets
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-COOKIE = "sagan"
 _PORT = re.compile(r":[0-9]{1,5}\Z")
 _POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -41,8 +43,12 @@ class Door:
     a token may have any name; its cookie belongs to the one at which the token was given.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None):
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None, close: Callable[[], None]):
         self.app, self.hosts, self.token = app, hosts, token
+        self.cookie = "" if token is None else f"sagan-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+        """Its name, which other servers of this machine do not have."""
+        self.close = close
+        """Ends answers that would never end by themselves."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -59,11 +65,11 @@ class Door:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
             if (given := query.pop("token", None)) is not None and _same(given, self.token):
                 place = "/" + scope["path"].lstrip("/")  # "//name/" would be another server
-                answer = RedirectResponse(place + ("?" + urlencode(query) if query else ""), 303, _HEADERS)
-                answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", path="/")
+                answer = _going_on(place + ("?" + urlencode(query) if query else ""))
+                answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
                 await answer(scope, receive, send)
                 return
-            if not _same(_cookie(headers), self.token):
+            if not _same(_cookie(headers, self.cookie), self.token):
                 text = "This page needs its token: open the address that `sagan serve` printed."
                 await PlainTextResponse(text, status_code=401, headers=_HEADERS)(scope, receive, send)
                 return
@@ -90,9 +96,17 @@ class Door:
         return None
 
 
-def _cookie(headers: Headers) -> str:
+def _going_on(place: str) -> HTMLResponse:
+    """A page that goes on by itself, and not a redirect: after a click on another site's link, a browser would not send
+    the new cookie along with that."""
+    target = html.escape(place)
+    page = f'<!doctype html><meta http-equiv="refresh" content="0;url={target}"><a href="{target}">Go on</a>'
+    return HTMLResponse(page, headers=_HEADERS)
+
+
+def _cookie(headers: Headers, name: str) -> str:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
     except CookieError:
         return ""
     return "" if found is None else found.value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def row(library: Library, found: Found) -> dict[str, Any]:
         _refuse_links_out(found.folder, _READ)
         config, status = Run(found.folder).config(), library.status(found)
     except (UserError, OSError) as error:
-        return {**about, "state": "damaged", "said": _sentence(error, found), "changed": 0, "grid": None}
+        return {**about, **damaged(error, found)}
     steps = grids(found)
     return {
         **about,
@@ -200,6 +200,11 @@ def row(library: Library, found: Found) -> dict[str, Any]:
         "snapshots": len(snapshot_steps(found)),
         "changed": _changed(found.folder),
     }
+
+
+def damaged(error: BaseException, found: Found) -> dict[str, Any]:
+    """What the list and a run's page say of one that cannot be read."""
+    return {"state": "damaged", "said": _sentence(error, found), "changed": 0, "grid": None}
 
 
 def rows(library: Library) -> list[dict[str, Any]]:
@@ -312,6 +317,7 @@ def details(library: Library, found: Found) -> dict[str, Any]:
     if about["state"] == "damaged":
         return about
     config = Run(found.folder).config()
+    elsewhere = replace(config, run=replace(config.run, run_dir=Config().run.run_dir))  # its own is taken
     preset, unlike = nearest_preset(config)
     steps = grids(found)
     changed = [
@@ -327,7 +333,7 @@ def details(library: Library, found: Found) -> dict[str, Any]:
         "preset": preset,
         "settings": changed,
         "commands": {
-            "the run anew": command_without_paths(command(*train_words(config))),
+            "the run anew": command_without_paths(command(*train_words(elsewhere))),
             "go on with it": command("resume", library.place(found)),
         },
     }

@@ -11,7 +11,7 @@ import torch
 import uvicorn
 
 from sagan.gallery.app import make_app
-from sagan.gallery.door import new_token
+from sagan.gallery.door import Door, new_token
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 
@@ -28,7 +28,19 @@ def run_server(root: Path, host: str, port: int, device: torch.device, console: 
     console.say("Ctrl-C ends it")
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1, server_header=False)
     with listening, contextlib.suppress(KeyboardInterrupt):  # which ends it, and is no error
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config, app).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of open pages first, for which it would wait in vain."""
+
+    def __init__(self, config: uvicorn.Config, door: Door):
+        super().__init__(config)
+        self.door = door
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.door.close()
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sagan.gallery.app import STATIC, served_page
-from sagan.gallery.curves import Curves
-from sagan.gallery.library import Found, Library, Missing, details, read_grid, rows
+from sagan.gallery.library import Found, Library, Missing, damaged, details, read_grid, row, rows
 from sagan.gallery.sweeps import sweep_details
 from sagan.pages.render import asset
-from sagan.run.folder import Run
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import refuse_links_out, whole_folder
@@ -45,15 +43,20 @@ def write_site(root: Path, out: Path, progress: Progress = lambda done, total: N
 
 
 def _write_run(library: Library, found: Found, folder: Path) -> None:
-    about = details(library, found)
+    try:
+        about = details(library, found)
+        exported = next((path for path in sorted(found.folder.iterdir()) if _is_exported(path)), None)
+        curves = library.curves(found).read()
+        if exported is not None:
+            refuse_links_out(exported)
+            shutil.copytree(exported, folder / "draw" / found.name)
+    except (UserError, OSError, shutil.Error) as error:  # the others are written all the same
+        about, curves, exported = row(library, found) | damaged(error, found), {}, None
     own = folder / "api" / "run" / found.name
-    exported = next((path for path in sorted(found.folder.iterdir()) if _is_exported(path)), None)
     if exported is not None:
-        refuse_links_out(exported)
-        shutil.copytree(exported, folder / "draw" / found.name)
         about["drawing"] = _way_back("run", found) + f"draw/{found.name}/"
     _write_json(own / "facts.json", about)
-    _write_json(own / "curves.json", Curves(Run(found.folder).records_file).read())
+    _write_json(own / "curves.json", curves)
     for step in about.get("grids", []):
         try:
             _write(own / "grid" / f"{step}.png", read_grid(library, found, step))

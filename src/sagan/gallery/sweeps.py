@@ -52,6 +52,7 @@ def _group(results: Results, group: Group, metric: str) -> dict[str, Any]:
     return {
         "label": group.label,
         "samples": group.card.samples,
+        "extractor": group.card.extractor,
         "floor": group.newest.floor,
         "step": compared.step,
         "curves": [_curve(results, group, arm) for arm in results.arms],

@@ -22,12 +22,12 @@ class Watch:
 
     def __init__(self, library: Library):
         self.library = library
-        self._listeners: set[asyncio.Queue[list[str]]] = set()
+        self._listeners: set[asyncio.Queue[list[str] | None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def events(self) -> AsyncIterator[bytes]:
         """An event with the names of runs for each look at which some have changed, come or gone."""
-        changes: asyncio.Queue[list[str]] = asyncio.Queue()
+        changes: asyncio.Queue[list[str] | None] = asyncio.Queue()
         self._listeners.add(changes)
         if self._task is None:
             self._task = asyncio.ensure_future(self._watch())
@@ -36,11 +36,18 @@ class Watch:
             while True:
                 try:
                     names = await asyncio.wait_for(changes.get(), _ALIVE)
+                    if names is None:
+                        return
                     yield f"data: {json.dumps(names)}\n\n".encode()
                 except TimeoutError:
                     yield b": here\n\n"
         finally:
             self._listeners.discard(changes)
+
+    def close(self) -> None:
+        """Ends the streams of events."""
+        for listener in self._listeners:
+            listener.put_nowait(None)
 
     async def _watch(self) -> None:
         try:

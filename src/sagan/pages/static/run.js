@@ -1,7 +1,7 @@
 // The page of one run: its samples over the steps, its curves, its settings and commands; live.
 
 import { plot, number } from "./plot.js";
-import { LIVE, ask, onChange, ofRun, studioOf } from "./served.js";
+import { LIVE, ask, gridOf, onChange, ofRun, studioOf } from "./served.js";
 import { again, saying } from "./status.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
@@ -30,6 +30,7 @@ function show() {
   element("facts").textContent = [...facts, `span ${run.span}`, `${run.images} ${run.size}x${run.size}`].join(" · ");
   element("studio").hidden = !(LIVE ? run.snapshots.length : run.drawing);
   element("studio").href = LIVE ? studioOf(name) : run.drawing ?? "";
+  element("no-studio").hidden = !LIVE || run.snapshots.length > 0;
   showGrids();
   showSettings();
   showCurves();
@@ -47,8 +48,8 @@ function showGrids() {
 }
 
 function showGrid() {
-  const step = run.grids[Number(element("step").value)], image = element("grid");
-  const source = ofRun(name, `grid/${step}.png`);
+  const chosen = Number(element("step").value), step = run.grids[chosen], image = element("grid");
+  const source = gridOf(name, step, run.stamps[chosen]);
   if (image.getAttribute("src") !== source) image.src = source;
   image.alt = `64 samples at step ${step}`;
   element("at").textContent = `step ${number(step)}`;
@@ -88,7 +89,7 @@ const CLOCKS = {
 const figures = new Map();
 
 function figure(title) {
-  if (!figures.has(title)) figures.set(title, plot(element("curves"), title));
+  if (!figures.has(title)) figures.set(title, plot(element("curves"), title, name));
   return figures.get(title);
 }
 
@@ -104,21 +105,29 @@ function showCurves() {
     const known = each.points.filter(point => clock.of(point) !== undefined);
     const series = { label: each.label, x: known.map(clock.of), y: known.map(point => point.value), spread: known.map(point => point.spread), dots: true };
     const lines = each.floor === null ? [] : [{ y: each.floor, label: "half of the real images" }];
-    figure(`${each.label}, ${each.samples.toLocaleString("en-US")} samples`).show({ ...common, series: [series], lines });
+    const title = `${each.label}, ${each.samples.toLocaleString("en-US")} samples${each.label.includes("(") ? "" : `, ${each.extractor}`}`;
+    figure(title).show({ ...common, series: [series], lines, least: 0 });
   }
   const smooth = Number(element("smooth").value);
+  const seriesOf = (label, key) => ({ label, x, y: train[key], low: curves.low?.[key], high: curves.high?.[key] });
   for (const [title, names] of GROUPS) {
-    const series = Object.entries(names).filter(([, key]) => train[key]).map(([label, key]) => ({ label, x, y: train[key] }));
+    const series = Object.entries(names).filter(([, key]) => train[key]).map(([label, key]) => seriesOf(label, key));
     if (series.length) figure(title).show({ ...common, smooth, series });
   }
   const gates = Object.keys(train).filter(key => key.startsWith("gamma "));
-  if (gates.length) figure("Gates of the attention layers (gamma)").show({ ...common, smooth, series: gates.map(key => ({ label: key.slice(6), x, y: train[key] })) });
+  if (gates.length) figure("Gates of the attention layers (gamma)").show({ ...common, smooth, series: gates.map(key => seriesOf(key.slice(6), key)) });
+  const said = [];
+  if (curves.each > 1) said.push(`Each point is the mean of ${number(curves.each)} records; the band reaches from the least to the largest.`);
+  if (curves.damaged) said.push(`${number(curves.damaged)} damaged records are left out.`);
+  element("records").textContent = said.join(" ");
 }
 
 // ---- settings
 
 function showSettings() {
-  element("preset").textContent = `Preset ${run.preset}, changed in ${run.settings.length} settings.`;
+  const count = run.settings.length;
+  element("preset").textContent = count ? `Preset ${run.preset}, with other values of:` : `Preset ${run.preset}, unchanged.`;
+  element("settings").hidden = !count;
   const rows = [["setting", "this run", "preset"], ...run.settings.map(({ name, value, usual }) => [name, value, usual])];
   element("settings").replaceChildren(...rows.map((cells, i) => {
     const row = document.createElement("tr");

@@ -1,6 +1,6 @@
 // The list of runs: filter, sort, choose two; new ones appear by themselves.
 
-import { LIVE, api, ask, onChange, ofRun, pageOf, studioOf } from "./served.js";
+import { LIVE, api, ask, gridOf, onChange, pageOf, studioOf } from "./served.js";
 import { again, saying } from "./status.js";
 import { number } from "./plot.js";
 
@@ -16,21 +16,38 @@ const load = again(async () => {
 const ORDERS = {
   newest: (a, b) => b.changed - a.changed,
   name: (a, b) => a.name.localeCompare(b.name, "en", { numeric: true }),
-  score: (a, b) => (a.score?.value ?? Infinity) - (b.score?.value ?? Infinity),
+  score: (a, b) => cardOf(a).localeCompare(cardOf(b)) || (a.score?.value ?? 0) - (b.score?.value ?? 0),
   step: (a, b) => (b.step ?? -1) - (a.step ?? -1),
 };
 
+// Scores with unlike cards are not compared: runs without a score come last.
+function cardOf(run) {
+  return run.score ? `0 ${run.score.label} ${run.score.extractor} ${run.score.samples}` : "1";
+}
+
+function words(run) {
+  const more = run.kind === "sweep" ? "sweep" : `run span ${run.span} ${run.images} ${run.size}x${run.size}`;
+  return `${run.name} ${run.state} ${more}`.toLowerCase();
+}
+
+// Whether a text has all words; "span 3" is one.
+function has(text, wanted) {
+  const parts = wanted.toLowerCase().match(/span \S+|\S+/g) ?? [];
+  return parts.every(part => part.startsWith("span ") ? `${text} `.includes(`${part} `) : text.includes(part));
+}
+
 function show() {
-  const wanted = element("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = run => `${run.name} ${run.state} span ${run.span} ${run.images} ${run.size}`.toLowerCase();
-  const shown = runs.filter(run => wanted.every(word => text(run).includes(word))).sort(ORDERS[element("order").value]);
+  const shown = runs.filter(run => has(words(run), element("filter").value)).sort(ORDERS[element("order").value]);
   const known = new Map([...element("runs").children].map(card => [card.dataset.name, card]));
   element("runs").replaceChildren(...shown.map(run => filled(known.get(run.name) ?? newCard(run.name), run)));
-  element("count").textContent = `${shown.length} of ${runs.length} runs`;
+  const nothing = "There is no run in this folder yet; one that is begun appears by itself.";
+  element("count").textContent = runs.length ? `${shown.length} of ${runs.length} shown` : nothing;
+  element("sorted").hidden = element("order").value !== "score";
   for (const name of chosen) if (!runs.some(run => run.name === name)) chosen.delete(name);
   const [one, other] = chosen;
   element("compare").hidden = chosen.size !== 2;
   if (chosen.size === 2) element("compare").href = studioOf(one, other);
+  element("second").hidden = chosen.size !== 1;
 }
 
 function newCard(name) {
@@ -53,19 +70,22 @@ function newCard(name) {
 function filled(card, run) {
   const part = name => card.querySelector(`.${name}`);
   part("name").textContent = run.name;
-  part("name").href = pageOf("run", run.name);
+  part("name").href = pageOf(run.kind, run.name);
   part("sweep").hidden = !run.sweep;
   if (run.sweep) part("sweep").href = pageOf("sweep", run.sweep);
   part("state").textContent = run.state;
-  part("state").title = run.said;
   part("state").className = `state is-${run.state}`;
-  card.querySelector("label").hidden = !LIVE;
+  card.querySelector("label").hidden = !LIVE || !run.snapshots;
   card.querySelector("input").setAttribute("aria-label", `compare ${run.name}`);
-  const image = card.querySelector("img");
-  image.hidden = run.grid === null;
-  const source = run.grid === null ? "" : ofRun(run.name, `grid/${run.grid}.png`);
-  if (run.grid !== null && image.getAttribute("src") !== source) image.src = source;
-  image.alt = run.grid === null ? "" : `samples of ${run.name} at step ${run.grid}`;
+  const image = card.querySelector("img"), grid = run.kind === "sweep" ? run.grid : run.grid !== null && run.grid !== undefined ? { run: run.name, step: run.grid, stamp: run.stamp } : null;
+  const source = grid ? gridOf(grid.run, grid.step, grid.stamp) : "";
+  image.hidden = !grid;
+  if (grid && image.getAttribute("src") !== source) image.src = source;
+  image.alt = grid ? `samples of ${grid.run} at step ${grid.step}` : "";
+  if (run.kind === "sweep") {
+    part("facts").textContent = `sweep · ${run.said}`;
+    return card;
+  }
   if (run.state === "damaged") {
     part("facts").textContent = run.said;
     return card;
@@ -77,13 +97,15 @@ function filled(card, run) {
   facts.push(`span ${run.span}${run.masking === "before" ? ", before the softmax" : ""}`, `${run.images} ${run.size}x${run.size}`);
   part("facts").textContent = facts.join(" · ");
   const score = run.score;
-  part("score").textContent = score ? `${score.label} ${number(score.value)} at step ${number(score.step)}` : "";
-  const floor = score?.floor == null ? "" : `; half of the real images against the other: ${number(score.floor)}`;
-  part("score").title = score ? `${score.samples.toLocaleString("en-US")} samples${floor}` : "";
-  part("why").textContent = ["failed", "collapsed"].includes(run.state) ? run.said : "";
+  part("score").textContent = score ? `best ${score.label} ${number(score.value)} at step ${number(score.step)}` : "";
+  const floor = score?.floor == null ? "" : `; half of the real images against the other half: ${number(score.floor)}`;
+  part("floor").textContent = score ? `${score.extractor}, ${score.samples.toLocaleString("en-US")} samples${floor}` : "";
+  part("why").textContent = ["done", "running", "waiting"].includes(run.state) ? "" : run.said;
+  part("why").classList.toggle("wrong", ["failed", "collapsed"].includes(run.state));
   return card;
 }
 
 for (const id of ["filter", "order"]) element(id).addEventListener("input", show);
+say("reading the runs");
 load();
 onChange(load, say);

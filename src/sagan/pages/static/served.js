@@ -15,8 +15,12 @@ export async function ask(address, { body = null, bytes = false, signal = undefi
     throw new Error("the server does not answer: it has ended, or is not reached");
   }
   if (!answer.ok) {
-    const said = await answer.json().catch(() => ({}));
-    throw new Error(said.error || `the server answered with status ${answer.status}`);
+    const text = await answer.text();
+    let said = text;
+    try {
+      said = JSON.parse(text).error;
+    } catch { /* it is a plain sentence */ }
+    throw new Error(said || `the server answered with status ${answer.status}`);
   }
   return bytes ? new Uint8Array(await answer.arrayBuffer()) : answer.json();
 }
@@ -29,6 +33,11 @@ export function api(place) {
 // The address of something of a run, such as "facts.json".
 export function ofRun(name, what) {
   return api(`run/${pathOf(name)}/${what}`);
+}
+
+// The address of the grid of samples of a step; `stamp` changes with the file.
+export function gridOf(name, step, stamp) {
+  return ofRun(name, `grid/${step}.png`) + (stamp && LIVE ? `?${stamp}` : "");
 }
 
 export function ofSweep(name) {
@@ -49,22 +58,35 @@ function pathOf(name) {
   return name.split("/").map(encodeURIComponent).join("/");
 }
 
-// Calls back with the names of the runs that changed; also, with null, when the server is there again.
+// Calls back with the names of the runs that changed; also, with null, when the server or the page is there again. A
+// page that nobody sees does not listen: a browser has few connections to a server.
 export function onChange(call, say) {
   if (!LIVE) return;
-  const events = new EventSource(api("events"));
-  let lost = false;
-  events.onmessage = event => call(JSON.parse(event.data));
-  events.onerror = () => {
-    lost = true;
-    say("the server does not answer; this page goes on when it does", true);
+  let events = null, missed = false;
+  const listen = () => {
+    events = new EventSource(api("events"));
+    events.onmessage = event => call(JSON.parse(event.data));
+    events.onerror = () => {
+      missed = true;
+      say("the server does not answer; this page goes on when it does", true);
+      if (events.readyState !== EventSource.CLOSED) return; // it tries again by itself
+      ask(api("runs.json")).catch(error => say(error.message, true)); // such as: the token is another one
+      setTimeout(() => { if (!document.hidden) listen(); }, 5000);
+    };
+    events.onopen = () => {
+      if (missed) {
+        say("");
+        call(null);
+      }
+      missed = false;
+    };
   };
-  events.onopen = () => {
-    if (lost) {
-      say("");
-      call(null);
-    }
-    lost = false;
-  };
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) {
+      events?.close();
+      events = null;
+      missed = true;
+    } else if (!events) listen();
+  });
+  if (!document.hidden) listen();
 }
-

@@ -11,7 +11,7 @@ let shown = null, runs = [];
 
 async function modelOf(name, first) {
   const [facts, run] = await Promise.all([ask(ofRun(name, "model.json")), ask(ofRun(name, "facts.json"))]);
-  const model = { ...facts, place: name, steps: run.snapshots };
+  const model = { ...facts, name, steps: run.snapshots };
   const request = (asked, more) => ({
     run: name,
     step: stepOf(model, asked),
@@ -31,7 +31,8 @@ async function modelOf(name, first) {
   model.look = async (asked, y, x, signal) => {
     const draw = request(asked, where(asked, asked.view === "walk" ? null : [asked.number]));
     const body = { draw, y, x, judge: element("judge").checked, real: realOf(asked) };
-    const layers = await ask(api("look"), { body, signal });
+    const { layers, said } = await ask(api("look"), { body, signal });
+    element("judged").textContent = said;
     return layers.map(layer => ({ ...layer, light: bytes(layer.light), inside: layer.radius < 0 ? null : layer.inside }));
   };
   return model;
@@ -46,7 +47,9 @@ async function open() {
     const [one, two = one] = models;
     if (one.height !== two.height || one.width !== two.width || one.z_dim !== two.z_dim)
       throw new Error(`${run} and ${other} do not draw from the same latents`);
-    shown = studio(models, colours, say, () => other ? { run, other } : { run });
+    if (one.classes.join("\n") !== two.classes.join("\n")) throw new Error(`${run} and ${other} have other classes`);
+    shown = studio(models, colours, say, () => ({ run, ...(other && { other }), ...(element("judge").checked && { judge: 1 }) }));
+    shown.models = models;
   } catch (error) {
     say(error.message, true);
   }
@@ -55,21 +58,50 @@ async function open() {
 async function start() {
   runs = (await ask(api("runs.json"))).filter(run => run.snapshots).map(run => run.name);
   if (!runs.length) {
-    say("no run here has a snapshot yet", true);
+    say("no run here has a snapshot yet; the first one appears by itself", true);
     return;
   }
-  const words = new URLSearchParams(location.hash.slice(1));
-  element("run").replaceChildren(...runs.map(name => new Option(name, name)));
-  element("other").replaceChildren(new Option("none", ""), ...runs.map(name => new Option(name, name)));
-  if (runs.includes(words.get("run"))) element("run").value = words.get("run");
-  if (runs.includes(words.get("other"))) element("other").value = words.get("other");
-  for (const id of ["run", "other"]) element(id).onchange = open;
-  element("judge").onchange = () => shown?.redraw();
+  for (const [id, names] of [["run", runs], ["other", ["", ...runs]]]) {
+    const before = element(id).value;
+    element(id).replaceChildren(...names.map(name => new Option(name || "none", name)));
+    if (names.includes(before)) element(id).value = before;
+  }
+  chosen();
   await open();
 }
 
-start().catch(error => say(error.message, true));
-onChange(async names => {
-  if (names !== null && !names.includes(element("run").value)) return;
-  if (names === null || shown === null) await start().catch(error => say(error.message, true));
-}, say);
+// Takes the runs from the address; says whether they are others than those shown.
+function chosen() {
+  const words = new URLSearchParams(location.hash.slice(1)), before = [element("run").value, element("other").value];
+  const missing = ["run", "other"].map(id => words.get(id)).filter(name => name && !runs.includes(name));
+  if (missing.length) say(`${missing.join(" and ")} cannot be drawn from: it is not here, or has no snapshot yet`, true);
+  if (runs.includes(words.get("run"))) element("run").value = words.get("run");
+  if (words.has("run")) element("other").value = runs.includes(words.get("other")) ? words.get("other") : "";
+  if (words.has("judge")) element("judge").checked = true;
+  return before.join("\n") !== [element("run").value, element("other").value].join("\n");
+}
+
+// Follows the snapshots of the runs that are shown.
+async function follow(names) {
+  if (shown === null) return start();
+  for (const model of shown.models) {
+    if (names !== null && !names.includes(model.name)) continue;
+    const { snapshots } = await ask(ofRun(model.name, "facts.json"));
+    if (!snapshots.length) throw new Error(`${model.name} has no snapshot any more`);
+    if (String(snapshots) === String(model.steps)) continue;
+    model.steps = snapshots;
+    shown.show();
+    await shown.redraw();
+  }
+}
+
+for (const id of ["run", "other"]) element(id).addEventListener("change", open);
+element("judge").addEventListener("change", () => {
+  element("judged").textContent = "";
+  shown?.show();
+  shown?.redraw();
+});
+window.addEventListener("hashchange", () => { if (chosen()) open(); });
+say("reading the runs");
+start().then(() => { if (shown) say(""); }).catch(error => say(error.message, true));
+onChange(names => follow(names).catch(error => say(error.message, true)), say);

@@ -49,7 +49,7 @@ export function studio(models, colours, say, kept = () => ({})) {
         if (playing && asked.view === "walk") await step();
       }
     } catch (error) {
-      if (!end.signal.aborted) say(`nothing is drawn: ${error.message}`, true);
+      if (!end.signal.aborted) say(error.drawn ? error.message : `nothing is drawn: ${error.message}`, true);
     } finally {
       drawing = false;
       main.setAttribute("aria-busy", "false");
@@ -64,7 +64,13 @@ export function studio(models, colours, say, kept = () => ({})) {
       stage.pixels = drawn[i];
       stage.caption.textContent = caption(models[i]);
     });
-    await look(wanted);
+    try {
+      await look(wanted);
+    } catch (error) { // the picture is there
+      for (const stage of stages) stage.layers = [];
+      paint();
+      throw Object.assign(new Error(`where it looks is not known: ${error.message}`), { drawn: true });
+    }
   }
 
   async function drawGrids() {
@@ -206,11 +212,13 @@ export function studio(models, colours, say, kept = () => ({})) {
 
   function lookFrom(y, x, held = point.held) {
     Object.assign(point, { y, x, held, shown: true });
+    if (held) keepAddress();
     pointed();
   }
 
   function letGo() {
     Object.assign(point, { shown: false, held: false });
+    keepAddress();
     paint();
   }
 
@@ -282,6 +290,12 @@ export function studio(models, colours, say, kept = () => ({})) {
     const words = models.map(command).filter(Boolean).join("\n");
     element("command").hidden = !words;
     element("words").textContent = words;
+    element("wordless").hidden = Boolean(words) || !first.place;
+    element("steps").hidden = !first.steps || first.steps.length < 2;
+    keepAddress();
+  }
+
+  function keepAddress() {
     const here = address();
     element("link").href = `#${here}`;
     if (!playing) history.replaceState(null, "", here ? `#${here}` : location.pathname + location.search);
@@ -292,6 +306,7 @@ export function studio(models, colours, say, kept = () => ({})) {
     const words = new URLSearchParams(kept());
     for (const [name, start] of Object.entries(START))
       if (String(asked[name]) !== String(start)) words.set(name, String(asked[name]));
+    if (point.held) words.set("point", `${point.y},${point.x}`);
     return words.toString().replaceAll("%2C", ",");
   }
 
@@ -308,6 +323,9 @@ export function studio(models, colours, say, kept = () => ({})) {
     (words.get("along") ?? "").split(",").slice(0, first.directions).forEach((text, i) => {
       values.along[i] = looks.clamp(Number(text) || 0, -REACH, REACH);
     });
+    const [y, x] = (words.get("point") ?? "").split(",").map(text => whole(text ?? null, "point", null, Number.MAX_SAFE_INTEGER));
+    if (Number.isInteger(y) && Number.isInteger(x))
+      Object.assign(point, { y: looks.clamp(y, 0, size.height - 1), x: looks.clamp(x, 0, size.width - 1), shown: true, held: true });
     change(values);
   }
 
@@ -318,21 +336,21 @@ export function studio(models, colours, say, kept = () => ({})) {
 
   // The command that draws the same; directions have none.
   function command(model) {
-    if (asked.view === "real" || asked.along.some(amount => amount)) return "";
+    if (!model.place || asked.view === "real" || asked.along.some(amount => amount)) return "";
     const options = [`--seed ${asked.seed}`];
     if (model.steps && asked.step !== null) options.push(`--step ${stepOf(model, asked)}`);
     if (asked.truncation !== null) options.push(`--truncation ${asked.truncation}`);
-    if (asked.label !== null) options.push(`--label='${first.classes[asked.label].replaceAll("'", "'\\''")}'`);
+    if (asked.label !== null) options.push(`--label=${quoted(first.classes[asked.label])}`);
     const many = options.join(" ");
     if (asked.view === "walk") {
       const plain = asked.pins.every((pin, i) => pin === i);
-      return plain ? `sagan walk ${model.place} ${many} --seeds ${asked.pins.length} --out walk.webp` : "";
+      return plain ? `sagan walk ${quoted(model.place)} ${many} --seeds ${asked.pins.length} --out walk.webp` : "";
     }
     const { first: start, count } = gridOf();
     if (asked.view === "grid" && !start)
-      return `sagan sample ${model.place} ${many} --grid ${asked.rows} ${asked.columns} --out grid.png`;
+      return `sagan sample ${quoted(model.place)} ${many} --grid ${asked.rows} ${asked.columns} --out grid.png`;
     const num = asked.view === "grid" ? start + count : asked.number + 1;
-    return `sagan sample ${model.place} ${many} --num ${num} --out pictures`;
+    return `sagan sample ${quoted(model.place)} ${many} --num ${num} --out pictures`;
   }
 
   function addControls() {
@@ -345,7 +363,6 @@ export function studio(models, colours, say, kept = () => ({})) {
     listen(element("pins"), "blur", show);
     listen(element("at"), "input", event => change({ at: Number(event.target.value) }));
     listen(element("truncation"), "input", event => change({ truncation: truncationOf(event.target.value) }));
-    element("steps").hidden = !first.steps || first.steps.length < 2;
     listen(element("step"), "input", event => change({ step: first.steps[Number(event.target.value)] }));
     element("classes").hidden = !first.classes.length;
     const options = [["", "in turn"], ...first.classes.map((name, i) => [String(i), name])];
@@ -416,6 +433,10 @@ export function studio(models, colours, say, kept = () => ({})) {
   let pinned = []; // pictures that a person chose for the walk
 
   function pin() {
+    if (pinned.includes(asked.number)) {
+      say(`picture ${asked.number} is pinned already: choose another number`);
+      return;
+    }
     pinned = [...pinned.filter(each => each !== asked.number), asked.number].slice(-MOST_PINS);
     if (pinned.length > 1) Object.assign(asked, { pins: pinned });
     show();
@@ -463,6 +484,11 @@ export function studio(models, colours, say, kept = () => ({})) {
     redraw: draw,
     show,
   };
+}
+
+// A word as it is typed in a shell.
+function quoted(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`;
 }
 
 // The step of a model's snapshot that is nearest to the one asked for; the newest by default.

@@ -1,7 +1,7 @@
 // The page of a sweep: its arms compared while their runs are under way; live.
 
 import { plot, number } from "./plot.js";
-import { ask, onChange, ofRun, ofSweep, pageOf } from "./served.js";
+import { ask, gridOf, onChange, ofRun, ofSweep, pageOf } from "./served.js";
 import { again, saying } from "./status.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
@@ -23,8 +23,8 @@ function show() {
   if (!sweep.groups.length) sentences.push("Nothing has been scored yet, so nothing can be said.");
   element("findings").replaceChildren(...sentences.map(text => Object.assign(document.createElement("li"), { textContent: text })));
   for (const group of sweep.groups) {
-    const title = `${group.label}, ${group.samples.toLocaleString("en-US")} samples: means of seeds, with 95 % intervals`;
-    if (!figures.has(title)) figures.set(title, plot(element("curves"), title));
+    const title = `${group.label}, ${group.samples.toLocaleString("en-US")} samples${group.label.includes("(") ? "" : `, ${group.extractor}`}: means of seeds, with 95 % intervals`;
+    if (!figures.has(title)) figures.set(title, plot(element("curves"), title, name));
     const series = group.curves.map(({ arm, points }) => ({
       label: arm,
       x: points.map(point => point.step),
@@ -33,7 +33,7 @@ function show() {
       dots: true,
     }));
     const lines = group.floor === null ? [] : [{ y: group.floor, label: "half of the real images" }];
-    figures.get(title).show({ series, lines, xLabel: "step", whole: true });
+    figures.get(title).show({ series, lines, xLabel: "step", whole: true, least: 0 });
   }
   fill(element("table"), sweep.groups[0]?.table ?? []);
   fill(element("runs"), [["arm", ...sweep.seeds.map(seed => `seed ${seed}`)], ...sweep.arms.map(rowOf)]);
@@ -95,7 +95,7 @@ function drawSamples() {
     image.className = "pixels strip";
     image.alt = `samples of ${run.arm}, seed ${run.seed}, at step ${step}`;
     image.addEventListener("load", () => { image.style.aspectRatio = `${image.naturalWidth} / ${height}`; });
-    image.src = ofRun(run.name, `grid/${step}.png`);
+    image.src = gridOf(run.name, step, about.stamps[about.grids.indexOf(step)]);
     figure.append(caption, image);
     return figure;
   });
