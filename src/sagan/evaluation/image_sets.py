@@ -79,7 +79,7 @@ class ImageSet:
     Files may be sorted by class, so the first thousand need not represent all. `sample` and `batches` therefore give
     images in a random order, always the same one, unless their order is ``random`` already. ``ahead`` makes the next
     batch while the last one is in use. ``verify`` raises UserError where the images read so far are not finite.
-    ``former``: the identity that an earlier version gave the images.
+    ``former``: the identities that earlier versions gave the images.
     """
 
     description: str
@@ -92,7 +92,7 @@ class ImageSet:
     random: bool = False
     ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = read_ahead
     verify: Callable[[], None] = lambda: None
-    former: str = ""
+    former: tuple[str, ...] = ()
 
     @property
     def image_size(self) -> str:
@@ -176,7 +176,7 @@ def _source_images(source: Source) -> ImageSet:
         return torch.stack([read_one(index) for index in range(start, stop)])
 
     shape = ImageShape(CHANNELS, height, width)
-    former = f"files:{source.former}" if source.former else ""
+    former = tuple(f"files:{identity}" for identity in source.former)
     return ImageSet(source.description, f"files:{source.identity}", len(source), shape, read, former=former)
 
 

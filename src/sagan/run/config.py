@@ -202,6 +202,9 @@ class DataConfig:
     """How images are resized; all filters are antialiased."""
     prepared: str = setting("./prepared", "place")
     """The folder where decoded images are kept for later runs."""
+    split: Literal["auto", "train", "valid", "val", "validation", "test", "all"] = setting("auto", "free", pairs=False)
+    """Which part of a data set with folders or files for train, valid and test: one, or 'all' together.
+    'auto': train, where there is one."""
     max_pixels: int = setting(178_956_970, "free", must_be="more than 0", most=10**12)
     """An image of more pixels is skipped: decoding it takes more memory than it is worth."""
     strict: bool = setting(False, "free")

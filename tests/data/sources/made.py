@@ -57,7 +57,7 @@ def make_source(kind: str, folder: Path) -> Source:
 KINDS = ["folder", "zip", "lmdb", "npy"]
 
 
-def tree(kind: str, folder: Path, *names: str, contents: dict[str, str] | None = None) -> Source:
+def tree(kind: str, folder: Path, *names: str, contents: dict[str, str | bytes] | None = None) -> Source:
     """A folder or a zip of images with these names, in which nothing but the names is right, and of texts."""
     contents = contents or {}
     if kind == "zip":
@@ -71,7 +71,7 @@ def tree(kind: str, folder: Path, *names: str, contents: dict[str, str] | None =
         (folder / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "set" / name).write_bytes(b"x")
     for name, text in contents.items():
-        (folder / "set" / name).write_text(text)
+        (folder / "set" / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return open_source(folder / "set")
 
 

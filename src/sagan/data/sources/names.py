@@ -82,10 +82,18 @@ def class_level(paths: Sequence[str]) -> tuple[int | None, str]:
     return level, ""
 
 
-def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+_DIGITS = re.compile("[0-9]+")
+
+
+def natural(name: str) -> tuple[str, str]:
     """A key that sorts names as people do, "2" before "10"."""
-    parts = [part.lstrip("0") if part.isdigit() else part for part in re.split("([0-9]+)", name)]
-    return [(len(part) if number % 2 else 0, part) for number, part in enumerate(parts)], name
+    return _DIGITS.sub(_number, name), name
+
+
+def _number(digits: re.Match[str]) -> str:
+    """Digits so that texts with them sort by number: behind a character that is in no name, first by their count."""
+    stripped = digits[0].lstrip("0")
+    return f"\0{chr(len(stripped))}{stripped}"
 
 
 def doubtful_classes(classes: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from sagan.data.sources.folder import FolderSource
 from sagan.data.sources.lmdb import LmdbSource
 from sagan.data.sources.names import is_image
 from sagan.data.sources.source import Source
+from sagan.data.sources.splits import ALL, AUTO, choose_splits
 from sagan.data.sources.stored import StoreSource
 from sagan.data.sources.zip import ZipSource
 from sagan.run.store import is_store
@@ -20,9 +21,9 @@ from sagan.system.errors import UserError
 from sagan.system.files import expand, is_regular
 
 
-def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Source:
+def open_source(path: str | os.PathLike[str], *, split: str = AUTO, max_pixels: int = MAX_PIXELS) -> Source:
     """The source at ``path``: a folder of images, a prepared store, a folder holding ``data.mdb``, a zip, a ``.mdb``
-    or a ``.npy``.
+    or a ``.npy``. Of a data set that is divided into splits, ``split`` is taken: see `choose_splits`.
 
     Images of more than ``max_pixels`` count as damaged. Raises UserError, with what was found and what to do, for a
     path that is missing, empty or anything else.
@@ -31,7 +32,7 @@ def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -
     if not path.exists():
         raise UserError(missing(path))
     try:
-        source = _open(path)
+        source = _open(path, split)
     except OSError as error:
         error.filename = error.filename or str(path)  # a failed read does not name it
         raise
@@ -42,24 +43,34 @@ def open_source(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -
     return source
 
 
-def _open(path: Path) -> Source:
-    if is_store(path):
-        return StoreSource(path)
+def _open(path: Path, split: str) -> Source:
+    if is_store(path) or (path / "data.mdb").is_file() or (path.name == "data.mdb" and path.is_file()):
+        source = StoreSource(path) if is_store(path) else LmdbSource(path.parent if path.is_file() else path)
+        return _undivided(source, split)
     if path.is_dir():
-        return LmdbSource(path) if (path / "data.mdb").is_file() else FolderSource(path)
-    if path.name == "data.mdb" and path.is_file():
-        return LmdbSource(path.parent)
+        return FolderSource(path, split)
     opener = OPENERS.get(path.suffix.lower())
     if opener is None or not is_regular(path.stat()):  # a pipe would be waited for, and a device has no end
         raise UserError(not_a_source(path))
-    return opener(path)
+    return opener(path, split)
 
 
-OPENERS: dict[str, Callable[[Path], Source]] = {
+def _undivided(source: Source, split: str) -> Source:
+    """A source that has no splits. Raises UserError where one was asked for, unless its images were chosen before."""
+    if isinstance(source, StoreSource) and split not in (AUTO, ALL):
+        said = f"{source.place} holds images that are prepared already: `split` {split} chooses none of them"
+        source.remarks = (*source.remarks, said)
+    else:
+        choose_splits({}, split, str(source.place))
+    return source
+
+
+Opener = Callable[[Path, str], Source]
+OPENERS: dict[str, Opener] = {
     ".zip": ZipSource,
-    ".npy": ArraySource,
-    ".mdb": LmdbSource,
-    ".lmdb": LmdbSource,
+    ".npy": lambda path, split: _undivided(ArraySource(path), split),
+    ".mdb": lambda path, split: _undivided(LmdbSource(path), split),
+    ".lmdb": lambda path, split: _undivided(LmdbSource(path), split),
 }
 
 
