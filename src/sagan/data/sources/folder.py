@@ -47,9 +47,9 @@ class FolderSource(Source):
     Raises UserError when nothing is left.
     """
 
-    def __init__(self, root: Path, split: str = AUTO) -> None:
+    def __init__(self, root: Path, split: str = AUTO, found: Walk | None = None) -> None:
         self.root = self.place = root
-        found = walk(root)
+        found = walk(root) if found is None else found
         if found.root_is not in ("", FIGURES):
             raise UserError(f"{root} holds {found.root_is} of sagan, not images to train on")
         self.ours = found.root_is

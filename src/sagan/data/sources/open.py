@@ -8,13 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sagan.data.sources.array import ArraySource
+from sagan.data.sources.cifar import is_cifar, open_cifar, open_cifar_file, refuse_pickles
 from sagan.data.sources.decode import MAX_PIXELS
-from sagan.data.sources.folder import FolderSource
+from sagan.data.sources.folder import FolderSource, walk
+from sagan.data.sources.idx import is_idx, open_idx, open_idx_file
 from sagan.data.sources.lmdb import LmdbSource
 from sagan.data.sources.names import is_image
+from sagan.data.sources.npz import open_npz
+from sagan.data.sources.shards import Files
 from sagan.data.sources.source import Source
 from sagan.data.sources.splits import ALL, AUTO, choose_splits
 from sagan.data.sources.stored import StoreSource
+from sagan.data.sources.tar import TarSource
 from sagan.data.sources.zip import ZipSource
 from sagan.run.store import is_store
 from sagan.system.errors import UserError
@@ -48,11 +53,28 @@ def _open(path: Path, split: str) -> Source:
         source = StoreSource(path) if is_store(path) else LmdbSource(path.parent if path.is_file() else path)
         return _undivided(source, split)
     if path.is_dir():
-        return FolderSource(path, split)
-    opener = OPENERS.get(path.suffix.lower())
+        return _open_folder(path, split)
+    opener = OPENERS.get(path.suffix.lower()) or next((one for suits, one in NAMED if suits(path.name)), None)
     if opener is None or not is_regular(path.stat()):  # a pipe would be waited for, and a device has no end
         raise UserError(not_a_source(path))
     return opener(path, split)
+
+
+def _open_folder(path: Path, split: str) -> Source:
+    """A folder of images or, where it has none, of files that hold many each."""
+    found = walk(path)
+    shards = {name: [file for file in found.files if suits(file)] for name, (suits, _) in FOLDERS.items()}
+    shards = {name: files for name, files in shards.items() if files}
+    if found.root_is or not shards or any(map(is_image, found.files)):
+        refuse_pickles(path, [] if any(map(is_image, found.files)) else found.files)
+        source = FolderSource(path, split, found)
+        said = (f"{path} also holds {', '.join(shards)}, which are not read: name them to use them",) if shards else ()
+        source.remarks = (*source.remarks, *said)
+        return source
+    if len(shards) > 1:
+        raise UserError(f"{path} holds {' and '.join(shards)}: name the folder of one of these kinds")
+    ((name, files),) = shards.items()
+    return FOLDERS[name][1](path, {file: path / file for file in files}, split)
 
 
 def _undivided(source: Source, split: str) -> Source:
@@ -68,9 +90,19 @@ def _undivided(source: Source, split: str) -> Source:
 Opener = Callable[[Path, str], Source]
 OPENERS: dict[str, Opener] = {
     ".zip": ZipSource,
+    ".npz": open_npz,
+    ".tar": lambda path, split: TarSource(path, {"": path}, split),
     ".npy": lambda path, split: _undivided(ArraySource(path), split),
     ".mdb": lambda path, split: _undivided(LmdbSource(path), split),
     ".lmdb": lambda path, split: _undivided(LmdbSource(path), split),
+}
+
+
+NAMED: list[tuple[Callable[[str], bool], Opener]] = [(is_idx, open_idx_file), (is_cifar, open_cifar_file)]
+FOLDERS: dict[str, tuple[Callable[[str], bool], Callable[[Path, Files, str], Source]]] = {
+    "tars": (lambda name: name.lower().endswith(".tar"), TarSource),
+    "idx files": (is_idx, open_idx),
+    "files of CIFAR": (is_cifar, open_cifar),
 }
 
 
@@ -91,4 +123,10 @@ def not_a_source(path: Path) -> str:
         return f"{path} is a pipe or a device, not a file"
     if is_image(path.name):
         return f"{path} is one image: give the folder of your images"
-    return f"{path} is not a folder of images, a zip, an LMDB (data.mdb) or a .npy array"
+    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".gz")):
+        return f"{path} is compressed: unpack it first, and name what it holds"
+    refuse_pickles(path, [path.name])
+    return f"{path} is not a folder of images, {KINDS}"
+
+
+KINDS = "a zip, tar, LMDB (data.mdb), .npy, .npz, or a file of MNIST (idx) or CIFAR (binary)"

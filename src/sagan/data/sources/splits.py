@@ -45,8 +45,9 @@ def split_level(paths: Sequence[str]) -> int | None:
     return level if len(found) > 1 else None
 
 
-def choose_splits(found: Mapping[str, int], asked: str, where: str) -> tuple[frozenset[str], str]:
-    """The splits to take of those ``found``, by the number of their images, and a sentence about the others, or "".
+def choose_splits(found: Mapping[str, int], asked: str, where: str, noun: str = "image") -> tuple[frozenset[str], str]:
+    """The splits to take of those ``found``, by the number of their images (or of another ``noun``), and a sentence
+    about the others, or "".
 
     ``asked``: the name of a split; "all"; or "auto", which is train where there is one, and else all. Raises UserError
     for a split that is not there.
@@ -56,7 +57,7 @@ def choose_splits(found: Mapping[str, int], asked: str, where: str) -> tuple[fro
         return frozenset(found), ""
     if not found:
         raise UserError(f"{where} is not divided into splits such as train and test: leave out `split` {asked}")
-    listed = {split: f"{split} ({plural(found[split], 'image')})" for split in _NAMES if split in found}
+    listed = {split: f"{split} ({plural(found[split], noun)})" for split in _NAMES if split in found}
     if wanted not in found:
         raise UserError(f"{where} has no split {asked}: it has {', '.join(listed.values())}; or give `split` all")
     others = [text for split, text in listed.items() if split != wanted]
