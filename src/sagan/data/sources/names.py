@@ -114,8 +114,10 @@ def kind_of(names: Iterable[str]) -> str:
 
 
 def short_name(path: Path) -> str:
-    """The last part of a path without its suffix, in characters that need no quotes in the name of a folder."""
-    name = path.resolve().stem if path.is_file() else path.resolve().name
+    """The last part of a path without its suffix, in characters that need no quotes in the name of a folder. Of a data
+    set in the hub's cache, where a folder is called by its commit, the name of the data set."""
+    real, hub = path.resolve(), [part for part in path.parts if part.startswith("datasets--")]
+    name = hub[-1].rpartition("--")[2] if hub else real.stem if path.is_file() else real.name
     suited = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
     return suited.encode()[:LONGEST_NAME].decode(errors="ignore").strip(".-") or "images"
 

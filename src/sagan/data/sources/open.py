@@ -11,6 +11,7 @@ from sagan.data.sources.array import ArraySource
 from sagan.data.sources.cifar import is_cifar, open_cifar, open_cifar_file, refuse_pickles
 from sagan.data.sources.decode import MAX_PIXELS
 from sagan.data.sources.folder import FolderSource, walk
+from sagan.data.sources.hub import fetch_dataset, on_the_hub
 from sagan.data.sources.idx import is_idx, open_idx, open_idx_file
 from sagan.data.sources.lmdb import LmdbSource
 from sagan.data.sources.names import is_image
@@ -27,13 +28,15 @@ from sagan.system.files import expand, is_regular
 
 
 def open_source(path: str | os.PathLike[str], *, split: str = AUTO, max_pixels: int = MAX_PIXELS) -> Source:
-    """The source at ``path``: a folder of images, a prepared store, a folder holding ``data.mdb``, a zip, a ``.mdb``
-    or a ``.npy``. Of a data set that is divided into splits, ``split`` is taken: see `choose_splits`.
+    """The source at ``path``: a prepared store; a folder of images, or of files of many images; one such file (a zip,
+    tar, LMDB, ``.npy``, ``.npz``, idx or CIFAR's); or ``hf:OWNER/NAME``, a data set on the Hugging Face hub. Of a data
+    set that is divided into splits, ``split`` is taken: see `choose_splits`.
 
     Images of more than ``max_pixels`` count as damaged. Raises UserError, with what was found and what to do, for a
     path that is missing, empty or anything else.
     """
-    path = expand(path)
+    name = on_the_hub(Path(path).as_posix())
+    path = fetch_dataset(name) if name else expand(path)
     if not path.exists():
         raise UserError(missing(path))
     try:

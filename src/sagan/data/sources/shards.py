@@ -47,12 +47,13 @@ def in_order(files: Files) -> dict[str, Path]:
 def pick_shards(files: Files, split: str, where: str) -> tuple[dict[str, Path], str]:
     """The files of a split, in natural order, and a sentence about the others, or "". A file's name begins with its
     split, or it lies in a folder of this name; unless all do, there are no splits."""
-    splits = {name: _split_of(name) for name in files}
+    splits = {name: split_of_shard(name) for name in files}
     counts = Counter(splits.values())
     taken, said = choose_splits({} if "" in counts else counts, split, where, "file")
     return in_order({name: path for name, path in files.items() if not taken or splits[name] in taken}), said
 
 
-def _split_of(name: str) -> str:
+def split_of_shard(name: str) -> str:
+    """The split that the name of a file, or of a folder that it is in, tells; "" for none."""
     *folders, file = name.split("/")
     return split_of_file(file) or next(filter(None, map(split_of, reversed(folders))), "")

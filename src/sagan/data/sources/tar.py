@@ -33,8 +33,9 @@ from sagan.data.sources.members import (
 )
 from sagan.data.sources.names import is_image, kind_of, natural
 from sagan.data.sources.room import hold
-from sagan.data.sources.shards import Files, ShardsSource, pick_shards
+from sagan.data.sources.shards import Files, ShardsSource, pick_shards, split_of_shard
 from sagan.data.sources.source import PerProcess
+from sagan.data.sources.splits import ALL
 from sagan.data.sources.stream import Bytes, PlainBytes
 from sagan.system.errors import UserError
 from sagan.system.files import open_regular
@@ -67,7 +68,8 @@ class TarSource(ShardsSource):
     """
 
     def __init__(self, place: Path, files: Files, split: str) -> None:
-        files, said = pick_shards(files, split, str(place)) if len(files) > 1 else (dict(files), "")
+        named = len(files) > 1 or any(map(split_of_shard, files))  # else it may hold folders that are splits
+        files, said = pick_shards(files, split, str(place)) if named else (dict(files), "")
         super().__init__(place, files)
         self.keys = list(files)
         self.bytes = {name: PerProcess[Bytes](functools.partial(PlainBytes, path)) for name, path in files.items()}
@@ -75,8 +77,9 @@ class TarSource(ShardsSource):
         listed = {name: list_members(zip(shard.names, itertools.count())) for name, shard in shards.items()}
         self.ours = "".join({refuse_ours(files[name], members) for name, members in listed.items()})
         if len(files) == 1:  # it may be a packed folder, with all that belongs to one
-            arranged = _arrange(place, shards[self.keys[0]], listed[self.keys[0]], split)
-            found, self.classes, self.remarks = {self.keys[0]: arranged.names}, arranged.classes, arranged.remarks
+            (key,) = files
+            arranged = _arrange(place, shards[key], listed[key], ALL if named else split)
+            found, self.classes, remarks = {key: arranged.names}, arranged.classes, arranged.remarks
             self.mark(arranged.lines)
         else:
             found = {name: sorted(filter(is_image, members.members), key=natural) for name, members in listed.items()}
@@ -92,7 +95,8 @@ class TarSource(ShardsSource):
             raise UserError(no_images_in(place, listed[self.keys[0]]))
         if len(files) > 1:
             self.classes = classes_of(self.names, self.names)
-            self.remarks = (*([said] if said else []), *self.classes.remarks)
+            remarks = self.classes.remarks
+        self.remarks = (*([said] if said else []), *remarks)
         if any(shard.labels for shard in shards.values()):
             self.classes = self._labelled([shard.labels for shard in shards.values()])
         self.no_classes = self.classes.why_none
