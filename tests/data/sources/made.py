@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import tarfile
 import zipfile
 from pathlib import Path
@@ -67,6 +68,24 @@ def make_cifar(folder: Path, images: np.ndarray, labels: list[int], names: list[
     return folder
 
 
+def make_parquet(
+    path: Path, images: list, labels: list | None = None, names: list[str] | None = None, **options
+) -> Path:
+    """Images (bytes, or bytes and path) and labels as the hub's library writes them, three rows a group."""
+    pyarrow = pytest.importorskip("pyarrow", reason="the pyarrow package is not installed")
+    from pyarrow import parquet
+
+    columns, features = {"image": images}, {"image": {"_type": "Image"}}
+    if labels is not None:
+        columns["label"] = labels
+        features["label"] = {"names": names, "_type": "ClassLabel"} if names else {"dtype": "int64", "_type": "Value"}
+    table = pyarrow.table(columns)
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, path, row_group_size=3)
+    return path
+
+
 def make_source(kind: str, folder: Path) -> Source:
     """The pictures 0..3 in a source of each kind; the folder and the zip are nested."""
     if kind == "folder":
@@ -83,6 +102,8 @@ def make_source(kind: str, folder: Path) -> Source:
     pixels = np.stack([np.asarray(picture(i)) for i in range(4)])
     if kind == "tar":
         return open_source(make_tar(folder / "set.tar", {f"{i}.png": encoded(picture(i)) for i in (2, 0, 3, 1)}))
+    if kind == "parquet":
+        return open_source(make_parquet(folder / "set.parquet", [encoded(picture(i)) for i in range(4)]))
     if kind == "npz":
         np.savez(folder / "set.npz", images=pixels)
         return open_source(folder / "set.npz")
@@ -96,7 +117,7 @@ def make_source(kind: str, folder: Path) -> Source:
     return open_source(folder / "set.npy")
 
 
-KINDS = ["folder", "zip", "lmdb", "npy", "tar", "npz", "packed npz", "idx"]
+KINDS = ["folder", "zip", "lmdb", "npy", "tar", "parquet", "npz", "packed npz", "idx"]
 
 
 def tree(kind: str, folder: Path, *names: str, contents: dict[str, str | bytes] | None = None) -> Source:

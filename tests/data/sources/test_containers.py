@@ -13,7 +13,7 @@ from PIL import Image
 from sagan.data import Recipe, open_source
 from sagan.data.prepare import prepare
 from tests.data.made import quiet
-from tests.data.sources.made import encoded, make_cifar, make_idx, make_tar
+from tests.data.sources.made import encoded, make_cifar, make_idx, make_parquet, make_tar
 
 COUNT = 12
 NAMES = ["2", "9", "10"]  # of the classes, in natural order
@@ -91,6 +91,19 @@ def mnist(folder: Path, ending: str = "") -> Path:
     return folder
 
 
+def parquet(path: Path, some: range = range(COUNT), stated: bool = False) -> Path:
+    images = [{"bytes": PNGS[number], "path": f"{number}.png"} for number in some]
+    labels = [CLASSES[number] if stated else int(LABELS[number]) for number in some]
+    return make_parquet(path, images, labels, NAMES if stated else [])
+
+
+def parquet_shards(folder: Path) -> Path:
+    for shard, some in enumerate((range(5), range(5, 9), range(9, 12))):
+        parquet(folder / "data" / f"train-{shard + 8}-of-3.parquet", some, stated=True)
+    parquet(folder / "data" / "test-0.parquet", range(2), stated=True)
+    return folder
+
+
 CONTAINERS: dict[str, Callable[[Path], Path]] = {
     "folder": lambda at: in_folder(at / "set", FILES),
     "folder, table": lambda at: in_folder(at / "set", {**FLAT, "labels.csv": table(at / "table")}),
@@ -104,6 +117,8 @@ CONTAINERS: dict[str, Callable[[Path], Path]] = {
     "tar, cls": lambda at: make_tar(at / "set.tar", samples(as_cls)),
     "tar, json": lambda at: make_tar(at / "set.tar", samples(as_json)),
     "shards": lambda at: shards(at / "set"),
+    "parquet": lambda at: parquet(at / "set.parquet"),
+    "parquet shards": lambda at: parquet_shards(at / "set"),
     "npz": lambda at: npz(at / "set.npz", np.savez, images=PIXELS, labels=LABELS),
     "packed npz": lambda at: npz(at / "set.npz", np.savez_compressed, arr_0=PIXELS, arr_1=LABELS[:, None]),
     "npz of splits": lambda at: npz(at / "set.npz", np.savez, x_train=PIXELS, y_train=LABELS, x_test=PIXELS[:1]),

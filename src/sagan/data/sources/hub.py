@@ -40,4 +40,4 @@ def fetch_dataset(name: str) -> Path:
         raise UserError(f"{HUB}{name} holds no images: looked for {', '.join(_FETCHED)}")
     packed = [path for path in files if path.suffix.lower() in PACKED]
     alone = len(packed) == 1 and not any(path.suffix.lower() in FORMATS for path in files)
-    return packed[0] if alone and packed[0].suffix.lower() != ".tar" else Path(folder)
+    return packed[0] if alone and packed[0].suffix.lower() not in (".tar", ".parquet") else Path(folder)

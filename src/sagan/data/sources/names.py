@@ -48,7 +48,7 @@ _SPLIT = re.compile(  # the name of a part of a data set, such as train, val2017
     "[-_. ]?(images?|imgs?|jpe?gs?|set|data|split|hr|lr|[ab]|[0-9]+)?"
 )
 LONGEST_NAME = 120  # bytes of a source's name in a folder's name, which may have 255
-PACKED = (".zip", ".tar", ".npy", ".npz", ".mdb", ".lmdb")  # suffixes of files that hold many images
+PACKED = (".zip", ".tar", ".parquet", ".npy", ".npz", ".mdb", ".lmdb")  # suffixes of files that hold many images
 COPIES = "transformed_images"  # the published program's scripts wrote 64x64 copies under this name, in the data set
 
 

@@ -16,6 +16,7 @@ from sagan.data.sources.idx import is_idx, open_idx, open_idx_file
 from sagan.data.sources.lmdb import LmdbSource
 from sagan.data.sources.names import is_image
 from sagan.data.sources.npz import open_npz
+from sagan.data.sources.parquet import ParquetSource
 from sagan.data.sources.shards import Files
 from sagan.data.sources.source import Source
 from sagan.data.sources.splits import ALL, AUTO, choose_splits
@@ -29,8 +30,8 @@ from sagan.system.files import expand, is_regular
 
 def open_source(path: str | os.PathLike[str], *, split: str = AUTO, max_pixels: int = MAX_PIXELS) -> Source:
     """The source at ``path``: a prepared store; a folder of images, or of files of many images; one such file (a zip,
-    tar, LMDB, ``.npy``, ``.npz``, idx or CIFAR's); or ``hf:OWNER/NAME``, a data set on the Hugging Face hub. Of a data
-    set that is divided into splits, ``split`` is taken: see `choose_splits`.
+    tar, parquet, LMDB, ``.npy``, ``.npz``, idx or CIFAR's); or ``hf:OWNER/NAME``, a data set on the Hugging Face hub.
+    Of a data set that is divided into splits, ``split`` is taken: see `choose_splits`.
 
     Images of more than ``max_pixels`` count as damaged. Raises UserError, with what was found and what to do, for a
     path that is missing, empty or anything else.
@@ -94,6 +95,7 @@ Opener = Callable[[Path, str], Source]
 OPENERS: dict[str, Opener] = {
     ".zip": ZipSource,
     ".npz": open_npz,
+    ".parquet": lambda path, split: ParquetSource(path, {"": path}, split),
     ".tar": lambda path, split: TarSource(path, {"": path}, split),
     ".npy": lambda path, split: _undivided(ArraySource(path), split),
     ".mdb": lambda path, split: _undivided(LmdbSource(path), split),
@@ -103,6 +105,7 @@ OPENERS: dict[str, Opener] = {
 
 NAMED: list[tuple[Callable[[str], bool], Opener]] = [(is_idx, open_idx_file), (is_cifar, open_cifar_file)]
 FOLDERS: dict[str, tuple[Callable[[str], bool], Callable[[Path, Files, str], Source]]] = {
+    "parquet files": (lambda name: name.lower().endswith(".parquet"), ParquetSource),
     "tars": (lambda name: name.lower().endswith(".tar"), TarSource),
     "idx files": (is_idx, open_idx),
     "files of CIFAR": (is_cifar, open_cifar),
@@ -132,4 +135,4 @@ def not_a_source(path: Path) -> str:
     return f"{path} is not a folder of images, {KINDS}"
 
 
-KINDS = "a zip, tar, LMDB (data.mdb), .npy, .npz, or a file of MNIST (idx) or CIFAR (binary)"
+KINDS = "a zip, tar, parquet, LMDB (data.mdb), .npy, .npz, or a file of MNIST (idx) or CIFAR (binary)"
