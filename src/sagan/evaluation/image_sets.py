@@ -121,7 +121,7 @@ class ImageSet:
 
 
 def open_images(path: Path, cache: Path, console: Console, size: int | None = None) -> ImageSet:
-    """The images at a path: a prepared store, a folder, a zip, an LMDB or a .npy. UserError where there are none.
+    """The images at a path: all that `open_source` takes. UserError where there are none.
 
     ``size``: their height and width, to which others are brought as for training. ``cache``: the folder that remembers
     which files hold which images, so that they are not read for it again, and keeps those brought to a size.

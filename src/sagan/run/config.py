@@ -189,7 +189,7 @@ class DataConfig:
     """The images to train on."""
 
     data: str | None = setting(None, "free", pairs=False)
-    """A folder of images or of shards; a zip, tar, LMDB, .npy or .npz; hf:OWNER/NAME, a data set on the hub;
+    """A folder of images or of shards; a zip, tar, parquet, LMDB, .npy or .npz; hf:OWNER/NAME, a data set on the hub;
     or 'faces': drawn faces, nothing to download. Without --data and --dataset it is 'faces'."""
     dataset: Literal["celeb", "lsun"] | None = setting(None, "free", pairs=False)
     """CelebA or LSUN church, found under --image_path where their Kaggle downloads unpack."""

@@ -42,7 +42,8 @@ class ParquetSource(ShardsSource):
 
     An image is encoded, in a column of bytes or of ``{bytes, path}``. The classes are those of a column of whole
     numbers or text; the names of numbers are taken from the metadata that hubs' data sets have. Needs the ``pyarrow``
-    package (``pip install 'sagan-attention[parquet]'``, UserError without it). One row group is in memory at a time, or two.
+    package (``pip install 'sagan-attention[parquet]'``, UserError without it). One row group is in memory at a time, or
+    two.
     """
 
     def __init__(self, place: Path, files: Files, split: str) -> None:
