@@ -45,22 +45,21 @@ def arrange(
     everything = sorted(filter(is_image, files))
     if not everything:
         return Arranged([], Classes(None))
-    level, said, mark = split_level(everything), "", ""
+    level, said = split_level(everything), ""
     names = bare = sorted(everything, key=natural)
-    if names != everything:
-        mark = NATURAL
+    marks = [NATURAL] if names != everything else []
     if level is not None:
         counts = Counter(split_of(name.split("/")[level]) for name in names)
         taken, said = choose_splits(counts, split, where)
         names = [name for name in names if split_of(name.split("/")[level]) in taken]
         bare = [_without(name, level) for name in names]
-        mark += f", split {', '.join(sorted(taken))}" * (taken != counts.keys())
+        marks += [f"split {each}" for each in sorted(taken) if taken != counts.keys()]
     elif split not in (AUTO, ALL):
         choose_splits({}, split, where)
     file, unread = labels_files(files, names)
     content = None if file is None else read(file, largest_labels(len(names)))
     classes = classes_of(names, bare, file or "", content, "" if file is None else place(file))
-    return Arranged(names, classes, (*([said] if said else []), *classes.remarks, *not_above(unread)), mark)
+    return Arranged(names, classes, (*([said] if said else []), *classes.remarks, *not_above(unread)), ", ".join(marks))
 
 
 def _without(path: str, level: int) -> str:

@@ -49,22 +49,17 @@ def open_npz(path: Path, split: str) -> PackedSource:
     if not images:
         listed = shorten(", ".join(members)) if members else "nothing"
         raise UserError(f"{path} has no array named images, x or data (it holds {listed}): save it with one")
-    arrays = {
-        name: _open_array(path, archive, members[name], name)
-        for name, (_, what) in parts.items()
-        if images.keys() & {parts[name][0]} or what == "images"
-    }
-    del archive
+    wanted = [name for name, (part, _) in parts.items() if part in images]
+    arrays = {name: _open_array(path, members[name], name) for name in wanted}
     counts = {part: arrays[name].shape[0] for part, name in images.items() if arrays[name].shape}
     taken, said = choose_splits({} if "" in counts else counts, split, str(path))
     chosen = [part for part in images if part in taken] if taken else list(images)
     blocks = [_image_block(path, arrays[images[part]]) for part in chosen]
     found = {part: name for name, (part, what) in parts.items() if what == "labels"}
-    labels = [
-        _array_labels(path, arrays.get(found.get(part, "")), block) for part, block in zip(chosen, blocks, strict=True)
-    ]
-    marked = ", ".join(chosen) if len(chosen) < len(images) else ""
-    return PackedSource(path, {"": path}, blocks, joined(labels), marked, said)
+    pairs = zip(chosen, blocks, strict=True)
+    labels = [_array_labels(path, arrays.get(found.get(part, "")), block) for part, block in pairs]
+    lines = [f"split {', '.join(chosen)}"] if len(chosen) < len(images) else []
+    return PackedSource(path, {"": path}, blocks, joined(labels), lines, said)
 
 
 def _part(name: str) -> tuple[str, str] | None:
@@ -77,10 +72,10 @@ def _part(name: str) -> tuple[str, str] | None:
     return (splits[0] if splits else ""), what[0]
 
 
-def _open_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> _Array:
+def _open_array(path: Path, member: zipfile.ZipInfo, name: str) -> _Array:
     """Where the numbers of an array are, and which. Raises UserError unless it is whole as far as its header tells."""
     try:
-        opened = PerProcess(_opener(path, archive, member))
+        opened = PerProcess(_opener(path, member))
         data = opened.get()
         head = data.at(0, 12)
         if head[:6] != b"\x93NUMPY" or head[6] not in (1, 2, 3):
@@ -115,7 +110,7 @@ def _parse_header(length: int, text: bytes) -> tuple[tuple[int, ...], bool, np.d
     return shape, bool(by_column), kind
 
 
-def _opener(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], Bytes]:
+def _opener(path: Path, member: zipfile.ZipInfo) -> Callable[[], Bytes]:
     """Opens the bytes of a member of a zip. Raises UserError unless they are stored or deflated within the file."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -164,11 +159,6 @@ def _array_labels(path: Path, array: _Array | None, images: Block) -> Labels:
     values = np.frombuffer(data, array.kind).reshape(images.count, -1)
     if values.shape[1] == 1:
         return numbered(values[:, 0], where)
-    if (
-        array.kind.kind != "U"
-        and values.shape[1]
-        and ((values == 0) | (values == 1)).all()
-        and (values.sum(1) == 1).all()
-    ):
+    if array.kind.kind != "U" and ((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all():
         return numbered(values.argmax(1), where)
     return Labels(None, why_none=f"{where} has several labels for an image, not one class")
