@@ -92,7 +92,7 @@ def zip_of(path, members, how=zipfile.ZIP_DEFLATED):
 @pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_member_that_unpacks_to_more_than_is_allowed(name, how, tmp_path, monkeypatch):
     monkeypatch.setattr(zips, "MAX_BYTES", 10_000)
-    monkeypatch.setattr(zips, "LARGEST_LABELS", 10_000)
+    monkeypatch.setattr("sagan.data.sources.classes.LARGEST_LABELS", 10_000)
     path = zip_of(tmp_path / "a.zip", {name: bytes(10**6), "0.png": b""}, how)
     with pytest.raises(UserError, match="it unpacks to 1,000,000 bytes, more than 10,000"):
         open_source(path).read(1)

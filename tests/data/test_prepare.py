@@ -453,7 +453,7 @@ def test_a_repaired_zip_is_read_again(tmp_path):
 
 def test_the_store_of_a_zip_by_an_earlier_version_still_serves_unless_it_skipped_images(tmp_path, monkeypatch):
     source = open_source(zipped(tmp_path / "set.zip", range(3)))
-    source.identity = source.former
+    (source.identity,) = source.former
     old = open_or_prepare(source, Recipe(4), tmp_path / "prepared", **quiet)
     again = open_or_prepare(open_source(tmp_path / "set.zip"), Recipe(4), tmp_path / "prepared", **quiet)
     assert (again.folder, again.hash) == (old.folder, old.hash)
@@ -518,3 +518,24 @@ def test_a_store_names_no_folder_of_the_machine(kind, tmp_path):
     assert str(tmp_path) not in text
     assert "my photos" not in text
     assert "dog/old/2.png" in text
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_store_in_the_order_of_an_earlier_version_still_serves(kind, known, tmp_path, monkeypatch):
+    """Which had 10 before 9, and perhaps the identity of these files in its folder of identities."""
+    numbers = (9, 10, 11)
+    for number in numbers:
+        put(tmp_path / "set" / f"{number}.png", picture(number, 30, 30))
+    path = zipped(tmp_path / "set.zip", numbers) if kind == "zip" else tmp_path / "set"
+    root = tmp_path / "prepared"
+    with monkeypatch.context() as patch:
+        patch.setattr("sagan.data.sources.arrange.natural", str)
+        old = open_or_prepare(open_source(path), Recipe(4), root, **quiet)
+    if not known:
+        shutil.rmtree(root / "identities")
+    again = open_or_prepare(open_source(path), Recipe(4), root, **quiet)
+    assert (again.folder, again.names()) == (old.folder, ["10.png", "11.png", "9.png"])
+    shutil.rmtree(old.folder)
+    new = open_or_prepare(open_source(path), Recipe(4), root, **quiet)
+    assert (new.folder != old.folder, new.names()) == (True, ["9.png", "10.png", "11.png"])

@@ -117,7 +117,7 @@ def test_in_a_log_file_progress_is_a_line_now_and_then(capsys, monkeypatch):
             progress(done, 5)
     lines = capsys.readouterr().out.splitlines()
     assert 1 <= len(lines) <= 3
-    assert all(line.startswith("drawing ") and line.endswith(" left") for line in lines)
+    assert all(line.startswith("drawing ") and "/s, " in line and line.endswith(" left") for line in lines)
 
 
 def test_in_a_log_file_training_says_the_first_and_the_last_record(capsys):

@@ -118,7 +118,7 @@ def test_classes_are_known_by_name(home, capsys):
     assert "the classes take turns: 0 cats, 1 dogs, 2 eels" in capsys.readouterr().out
     for label in ("dogs", "1"):
         assert main(["sample", "run", "--num", "3", "--out", label, "--label", label]) == 0
-        assert "3 images of class dogs (number 1) in " in capsys.readouterr().out
+        assert "3 images of class 1 ('dogs') in " in capsys.readouterr().out
     assert drawn(home / "dogs") == drawn(home / "1")
     generator = load(home / "run", device="cpu")
     assert generator.classes == ("cats", "dogs", "eels")
@@ -197,8 +197,8 @@ def test_an_earlier_run_goes_on_with_its_own_numbering(home, old_run, capsys, mo
     capsys.readouterr()
     assert resume() == 0
     out = capsys.readouterr().out
-    assert "in 12 classes (0 0, 1 1, 2 2, " in out  # the store's
-    assert "the networks' classes: 0 0, 1 1, 2 10, 3 11, 4 2, " in out
+    assert "in 12 classes (0 ('0'), 1 ('1'), 2 ('2'), " in out  # the store's
+    assert "the networks' classes: 0 ('0'), 1 ('1'), 2 ('10'), 3 ('11'), 4 ('2'), " in out
     resumed, straight = (load_checkpoint(Run(home / name).checkpoint_file) for name in ("run", "straight"))
     assert (resumed.images, resumed.classes) == (before.images, SORTED)
     for name in ("generator", "discriminator", "average"):
@@ -212,14 +212,14 @@ def test_a_name_wins_over_a_number(home, old_run, capsys):
     for label, number in (("2", 4), ("10", 2)):
         capsys.readouterr()
         assert main(["sample", "run", "--num", "2", "--out", label, "--label", label]) == 0
-        assert f"of class {label} (number {number}) in " in capsys.readouterr().out
+        assert f"of class {number} ('{label}') in " in capsys.readouterr().out
         generator = load(home / "run", device="cpu")
         assert np.array_equal(generator.sample(2, label=label), generator.sample(2, label=number))
 
 
 def test_a_snapshot_without_names_has_numbers(home, old_run, capsys):
     assert main(["sample", "run", "--num", "1", "--out", "two", "--label", "2"]) == 0
-    assert "1 image of class number 2 in " in capsys.readouterr().out
+    assert "1 image of class 2 in " in capsys.readouterr().out
     assert main(["sample", "run", "--num", "1", "--out", "turns"]) == 0
     assert main(["sample", "run", "--out", "none", "--label", "two"]) == 2
     assert "has classes 0 to 11, got label 'two': their names are unknown" in capsys.readouterr().err

@@ -41,7 +41,7 @@ class AttentionFlags:
     num: int = 4
     """The number of images."""
     images: Path | None = None
-    """Real images to show to the discriminator: a folder, a zip, an LMDB or a .npy file.
+    """Real images to show to the discriminator: a folder, a zip, tar, parquet, LMDB, .npy or .npz.
     They are cropped and resized as the run's own images were."""
     query: tuple[int, ...] | None = None
     """Query pixels as y,x in the image, such as 12,10 12,22.

@@ -33,7 +33,7 @@ class EvaluateFlags:
     Each score of a snapshot is added to the run's records, with a card that says how it was computed."""
 
     target: Annotated[Path, Positional]
-    """A run's folder, or images: a folder, a zip, a prepared store, an LMDB or a .npy file."""
+    """A run's folder, or images: a folder, a zip, tar, parquet, LMDB, .npy or .npz, or a prepared store."""
     reference: Path | None = None
     """The real images. By default those that the run was trained on."""
     extractor: str | None = None

@@ -24,7 +24,8 @@ class PrepareFlags:
     `sagan train` does this too, when it is needed."""
 
     source: Annotated[str | None, Positional] = None
-    """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces' (drawn faces). Or give --dataset."""
+    """Images: a folder, a zip, tar, parquet, LMDB, .npy or .npz; hf:OWNER/NAME; or 'faces' (drawn faces).
+    Or give --dataset."""
     imsize: int = 64
     """Height and width of the prepared images: a power of two, 16 or more."""
     data: DataConfig = field(default_factory=DataConfig)

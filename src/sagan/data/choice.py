@@ -28,7 +28,7 @@ def choose_source(data: DataConfig, size: int) -> Source:
     store whose images are not as the settings want them."""
     if data.dataset is None and data.data in (None, "faces"):
         return FacesSource(FACES, size)
-    source = open_source(_place(data), max_pixels=data.max_pixels)
+    source = open_source(_place(data), split=data.split, max_pixels=data.max_pixels)
     if isinstance(source, StoreSource):
         source.served(size, data.crop, data.filter)
     if source.ours:

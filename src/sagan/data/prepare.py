@@ -62,7 +62,7 @@ def open_or_prepare(
     """The store of this source and recipe under ``root``, prepared now unless it exists. Arguments as of `prepare`."""
     settle_identity(source, root, progress)
     folder = store_folder(root, source, recipe)
-    if source.former and not taken(folder) and (store := former_store(root, source, recipe)) is not None:
+    if not taken(folder) and (store := former_store(root, source, recipe)) is not None:
         verify(store.folder, root, progress)
         return opened(store, source, warn)
     if taken(folder):
@@ -83,23 +83,33 @@ def former_store(root: Path, source: Source, recipe: Recipe) -> Store | None:
     """The store that an earlier version made of the same images, if there is one; what it skipped is tried again.
 
     Raises UserError for a damaged one."""
-    folder = store_folder(root, source, recipe, source.former)
-    if not taken(folder):
-        return None
-    store = Store.open(folder)
-    return store if store.meta.identity == source.former and not store.skipped else None
+    for identity in source.former:
+        folder = store_folder(root, source, recipe, identity)
+        if taken(folder):
+            store = Store.open(folder)
+            if store.meta.identity == identity and not store.skipped:
+                return store
+    return None
 
 
 def settle_identity(source: Source, root: Path, progress: Progress | None = None) -> None:
     """Finds the identity of a source: by its signature in a file under ``root``, or else by reading every byte."""
     if not source.signature or "identity" in vars(source):
         return
-    known = root / "identities" / source.signature
-    with contextlib.suppress(OSError, ValueError):  # it is not there, or damaged
-        if IDENTITY.fullmatch(text := read_regular(known, 1000).decode()):
-            source.identity = text
-            return
+    if identity := known_identity(root, source.signature):
+        source.identity = identity
+        former = known_identity(root, source.former_signature) if source.former_signature else ""
+        source.former = (former, *source.former) if former else source.former
+        return
     remember_identity(source, source.identify(progress or unseen), root)
+
+
+def known_identity(root: Path, signature: str) -> str:
+    """The identity that was remembered for a source of this signature, or ""."""
+    with contextlib.suppress(OSError, ValueError):  # it is not there, or damaged
+        if IDENTITY.fullmatch(text := read_regular(root / "identities" / signature, 1000).decode()):
+            return text
+    return ""
 
 
 def remember_identity(source: Source, identity: str, root: Path) -> None:
@@ -278,6 +288,8 @@ def with_classes(store: Store, source: Source) -> Store:
     images no longer have the names that the store recorded, because the source's folder was moved."""
     skipped = {entry.name for entry in store.skipped}
     kept = [index for index in range(len(source)) if source.name(index) not in skipped]
+    if store.meta.identity in source.former:
+        kept.sort(key=source.name_within)  # the order of earlier versions
     if len(kept) != store.count:
         moved = f"the names of skipped images in {store.folder} are no longer those of the source"
         return replace(store, no_classes=f"{moved}; {AGAIN}")

@@ -79,7 +79,7 @@ class ImageSet:
     Files may be sorted by class, so the first thousand need not represent all. `sample` and `batches` therefore give
     images in a random order, always the same one, unless their order is ``random`` already. ``ahead`` makes the next
     batch while the last one is in use. ``verify`` raises UserError where the images read so far are not finite.
-    ``former``: the identity that an earlier version gave the images.
+    ``former``: the identities that earlier versions gave the images.
     """
 
     description: str
@@ -92,7 +92,7 @@ class ImageSet:
     random: bool = False
     ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = read_ahead
     verify: Callable[[], None] = lambda: None
-    former: str = ""
+    former: tuple[str, ...] = ()
 
     @property
     def image_size(self) -> str:
@@ -121,7 +121,7 @@ class ImageSet:
 
 
 def open_images(path: Path, cache: Path, console: Console, size: int | None = None) -> ImageSet:
-    """The images at a path: a prepared store, a folder, a zip, an LMDB or a .npy. UserError where there are none.
+    """The images at a path: all that `open_source` takes. UserError where there are none.
 
     ``size``: their height and width, to which others are brought as for training. ``cache``: the folder that remembers
     which files hold which images, so that they are not read for it again, and keeps those brought to a size.
@@ -176,7 +176,7 @@ def _source_images(source: Source) -> ImageSet:
         return torch.stack([read_one(index) for index in range(start, stop)])
 
     shape = ImageShape(CHANNELS, height, width)
-    former = f"files:{source.former}" if source.former else ""
+    former = tuple(f"files:{identity}" for identity in source.former)
     return ImageSet(source.description, f"files:{source.identity}", len(source), shape, read, former=former)
 
 

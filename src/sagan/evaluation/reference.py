@@ -101,8 +101,9 @@ def open_reference(
     if images.count < FEWEST:
         raise UserError(f"a reference needs {FEWEST} images or more, {images.description} has {images.count}")
     path = _place(images, images.identity, extractor, cache)
-    if images.former and not path.exists() and (former := _place(images, images.former, extractor, cache)).exists():
-        path = former
+    former = [place for each in images.former if (place := _place(images, each, extractor, cache)).exists()]
+    if former and not path.exists():
+        path = former[0]
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another process is computing the features of {images.description}: waiting until it is done"
     alone = exclusive_lock(path.with_suffix(".lock"), functools.partial(console.warn, waiting))

@@ -13,15 +13,20 @@ _SOME = 8  # of more classes, the first ones that are
 
 
 def list_classes(names: Sequence[str], numbers: Sequence[int] | None = None) -> str:
-    """The classes with their numbers, such as "0 ant, 1 bat, 2 cat"; of many, the first few and the last. ``names``: of
-    all classes by number. ``numbers``: those to list, by default all."""
-    known = [f"{number} {names[number]}" for number in (range(len(names)) if numbers is None else numbers)]
+    """The classes with their numbers, such as "0 ant, 1 bat, 2 cat"; of many, the first few and the last. Names that
+    are numbers are told apart from these: "0 ('2'), 1 ('10')". ``names``: of all classes by number. ``numbers``: those
+    to list, by default all."""
+    chosen = range(len(names)) if numbers is None else numbers
+    if any(name[:1].isdecimal() for name in names):
+        known = [describe_class(number, names) for number in chosen]
+    else:
+        known = [f"{number} {names[number]}" for number in chosen]
     return ", ".join(known) if len(known) <= _ALL else f"{', '.join(known[:_SOME])}, ... {known[-1]}"
 
 
 def describe_class(number: int, names: Sequence[str]) -> str:
-    """A class by name and number, such as "cat (number 2)"; by its number alone if the names are unknown."""
-    return f"{names[number]} (number {number})" if names else f"number {number}"
+    """A class by number and name, such as "2 ('10')"; by its number alone if the names are unknown."""
+    return f"{number} ('{names[number]}')" if names else f"{number}"
 
 
 def class_number(label: str | int, names: Sequence[str], count: int) -> int:

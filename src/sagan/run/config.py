@@ -189,8 +189,8 @@ class DataConfig:
     """The images to train on."""
 
     data: str | None = setting(None, "free", pairs=False)
-    """A folder of images, a zip, an LSUN LMDB, a .npy of uint8 images, or 'faces': drawn faces, nothing to download.
-    Without --data and --dataset it is 'faces'."""
+    """A folder of images or of shards; a zip, tar, parquet, LMDB, .npy or .npz; hf:OWNER/NAME, a data set on the hub;
+    or 'faces': drawn faces, nothing to download. Without --data and --dataset it is 'faces'."""
     dataset: Literal["celeb", "lsun"] | None = setting(None, "free", pairs=False)
     """CelebA or LSUN church, found under --image_path where their Kaggle downloads unpack."""
     image_path: str = setting("./data", "place", pairs=False, idle=_no_dataset)
@@ -202,6 +202,9 @@ class DataConfig:
     """How images are resized; all filters are antialiased."""
     prepared: str = setting("./prepared", "place")
     """The folder where decoded images are kept for later runs."""
+    split: Literal["auto", "train", "valid", "val", "validation", "test", "all"] = setting("auto", "free", pairs=False)
+    """Which part of a data set with folders or files for train, valid and test: one, or 'all' together.
+    'auto': train, where there is one."""
     max_pixels: int = setting(178_956_970, "free", must_be="more than 0", most=10**12)
     """An image of more pixels is skipped: decoding it takes more memory than it is worth."""
     strict: bool = setting(False, "free")
@@ -521,7 +524,7 @@ def without_places(config: Config) -> Config:
     data, run = config.data, config.run
     kind, colon, file = (run.extractor or "").partition(":")
     changes = {
-        "data": None if data.data is None else Path(data.data).name or None,
+        "data": data.data if _NO_PATH.fullmatch(data.data or "") else Path(data.data or "").name or None,
         "image_path": DataConfig.image_path,
         "prepared": DataConfig.prepared,
         "run_dir": None if run.run_dir is None else Path(run.run_dir).name or None,
@@ -548,6 +551,7 @@ def with_absolute_paths(config: Config) -> Config:
         "prepared": config.data.prepared,
         "sample_dir": config.run.sample_dir,
         "data": None if config.data.data == "faces" else config.data.data,
-        "start_from": None if _NO_PATH.fullmatch(config.model.start_from or "") else config.model.start_from,
+        "start_from": config.model.start_from,
     }
-    return override(config, {name: str(expand(path).resolve()) for name, path in given.items() if path})
+    paths = {name: path for name, path in given.items() if path and not _NO_PATH.fullmatch(path)}
+    return override(config, {name: str(expand(path).resolve()) for name, path in paths.items()})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
+from collections.abc import Iterator
 from pathlib import Path
 
 from sagan.run.folder import Run
@@ -66,14 +68,24 @@ def _models() -> Path:
     return Path(str(importlib.resources.files("sagan.models")))
 
 
-# ---- models on the hub
+# ---- on the hub
 
 
 def _download(name: str) -> Path:
     """The snapshot of a model on the Hugging Face hub, from its cache where it is there. Its contents are a stranger's,
     and checked like those of any snapshot."""
-    try:
+    with hub_errors(name, "model", f"it has no {MODEL}"):
         from huggingface_hub import hf_hub_download
+
+        repository, _, revision = name.partition("@")
+        return Path(hf_hub_download(repository, MODEL, revision=revision or None, library_name="sagan"))
+
+
+@contextlib.contextmanager
+def hub_errors(name: str, kind: str, lack: str) -> Iterator[None]:
+    """What goes wrong with ``OWNER/NAME@REVISION`` of the hub inside as UserErrors. ``kind``: what it should be;
+    ``lack``: what it has not, if a file is not there."""
+    try:
         from huggingface_hub.errors import (
             EntryNotFoundError,
             HFValidationError,
@@ -85,9 +97,9 @@ def _download(name: str) -> Path:
         raise UserError(f"{HUB}{name} needs an extra: pip install 'sagan-attention[export]'") from error
     repository, _, revision = name.partition("@")
     try:
-        return Path(hf_hub_download(repository, MODEL, revision=revision or None, library_name="sagan"))
+        yield
     except HFValidationError as error:
-        raise UserError(f"{HUB}{name} is no name of a model on the hub: {HUB}OWNER/NAME is one") from error
+        raise UserError(f"{HUB}{name} is no name of a {kind} on the hub: {HUB}OWNER/NAME is one") from error
     except RevisionNotFoundError as error:
         raise UserError(f"{HUB}{repository} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
@@ -97,6 +109,6 @@ def _download(name: str) -> Path:
             f"{HUB}{name} cannot be fetched: the hub cannot be reached, and it is not in its cache"
         ) from error
     except EntryNotFoundError as error:
-        raise UserError(f"{HUB}{name} is no model of sagan: it has no {MODEL}") from error
+        raise UserError(f"{HUB}{name} is no {kind} of sagan: {lack}") from error
     except OSError as error:  # its errors of HTTP are OSErrors
         raise UserError(f"{HUB}{name} cannot be fetched: {str(error).splitlines()[0]}") from error

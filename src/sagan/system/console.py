@@ -309,8 +309,9 @@ class _Lines:
         if now - self.last < _SECONDS_BETWEEN_LINES or done == self.first:
             return
         self.last = now
-        left = (total - done) * (now - self.started) / (done - self.first)
-        self.say(f"{self.what} {done:,}/{total:,}, {duration(left)} left")
+        each = (now - self.started) / (done - self.first)
+        rate = f"{1 / each:,.0f}/s, " if each else ""
+        self.say(f"{self.what} {done:,}/{total:,}, {rate}{duration((total - done) * each)} left")
 
 
 class Pace:

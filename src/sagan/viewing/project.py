@@ -197,7 +197,7 @@ def some_pictures(source: Source, config: Config, seed: int, count: int, of_clas
     recipe = choose_recipe(config.data, config.model.imsize)
     pictures = [_prepared(source, number, recipe) for number in itertools.islice(fitting, count)]
     if not pictures:
-        raise UserError(f"{source.description} holds no image" + (f" of class {of_class}" if of_class else ""))
+        raise UserError(f"{source.description} holds no image" + (f" of class {of_class!r}" if of_class else ""))
     return torch.stack(pictures)
 
 

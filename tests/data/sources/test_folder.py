@@ -186,13 +186,6 @@ def test_labels_that_cannot_be_taken_are_refused(content, sentence, tmp_path):
         open_source(tmp_path)
 
 
-def test_folders_of_a_split_are_classes_with_a_warning(tmp_path):
-    source = tree("folder", tmp_path, "train/1.png", "valid/2.png")
-    assert classes(source) == ["train", "valid"]
-    assert "look like the parts of one data set" in source.remarks[0]
-    assert tree("folder", tmp_path / "other", "cat/1.png", "train/2.png").remarks == ()
-
-
 def test_folders_that_link_to_each_other_are_read_once(tmp_path):
     folders = [tmp_path / "set" / f"{number:02d}" for number in range(12)]
     for number, folder in enumerate(folders):

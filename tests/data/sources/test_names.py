@@ -69,3 +69,10 @@ def test_folders_that_look_like_a_split_are_doubted(names):
 @pytest.mark.parametrize("names", ["train bus car", "cat dog", "testudo trainer", "train"])
 def test_other_names_are_classes(names):
     assert doubtful_classes(names.split()) == ""
+
+
+def test_images_are_in_natural_order_in_folders_and_zips_alike(tmp_path):
+    names = [f"{kind}/{number}.png" for kind in ("2", "10") for number in (1, 9, 10, 100)]
+    for kind in ("folder", "zip"):
+        source = tree(kind, tmp_path, *reversed(names))
+        assert [source.name_within(index) for index in range(len(source))] == names

@@ -51,7 +51,7 @@ def test_a_forked_process_reads_from_the_same_source(kind, tmp_path):
 def test_databases_and_arrays_have_no_classes(kind, tmp_path):
     source = make_source(kind, tmp_path)
     assert classes(source) == [None] * 4
-    assert source.no_classes == "only a folder or a zip with a folder for each class has classes"
+    assert source.no_classes == "neither folders nor labels tell them apart"
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def file_stamp(path: Path) -> str:
 
 def digest_file(path: Path, stamped: str, progress: Progress) -> str:
     """The digest of one file's bytes. Raises OSError if the file is not the one with this `file_stamp`."""
-    found = digest_files([("", path)], (), progress)
+    found = digest(hash_files([("", path)], progress))
     refuse_changed(path, stamped)
     return found
 
@@ -39,8 +39,8 @@ def refuse_changed(path: Path, stamped: str) -> None:
         raise OSError(errno.ESTALE, "the file changed while it was read", str(path))
 
 
-def digest_files(files: Sequence[tuple[str, Path | None]], more: Iterable[str], progress: Progress) -> str:
-    """One digest of many files' names and bytes, in this order, and of further lines. A file that is None has none."""
+def hash_files(files: Sequence[tuple[str, Path | None]], progress: Progress) -> list[str]:
+    """A line for each file, its name and the hash of its bytes, in this order. A file that is None has no bytes."""
     lines: list[str] = []
     with ThreadPoolExecutor(_READERS) as readers:
         for start in range(0, len(files), _AT_ONCE):
@@ -48,4 +48,4 @@ def digest_files(files: Sequence[tuple[str, Path | None]], more: Iterable[str], 
             hashes = readers.map(lambda file: "" if file[1] is None else file_sha256(file[1]), some)
             lines += [f"{name} {sha256}" for (name, _), sha256 in zip(some, hashes, strict=True)]
             progress(len(lines), len(files))
-    return digest([*lines, *more])
+    return lines

@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from sagan.data.sources.classes import classes_of, labels_files, labels_folder, largest_labels, not_above
-from sagan.data.sources.contents import digest_files, stamp
+from sagan.data.sources.arrange import NATURAL, arrange
+from sagan.data.sources.classes import LABELS
+from sagan.data.sources.contents import hash_files, stamp
 from sagan.data.sources.decode import FILES, MAX_BYTES, decode
 from sagan.data.sources.names import (
     COPIES,
@@ -28,6 +29,7 @@ from sagan.data.sources.names import (
 from sagan.data.sources.own import FIGURES, KNOWN, what_is_ours
 from sagan.data.sources.room import hold
 from sagan.data.sources.source import Source, unseen
+from sagan.data.sources.splits import AUTO
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import is_of_the_system, is_regular, read_regular
@@ -35,8 +37,9 @@ from sagan.system.sentences import plural
 
 
 class FolderSource(Source):
-    """Every image file under ``root``, at any depth, sorted by relative path. Folders of images are classes: see
-    ``class_level``; a ``dataset.json`` of StyleGAN directly in ``root`` says them instead.
+    """Every image file under ``root``, at any depth, in natural order of relative paths. Folders of images are classes:
+    see ``class_level``; a ``dataset.json`` of StyleGAN or a ``labels.csv`` says them instead. Of folders that are
+    splits, such as train and test, one is taken: see ``choose_splits``.
 
     Left out, and named in the description: hidden files and folders, those that systems make (thumbnails, recycle
     bins), folders that hold a run, a sweep, prepared images or samples of this program, and any folder below ``root``
@@ -44,35 +47,48 @@ class FolderSource(Source):
     Raises UserError when nothing is left.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, split: str = AUTO, found: Walk | None = None) -> None:
         self.root = self.place = root
-        found = walk(root)
+        found = walk(root) if found is None else found
         if found.root_is not in ("", FIGURES):
             raise UserError(f"{root} holds {found.root_is} of sagan, not images to train on")
         self.ours = found.root_is
         _refuse_gone(root, found)
         self.unusable = {relative: why for relative, state in found.files.items() if (why := _why_unusable(state))}
-        stamps = {name: "" if state is None else stamp(state) for name, state in found.files.items() if is_image(name)}
-        others = len(found.files) - len(stamps)
-        if not stamps:
+        others = sum(not is_image(name) for name in found.files)
+        if others == len(found.files):
             raise UserError(no_images(root, others, found))
-        self.paths = sorted(stamps)
-        labels, more = labels_files(found.files, self.paths)
-        content = read_regular(root / labels, largest_labels(len(self.paths))) if labels else None
-        self.classes = classes_of(self.paths, content, f"{root / labels}" if labels else "", labels_folder(labels))
-        self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks + not_above(more)
+        self.arranged = arrange(
+            found.files,
+            str(root),
+            split,
+            read=lambda file, most: read_regular(root / file, most),
+            place=lambda file: str(root / file),
+        )
+        self.paths, self.classes = self.arranged.names, self.arranged.classes
+        self.no_classes, self.remarks = self.classes.why_none, self.arranged.remarks
         aside = f" ({plural(others, 'other file')} ignored)" if others else ""
         self.description = f"{plural(len(self.paths), kind_of(self.paths) + ' file')} under {root}{aside}"
         if found.special:
             self.description += f" (left out {len(found.special):,}: pipes, devices or files of the system, such as "
             self.description += f"{found.special[0]})"
         self.description += describe_left_out(root, found.left_out)
-        lines = [os.path.realpath(root), *(f"{path} {stamps[path]}" for path in self.paths), *self.classes.stated]
-        self.signature = digest(lines)
+        stamps = {path: "" if (state := found.files[path]) is None else stamp(state) for path in self.paths}
+        where, lines = os.path.realpath(root), [f"{path} {stamps[path]}" for path in self.paths]
+        self.signature = digest([where, *lines, *self.arranged.lines])
+        if self.arranged.mark == NATURAL:
+            before = self.arranged.stated_before()
+            lines = [f"{path} {stamps[path]}" for path, _ in before]
+            self.former_signature = digest([where, *lines, *(line for _, line in before if line)])
 
     def identify(self, progress: Progress = unseen) -> str:
         files = [(path, None if path in self.unusable else self.root / path) for path in self.paths]
-        return f"{short_name(self.root)}:{digest_files(files, self.classes.stated, progress)}"
+        lines = hash_files(files, progress)
+        if self.arranged.mark == NATURAL:
+            before, known = self.arranged.stated_before(), dict(zip(self.paths, lines, strict=True))
+            stated = [line for _, line in before if line]
+            self.former = (f"{short_name(self.root)}:{digest([*(known[path] for path, _ in before), *stated])}",)
+        return f"{short_name(self.root)}:{digest([*lines, *self.arranged.lines])}"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -129,7 +145,7 @@ def _refuse_gone(root: Path, found: Walk) -> None:
         )
     for name in gone:
         path = PurePosixPath(name)
-        needed = _SUFFIX.fullmatch(path.suffix) is None or path.name.lower() == "dataset.json"
+        needed = _SUFFIX.fullmatch(path.suffix) is None or path.name.lower() in LABELS
         if not is_image(name) and needed and not _is_loop(root / name):
             raise UserError(
                 f"{root / name} is a link to something that is not there: bring it back, or remove the link"

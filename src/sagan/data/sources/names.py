@@ -48,7 +48,7 @@ _SPLIT = re.compile(  # the name of a part of a data set, such as train, val2017
     "[-_. ]?(images?|imgs?|jpe?gs?|set|data|split|hr|lr|[ab]|[0-9]+)?"
 )
 LONGEST_NAME = 120  # bytes of a source's name in a folder's name, which may have 255
-PACKED = (".zip", ".npy", ".mdb", ".lmdb")  # suffixes of files that hold many images
+PACKED = (".zip", ".tar", ".parquet", ".npy", ".npz", ".mdb", ".lmdb")  # suffixes of files that hold many images
 COPIES = "transformed_images"  # the published program's scripts wrote 64x64 copies under this name, in the data set
 
 
@@ -82,10 +82,18 @@ def class_level(paths: Sequence[str]) -> tuple[int | None, str]:
     return level, ""
 
 
-def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+_DIGITS = re.compile("[0-9]+")
+
+
+def natural(name: str) -> tuple[str, str]:
     """A key that sorts names as people do, "2" before "10"."""
-    parts = [part.lstrip("0") if part.isdigit() else part for part in re.split("([0-9]+)", name)]
-    return [(len(part) if number % 2 else 0, part) for number, part in enumerate(parts)], name
+    return _DIGITS.sub(_number, name), name
+
+
+def _number(digits: re.Match[str]) -> str:
+    """Digits so that texts with them sort by number: behind a character that is in no name, first by their count."""
+    stripped = digits[0].lstrip("0")
+    return f"\0{chr(len(stripped))}{stripped}"
 
 
 def doubtful_classes(classes: Iterable[str]) -> str:
@@ -106,8 +114,10 @@ def kind_of(names: Iterable[str]) -> str:
 
 
 def short_name(path: Path) -> str:
-    """The last part of a path without its suffix, in characters that need no quotes in the name of a folder."""
-    name = path.resolve().stem if path.is_file() else path.resolve().name
+    """The last part of a path without its suffix, in characters that need no quotes in the name of a folder. Of a data
+    set in the hub's cache, where a folder is called by its commit, the name of the data set."""
+    real, hub = path.resolve(), [part for part in path.parts if part.startswith("datasets--")]
+    name = hub[-1].rpartition("--")[2] if hub else real.stem if path.is_file() else real.name
     suited = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
     return suited.encode()[:LONGEST_NAME].decode(errors="ignore").strip(".-") or "images"
 

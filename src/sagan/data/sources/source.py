@@ -40,18 +40,20 @@ class Source(Protocol):
     ``class_of(index)`` is the name of the image's class, which may change only if ``identity`` does. Either every image
     has a class and ``no_classes`` is empty, or none has (None) and ``no_classes`` tells a person why.
     ``place`` is where the images are, which need not be told to others. ``ours``: what of this program they are, if
-    that can be scored but is nothing to train on. ``former``: the identity that an earlier version gave them.
+    that can be scored but is nothing to train on. ``former``: the identities that earlier versions gave them, as far as
+    they are known; ``former_signature``: the signature that they had then, if another.
     ``drawn_faces``: the images are those of `sagan.data.faces`, whose eyes and symmetry can be measured.
     """
 
     description: str
     remarks: tuple[str, ...] = ()
     signature: str = ""
-    no_classes: str = "only a folder or a zip with a folder for each class has classes"
+    no_classes: str = "neither folders nor labels tell them apart"
     drawn_faces: bool = False
     place: Path | None = None
     ours: str = ""
-    former: str = ""
+    former: tuple[str, ...] = ()
+    former_signature: str = ""
     max_pixels: int = MAX_PIXELS
 
     @functools.cached_property

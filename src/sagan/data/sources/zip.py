@@ -11,75 +11,77 @@ import re
 import weakref
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 
 from PIL import Image
 
-from sagan.data.sources.classes import (
-    LARGEST_LABELS,
-    classes_of,
-    labels_files,
-    labels_folder,
-    largest_labels,
-    not_above,
-)
+from sagan.data.sources.arrange import NATURAL, arrange
 from sagan.data.sources.contents import digest_file, file_stamp, refuse_changed
 from sagan.data.sources.decode import FILES, MAX_BYTES, decode
-from sagan.data.sources.names import (
-    COPIES,
-    FORMATS,
-    digest,
-    is_image,
-    kind_of,
-    short_name,
-    visible,
+from sagan.data.sources.members import (
+    DEEPEST,
+    LONGEST,
+    describe_aside,
+    list_members,
+    no_images_in,
+    refuse_ours,
+    unpacked_name,
 )
-from sagan.data.sources.own import FIGURES, what_is_ours
+from sagan.data.sources.names import digest, is_image, kind_of, short_name
 from sagan.data.sources.room import hold
 from sagan.data.sources.source import PerProcess, Source, unseen
+from sagan.data.sources.splits import AUTO
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError, is_of_the_machine, is_out_of_memory
 from sagan.system.files import open_regular
 from sagan.system.sentences import plural
 from sagan.system.typed import shorten
 
-_LONGEST, _DEEPEST = 4096, 100  # the characters of a member's name and its folders, each of which is kept by its path
 _PARTS = re.compile(r"[/\\]")
 
 
 class ZipSource(Source):
-    """Every image in a zip file, at any depth, sorted by member name. Members are left out, and have classes, as in a
-    folder with the same files."""
+    """Every image in a zip file, at any depth, in natural order of names. Members are left out, and have classes and
+    splits, as in a folder with the same files."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, split: str = AUTO) -> None:
         self.path = self.place = path
-        self.signature = file_stamp(path)
+        self.stamp = file_stamp(path)
         self.size = path.stat().st_size
         self.archive = PerProcess(functools.partial(open_zip, path))
-        listed = list_members(self.archive.get())
-        if listed.root_is not in ("", FIGURES):
-            raise UserError(f"{path} holds {listed.root_is} of sagan, not images to train on")
-        self.ours = listed.root_is
-        self.members = sorted(filter(is_image, listed.members))
-        others = len(listed.members) - len(self.members)
-        if not self.members:
-            raise UserError(no_images_in_zip(path, listed))
+        listed = list_members((member.filename, member) for member in self.archive.get().infolist())
+        self.ours = refuse_ours(path, listed)
+        others = sum(not is_image(name) for name in listed.members)
+        if others == len(listed.members):
+            raise UserError(no_images_in(path, listed))
+        self.arranged = arrange(
+            listed.members,
+            str(path),
+            split,
+            read=lambda name, most: self._read_labels(listed.members[name], most),
+            place=lambda name: f"{path}:{name}",
+        )
+        self.members, self.classes = self.arranged.names, self.arranged.classes
         self.found = [listed.members[name] for name in self.members]
-        labels, more = labels_files(listed.members, self.members)
-        content = self._read_labels(listed.members[labels]) if labels else None
-        self.classes = classes_of(self.members, content, f"{path}:{labels}", labels_folder(labels))
-        self.no_classes, self.remarks = self.classes.why_none, self.classes.remarks + not_above(more)
-        aside = f" ({plural(others, 'other member')} ignored)" if others else ""
-        aside += "".join(f" (left out {count:,} {why})" for why, count in sorted(listed.left_out.items()))
-        self.description = f"{plural(len(self.members), kind_of(self.members) + ' file')} in {path}{aside}"
-        lines = [f"{name} {m.file_size} {m.CRC}" for name, m in zip(self.members, self.found, strict=True)]
-        self.former = f"{short_name(path)}:{digest([*lines, *self.classes.stated])}"
+        self.no_classes, self.remarks = self.classes.why_none, self.arranged.remarks
+        images = f"{plural(len(self.members), kind_of(self.members) + ' file')} in {path}"
+        self.description = images + describe_aside(listed, others)
+        self.signature = digest([self.stamp, self.arranged.mark]) if self.arranged.mark else self.stamp
+        if self.arranged.mark in ("", NATURAL):
+            before = self.arranged.stated_before()
+            found = [(name, listed.members[name]) for name, _ in before]
+            lines = [f"{name} {member.file_size} {member.CRC}" for name, member in found]
+            self.former = (f"{short_name(path)}:{digest([*lines, *(line for _, line in before if line)])}",)
+            self.former_signature = self.stamp if self.arranged.mark else ""
 
     def identify(self, progress: Progress = unseen) -> str:
-        return f"{short_name(self.path)}:{digest_file(self.path, self.signature, progress)}"
+        content, name = digest_file(self.path, self.stamp, progress), short_name(self.path)
+        if not self.arranged.mark:
+            return f"{name}:{content}"
+        if self.arranged.mark == NATURAL:
+            self.former = (f"{name}:{content}", *self.former)
+        return f"{name}:{digest([content, self.arranged.mark])}"
 
     def __len__(self) -> int:
         return len(self.members)
@@ -106,11 +108,11 @@ class ZipSource(Source):
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), NotImplementedError, ...
             if is_of_the_machine(error):
                 raise
-            refuse_changed(self.path, self.signature)
+            refuse_changed(self.path, self.stamp)
             raise self.unreadable(member, str(error) or type(error).__name__) from error
 
-    def _read_labels(self, member: zipfile.ZipInfo) -> bytes:
-        if member.file_size > (most := min(LARGEST_LABELS, largest_labels(len(self.found)))):
+    def _read_labels(self, member: zipfile.ZipInfo, most: int) -> bytes:
+        if member.file_size > most:
             raise self.unreadable(member, f"it unpacks to {member.file_size:,} bytes, more than {most:,}")
         return self.read_member(member)
 
@@ -119,80 +121,6 @@ class ZipSource(Source):
 
     def class_of(self, index: int) -> str | None:
         return self.classes.of(index)
-
-
-@dataclass
-class Members:
-    """The visible files of a zip by name, and how many are left out, by the reason. ``root_is``: what of this program
-    all of it is."""
-
-    members: dict[str, zipfile.ZipInfo] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
-    root_is: str = ""
-
-
-class _Tree(dict[str, "_Tree"]):
-    """What is in a folder, by name; empty for a file. Folders are not named by their whole paths, which would take many
-    times the memory of the names."""
-
-
-def list_members(archive: zipfile.ZipFile) -> Members:
-    """What a zip holds; of two files with one name the later, as when it is unpacked."""
-    named = {name: member for member in archive.infolist() if (name := unpacked_name(member.filename))}
-    tree = _Tree()
-    for name in named:
-        node = tree
-        for part in name.split("/"):
-            node = node.setdefault(part, _Tree())
-    ours = dict(_ours(tree))
-    found, top, node = Members(), "", tree
-    while top not in ours and len(node) == 1 and (below := next(iter(node.values()))):
-        top, node = f"{top}/{next(iter(node))}".lstrip("/"), below  # the folder that holds all the others
-    found.root_is = ours.pop(top, "")
-    for name, member in named.items():
-        if not member.filename.endswith(("/", "\\")) and not _node(tree, name):
-            why, shown = why_left_out(name, ours)
-            if why:
-                found.left_out[why] += 1
-            elif shown:
-                found.members[name] = member
-    return found
-
-
-def _ours(tree: _Tree) -> Iterator[tuple[str, str]]:
-    """The paths of the folders that this program made, and what each is."""
-    folders = [("", tree)]
-    while folders:
-        path, node = folders.pop()
-        if what := what_is_ours(node):
-            yield path, what
-        folders += [(f"{path}/{name}".lstrip("/"), below) for name, below in node.items() if below]
-
-
-def _node(tree: _Tree, name: str) -> _Tree:
-    for part in name.split("/"):
-        tree = tree[part]
-    return tree
-
-
-def why_left_out(name: str, ours: dict[str, str]) -> tuple[str, bool]:
-    """Why a member is left out, for a person, or ""; then whether it is visible."""
-    folders = name.split("/")[:-1]
-    for depth, folder in enumerate(folders, 1):
-        path = "/".join(folders[:depth])
-        if path in ours:
-            return f"under {path}: {ours[path]} of sagan", False
-        if folder.startswith(COPIES):
-            return f"under {COPIES}*: copies made by the published program", False
-        if not visible(PurePosixPath(folder)):
-            return ("" if folder.startswith(".") else f"under {path}: made by the system"), False
-    return "", visible(PurePosixPath(name))
-
-
-def unpacked_name(name: str) -> str:
-    """The name that a member has once it is unpacked, by Python or a program that is as careful: without "." and "..",
-    below one folder. Windows programs that wrote backslashes meant folders."""
-    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
 
 
 def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -240,17 +168,8 @@ def open_zip(path: Path) -> zipfile.ZipFile:
             raise
         raise UserError(f"{path} is not a complete zip file ({error}): make or download it again") from error
     for member in archive.infolist():
-        if len(member.filename) > _LONGEST or len(_PARTS.findall(member.filename)) > _DEEPEST:
+        if len(member.filename) > LONGEST or len(_PARTS.findall(member.filename)) > DEEPEST:
             raise UserError(f"{path} holds {shorten(member.filename)}, a name longer than programs write")
     if sum(member.compress_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
         raise UserError(f"{path} says that several members lie in the same place, as no program writes a zip")
     return archive
-
-
-def no_images_in_zip(path: Path, listed: Members) -> str:
-    database = next((name for name in listed.members if PurePosixPath(name).name == "data.mdb"), None)
-    if database:
-        return f"{path} holds an LMDB ({database}), which cannot be read inside a zip: unpack it and name its folder"
-    aside = "".join(f", and left out {count:,} {why}" for why, count in sorted(listed.left_out.items()))
-    others = plural(len(listed.members), "other member")
-    return f"no images found in {path}: looked for {', '.join(FORMATS)}; found {others}{aside}"

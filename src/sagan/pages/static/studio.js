@@ -107,7 +107,8 @@ export function studio(models, colours, say, kept = () => ({})) {
     const of = models.length > 1 ? `${model.name}, ` : "";
     if (asked.view === "real") return `${of}training image ${asked.number % model.real} of ${model.real.toLocaleString("en-US")}`;
     if (asked.view === "walk") return `${of}frame ${asked.at} of ${asked.pins.length * FRAMES}${step}`;
-    const label = first.classes.length ? `, class ${first.classes[asked.label ?? asked.number % first.classes.length]}` : "";
+    const number = asked.label ?? asked.number % first.classes.length;
+    const label = first.classes.length ? `, class ${number} ('${first.classes[number]}')` : "";
     return `${of}seed ${asked.seed}, picture ${asked.number}${label}${step}`;
   }
 
