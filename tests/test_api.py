@@ -78,7 +78,7 @@ def test_what_is_wrong_is_a_user_error(tmp_path, run):
         lambda: sagan.load(tmp_path / "none"),
         lambda: sagan.open_run(tmp_path),
         lambda: sagan.train("bst"),
-        lambda: sagan.train(imsize=48),
+        lambda: sagan.train(imsize=50),
         lambda: run.load().sample(0),
         lambda: run.load().sample("3"),
         lambda: run.load().sample(2.0),

@@ -50,7 +50,7 @@ from sagan.system.console import Console
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 from sagan.system.files import expand
-from sagan.system.images import grid, read_png
+from sagan.system.images import as_picture, grid, read_png
 from sagan.system.typed import plain, shorten
 from sagan.system.world import joined
 
@@ -80,17 +80,17 @@ class Images(Sequence[Image.Image]):
     def __getitem__(self, index: SupportsIndex | slice) -> Image.Image | Images:
         if isinstance(index, slice):
             return Images(self.pixels[index])
-        return Image.fromarray(self.pixels[operator.index(index)])
+        return as_picture(self.pixels[operator.index(index)])
 
     def __iter__(self) -> Iterator[Image.Image]:
-        return map(Image.fromarray, self.pixels)
+        return map(as_picture, self.pixels)
 
     def grid(self, columns: int = 8) -> Image.Image:
         """All images in one picture, with ``columns`` in each row. Raises UserError if there are none."""
         columns = _whole("columns", columns, least=1)
         if not len(self):
             raise UserError("there are no images for a grid: these are 0 images")
-        return Image.fromarray(grid(torch.from_numpy(self.pixels).permute(0, 3, 1, 2), columns=columns))
+        return as_picture(grid(torch.from_numpy(self.pixels).permute(0, 3, 1, 2), columns=columns))
 
     def _repr_html_(self) -> str:
         return _embed(self.grid()) if len(self) else "no images"
@@ -167,9 +167,9 @@ class LoadedGenerator:
         return f"LoadedGenerator({self._describe()})"
 
     def _describe(self) -> str:
-        weights, size = sum(each.numel() for each in self.module.parameters()), self.config.model.imsize
+        weights, shape = sum(each.numel() for each in self.module.parameters()), self.config.model.shape
         classes = f", {self.num_classes} classes" if self.num_classes else ""
-        return f"{self.source}, step {self.step:,}, {size}x{size}{classes}, {weights:,} parameters"
+        return f"{self.source}, step {self.step:,}, {shape}{classes}, {weights:,} parameters"
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(self._describe())}</p>{self.images(8)._repr_html_()}"
@@ -277,7 +277,7 @@ class OpenedRun:
 
     def _repr_html_(self) -> str:
         total, model = self.config.run.total_step, self.config.model
-        line = f"{self.folder.name}: step {self.step:,} of {total:,}, {model.imsize}x{model.imsize}, span {model.span}"
+        line = f"{self.folder.name}: step {self.step:,} of {total:,}, {model.shape}, span {model.span}"
         line += "" if self.finished else ", not finished"
         picture, shown = self.newest_grid(), ""
         with contextlib.suppress(OSError, UserError):  # a grid that a power failure has torn

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sagan.core.shapes import ImageShape
 from sagan.data.prepare import prepare
 from sagan.data.recipe import Recipe
 from sagan.data.sources import decode as decoding
@@ -62,7 +63,7 @@ def test_a_file_of_another_format_under_the_name_of_an_image(kind, suffix, tmp_p
 def test_a_picture_of_a_run_that_is_another_format(kind, tmp_path, no_program):
     (tmp_path / "1_fake.png").write_bytes(FOREIGN[kind])
     with pytest.raises(UserError, match="is not a picture that sagan wrote"):
-        stack_samples([tmp_path / "1_fake.png"], 16)
+        stack_samples([tmp_path / "1_fake.png"], ImageShape.square(16))
 
 
 def test_a_picture_of_a_run_of_too_many_pixels(tmp_path):

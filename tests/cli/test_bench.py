@@ -70,7 +70,7 @@ def test_torch_has_its_threads_back_afterwards():
         ("speed", "a section must be one of attention, step, data, evaluation, got 'speed'"),
         ("step --threads 0", "threads must be 1 or more, got 0"),
         ("step --batch_size 0", "batch_size must be more than 0, got 0"),
-        ("step --imsize 50", "imsize must be a power of two"),
+        ("step --imsize 50", "imsize 50 cannot be reached by doubling"),
         ("step --span -1", "span must be 0 or more"),
         ("step --device moon", "device must be auto"),
         ("--quik", "did you mean --quick?"),

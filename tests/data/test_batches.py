@@ -145,7 +145,7 @@ def test_an_order_that_is_no_permutation_is_refused():
         (IMAGES, 24, "batch_size is 24 but the data set has only 23 images: use a batch_size of 23 or less"),
         (IMAGES, 0, "batch_size must be 1 or more, got 0"),
         (IMAGES.astype(np.float32), 4, "got float32"),
-        (IMAGES.transpose(0, 3, 1, 2), 4, r"shape \(23, 3, 4, 4\)"),
+        (IMAGES[..., :2], 4, r"with 1, 3 or 4 channels, got uint8 of shape \(23, 4, 4, 2\)"),
     ],
 )
 def test_what_cannot_be_batched_is_refused(images, batch_size, message):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import sagan.experiments.report
+from sagan.core.shapes import ImageShape
 from sagan.experiments.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from sagan.experiments.findings import Compared, ComparedArm, describe_method, findings, number, table_rows
 from sagan.experiments.plots import Times, draw_times, is_readable, save_figure, stack_samples
@@ -381,7 +382,7 @@ def test_published_figures_only_over_fids_of_their_images(tmp_path):
 def test_samples_of_the_same_z_are_in_one_column(tmp_path):
     sweep = made_sweep(tmp_path / "sweep", span=(0, 1), seed=(0,))
     grids = [with_samples(begun(sweep, f"span{span}-seed0"), 400, shade) for span, shade in ((0, 0), (1, 5))]
-    picture = stack_samples(grids, 16)
+    picture = stack_samples(grids, ImageShape.square(16))
     assert picture.shape == (20 + 4 + 20, 146, 3)
     for column in range(8):
         left = 2 + 18 * column

@@ -159,7 +159,7 @@ def test_beginnings_of_published_flags_are_enough(short, long):
         ("--dataset celeb --span", "--span needs a value: a whole number or self"),
         ("--dataset celeb 3", "`python main.py` has no place for '3'"),
         ("--dataset celeb --span -1", "span must be 0 or more, got -1"),
-        ("--dataset celeb --imsize 48", "power of two"),
+        ("--dataset celeb --imsize 50", "cannot be reached by doubling"),
         ("--dataset celeb --total_step 0", "total_step must be more than 0"),
         ("--dataset celeb --model qgan", "--model qgan was never part"),
         ("--dataset celeb --num 5", "--num counts the images that --train False draws"),

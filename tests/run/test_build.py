@@ -37,6 +37,40 @@ def test_attention_is_where_it_was_published():
     assert list(attention_patterns(SMALL, "generator")) == [16]  # its 32x32 map is the image
 
 
+@pytest.mark.parametrize(
+    ("size", "dcgan", "resnet"),
+    [
+        (128, ([16, 32], [8, 4]), [32]),
+        (96, ([24, 48], [12, 6]), [48]),
+        (48, ([24], [12, 6]), [24]),
+        ("64x96", ([16, 32], [8, 4]), [32]),
+        ("80x112", ([20, 40], [10, 5]), [40]),
+        ("112x80", ([20, 40], [10, 5]), [40]),
+        (16, ([], [8, 4]), [8]),
+    ],
+)
+def test_attention_at_other_sizes_is_at_maps_of_about_the_published_sizes(size, dcgan, resnet):
+    model = ModelConfig(imsize=size)
+    found = [attention_patterns(model, network) for network in ("generator", "discriminator")]
+    assert tuple(map(list, found)) == dcgan
+    model = ModelConfig(imsize=size, network="resnet")
+    for network in ("generator", "discriminator"):
+        found.append(attention_patterns(model, network))
+        assert list(found[-1]) == resnet
+    for patterns in found:
+        for at, pattern in patterns.items():
+            assert (pattern.height, pattern.width) == model.shape.grid(at)
+
+
+def test_maps_are_named_by_both_sides():
+    model = ModelConfig(imsize="64x96", g_span=(1, 2, 3))
+    with pytest.raises(ValueError, match=r"g_span must be one span, or .* of the generator \(16x24, 32x48\)"):
+        attention_patterns(model, "generator")
+    with pytest.raises(ValueError, match="the generator has no map whose shorter side is 24 to attend to; it has 4, 8"):
+        attention_patterns(ModelConfig(imsize="64x96", g_attention=(24,)), "generator")
+    assert describe_attention(ModelConfig(imsize="96x64"))[0].startswith("generator 24x16: span 0")
+
+
 def test_attention_can_be_anywhere_there_is_a_map():
     chosen = ModelConfig(g_attention=(8, 4), d_attention=(32,))
     assert list(attention_patterns(chosen, "generator")) == [4, 8]

@@ -38,9 +38,11 @@ def test_a_config_comes_back_from_json(config):
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [
-        (ModelConfig, {"imsize": 48}, "imsize must be a power of two, 16 or more, got 48"),
-        (ModelConfig, {"imsize": 8}, "imsize must be a power of two"),
-        (ModelConfig, {"imsize": "64"}, "imsize must be a whole number, got '64'"),
+        (ModelConfig, {"imsize": 50}, "imsize 50 cannot be reached by doubling .*: the nearest .* are 48 and 56"),
+        (ModelConfig, {"imsize": 8}, "imsize 8 cannot be reached by doubling"),
+        (ModelConfig, {"imsize": "64x100"}, "imsize 64x100 cannot be reached by doubling"),
+        (ModelConfig, {"imsize": "64 x 96"}, "imsize must be a size such as 64, or 64x96 for height x width"),
+        (ModelConfig, {"imsize": 64.0}, "imsize must be a whole number or text, got 64.0"),
         (ModelConfig, {"span": -1}, r"span must be 0 or more, got -1 \(0 is full attention\)"),
         (ModelConfig, {"d_span": -2}, "d_span must be 0 or more"),
         (ModelConfig, {"span": 1.5}, "span must be a whole number or self, got 1.5"),
@@ -54,7 +56,11 @@ def test_a_config_comes_back_from_json(config):
         (GameConfig, {"adv_loss": "hing"}, "adv_loss must be hinge or wgan-gp"),
         (RunConfig, {"total_step": 0}, "total_step must be more than 0"),
         (RunConfig, {"device": "gpu"}, "device must be auto, cpu, cuda"),
-        (DataConfig, {"crop": "0"}, "crop must be auto, square, squash or a number of pixels, got '0'"),
+        (
+            DataConfig,
+            {"crop": "0"},
+            "crop must be auto, square, fill, squash, pad, pad:COLOUR or a number.*got '0'",
+        ),
         (DataConfig, {"crop": "-5"}, "got '-5'"),
         (DataConfig, {"crop": "0160"}, "got '0160'"),
         (DataConfig, {"crop": "circle"}, "got 'circle'"),
@@ -89,7 +95,7 @@ def test_published_checkpoints_need_the_published_networks():
             lambda values: values["model"].update(foo=3),
             "model, was written by a newer sagan: .* does not know foo",
         ),
-        (lambda values: values["model"].update(imsize="x"), "imsize must be a whole number, got 'x'"),
+        (lambda values: values["model"].update(imsize="x"), "imsize must be a size such as 64, .* got 'x'"),
     ],
 )
 def test_a_config_is_whole_or_refused(change, said):
@@ -258,6 +264,6 @@ def test_ordinary_values_are_made_plain():
     )
     assert (config.model.g_attention, config.model.g_span, config.game.augment) == ((8,), (1,), ("flip",))
     assert (config.data.data, config.run.sample_dir) == ("a", "b")
-    for wrong in ({"span": [1]}, {"g_attention": ["8"]}, {"imsize": Path("64")}, {"masking": Path("after")}):
+    for wrong in ({"span": [1]}, {"g_attention": ["8"]}, {"imsize": [64]}, {"masking": Path("after")}):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be"):
             override(Config(), wrong)

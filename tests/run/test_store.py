@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sagan.core.shapes import ImageShape
 from sagan.data.prepare import Recipe, prepare
 from sagan.data.sources.open import open_source
 from sagan.run.store import HEADER_BYTES, Store, images_header
@@ -32,7 +33,7 @@ def test_a_store_holds_the_images_as_a_read_only_memory_map(folder):
 
 @pytest.mark.parametrize(("count", "size"), [(0, 1), (1, 64), (202_599, 64), (10**15, 65536)])
 def test_the_header_is_valid_and_of_one_length(count, size, tmp_path):
-    header = images_header(count, size)
+    header = images_header(count, ImageShape.square(size))
     assert len(header) == HEADER_BYTES
     with (tmp_path / "x.npy").open("w+b") as file:
         file.write(header)
@@ -131,7 +132,7 @@ def truncate(folder):
 
 def half_done(folder):
     data = (folder / "images.npy").read_bytes()
-    (folder / "images.npy").write_bytes(images_header(0, SIZE) + data[HEADER_BYTES:])
+    (folder / "images.npy").write_bytes(images_header(0, ImageShape.square(SIZE)) + data[HEADER_BYTES:])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from PIL import Image
 import sagan
 from sagan.core.networks.folding import folded
 from sagan.core.sampling import generate
+from sagan.core.shapes import ImageShape
 from sagan.data.faces.drawing import draw_face
 from sagan.run.build import build_discriminator, build_generator
 from sagan.run.config import Config, override, without_places
@@ -205,7 +206,7 @@ def test_another_size_keeps_the_common_blocks(network, before, after):
 def test_aligned_widths_keep_blocks_exactly():
     model = override(Config(), {"imsize": 16, "g_conv_dim": 8, "g_attention": ()}).model
     fates = graft(build_generator(dataclasses.replace(model, imsize=32, g_conv_dim=4), 2), build_generator(model), [])
-    sentences = list(describe_fates("generator", fates))
+    sentences = list(describe_fates("generator", fates, ImageShape.square(32)))
     assert sentences == [
         "generator: taken as it is: 4x4 block, 8x8 block",
         "generator: resized, with what both have taken: last layer",
@@ -372,3 +373,22 @@ def test_starting_from_drawn_faces_is_no_slower_on_others(tmp_path):
     scratch = train(config_of(tmp_path / "others.npy", tmp_path, "scratch", **few))
     tuned = train(tune(first, tmp_path / "others.npy", tmp_path, **few))
     assert distance(tuned) <= distance(scratch)
+
+
+@pytest.mark.parametrize("network", ["dcgan", "resnet"])
+@pytest.mark.parametrize(("before", "after"), [(16, "16x24"), ("16x24", "24x16"), (16, 24), (24, 48), ("20x28", 24)])
+def test_another_aspect_keeps_the_blocks_and_not_what_makes_or_judges_the_first_map(network, before, after):
+    changes = {"network": network, "imsize": before, "g_conv_dim": 4, "d_conv_dim": 4, "d_attention": (), "z_dim": 4}
+    model = override(Config(), changes | {"g_attention": ()}).model
+    other = dataclasses.replace(model, imsize=after)
+    fates = graft(made := build_generator(other, 2), build_generator(model, 1), [])
+    same = made.shape.grid(made.shape.shorter >> made.shape.doublings) == model.shape.grid(
+        model.shape.shorter >> model.shape.doublings
+    )
+    first = "first" if network == "resnet" else f"stages.{made.shape.shorter >> made.shape.doublings}.0"
+    assert (fates[first] == "new") == (not same)
+    assert fates["last"] == "taken"
+    of_d = graft(judge := build_discriminator(other, 2), build_discriminator(model, 1), [])
+    nearest = f"stages.{judge.shape.shorter // 2}."
+    assert {fate for name, fate in of_d.items() if name.startswith(nearest)} == {"taken"}
+    assert judge(made(torch.randn(2, 4))).isfinite().all()

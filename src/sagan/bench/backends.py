@@ -96,7 +96,7 @@ def _own_layers(settings: BenchSettings) -> list[Case]:
     found = []
     for network, width in (("generator", model.g_conv_dim), ("discriminator", model.d_conv_dim)):
         for size, pattern in attention_patterns(model, network).items():  # type: ignore[arg-type]
-            channels = width * model.imsize // (2 * size)
+            channels = width * model.shape.shorter // (2 * size)
             assert isinstance(pattern, ExcludeLocal)
             found.append(Case(pattern, settings.batch_size, max(1, channels // 8), channels))
     return found

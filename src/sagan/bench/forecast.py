@@ -13,14 +13,17 @@ from sagan.bench.cost import Cost, TakesTooLong, count_cost, describe_cost, desc
 from sagan.bench.machine import free_memory
 from sagan.bench.pace import MOST_SECONDS, measured_pace
 from sagan.data import Source, choose_source
+from sagan.data.survey import first_needs
 from sagan.run.build import describe_attention
-from sagan.run.config import Config, DataConfig, override
+from sagan.run.config import AnyChannels, Config, DataConfig, override
 from sagan.run.keeping import run_bytes
 from sagan.system.console import duration
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError
 from sagan.system.sentences import binary
 from sagan.training.start import settle
+
+Find = Callable[[DataConfig, int | str, AnyChannels], Source]
 
 _COUNTING = "counting the operations and the memory of a step"
 _MEASURING = f"measuring the pace by a few steps on noise, in about {MOST_SECONDS:.0f} s at most"
@@ -35,12 +38,17 @@ class PlannedCost:
     steps: int
 
 
-def with_classes_counted(config: Config, find: Callable[[DataConfig, int], Source] = choose_source) -> Config:
-    """The config with a number of classes: for ``auto`` that of the images that ``find`` finds, by their names; none is
-    opened. Raises UserError where they have no classes."""
-    if config.model.num_classes != "auto":
+def with_images_known(config: Config, find: Find = choose_source) -> Config:
+    """The config with a number of classes and of channels: for ``auto`` those of the images that ``find`` finds, by
+    their names and by a look at a few. Raises UserError where classes are wanted and they have none."""
+    model = config.model
+    if "auto" not in (model.num_classes, model.channels):
         return config
-    source = find(config.data, config.model.imsize)
+    source = find(config.data, model.imsize, model.channels)
+    if model.channels == "auto":
+        config = override(config, {"channels": first_needs(source).channels})
+    if model.num_classes != "auto":
+        return config
     if source.no_classes:
         raise UserError(
             f"the classes of {source.description} are unknown: {source.no_classes}; `num_classes` 0 learns without them"
@@ -81,9 +89,9 @@ def too_large(cost: Cost, device: torch.device) -> str:
 
 def describe_runs(runs: Sequence[PlannedCost], jobs: int = 1) -> Iterator[str]:
     """The cost of several runs, ``jobs`` of them at a time, as lines of text; runs of equal cost are described once.
-    Raises UserError as `with_classes_counted`."""
+    Raises UserError as `with_images_known`."""
     find = functools.cache(choose_source)  # many runs have the same images
-    configs = [with_classes_counted(_settled(run.config), find) for run in runs]
+    configs = [with_images_known(_settled(run.config), find) for run in runs]
     yield _COUNTING
     alike: dict[tuple[Cost, int], list[int]] = {}  # numbers of runs of one cost and batch
     counted: dict[Config, tuple[Cost, int]] = {}

@@ -45,6 +45,8 @@ def convert(words: Sequence[str], hint: Any) -> Any:
     item = item_hint(hint)
     if item is Path:
         return tuple(map(expand, words))  # a path may contain commas, or be called none
+    if item and len(words) == 1 and (choice := _choice_beside(words[0], item, hint)):
+        return choice
     if item and not (len(words) == 1 and words[0].lower() == "none"):
         return tuple(convert([part], item) for word in words for part in word.split(",") if part)
     if item:
@@ -54,6 +56,14 @@ def convert(words: Sequence[str], hint: Any) -> Any:
         for value in _readings(words[0], option):
             return value
     raise UserError(f"must be {wording(hint)}, got {words[0]!r}{near_choice(words[0], hint)}")
+
+
+def _choice_beside(text: str, item: Any, hint: Any) -> Any:
+    """The choice that a text spells where a hint allows one in place of a tuple of items that are no such choice."""
+    if any(_readings(text, option) for option in get_args(item) or (item,)):
+        return None
+    choices = [option for option in get_args(hint) if get_origin(option) is Literal]
+    return next((value for option in choices for value in _readings(text, option)), None)
 
 
 def _readings(text: str, hint: Any) -> list[Any]:

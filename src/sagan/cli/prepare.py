@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from sagan.cli.flags import read
 from sagan.cli.train import check_image_path
-from sagan.run.config import DataConfig, ModelConfig
+from sagan.run.config import AnyChannels, DataConfig, ModelConfig
 from sagan.system.console import Console
 from sagan.system.errors import UserError
 from sagan.system.sentences import typed
@@ -26,9 +26,11 @@ class PrepareFlags:
     source: Annotated[str | None, Positional] = None
     """Images: a folder, a zip, tar, parquet, LMDB, .npy or .npz; hf:OWNER/NAME; or 'faces' (drawn faces).
     Or give --dataset."""
-    imsize: int = 64
-    """Height and width of the prepared images: a power of two, 16 or more."""
-    data: DataConfig = field(default_factory=DataConfig)
+    imsize: int | str = 64
+    """Size of the prepared images: 64, or 64x96 for height x width."""
+    channels: AnyChannels = "auto"
+    """1 for grey, 3, or 4 with transparency; 'auto': what the images are, as for `sagan train`."""
+    data: DataConfig = field(default_factory=lambda: DataConfig(range="auto"))
 
 
 def prepare(words: Sequence[str], console: Console) -> int:
@@ -36,7 +38,7 @@ def prepare(words: Sequence[str], console: Console) -> int:
     given = read(PrepareFlags, words, "sagan prepare")
     check_image_path(given)
     flags = fill(PrepareFlags, given)
-    ModelConfig(imsize=flags.imsize)  # checks the size
+    ModelConfig(imsize=flags.imsize, channels=flags.channels)  # checks these
     data = flags.data
     if flags.source is not None:
         if data.data is not None:
@@ -48,6 +50,6 @@ def prepare(words: Sequence[str], console: Console) -> int:
         )
     from sagan.data import prepared_store
 
-    store = prepared_store(data, flags.imsize, console)
+    store = prepared_store(data, flags.imsize, console, channels=flags.channels)
     console.say(f"prepared in {store.folder}")
     return 0

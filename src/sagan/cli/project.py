@@ -151,7 +151,7 @@ def _compared(
         run = owner(path)
         config = snapshot.config if run is None else Run.open(run).config()  # a snapshot does not say where images are
         of_class = snapshot.classes[label] if label is not None and snapshot.classes else None
-        source = choose_source(config.data, config.model.imsize)
+        source = choose_source(config.data, config.model.imsize, config.model.channels)
         compared[_REAL] = some_pictures(source, config, seed, _COMPARED, of_class)
     except (UserError, OSError) as error:
         console.say(f"no training images are compared: {error}")

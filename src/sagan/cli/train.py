@@ -91,7 +91,7 @@ def _train(words: Sequence[str], console: Console, world: World) -> int:
     compare_flags(world, "train", chosen | ({"batch_size": "auto"} if largest else {}))
     _warn_of_idle(given, config, console)
     _warn_of_penalties(given, config, console)
-    from sagan.bench.forecast import describe_run, with_classes_counted
+    from sagan.bench.forecast import describe_run, with_images_known
     from sagan.bench.pace import largest_batch
     from sagan.data import choose_source, prepared_store
     from sagan.data.batches import check_count
@@ -106,12 +106,14 @@ def _train(words: Sequence[str], console: Console, world: World) -> int:
         raise UserError(f"{which} measures one process: give it without torchrun and --gpus")
     if largest or dry_run:
         device = check_new_run(config)
-        source = choose_source(config.data, config.model.imsize)
+        source = choose_source(config.data, config.model.imsize, config.model.channels)
         config = settle(config, device)
-        counted = with_classes_counted(config, lambda *_: source)
+        counted = with_images_known(config, lambda *_: source)
     if largest:
         outputs = config.run.run_dir or "runs", config.run.sample_dir
-        store = None if dry_run else prepared_store(config.data, config.model.imsize, console, source, outputs)
+        if not dry_run:
+            imsize, channels = config.model.imsize, config.model.channels
+            store = prepared_store(config.data, imsize, console, source, outputs, channels)
         images = len(source) if store is None else store.count
         size = largest_batch(counted, device, min(images, 1024))
         console.say(f"the largest batch that fits is {size}")

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sagan.core.shapes import CHANNELS
 from sagan.run.store import refuse_cut
 from sagan.system.devices import send
 from sagan.system.errors import UserError
+from sagan.system.images import from_uint8
 from sagan.system.sentences import plural
 
 ALL = slice(None)
@@ -25,7 +25,7 @@ class Batches:
     An epoch is ``batches_per_epoch`` batches, in which no image is repeated; the images left after its last full batch
     are dropped, different ones in each epoch.
 
-    images: uint8, shape (count, height, width, 3), an array or a memory map.
+    images: uint8, shape (count, height, width, channels), an array or a memory map.
     batch_size: images in a batch, over all processes together.
     permutation: returns the order of the images in an epoch, int64 of shape (count,), from the epoch's index.
     resident: keep all images on ``device`` as uint8; None: on CUDA, if they take less than half of its free memory.
@@ -63,7 +63,7 @@ class Batches:
         self.permutation, self._order = permutation, None
 
     def batch(self, index: int, part: slice = ALL) -> Tensor:
-        """Batch ``index``, or a part of it: float32 in [-1, 1], shape (n, 3, h, w)."""
+        """Batch ``index``, or a part of it, as a network's images: float32 in [-1, 1], shape (n, channels, h, w)."""
         chosen = self.chosen(index)[part]
         if self._on_device is not None:
             pixels = self._on_device[send(chosen, self.device)]
@@ -72,7 +72,7 @@ class Batches:
             pixels = send(torch.from_numpy(self.images[chosen.numpy()]), self.device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         pixels = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # while a value is one byte
-        return pixels.float().div_(127.5).sub_(1)
+        return from_uint8(pixels)
 
     def labels(self, index: int, part: slice = ALL) -> Tensor:
         """The class of each image of ``batch(index, part)``: int64, shape (n,), on the device.
@@ -102,9 +102,10 @@ class Batches:
 
 
 def check(images: npt.NDArray[np.uint8], batch_size: int) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != CHANNELS:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4):
         raise UserError(
-            f"images must be uint8 of shape (count, height, width, 3), got {images.dtype} of shape {images.shape}"
+            "images must be uint8 of shape (count, height, width, channels) with 1, 3 or 4 channels, "
+            f"got {images.dtype} of shape {images.shape}"
         )
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more, got {batch_size}")

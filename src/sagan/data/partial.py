@@ -17,8 +17,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from sagan.core.shapes import ImageShape
 from sagan.data.recipe import Prepared
-from sagan.run.store import HEADER_BYTES, Remark, Skipped, StoreMeta, image_bytes, images_header, meta_file
+from sagan.run.store import HEADER_BYTES, Remark, Skipped, StoreMeta, images_header, meta_file
 from sagan.system.callbacks import Say
 from sagan.system.errors import UserError
 from sagan.system.files import flush_to_disk, is_regular, remove_partial_files, write_whole
@@ -62,15 +63,15 @@ class Partial:
     if the key differs.
     """
 
-    def __init__(self, folder: Path, key: dict[str, Any], size: int, warn: Say) -> None:
-        self.folder, self.size = folder, size
+    def __init__(self, folder: Path, key: dict[str, Any], shape: ImageShape, warn: Say) -> None:
+        self.folder, self.shape = folder, shape
         self.read = self.count = self.enlarged = 0
         self.skipped: list[Skipped] = []
         self.unused: list[int] = []  # the indices of the skipped images in the source
         self.remarks: dict[str, Remark] = {}  # by their text
         self.hash = hashlib.sha256()
         self.chunk: list[Prepared] = []
-        self.chunk_images = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // image_bytes(size)))
+        self.chunk_images = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // shape.numel))
         folder.mkdir(exist_ok=True)
         remove_partial_files(folder)
         (folder / "labels.npy").unlink(missing_ok=True)  # of a preparation that was stopped at its very end
@@ -83,7 +84,7 @@ class Partial:
             found = io.BytesIO()
         confirmed = self.recover(found)
         rewrite(self.journal, first, len(first) + confirmed)
-        rewrite(self.pixels, images_header(0, size), HEADER_BYTES + self.count * image_bytes(size))
+        rewrite(self.pixels, images_header(0, shape), HEADER_BYTES + self.count * shape.numel)
 
     def recover(self, lines: Iterable[bytes]) -> int:
         """Takes over every chunk that these journal lines confirm. Returns the length of these lines in bytes."""
@@ -98,7 +99,7 @@ class Partial:
             digest = self.hash.copy()
             if images > self.chunk_images or not entry.follows(self.read, self.count) or not line.endswith(b"\n"):
                 break
-            digest.update(self.pixels.read(images * image_bytes(self.size)))
+            digest.update(self.pixels.read(images * self.shape.numel))
             if digest.hexdigest() != entry.sha256:
                 break
             self.hash = digest
@@ -149,7 +150,7 @@ class Partial:
         """Fills in the count, writes the labels (if any) and ``meta.json``, and renames the folder, which makes it a
         store."""
         self.pixels.seek(0)
-        write_all(self.pixels, images_header(self.count, self.size))
+        write_all(self.pixels, images_header(self.count, self.shape))
         flush_to_disk(self.pixels.fileno(), self.folder)
         self.close()
         if labels is not None:

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,14 +29,15 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
-from sagan.core.shapes import CHANNELS
+from sagan.core.shapes import ImageShape
 from sagan.data.partial import JOURNAL, Partial
-from sagan.data.recipe import Prepared, Recipe, prepare_image
+from sagan.data.recipe import Prepared, Recipe, prepare_image, unchecked
 from sagan.data.sources.decode import MAX_PIXELS
 from sagan.data.sources.names import natural
 from sagan.data.sources.source import Source, unseen
 from sagan.data.sources.stored import StoreSource
-from sagan.run.store import AGAIN, FORMAT, NAMES, PIXELS, Skipped, Store, StoreMeta, crop_label, image_bytes
+from sagan.data.survey import Unforeseen, check_of, first_needs, needs_of, remember_needs, remembered_needs, settled
+from sagan.run.store import AGAIN, FORMAT, NAMES, PIXELS, Skipped, Store, StoreMeta, crop_label
 from sagan.system.callbacks import Progress, Say
 from sagan.system.errors import UserError
 from sagan.system.files import exclusive_lock, read_regular, write_whole
@@ -59,8 +60,36 @@ def open_or_prepare(
     progress: Progress | None = None,
     warn: Say = LOGGER.warning,
 ) -> Store:
-    """The store of this source and recipe under ``root``, prepared now unless it exists. Arguments as of `prepare`."""
+    """The store of this source and recipe under ``root``, prepared now unless it exists. Arguments as of `prepare`.
+
+    What the recipe leaves to the images is found by looking at them, at most at each once before it is prepared."""
     settle_identity(source, root, progress)
+    if "auto" not in (recipe.channels, recipe.range):
+        return _open_or_prepare(source, recipe, root, strict, progress, warn)
+    needs = remembered_needs(source, recipe, root)
+    if needs is None:
+        needs = first_needs(source)
+        guess = settled(recipe, needs)
+        if not needs.levels and not taken(store_folder(root, source, guess)):
+            with contextlib.suppress(Unforeseen):
+                store = _open_or_prepare(source, guess, root, strict, progress, warn, check_of(recipe, needs))
+                remember_needs(source, recipe, root, needs)
+                return store
+        needs = needs_of(source, range(len(source)), cores(), progress or unseen)
+        remember_needs(source, recipe, root, needs)
+    return _open_or_prepare(source, settled(recipe, needs), root, strict, progress, warn)
+
+
+def _open_or_prepare(
+    source: Source,
+    recipe: Recipe,
+    root: Path,
+    strict: bool,
+    progress: Progress | None,
+    warn: Say,
+    check: Callable[[Image.Image], None] = unchecked,
+) -> Store:
+    """`open_or_prepare` with a settled recipe; ``check`` as for `prepare`."""
     folder = store_folder(root, source, recipe)
     if not taken(folder) and (store := former_store(root, source, recipe)) is not None:
         verify(store.folder, root, progress)
@@ -68,7 +97,7 @@ def open_or_prepare(
     if taken(folder):
         verify(folder, root, progress)
         return prepare(source, recipe, folder, strict=strict, progress=progress, warn=warn)
-    store = prepare(source, recipe, folder, strict=strict, progress=progress, warn=warn)
+    store = prepare(source, recipe, folder, strict=strict, progress=progress, warn=warn, check=check)
     made = StoreSource(folder)
     remember_identity(made, made.stated, root)  # its pixels were hashed as they were written
     return store
@@ -129,9 +158,7 @@ def store_folder(root: Path, source: Source, recipe: Recipe, identity: str = "")
 
 def key_of(source: Source, recipe: Recipe, identity: str) -> dict[str, Any]:
     usual = source.max_pixels == MAX_PIXELS
-    return {"format": FORMAT, "identity": identity, **asdict(recipe)} | (
-        {} if usual else {"max_pixels": source.max_pixels}
-    )
+    return {"format": FORMAT, "identity": identity, **recipe.key} | ({} if usual else {"max_pixels": source.max_pixels})
 
 
 def prepare(
@@ -143,6 +170,7 @@ def prepare(
     workers: int | None = None,
     progress: Progress | None = None,
     warn: Say = LOGGER.warning,
+    check: Callable[[Image.Image], None] = unchecked,
 ) -> Store:
     """The store of ``source`` at ``folder``, prepared now unless it exists.
 
@@ -152,6 +180,7 @@ def prepare(
 
     ``progress(done, total)`` is called after every image, ``warn(sentence)`` for warnings. Raises UserError if no image
     can be used or ``folder`` holds anything else; OSError if the disk is full, after which the same call resumes.
+    ``check`` sees each image as the source has it; if it raises, nothing is left.
     """
     if taken(folder):  # needs no lock: a store appears complete, and may be on a read-only disk
         return ready(source, recipe, folder, strict, warn)
@@ -159,7 +188,7 @@ def prepare(
     waiting = functools.partial(warn, f"another process is preparing {folder}: waiting until it is done")
     with disk_full_explained(folder), exclusive_lock(folder.with_name(f".{folder.name}.lock"), waiting):
         if not taken(folder):  # another process may have made it meanwhile
-            make(source, recipe, folder, strict, workers or cores(), progress, warn)
+            make(source, recipe, folder, strict, workers or cores(), progress, warn, check)
     return ready(source, recipe, folder, strict, warn)
 
 
@@ -169,12 +198,19 @@ def taken(folder: Path) -> bool:
 
 
 def make(
-    source: Source, recipe: Recipe, folder: Path, strict: bool, workers: int, progress: Progress | None, warn: Say
+    source: Source,
+    recipe: Recipe,
+    folder: Path,
+    strict: bool,
+    workers: int,
+    progress: Progress | None,
+    warn: Say,
+    check: Callable[[Image.Image], None],
 ) -> None:
     """Prepares a store that does not exist, while the lock is held."""
     key = key_of(source, recipe, source.identity)
-    partial = Partial(folder.with_name(f"{folder.name}.partial"), key, recipe.size, warn)
-    with contextlib.closing(partial):
+    partial = Partial(folder.with_name(f"{folder.name}.partial"), key, recipe.shape, warn)
+    with _removed_if_unforeseen(partial), contextlib.closing(partial):
         total = len(source)
         if partial.read:
             warn(f"resuming an interrupted preparation: {partial.read:,} of {plural(total, 'image')} done")
@@ -183,7 +219,8 @@ def make(
         warn_of_little_space(partial, total, warn)
         if progress:
             progress(partial.read, total)
-        for done, image in enumerate(prepared_images(source, recipe, partial.read, workers), partial.read + 1):
+        images = prepared_images(source, recipe, partial.read, workers, check)
+        for done, image in enumerate(images, partial.read + 1):
             if image.pixels is None and strict:
                 partial.flush()
                 raise UserError(refusal(Skipped(image.name, image.reason)))
@@ -198,17 +235,16 @@ def make(
         if not partial.count:
             raise UserError(nothing_left(source, recipe, partial.skipped))
         if partial.enlarged:
-            warn(f"enlarged {plural(partial.enlarged, 'image')} smaller than {recipe.size}x{recipe.size} pixels")
+            warn(f"enlarged {plural(partial.enlarged, 'image')} smaller than {recipe.shape} pixels")
         classes, labels = (None, None) if source.no_classes else number_classes(source, partial.kept())
         meta = StoreMeta(
             identity=source.identity,
             **asdict(recipe),
             source=without_paths(source.description, [source.place] if source.place else []),
             source_count=total,
-            drawn_faces=source.drawn_faces,
+            drawn_faces=source.drawn_faces and recipe.shape == ImageShape.square(recipe.shape.height),
             count=partial.count,
-            channels=CHANNELS,
-            pixels=PIXELS,
+            pixels=PIXELS[recipe.shape.channels],
             enlarged=partial.enlarged,
             skipped=tuple(partial.skipped),
             remarks=tuple(partial.remarks.values()),
@@ -221,15 +257,27 @@ def make(
         partial.finish(folder, meta, labels)
 
 
-def prepared_images(source: Source, recipe: Recipe, start: int, workers: int) -> Iterator[Prepared]:
+@contextlib.contextmanager
+def _removed_if_unforeseen(partial: Partial) -> Iterator[None]:
+    """Removes what is prepared in vain."""
+    try:
+        yield
+    except Unforeseen:
+        shutil.rmtree(partial.folder)
+        raise
+
+
+def prepared_images(
+    source: Source, recipe: Recipe, start: int, workers: int, check: Callable[[Image.Image], None] = unchecked
+) -> Iterator[Prepared]:
     """The source's images from ``start`` on, in order, by ``workers`` threads (decoders release the GIL)."""
     Image.core.set_block_size(BLOCK_BYTES)  # type: ignore[attr-defined]
     ahead: deque[Future[Prepared]] = deque()
-    most = max(workers, min(4 * workers, AHEAD_BYTES // image_bytes(recipe.size)))
+    most = max(workers, min(4 * workers, AHEAD_BYTES // recipe.shape.numel))
     with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
         try:
             for index in range(start, len(source)):
-                ahead.append(pool.submit(prepare_image, source, index, recipe))
+                ahead.append(pool.submit(prepare_image, source, index, recipe, check))
                 if len(ahead) >= most:
                     yield ahead.popleft().result()
             while ahead:
@@ -313,7 +361,7 @@ def disk_full_explained(folder: Path) -> Iterator[None]:
 
 
 def warn_of_little_space(partial: Partial, total: int, warn: Say) -> None:
-    needed = (total - partial.read) * image_bytes(partial.size)
+    needed = (total - partial.read) * partial.shape.numel
     free = shutil.disk_usage(partial.folder).free
     if needed > free:
         warn(f"preparing needs {needed / 1e6:,.0f} MB more, but only {free / 1e6:,.0f} MB is free at {partial.folder}")

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import numbered_latents
-from sagan.core.shapes import CHANNELS, ImageShape
+from sagan.core.shapes import CHANNELS, ImageShape, refuse_other_than_rgb
 from sagan.data import Recipe, Source, Store, open_or_prepare, open_source
 from sagan.data.faces import holds_drawn_faces
 from sagan.data.prepare import settle_identity
+from sagan.data.sources.decode import to_rgb
 from sagan.data.sources.stored import StoreSource
 from sagan.run.store import crop_label, refuse_cut
 from sagan.system.console import Console
@@ -94,6 +95,9 @@ class ImageSet:
     verify: Callable[[], None] = lambda: None
     former: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        refuse_other_than_rgb(self.shape, "scoring")
+
     @property
     def image_size(self) -> str:
         """For cards, such as "64x64"."""
@@ -163,7 +167,7 @@ def _source_images(source: Source) -> ImageSet:
     width, height = source.read(0).size
 
     def read_one(index: int) -> Tensor:
-        image = source.read(index)
+        image = to_rgb(source.read(index))
         if image.size != (width, height):
             found = f"{image.width}x{image.height} pixels, {source.name(0)} {width}x{height}"
             raise UserError(

@@ -247,7 +247,9 @@ def run_scorer(
     else:
         place = images_folder(config, run.folder, cache if cache_named else None)
         data = replace(config.data, prepared=str(place))
-        store = world.in_turn(lambda: prepared_store(data, config.model.imsize, console))
+        store = world.in_turn(
+            lambda: prepared_store(data, config.model.imsize, console, channels=config.model.channels)
+        )
         real, trained_on = store_images(store), store.hash
     open_snapshot(snapshot, run, trained_on)
     refuse_other_size(str(config.model.shape), real)

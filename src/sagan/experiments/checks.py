@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from pathlib import Path
 
+from sagan.core.shapes import refuse_other_than_rgb
 from sagan.data import choose_source, prepared_store
 from sagan.data.batches import check_count
 from sagan.data.choice import outputs_inside
 from sagan.evaluation.extractors.table import load_extractor
 from sagan.evaluation.scoring import refuse_few
-from sagan.run.config import Config, DataConfig, override
+from sagan.run.config import AnyChannels, Config, DataConfig, override
 from sagan.run.plan import Plan
 from sagan.run.trust import refuse_unnamed
 from sagan.system.console import Console
@@ -40,12 +41,12 @@ def refuse_stranger(plan: Plan, folder: Path, named: Container[str]) -> None:
 
 def check_images(configs: Iterable[Config]) -> None:
     """Raises UserError where the images of runs are not found, or are fewer than in a batch."""
-    largest: dict[tuple[DataConfig, int], int] = {}
+    largest: dict[tuple[DataConfig, int | str, AnyChannels], int] = {}
     for config in configs:
-        key = config.data, config.model.imsize
+        key = config.data, config.model.imsize, config.model.channels
         largest[key] = max(config.game.batch_size, largest.get(key, 0))
-    for (data, size), batch_size in largest.items():
-        check_count(len(choose_source(data, size)), batch_size)
+    for (data, size, channels), batch_size in largest.items():
+        check_count(len(choose_source(data, size, channels)), batch_size)
 
 
 def extractor_name(plan: Plan) -> str:
@@ -60,11 +61,14 @@ def extractor_name(plan: Plan) -> str:
 
 
 def prepare_images(configs: Iterable[Config], folder: Path, console: Console) -> None:
-    """Decodes the images of the runs of a sweep in ``folder``, each data set once."""
-    for data, size in dict.fromkeys((config.data, config.model.imsize) for config in configs):
+    """Decodes the images of the runs of a sweep in ``folder``, each data set once. Raises UserError for images that
+    cannot be scored."""
+    kinds = dict.fromkeys((config.data, config.model.imsize, config.model.channels) for config in configs)
+    for data, size, channels in kinds:
         if data.data is not None and (sentence := outputs_inside(Path(data.data), [folder])):
             console.say(sentence)
-        prepared_store(data, size, console)
+        store = prepared_store(data, size, console, channels=channels)
+        refuse_other_than_rgb(store.shape, "scoring the runs of a sweep")
 
 
 def _configs(plan: Plan) -> list[Config]:

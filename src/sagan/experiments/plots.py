@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sagan.core.shapes import ImageShape
 from sagan.experiments.statistics import Comparison
 from sagan.published.tables import PublishedCurve
 from sagan.system.errors import UserError
@@ -159,13 +160,14 @@ def is_readable(grid: Path) -> bool:
     return True
 
 
-def stack_samples(grids: Sequence[Path], size: int, columns: int = 8, rows: int = 1) -> NDArray[np.uint8]:
+def stack_samples(grids: Sequence[Path], shape: ImageShape, columns: int = 8, rows: int = 1) -> NDArray[np.uint8]:
     """The first rows of several grids of samples, one below the other: (height, width, 3) uint8.
 
-    ``grids``: files made by `sagan.system.images.grid`, of images of ``size`` from the same latents, ``columns`` in a
+    ``grids``: files made by `sagan.system.images.grid`, of images of ``shape`` from the same latents, ``columns`` in a
     row.
     """
-    strips = [np.asarray(read_png(path))[: rows * (size + 2) + 2, : columns * (size + 2) + 2] for path in grids]
+    height, wide = rows * (shape.height + 2) + 2, columns * (shape.width + 2) + 2
+    strips = [np.asarray(read_png(path))[:height, :wide] for path in grids]
     width = min(strip.shape[1] for strip in strips)
     gap = np.full((4, width, 3), 255, np.uint8)
     parts = [part for strip in strips for part in (strip[:, :width], gap)]

@@ -160,8 +160,8 @@ def _title(report: Report, sweep: Path) -> str:
 
 
 def _images(config: Config) -> str:
-    data, size = config.data, config.model.imsize
-    return f"{data.dataset or last_name(data.data or 'faces')} {size}x{size}"
+    data = config.data
+    return f"{data.dataset or last_name(data.data or 'faces')} {config.model.shape}"
 
 
 def refuse_foreign_folder(out: Path) -> None:
@@ -466,11 +466,11 @@ def _samples(report: Report) -> list[Block]:
         if not shown:
             continue
         name = f"samples-seed{seed}.png"
-        size = shown[0].config.model.imsize
-        picture = stack_samples([run.samples / f"{step}_fake.png" for run in shown], size, rows=_STRIP)
+        shape = shown[0].config.model.shape
+        picture = stack_samples([run.samples / f"{step}_fake.png" for run in shown], shape, rows=_STRIP)
         save_png(picture, report.folder / name, sync=True)
         listed = [run.arm.label for run in shown]
-        strips = "two rows" if picture.shape[0] > len(shown) * (size + 8) else "one row"
+        strips = "two rows" if picture.shape[0] > len(shown) * (shape.height + 8) else "one row"
         caption = (
             f"Seed {seed} at step {step:,}. The images of a column are drawn from the same latent. "
             f"From the top, {strips} each: {'; '.join(listed)}."

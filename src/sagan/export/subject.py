@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sagan.core.networks.folding import folded
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.core.sampling import classes_in_turn
-from sagan.core.shapes import ImageShape
+from sagan.core.shapes import ImageShape, refuse_other_than_rgb
 from sagan.run.build import Network
 from sagan.run.config import Config
 from sagan.run.folder import Run
@@ -99,6 +99,8 @@ def open_subject(
         if step not in (None, found):
             raise UserError(f"{place} has no discriminator of step {step}, only of its checkpoint, step {found}")
         subject = Subject(folded(discriminator), run.config(), found, run.checkpoint_file, trained=discriminator)
+    if subject.shape.channels == 4:
+        refuse_other_than_rgb(subject.shape, "an export")
     return _rounded(subject) if half else subject
 
 

@@ -14,6 +14,7 @@ import torch
 from sagan.core.latents import principal_directions
 from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.core.networks.interface import Generator
+from sagan.core.shapes import refuse_other_than_rgb_squares
 from sagan.export.check import Agreement
 from sagan.export.onnx import export_onnx
 from sagan.export.subject import Subject
@@ -40,6 +41,7 @@ def export_web(
     """
     generator = subject.network
     assert isinstance(generator, Generator)
+    refuse_other_than_rgb_squares(generator.shape, "a page that draws")
     layers = _shown_layers(generator)
     facts = _facts(subject, generator, layers, place)
     with whole_folder(out) as folder:

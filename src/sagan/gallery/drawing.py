@@ -20,6 +20,7 @@ from torch import Tensor
 from sagan.core.latents import check_truncation, principal_directions, slerp
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.core.sampling import numbered_latents
+from sagan.core.shapes import refuse_other_than_rgb_squares
 from sagan.run.folder import Run
 from sagan.run.weights import Snapshot, load_discriminator, load_snapshot
 from sagan.system.errors import UserError
@@ -145,6 +146,7 @@ class Painter:
         with self._loading:
             if key not in self._models:
                 model = Model(key, load_snapshot(path))
+                refuse_other_than_rgb_squares(model.snapshot.generator.shape, "drawing here")
                 model.snapshot.generator.to(self.device)
                 self._models[key] = model
                 while len(self._models) > _MODELS:

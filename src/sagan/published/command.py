@@ -63,7 +63,7 @@ class PublishedFlags:
     adv_loss: Literal["wgan-gp", "hinge"] = "wgan-gp"
     """The adversarial loss."""
     imsize: int = 32
-    """Height and width of the images: a power of two, 16 or more."""
+    """Height and width of the images, such as 32, 48 or 64."""
     g_num: int | None = None
     """Never had an effect."""
     z_dim: int = 128

@@ -19,7 +19,7 @@ from sagan.system.sentences import plural
 
 Network = Literal["generator", "discriminator"]
 
-_DCGAN_ATTENTION: dict[Network, tuple[int, ...]] = {"generator": (16, 32), "discriminator": (8, 4)}  # as published
+_DCGAN_ATTENTION: dict[Network, tuple[int, int]] = {"generator": (16, 64), "discriminator": (4, 16)}  # from, to below
 _MAP_SIZES = {"dcgan": dcgan.map_sizes, "resnet": resnet.map_sizes}
 
 
@@ -28,32 +28,41 @@ def attention_patterns(model: ModelConfig, network: Network) -> dict[int, Patter
 
     Raises UserError for a map that the network does not have, and for a number of spans other than that of the layers.
     """
-    sizes = map_sizes(model, network)
+    shape, sizes = model.shape, map_sizes(model, network)
     chosen = model.g_attention if network == "generator" else model.d_attention
     if chosen is None:
-        usual = (min(32, model.imsize // 2),) if model.network == "resnet" else _DCGAN_ATTENTION[network]
-        chosen = tuple(size for size in usual if size in sizes)
+        chosen = _usual_attention(model, network)
     for size in chosen:
         if size not in sizes:
-            raise UserError(f"the {network} has no {size}x{size} map to attend to; it has {', '.join(map(str, sizes))}")
+            name = f"{size}x{size} map" if shape.height == shape.width else f"map whose shorter side is {size}"
+            raise UserError(f"the {network} has no {name} to attend to; it has {', '.join(map(str, sizes))}")
     layers = [size for size in sizes if size in chosen]
     own = spans(model.g_span if network == "generator" else model.d_span) or (model.span,)
     if len(own) not in (1, len(layers)):
-        listed = ", ".join(f"{size}x{size}" for size in layers) or "none"
+        listed = ", ".join(map(shape.map_name, layers)) or "none"
         raise UserError(
             f"{network[0]}_span must be one span, or one for each attention layer of the {network} ({listed}), "
             f"got {plural(len(own), 'span')}"
         )
     own = own * len(layers) if len(own) == 1 else own
     return {
-        size: ExcludeLocal(size, size, span, masking=model.masking, pool=model.pool)
+        size: ExcludeLocal(*shape.grid(size), span, masking=model.masking, pool=model.pool)
         for size, span in zip(layers, own, strict=True)
     }
 
 
 def map_sizes(model: ModelConfig, network: Network) -> tuple[int, ...]:
     """The sizes of a network's hidden maps, in forward order."""
-    return _MAP_SIZES[model.network](model.imsize, network)
+    return _MAP_SIZES[model.network](model.shape, network)
+
+
+def _usual_attention(model: ModelConfig, network: Network) -> tuple[int, ...]:
+    """Where attention is by default: as published for powers of two, and at maps of about these sizes for others."""
+    sizes = map_sizes(model, network)
+    if model.network == "resnet":
+        return (max(size for size in sizes if size < 64 and 2 * size <= model.shape.shorter),)
+    least, beyond = _DCGAN_ATTENTION[network]
+    return tuple(size for size in sizes if least <= size < beyond)
 
 
 def build_generator(model: ModelConfig, seed: int = 0) -> Generator:
@@ -124,7 +133,8 @@ def describe_attention(model: ModelConfig) -> list[str]:
             sizes = ", ".join(map(str, map_sizes(model, network)))
             lines.append(f"{network}: no attention (its maps are {sizes})")
         for size, pattern in patterns.items():
-            line = f"{network} {size}x{size}: {pattern.label}, a query sees {pattern.visible_share():.0%} of the keys"
+            where = f"{network} {model.shape.map_name(size)}"
+            line = f"{where}: {pattern.label}, a query sees {pattern.visible_share():.0%} of the keys"
             blind = pattern.rows_without_keys()
             if blind == pattern.queries:
                 line += "; no query sees any (attention adds nothing there)"

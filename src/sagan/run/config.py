@@ -39,6 +39,8 @@ MOST_IMAGES = 10**9  # that are drawn at once, by any command
 T = TypeVar("T")
 
 Span = int | Literal["self"]
+AnyChannels = int | Literal["auto"]
+ValueRange = Literal["auto", "full"] | tuple[int, ...]
 
 
 def _require(condition: bool, sentence: str) -> None:
@@ -196,10 +198,15 @@ class DataConfig:
     image_path: str = setting("./data", "place", pairs=False, idle=_no_dataset)
     """Where --dataset is looked for."""
     crop: str = setting("auto", "computed")
-    """'square': the largest centre square; 'squash': the whole image, stretched; a number: that many centre pixels.
-    'auto': 160 for celeb and squash for lsun, as published, and square for anything else."""
+    """'fill': the largest centre part of the size's aspect, 'square' for square sizes; 'squash': the whole image,
+    stretched; 'pad': the whole image on black (transparent where images are), 'pad:white' or 'pad:#aabbcc' on a colour;
+    a number: the centre part whose shorter side has that many pixels.
+    'auto': 160 for celeb and squash for lsun, as published, and fill for anything else."""
     filter: Literal["bilinear", "bicubic", "lanczos", "box"] = setting("bilinear", "computed")
     """How images are resized; all filters are antialiased."""
+    range: ValueRange = setting("full", "computed")
+    """What is black and white in 16-bit images: 'full', 0 and 65535; two values such as 0 4095; 'auto': the smallest
+    and the largest value of all images, if these have 14 bits or less."""
     prepared: str = setting("./prepared", "place")
     """The folder where decoded images are kept for later runs."""
     split: Literal["auto", "train", "valid", "val", "validation", "test", "all"] = setting("auto", "free", pairs=False)
@@ -217,9 +224,34 @@ class DataConfig:
             f"give either `data` or `dataset`, got data {self.data!r} and dataset {self.dataset!r}",
         )
         _require(
-            re.fullmatch(r"auto|square|squash|[1-9][0-9]{0,5}", self.crop) is not None,
-            f"`crop` must be auto, square, squash or a number of pixels, got {self.crop!r}",
+            re.fullmatch(r"auto|square|fill|squash|pad(:.*)?|[1-9][0-9]{0,5}", self.crop) is not None,
+            f"`crop` must be auto, square, fill, squash, pad, pad:COLOUR or a number of pixels, got {self.crop!r}",
         )
+        if self.crop.startswith("pad:"):
+            object.__setattr__(self, "crop", f"pad:{_colour(self.crop.removeprefix('pad:'))}")
+        values = (0, 65535) if isinstance(self.range, str) else self.range
+        _require(
+            len(values) == 2 and 0 <= values[0] < values[1] <= 65535,
+            f"`range` must be auto, full or two values from 0 to 65535, the smaller one first, got {self.range}",
+        )
+
+    @property
+    def values(self) -> tuple[int, int] | Literal["auto"] | None:
+        """``range`` as two values, or None for the full one."""
+        if isinstance(self.range, str):
+            return "auto" if self.range == "auto" else None
+        return self.range[0], self.range[1]
+
+
+def _colour(name: str) -> str:
+    """A colour by its name or hexadecimal digits as #rrggbb. Raises UserError for anything else."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError:
+        raise UserError(f"`crop` pad:COLOUR needs a colour such as white or #aabbcc, got {shorten(name)}") from None
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 @dataclass(frozen=True)
@@ -230,8 +262,12 @@ class ModelConfig:
     """dcgan: the published program's; resnet: the residual networks of the paper's own code."""
     num_classes: int | Literal["auto"] = setting(0, "computed", must_be="0 or more", most=1_000_000)
     """Number of classes: 0 for an unconditional model, 'auto' for one class per folder of images."""
-    imsize: int = setting(64, "computed", must_be="more than 0", most=8192)
-    """Height and width of the images: a power of two, 16 or more."""
+    imsize: int | str = setting(64, "computed", most=8192)
+    """Size of the images: 64, or 64x96 for height x width. The networks double a first map of 4 to 7 pixels, so 16, 48,
+    64, 80, 96, 128 and others are possible; the sentence about one that is not names the nearest that are."""
+    channels: AnyChannels = setting(3, "computed")
+    """Channels of the images: 1 for grey, 3, or 4 with transparency; 'auto' is 1 if all images are grey, 4 if a pixel
+    of one is transparent, else 3."""
     z_dim: int = setting(128, "computed", must_be="more than 0", most=65_536)
     """Length of the latent vector z."""
     g_conv_dim: int = setting(64, "computed", must_be="more than 0", most=16_384)
@@ -281,15 +317,15 @@ class ModelConfig:
             not self.freeze_d or self.start_from is not None,
             f"`freeze_d` {self.freeze_d} needs `start_from`: the blocks of a new discriminator have to be trained",
         )
-        _require(
-            self.imsize >= 16 and self.imsize & (self.imsize - 1) == 0,
-            f"`imsize` must be a power of two, 16 or more, got {self.imsize}",
-        )
+        _require(self.channels in (1, 3, 4, "auto"), f"`channels` must be 1, 3, 4 or auto, got {self.channels}")
+        shape = ImageShape.of(self.imsize)
+        assert shape.doublings, "a shape that does not fit is refused"
+        object.__setattr__(self, "imsize", shape.size)  # 64x64 is 64
 
     @property
     def shape(self) -> ImageShape:
-        """Of the images."""
-        return ImageShape.square(self.imsize)
+        """Of the images; while it is not known how many channels they have, of such with three."""
+        return ImageShape.of(self.imsize, 3 if self.channels == "auto" else self.channels)
 
 
 @dataclass(frozen=True)
@@ -442,10 +478,11 @@ class Config:
 
     def __post_init__(self) -> None:
         model = self.model
-        own = model.network, model.imsize, model.num_classes, model.g_attention, model.d_attention
+        own = model.network, model.imsize, model.channels, model.num_classes, model.g_attention, model.d_attention
         _require(
-            own == ("dcgan", 64, 0, None, None) or not self.run.published_checkpoints,
-            "`published_checkpoints` needs the published networks: imsize 64, no classes, and attention by default",
+            own == ("dcgan", 64, 3, 0, None, None) or not self.run.published_checkpoints,
+            "`published_checkpoints` needs the published networks: imsize 64, three channels, no classes, and "
+            "attention by default",
         )
 
 

@@ -25,32 +25,39 @@
 
 from __future__ import annotations
 
-from sagan.run.config import Config, GameConfig, ModelConfig, RunConfig
+from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunConfig
 from sagan.system.errors import UserError
 from sagan.system.sentences import did_you_mean
 
+_AS_THEY_ARE = DataConfig(range="auto")  # with channels auto
 _BEST_GAME = GameConfig(adv_loss="rpgan", g_lr=8e-4, d_lr=8e-4, r1=0.1, penalty_every=4)
 AUTO = "auto"  # the name of the preset that the machine chooses
 
 PRESETS = {
     "best": Config(
-        model=ModelConfig(network="resnet", g_conv_dim=32, d_conv_dim=32, pool=2),
+        data=_AS_THEY_ARE,
+        model=ModelConfig(network="resnet", channels="auto", g_conv_dim=32, d_conv_dim=32, pool=2),
         game=_BEST_GAME,
         run=RunConfig(precision="auto", guard="recover"),
     ),
     "published": Config(model=ModelConfig(norm_axis="input"), game=GameConfig(ema_halflife=0)),
     "paper": Config(
-        model=ModelConfig(network="resnet", imsize=128, pool=2),
+        data=_AS_THEY_ARE,
+        model=ModelConfig(network="resnet", channels="auto", imsize=128, pool=2),
         game=GameConfig(batch_size=256, beta2=0.999, ema_halflife=0),
         run=RunConfig(total_step=1_000_000),
     ),
     "quick": Config(
-        model=ModelConfig(imsize=32, z_dim=64, g_conv_dim=32, d_conv_dim=32, span=1, g_attention=(8, 16)),
+        data=_AS_THEY_ARE,
+        model=ModelConfig(
+            channels="auto", imsize=32, z_dim=64, g_conv_dim=32, d_conv_dim=32, span=1, g_attention=(8, 16)
+        ),
         game=GameConfig(g_lr=2e-4, d_lr=4e-4, ema_halflife=10_000),
         run=RunConfig(total_step=2000, log_step=20, sample_step=500, checkpoint_every=500, snapshot_every=1000),
     ),
     "small": Config(
-        model=ModelConfig(network="resnet", imsize=32, g_conv_dim=8, d_conv_dim=8, pool=2),
+        data=_AS_THEY_ARE,
+        model=ModelConfig(network="resnet", channels="auto", imsize=32, g_conv_dim=8, d_conv_dim=8, pool=2),
         game=_BEST_GAME,
         run=RunConfig(
             total_step=2500,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sagan.core.shapes import CHANNELS, ImageShape
+from sagan.core.shapes import ImageShape
 from sagan.run.classes import list_classes
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
@@ -27,7 +27,7 @@ from sagan.system.sentences import plural
 from sagan.system.typed import Count, check_format, from_plain, read_json, shorten, to_plain
 
 FORMAT = 1  # raised whenever an older program could not read a store, or would misread it
-PIXELS = "uint8 NHWC RGB"
+PIXELS = {1: "uint8 NHWC grey", 3: "uint8 NHWC RGB", 4: "uint8 NHWC RGBA"}  # by their channels; alpha is straight
 IMAGES = "images.npy"
 NAMES = "names.json"  # of the images within their source, in their order
 HEADER_BYTES = 128  # of images.npy, whatever the count, so that the count can be filled in at the end
@@ -62,10 +62,12 @@ class StoreMeta:
 
     identity: str
     """Of the source: it changes whenever images are added, removed or changed."""
-    size: int
-    """Height and width of every image, in pixels."""
+    size: int | str
+    """Of every image: 64, or "64x96" for height x width."""
     crop: str
     filter: str
+    range: tuple[int, ...] | None = None
+    """The values of 16-bit images that became black and white; None: 0 and 65535."""
     source: str
     """A phrase for a person."""
     source_count: int | None = None
@@ -84,19 +86,29 @@ class StoreMeta:
     """The names of the classes, by number; None without classes."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= LARGEST_SIZE:
-            raise UserError(f"size must be from 1 to {LARGEST_SIZE:,}, got {self.size}")
+        shape = ImageShape.of(self.size, self.channels)
+        if self.size != shape.size or max(shape.height, shape.width) > LARGEST_SIZE:
+            raise UserError(f"size must be up to {LARGEST_SIZE:,}, or such as 64x96, got {shorten(self.size)}")
         if self.count < 1:
             raise UserError(f"count must be 1 or more, got {self.count}")
-        if (self.channels, self.pixels) != (CHANNELS, PIXELS):
-            raise UserError(f"its pixels must be {PIXELS}, got {self.channels} channels of {shorten(self.pixels)}")
+        if PIXELS.get(self.channels) != self.pixels:
+            allowed = " or ".join(PIXELS.values())
+            raise UserError(f"its pixels must be {allowed}, got {self.channels} channels of {shorten(self.pixels)}")
+        if self.range is not None and (len(self.range) != 2 or not 0 <= self.range[0] < self.range[1] <= 65535):
+            raise UserError(f"range must be two values from 0 to 65535, got {shorten(self.range)}")
         if re.fullmatch("[0-9a-f]{64}", self.sha256) is None:
             raise UserError(f"sha256 must be 64 hexadecimal digits, got {shorten(self.sha256)}")
+
+    @property
+    def shape(self) -> ImageShape:
+        """The shape of every image."""
+        return ImageShape.of(self.size, self.channels)
 
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """A prepared data set: ``images`` of shape (count, size, size, 3), uint8, read from the disk as they are needed.
+    """A prepared data set: ``images`` of shape (count, height, width, channels), uint8, read from the disk as they
+    are needed.
 
     ``hash`` is the SHA-256 of the pixel bytes, so stores with equal hashes hold equal images (their classes may
     differ). ``labels`` is the class of each image, int64 of shape (count,), an index into ``classes``; None if the
@@ -123,14 +135,14 @@ class Store:
         return self.meta.count
 
     @property
-    def size(self) -> int:
-        """Height and width of every image, in pixels."""
+    def size(self) -> int | str:
+        """Of every image: 64, or "64x96" for height x width."""
         return self.meta.size
 
     @property
     def shape(self) -> ImageShape:
         """The shape of every image."""
-        return ImageShape.square(self.size)
+        return self.meta.shape
 
     @property
     def hash(self) -> str:
@@ -183,12 +195,15 @@ class Store:
         return replace(self, meta=replace(self.meta, classes=tuple(classes)), labels=labels)
 
     def describe(self) -> str:
-        """One phrase: the number of images, their size, classes (if several), source and crop, and how many were
-        skipped or enlarged."""
+        """One phrase: the number of images, their kind, size, classes (if several), source and crop, the range of
+        16-bit values where it is not the full one, and how many were skipped or enlarged."""
         how = f"{crop_label(self.meta.crop)}, {self.meta.filter}"
+        if self.meta.range is not None:
+            how += f", 16-bit values from {self.meta.range[0]:,} as black to {self.meta.range[1]:,} as white"
         several = len(self.classes) > 1
         classes = f" in {len(self.classes):,} classes ({list_classes(self.classes)})" if several else ""
-        text = f"{plural(self.count, 'image')} of {self.size}x{self.size}{classes} from {self.meta.source} ({how})"
+        images = plural(self.count, {1: "grey image", 3: "image", 4: "transparent image"}[self.meta.channels])
+        text = f"{images} of {self.shape}{classes} from {self.meta.source} ({how})"
         if self.skipped:
             text += f", {len(self.skipped):,} skipped"
         if self.meta.enlarged:
@@ -203,7 +218,10 @@ def is_store(folder: Path) -> bool:
 
 def crop_label(crop: str) -> str:
     """A recipe's crop in words."""
-    return {"square": "centre square", "squash": "squashed to a square"}.get(crop, f"centre {crop} pixels")
+    if crop.startswith("pad"):
+        return f"padded with {crop.partition(':')[2] or 'black, or transparent'}"
+    known = {"square": "centre square", "squash": "squashed to a square", "fill": "centre, as large as fits"}
+    return known.get(crop, f"centre {crop} pixels")
 
 
 def _read_meta(folder: Path) -> StoreMeta:
@@ -229,8 +247,8 @@ def meta_file(meta: StoreMeta) -> bytes:
 
 
 def _map_images(folder: Path, meta: StoreMeta) -> npt.NDArray[np.uint8]:
-    shape = (meta.count, *ImageShape.square(meta.size).hwc)
-    return _map_array(folder / "images.npy", "|u1", shape, f"{plural(meta.count, 'image')} of {meta.size}x{meta.size}")
+    what = f"{plural(meta.count, 'image')} of {meta.shape}"
+    return _map_array(folder / "images.npy", "|u1", (meta.count, *meta.shape.hwc), what)
 
 
 def _map_labels(folder: Path, meta: StoreMeta) -> npt.NDArray[np.int64] | None:
@@ -271,13 +289,9 @@ def refuse_cut(images: npt.NDArray[np.uint8]) -> None:
             )
 
 
-def image_bytes(size: int) -> int:
-    return ImageShape.square(size).numel
-
-
-def images_header(count: int, size: int) -> bytes:
-    """The header of ``images.npy``: uint8 of shape (count, size, size, 3). Always HEADER_BYTES long."""
-    header = _array_header("|u1", (count, *ImageShape.square(size).hwc))
+def images_header(count: int, shape: ImageShape) -> bytes:
+    """The header of ``images.npy``: uint8 of shape (count, height, width, channels). Always HEADER_BYTES long."""
+    header = _array_header("|u1", (count, *shape.hwc))
     assert len(header) == HEADER_BYTES, "numpy pads headers of four dimensions to 128 bytes"
     return header
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sagan.core.shapes import refuse_other_than_rgb
 from sagan.data import Source, Store, choose_source, prepared_store
 from sagan.data.batches import check_count
 from sagan.data.sources.names import short_name
@@ -107,8 +108,9 @@ def train_new(
         config = override(config, {"start_sha256": start.sha256})
     with _new_folder(config) as folder:
         store = _open_store(config, console, folder) if store is None else store
-        classes = _count_classes(config.model, store)
-        session = Session(override(config, {"run_dir": str(folder), "num_classes": classes}), device, store)
+        if config.run.eval_every is not None:
+            refuse_other_than_rgb(store.shape, "`eval_every`")
+        session = Session(override(config, {"run_dir": str(folder), **_of_images(config, store)}), device, store)
         state, taken = (None, []) if start is None else first_state(start, session.config, store, device)
         run = Run.create(folder, session.config)
         if state is not None:
@@ -211,11 +213,20 @@ def advice_for_few(game: GameConfig, count: int) -> str:
 
 
 def _open_store(config: Config, console: Console, folder: Path, source: Source | None = None) -> Store:
-    source = choose_source(config.data, config.model.imsize) if source is None else source
+    source = choose_source(config.data, config.model.imsize, config.model.channels) if source is None else source
     check_count(len(source), config.game.batch_size)  # before hours of decoding, and again without unreadable ones
-    store = prepared_store(config.data, config.model.imsize, console, source, (folder, config.run.sample_dir))
+    outputs = folder, config.run.sample_dir
+    store = prepared_store(config.data, config.model.imsize, console, source, outputs, config.model.channels)
     check_count(store.count, config.game.batch_size)
     return store
+
+
+def _of_images(config: Config, store: Store) -> dict[str, Any]:
+    """The settings that the images decide: the number of classes, the channels, and the range of 16-bit values."""
+    changes: dict[str, Any] = {"num_classes": _count_classes(config.model, store), "channels": store.shape.channels}
+    if config.data.range == "auto":
+        changes["range"] = store.meta.range or "full"
+    return changes
 
 
 def _count_classes(model: ModelConfig, store: Store) -> int:
@@ -239,7 +250,7 @@ def _count_classes(model: ModelConfig, store: Store) -> int:
 
 def _source_of_run(config: Config) -> Source:
     try:
-        return choose_source(config.data, config.model.imsize)
+        return choose_source(config.data, config.model.imsize, config.model.channels)
     except UserError as error:
         where = "image_path" if config.data.dataset else "data"
         error.add_note(f"if the run's images have moved, give `{where}` FOLDER, where they are now")
@@ -274,7 +285,9 @@ def _follow(world: World, places: RunConfig, data: DataConfig) -> Outcome:
     """What a process does that does not lead: the same steps, on the images that it finds at its own ``places``."""
 
     def open_store(config: Config) -> Store:
-        here = dataclasses.replace(config, data=dataclasses.replace(data, crop=config.data.crop))
+        here = dataclasses.replace(
+            config, data=dataclasses.replace(data, crop=config.data.crop, range=config.data.range)
+        )
         return _open_store(here, Console(quiet=True), Path(config.run.run_dir or "runs"))
 
     device = usable_device(places)

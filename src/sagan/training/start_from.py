@@ -9,6 +9,7 @@ input channels through weights that start at 0. An added output channel has the 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from sagan.core.layers.conditional_batch_norm import ConditionalBatchNorm2d
 from sagan.core.layers.self_attention import SelfAttention2d
 from sagan.core.layers.spectral_norm import SpectralNorm, spectral_layers
 from sagan.core.networks.interface import Discriminator, Generator
+from sagan.core.shapes import ImageShape
 from sagan.run.build import build_discriminator, build_generator, frozen_blocks
 from sagan.run.classes import list_classes
 from sagan.run.config import Config, ModelConfig
@@ -36,12 +38,12 @@ from sagan.training.trainer import Trainer
 
 Fate = Literal["taken", "resized", "new"]
 Norm = nn.BatchNorm2d | ConditionalBatchNorm2d
+Network = Generator | Discriminator
 Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 _NORMS = nn.BatchNorm2d, ConditionalBatchNorm2d
 _WEIGHTED = nn.Conv2d, nn.ConvTranspose2d, nn.Linear
 
-_PIXELS = 16  # of the first map, 4x4
 _MEANINGS: dict[Fate, str] = {
     "taken": "taken as it is",
     "resized": "resized, with what both have taken",
@@ -129,9 +131,9 @@ def refuse_unfit(start: Start, model: ModelConfig) -> None:
         one, other = (
             build_discriminator(dataclasses.replace(each, num_classes=0, freeze_d=0)) for each in (model, its)
         )
-        fates = {_part(name): fate for name, fate in graft(one, other, []).items() if fate != "taken"}
+        fates = {_part(name, model.shape): fate for name, fate in graft(one, other, []).items() if fate != "taken"}
     for size in frozen_blocks(model):
-        for part in (f"{size}x{size} block", f"{size}x{size} attention"):
+        for part in (f"{model.shape.map_name(size)} {kind}" for kind in ("block", "attention")):
             if part in fates:
                 raise UserError(
                     f"`freeze_d` {model.freeze_d} would freeze the {part} of the discriminator, which is not as in "
@@ -151,13 +153,13 @@ def first_state(start: Start, config: Config, store: Store, device: torch.device
     generator = build_generator(config.model, config.run.seed)
     discriminator = build_discriminator(config.model, config.run.seed)
     sentences = [f"starting from {start.place}, step {start.step:,}"]
-    sentences += describe_fates("generator", graft(generator, start.generator, rows))
+    sentences += describe_fates("generator", graft(generator, start.generator, rows), generator.shape)
     if start.discriminator is None:
         sentences.append(f"discriminator: all new, as {start.place} holds only a generator")
     else:
-        sentences += describe_fates("discriminator", graft(discriminator, start.discriminator, rows))
+        sentences += describe_fates("discriminator", graft(discriminator, start.discriminator, rows), generator.shape)
     if frozen := frozen_blocks(config.model):
-        sentences.append(f"discriminator: frozen are the blocks {', '.join(f'{size}x{size}' for size in frozen)}")
+        sentences.append(f"discriminator: frozen are the blocks {', '.join(map(config.model.shape.map_name, frozen))}")
     if classes and start.model.num_classes:
         sentences.append(_describe_classes(classes, rows))
     elif classes:
@@ -186,25 +188,27 @@ def _describe_classes(classes: Sequence[str], rows: Sequence[int | None]) -> str
     return f"classes: {'; '.join(parts)}"
 
 
-def describe_fates(network: str, fates: Mapping[str, Fate]) -> Iterator[str]:
-    """A sentence for each fate that parts of a network have; ``fates`` are those of its layers, by name."""
+def describe_fates(network: str, fates: Mapping[str, Fate], shape: ImageShape) -> Iterator[str]:
+    """A sentence for each fate that parts of a network have; ``fates`` are those of its layers, by name. ``shape``: of
+    its images."""
     parts: dict[str, set[Fate]] = {}
     for name, fate in fates.items():
-        parts.setdefault(_part(name), set()).add(fate)
+        parts.setdefault(_part(name, shape), set()).add(fate)
     fate_of = {part: found.pop() if len(found) == 1 else "resized" for part, found in parts.items()}
     for fate, meaning in _MEANINGS.items():
         if own := [part for part, each in fate_of.items() if each == fate]:
             yield f"{network}: {meaning}: {', '.join(own)}"
 
 
-def _part(layer: str) -> str:
+def _part(layer: str, shape: ImageShape) -> str:
     """What a person calls the part of a network that a layer is in, by the layer's name."""
     kind, _, rest = layer.partition(".")
     size = rest.partition(".")[0]
+    where = shape.map_name(size) if size.isdecimal() else ""
     known = {
         "first": "first layer",
-        "stages": f"{size}x{size} block",
-        "attention": f"{size}x{size} attention",
+        "stages": f"{where} block",
+        "attention": f"{where} attention",
         "norm": "last norm",
         "last": "last layer",
         "last_block": "last block",
@@ -216,7 +220,7 @@ def _part(layer: str) -> str:
 # ---- what fits
 
 
-def graft(network: nn.Module, source: nn.Module, rows: Sequence[int | None]) -> dict[str, Fate]:
+def graft(network: Network, source: Network, rows: Sequence[int | None]) -> dict[str, Fate]:
     """Gives a new network what fits of a trained one of the same kind; returns what happened to each layer, by name.
 
     ``rows``: for each class of the network the number of the same one in the source, None for a new one.
@@ -232,7 +236,8 @@ def graft(network: nn.Module, source: nn.Module, rows: Sequence[int | None]) -> 
         elif isinstance(layer, nn.Embedding):
             fates[name] = _take_embedding(layer, other, rows) if isinstance(other, nn.Embedding) else "new"
         elif isinstance(layer, _WEIGHTED):
-            fates[name] = _take_weights(layer, other, name == "first") if isinstance(other, _WEIGHTED) else "new"
+            maps = [_first_map(each) if name == "first" else (1, 1) for each in (network, source)]
+            fates[name] = _take_weights(layer, other, *maps) if isinstance(other, _WEIGHTED) else "new"
         elif isinstance(layer, SelfAttention2d):
             fates[name] = "new"
             if isinstance(other, SelfAttention2d):
@@ -241,27 +246,37 @@ def graft(network: nn.Module, source: nn.Module, rows: Sequence[int | None]) -> 
     return fates
 
 
-def _by_name_in(network: nn.Module, source: nn.Module) -> dict[str, nn.Module]:
-    """The layers of the source by the names of those of a network that they may fit."""
+def _by_name_in(network: Network, source: Network) -> dict[str, nn.Module]:
+    """The layers of the source by the names of those of a network that they may fit: in a discriminator blocks are
+    counted from the image on, in a generator from its first map on."""
     layers = dict(source.named_modules())
-    if not isinstance(network, Discriminator) or not isinstance(source, Discriminator):
-        return layers
-    times = network.shape.side / source.shape.side
-    if times == 1:
+    from_image = isinstance(network, Discriminator)
+    mine, its = (each.shape.shorter >> (0 if from_image else each.shape.doublings) for each in (network, source))
+    if mine == its:
         return layers
     found = {}
     for name, layer in layers.items():
         kind, _, rest = name.partition(".")
         size, dot, within = rest.partition(".")
-        if kind in ("stages", "attention") and size:  # the last layers see other maps
-            found[f"{kind}.{int(int(size) * times)}{dot}{within}"] = layer
+        if kind in ("stages", "attention") and size:
+            found[f"{kind}.{int(size) * mine // its}{dot}{within}"] = layer
+        elif not from_image:  # a discriminator's last layers see other maps
+            found[name] = layer
     return found
 
 
+def _first_map(network: Network) -> tuple[int, int]:
+    """Height and width of the map that a generator begins with."""
+    return network.shape.grid(network.shape.shorter >> network.shape.doublings)
+
+
 @torch.no_grad()
-def _take_weights(layer: Weighted, other: Weighted, of_pixels: bool) -> Fate:
-    """``of_pixels``: the outputs of a linear layer are the channels of 4x4 pixels."""
-    mine, its = _as_products(layer, of_pixels), _as_products(other, of_pixels)  # (..., outputs, inputs, kernel)
+def _take_weights(layer: Weighted, other: Weighted, made: tuple[int, int], its_made: tuple[int, int]) -> Fate:
+    """``made``: the height and width of the map whose pixels a linear layer puts out."""
+    if made != its_made or layer.weight.shape[2:] != other.weight.shape[2:]:
+        return "new"  # it makes, or sees, a map of another shape
+    pixels = math.prod(made)
+    mine, its = _as_products(layer, pixels), _as_products(other, pixels)  # (..., outputs, inputs, kernel)
     same = mine.shape == its.shape
     outputs, inputs = (min(mine.shape[dim], its.shape[dim]) for dim in (-3, -2))
     if isinstance(layer, SpectralNorm) and isinstance(other, SpectralNorm) and not same:
@@ -269,7 +284,7 @@ def _take_weights(layer: Weighted, other: Weighted, of_pixels: bool) -> Fate:
     mine[..., :outputs, inputs:, :] = 0
     mine[..., :outputs, :inputs, :] = its[..., :outputs, :inputs, :]
     if layer.bias is not None and other.bias is not None:
-        bias, its_bias = (x.unflatten(0, (_PIXELS, -1)) if of_pixels else x for x in (layer.bias, other.bias))
+        bias, its_bias = (x.unflatten(0, (pixels, -1)) for x in (layer.bias, other.bias))
         bias[..., :outputs] = its_bias[..., :outputs]
     if isinstance(layer, SpectralNorm) and isinstance(other, SpectralNorm):
         if same and layer.u.shape == other.u.shape:  # else the norm is that of other rows
@@ -280,11 +295,11 @@ def _take_weights(layer: Weighted, other: Weighted, of_pixels: bool) -> Fate:
     return "taken" if same else "resized"
 
 
-def _as_products(layer: Weighted, of_pixels: bool) -> Tensor:
-    """A view of a weight: (outputs, inputs, kernel) or, of pixels, (pixels, outputs, inputs, 1)."""
+def _as_products(layer: Weighted, pixels: int) -> Tensor:
+    """A view of a weight: (outputs, inputs, kernel), of a linear layer (pixels, outputs, inputs, 1)."""
     weight: Tensor = layer.weight
     if isinstance(layer, nn.Linear):
-        return weight.unflatten(0, (_PIXELS, -1)).unsqueeze(-1) if of_pixels else weight.unsqueeze(-1)
+        return weight.reshape(pixels, -1, weight.shape[1], 1)
     return (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).flatten(2)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.core.sampling import numbered_latents
+from sagan.core.shapes import refuse_other_than_rgb_squares
 from sagan.data import choose_recipe, open_source
 from sagan.data.recipe import prepare_image
 from sagan.run.classes import describe_class, list_classes
@@ -106,6 +107,7 @@ def _open(place: Path, step: int | None) -> Subject:
     folder = path.absolute().parents[1] if place.is_file() else place
     run = Run(folder) if path.parent.name == "snapshots" and (folder / "config.json").is_file() else None
     snapshot = load_snapshot(path)
+    refuse_other_than_rgb_squares(snapshot.generator.shape, "showing attention")
     name, chosen = (
         folder.absolute().name if run or path.name == MODEL else path.stem,
         step is not None or not place.is_dir(),
@@ -165,15 +167,15 @@ def _discriminator(subject: Subject, *, needed: bool, console: Console) -> tuple
 def read_images(place: Path, config: Config, seed: int, count: int) -> Tensor:
     """``count`` of the images at a path, chosen by the seed: uint8 (n, 3, size, size). They are cropped like those of
     the run, so that its discriminator sees what it was trained on."""
-    source, size = open_source(place), config.model.imsize
+    source = open_source(place)
     order = random_order(len(source), random_generator(seed, "images to look at"))
-    recipe = choose_recipe(config.data, size)
+    recipe = choose_recipe(config.data, config.model.imsize, config.model.shape.channels)
     pictures = []
     for number in sorted(order[:count].tolist()):
         prepared = prepare_image(source, number, recipe)
         if prepared.pixels is None:
             raise UserError(f"{prepared.name} cannot be shown: {prepared.reason}")
-        pixels = np.frombuffer(prepared.pixels, np.uint8).reshape(size, size, 3).copy()
+        pixels = np.frombuffer(prepared.pixels, np.uint8).reshape(recipe.shape.hwc).copy()
         pictures.append(torch.from_numpy(pixels).permute(2, 0, 1))
     return torch.stack(pictures)
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sagan.core.networks.folding import folded
 from sagan.core.networks.interface import Discriminator, Generator
 from sagan.core.sampling import generate
+from sagan.core.shapes import refuse_other_than_rgb
 from sagan.data import Recipe, Source, open_source
 from sagan.data.choice import choose_recipe
 from sagan.data.recipe import prepare_image
@@ -25,6 +26,7 @@ from sagan.run.config import Config
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import read_regular
+from sagan.system.images import from_uint8
 from sagan.system.precision import full_precision
 from sagan.system.randomness import generator as random_generator
 from sagan.system.randomness import latents
@@ -70,6 +72,7 @@ def project(
     several scales and, with a ``judge``, of its features (discriminator features of an image and of its target). Raises
     UserError for targets of another shape and numbers less than 1.
     """
+    refuse_other_than_rgb(generator.shape, "projecting pictures")
     if tuple(targets.shape[1:]) != generator.shape.chw:
         raise UserError(f"targets must be (n, {', '.join(map(str, generator.shape.chw))}), got {tuple(targets.shape)}")
     for name, number in (("starts", starts), ("steps", steps)):
@@ -81,7 +84,7 @@ def project(
     pool = latents(seed, "projection", max(starts, CANDIDATES), generator.z_dim).clamp(-_FAR, _FAR).to(device)
     total = steps * len(targets)
     found = []
-    for number, target in enumerate(targets.to(device).float() / 127.5 - 1):
+    for number, target in enumerate(from_uint8(targets.to(device))):
         label = None if labels is None else labels[number : number + 1].to(device)
         z = descent.nearest(pool, target, label, starts)
         first = -(-steps // 4) if starts > 1 else steps
@@ -175,7 +178,7 @@ class _Files(Source):
 def read_pictures(places: Sequence[Path], config: Config) -> tuple[list[str], Tensor]:
     """The pictures at paths, which are files or sources of images: their names, and uint8 (n, *shape), cropped and
     resized as the images of a config. Raises UserError for what cannot be read, and for more than `MOST`."""
-    recipe = choose_recipe(config.data, config.model.imsize)
+    recipe = choose_recipe(config.data, config.model.imsize, config.model.shape.channels)
     names: list[str] = []
     pictures: list[Tensor] = []
     for place in places:
@@ -194,7 +197,7 @@ def some_pictures(source: Source, config: Config, seed: int, count: int, of_clas
     """
     order = random_order(len(source), random_generator(seed, "images to project")).tolist()
     fitting = (number for number in order if of_class is None or source.class_of(number) == of_class)
-    recipe = choose_recipe(config.data, config.model.imsize)
+    recipe = choose_recipe(config.data, config.model.imsize, config.model.shape.channels)
     pictures = [_prepared(source, number, recipe) for number in itertools.islice(fitting, count)]
     if not pictures:
         raise UserError(f"{source.description} holds no image" + (f" of class {of_class!r}" if of_class else ""))
@@ -205,5 +208,5 @@ def _prepared(source: Source, number: int, recipe: Recipe) -> Tensor:
     prepared = prepare_image(source, number, recipe)
     if prepared.pixels is None:
         raise UserError(f"{prepared.name} cannot be projected: {prepared.reason}")
-    pixels = np.frombuffer(prepared.pixels, np.uint8).reshape(recipe.size, recipe.size, -1).copy()
+    pixels = np.frombuffer(prepared.pixels, np.uint8).reshape(recipe.shape.hwc).copy()
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -14,12 +14,13 @@ from torch import Tensor
 from sagan.core.latents import loop
 from sagan.core.networks.interface import Generator
 from sagan.core.sampling import generate, numbered_latents
+from sagan.core.shapes import refuse_other_than_rgb_squares
 from sagan.run.classes import class_number
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.weights import Snapshot, load_snapshot
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
-from sagan.system.images import captioned, grid
+from sagan.system.images import as_rgb, captioned, grid
 from sagan.viewing.animation import enlarged
 from sagan.viewing.figures import lay_over, light_of
 from sagan.viewing.maps import Point, even_weight, generator_attention
@@ -96,6 +97,7 @@ def walk_frames(
 
 
 def _check_point(generator: Generator, point: Point) -> None:
+    refuse_other_than_rgb_squares(generator.shape, "showing attention")
     height, width = generator.shape.height, generator.shape.width
     if not (0 <= point[0] < height and 0 <= point[1] < width):
         last = f"{height - 1} {width - 1}"
@@ -108,7 +110,7 @@ def _pictures(generator: Generator, z: Tensor, label: int | None, point: Point |
     """The pictures, enlarged; with a point, over each where the last attention layer looks from there."""
     labels = None if label is None else torch.full((len(z),), label, device=z.device)
     if point is None:
-        return [enlarged(image.permute(1, 2, 0).numpy()) for image in generate(generator, z, labels).cpu()]
+        return [enlarged(image.permute(1, 2, 0).numpy()) for image in as_rgb(generate(generator, z, labels).cpu())]
     images, layers = generator_attention(generator, 0, z, labels)
     layer, query = layers[-1], layers[-1].query_at(point, images.shape[-1])
     even, shown = even_weight(layer.pattern, query), []
@@ -165,5 +167,5 @@ def _film_frame(path: Path, count: int, seed: int, device: torch.device) -> np.n
     snapshot = load_snapshot(path)
     z, labels = numbered_latents(snapshot.generator, seed, range(count))
     images = generate(snapshot.generator.to(device), z.to(device), None if labels is None else labels.to(device)).cpu()
-    picture = enlarged(grid(images, columns=math.ceil(count**0.5)))
+    picture = enlarged(grid(as_rgb(images), columns=math.ceil(count**0.5)))
     return captioned(picture, f"step {snapshot.step:,}")

@@ -60,10 +60,38 @@ def test_images_have_the_shape_also_of_other_channels(family):
     assert family.Discriminator(ImageShape(1, 16, 16), 4)(images).shape == (2,)
 
 
-def test_images_that_are_not_square_are_refused_in_a_sentence(family):
+def test_a_shape_whose_longer_side_does_not_fit_is_refused(family):
     for build in (family.Generator, family.Discriminator):
-        with pytest.raises(ValueError, match="images must be square for these networks, got 16x32"):
-            build(ImageShape(3, 16, 32))
+        with pytest.raises(ValueError, match="imsize 16x30 cannot be reached by doubling"):
+            build(ImageShape(3, 16, 30))
+
+
+@pytest.mark.parametrize("num_classes", [0, CLASSES])
+@pytest.mark.parametrize("sides", [(1, 16, 24), (4, 24, 16), (3, 20, 28), (3, 28, 20), (3, 48, 48), (2, 16, 64)])
+def test_images_may_have_any_sides_that_double_from_a_small_map(family, sides, num_classes):
+    """Every value of an image depends on z, and every pixel has a say in the logit, with attention at each map."""
+    shape = ImageShape(*sides)
+    attention = {
+        network: {size: ExcludeLocal(*shape.grid(size), 1) for size in family.map_sizes(shape, network)}
+        for network in ("generator", "discriminator")
+    }
+    generator = family.Generator(shape, 6, 4, attention["generator"], num_classes=num_classes)
+    discriminator = family.Discriminator(shape, 4, attention["discriminator"], num_classes)
+    labels = torch.tensor([2, 0]) if num_classes else None
+    for network in (generator, discriminator):
+        for layer in network.attention.values():
+            nn.init.constant_(layer.gamma, 0.5)
+    images = generator(torch.randn(2, 6), labels)
+    assert images.shape == (2, *sides)
+    assert (images[0] != images[1]).float().mean() > 0.99
+    seen = images.detach().requires_grad_()
+    logits = discriminator(seen, labels)
+    assert logits.shape == (2,)
+    (change,) = torch.autograd.grad(logits.sum(), seen)
+    assert change.abs().sum(1).all()
+    assert discriminator.features(images).shape[2:] == shape.grid(shape.shorter >> shape.doublings)
+    with pytest.raises(UserError, match="images must be a floating-point tensor"):
+        discriminator(images[:, :, :-1], labels)
 
 
 @pytest.mark.parametrize("num_classes", [0, CLASSES])

@@ -97,16 +97,16 @@ def test_any_power_of_two(size, num_classes):
 
 
 def test_sizes_of_the_maps():
-    assert map_sizes(64, "generator") == (4, 8, 16, 32, 64)
-    assert map_sizes(64, "discriminator") == (32, 16, 8, 4)
-    with pytest.raises(ValueError, match="imsize must be a power of two, 16 or more, got 48"):
-        map_sizes(48, "generator")
+    assert map_sizes(ImageShape.square(64), "generator") == (4, 8, 16, 32, 64)
+    assert map_sizes(ImageShape(3, 64, 96), "discriminator") == (32, 16, 8, 4)
+    with pytest.raises(ValueError, match="imsize 50 cannot be reached by doubling"):
+        map_sizes(ImageShape.square(50), "generator")
 
 
 def test_attention_can_be_after_every_map_and_no_other():
     with torch.device("meta"):
         for network, build in (("generator", Generator), ("discriminator", Discriminator)):
-            sizes = map_sizes(64, network)
+            sizes = map_sizes(ImageShape.square(64), network)
             layers = build(ImageShape.square(64), attention=attention_at(*sizes)).attention
             assert [(layer.pattern.height, layer.pattern.span) for layer in layers.values()] == [(s, 1) for s in sizes]
         with pytest.raises(ValueError, match="there is no 64x64 map to attend on; this network has \\[4, 8, 16, 32\\]"):

@@ -15,8 +15,8 @@ def test_arrays_of_one_three_and_four_channels(channels, tmp_path):
     array[1, ..., -1] = 255 if channels != 4 else 0
     np.save(tmp_path / "a.npy", array)
     source = open_source(tmp_path / "a.npy")
-    assert source.read(0).getpixel((0, 0)) == {1: (90, 90, 90), 3: (90, 90, 90), 4: (197, 197, 197)}[channels]
-    assert source.read(1).getpixel((0, 0)) == {1: (255,) * 3, 3: (90, 90, 255), 4: (255,) * 3}[channels]
+    assert source.read(0).getpixel((0, 0)) == {1: 90, 3: (90, 90, 90), 4: (90, 90, 90, 90)}[channels]
+    assert source.read(1).getpixel((0, 0)) == {1: 255, 3: (90, 90, 255), 4: (90, 90, 90, 0)}[channels]
 
 
 @pytest.mark.parametrize(

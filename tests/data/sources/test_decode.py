@@ -1,4 +1,4 @@
-"""Every pixel mode becomes RGB."""
+"""Every pixel mode becomes grey, RGB or RGBA, and then so many channels."""
 
 import errno
 import struct
@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from sagan.data.sources.decode import decode
+from sagan.data.sources.decode import MAX_PIXELS, to_rgb
+from sagan.data.sources.decode import decode as decode_as_it_is
 from sagan.data.sources.own import SOFTWARE
 from sagan.data.sources.remarks import collect_remarks
 from sagan.system.errors import UserError
 from tests.data.sources.made import encoded, picture
+
+
+def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image in mode RGB."""
+    return to_rgb(decode_as_it_is(data, name, max_pixels))
 
 
 def value(image: Image.Image, kind: str = "PNG", **options) -> tuple[int, int, int]:

@@ -53,7 +53,10 @@ def augment(images: Tensor, policies: Sequence[str], uniforms: Tensor) -> Tensor
 
 
 def _change_color(images: Tensor, uniforms: Tensor) -> Tensor:
-    """Brightness by -0.5 to 0.5, then saturation by a factor of 0 to 2, then contrast by 0.5 to 1.5."""
+    """Brightness by -0.5 to 0.5, then saturation by a factor of 0 to 2, then contrast by 0.5 to 1.5; alpha stays."""
+    if images.shape[1] == 4:
+        colours, alpha = images.split([3, 1], dim=1)
+        return _in_format_of(images, torch.cat([_change_color(colours, uniforms), alpha], dim=1))
     brightness, saturation, contrast = uniforms.to(images.dtype)[:, :, None, None, None].unbind(1)
     images = images + (brightness - 0.5)
     images = _spread(images, 2 * saturation, dims=(1,))

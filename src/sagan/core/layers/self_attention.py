@@ -128,9 +128,10 @@ def attention_layers(
     Raises UserError for a map that the network does not have.
     """
     patterns = patterns or {}
-    for size in patterns:
+    for size, pattern in patterns.items():
         if size not in channels:
-            raise UserError(f"there is no {size}x{size} map to attend on; this network has {sorted(channels)}")
+            where = f"{pattern.height}x{pattern.width}"
+            raise UserError(f"there is no {where} map to attend on; this network has {sorted(channels)}")
     return nn.ModuleDict({str(size): layer(channels[size], pattern) for size, pattern in patterns.items()})
 
 

@@ -106,7 +106,7 @@ class SpectralConvTranspose2d(SpectralNorm, nn.ConvTranspose2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         *,
         stride: int = 1,
         padding: int = 0,

@@ -1,4 +1,4 @@
-"""The published program's networks: a DCGAN with spectral norm and self-attention, for any power of two from 16 up.
+"""The published program's networks: a DCGAN with spectral norm and self-attention, for images of many sizes.
 
 At 64x64, width 64, layer for layer (maps are height = width):
 
@@ -10,7 +10,8 @@ At 64x64, width 64, layer for layer (maps are height = width):
     32x32x64       -> 64x64x3    transposed conv 4, tanh        4x4x512   -> one logit  conv 4
 
 Every convolution but each network's last is spectrally normalised; the attention layers are not. Another size has more
-or fewer of the middle layers: the widest map is always 4x4 with ``width * image_size / 8`` channels.
+or fewer of the middle layers, and a first map of its own aspect (`sagan.core.shapes.ImageShape`): every layer but the
+first and the last of these tables is the same for a map of any height and width.
 """
 
 from __future__ import annotations
@@ -32,19 +33,14 @@ from sagan.core.networks import interface
 from sagan.core.networks.interface import check_labels
 from sagan.core.shapes import ImageShape
 from sagan.core.transforms import channels_last, without_autocast
-from sagan.system.errors import UserError
-
-SMALLEST_IMAGE = 16
 
 
-def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -> tuple[int, ...]:
+def map_sizes(shape: ImageShape, network: Literal["generator", "discriminator"]) -> tuple[int, ...]:
     """The sizes of a network's hidden maps in order of computation: (4, 8, 16, 32) for a generator of 64x64 images.
 
-    Raises UserError unless the image size is a power of two, 16 or more.
+    Raises UserError for a shape that networks are not built for.
     """
-    if image_size < SMALLEST_IMAGE or image_size & (image_size - 1):
-        raise UserError(f"`imsize` must be a power of two, {SMALLEST_IMAGE} or more, got {image_size}")
-    sizes = tuple(2**power for power in range(2, image_size.bit_length() - 1))
+    sizes = tuple(shape.shorter >> left for left in range(shape.doublings, 0, -1))
     return sizes if network == "generator" else sizes[::-1]
 
 
@@ -66,15 +62,15 @@ class Generator(interface.Generator):
     ):
         super().__init__()
         self.shape, self.z_dim, self.num_classes = shape, z_dim, num_classes
-        sizes = map_sizes(shape.side, "generator")
-        channels = {size: width * shape.side // (2 * size) for size in sizes}
+        sizes = map_sizes(shape, "generator")
+        channels = {size: width * shape.shorter // (2 * size) for size in sizes}
         self.stages = nn.ModuleDict()
         for size in sizes:
             first = size == sizes[0]
             convolution = SpectralConvTranspose2d(
                 z_dim if first else channels[size // 2],
                 channels[size],
-                4,
+                shape.grid(size) if first else 4,
                 stride=1 if first else 2,
                 padding=0 if first else 1,
                 norm_axis=norm_axis,
@@ -98,7 +94,7 @@ class Generator(interface.Generator):
         assert isinstance(stage, Stage)
         convolution = stage[0]
         assert isinstance(convolution, SpectralConvTranspose2d)
-        return convolution.normalized_weight().flatten(1).T  # from (z_dim, channels, 4, 4)
+        return convolution.normalized_weight().flatten(1).T  # from (z_dim, channels, height, width)
 
 
 class Stage(nn.ModuleList):
@@ -136,8 +132,8 @@ class Discriminator(interface.Discriminator):
     ):
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
-        sizes = map_sizes(shape.side, "discriminator")
-        channels = {size: width * shape.side // (2 * size) for size in sizes}
+        sizes = map_sizes(shape, "discriminator")
+        channels = {size: width * shape.shorter // (2 * size) for size in sizes}
         self.stages = nn.ModuleDict()
         for size in sizes:
             self.stages[str(size)] = nn.Sequential(
@@ -146,7 +142,7 @@ class Discriminator(interface.Discriminator):
             )
         self.attention = attention_layers(channels, attention)
         features = channels[sizes[-1]]
-        self.last = nn.Conv2d(features, 1, 4, dtype=torch.float32)
+        self.last = nn.Conv2d(features, 1, shape.grid(sizes[-1]), dtype=torch.float32)
         self.embedding = SpectralEmbedding(num_classes, features) if num_classes else None
 
     def features(self, images: Tensor) -> Tensor:

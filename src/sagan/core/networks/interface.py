@@ -20,11 +20,11 @@ class Generator(nn.Module):
 
     Every network is built from some of these:
 
-    * shape: of the images; square, its side a power of two, 16 or more.
+    * shape: of the images; `ImageShape` says which sides there may be.
     * z_dim: length of z, which is drawn from a standard normal distribution.
     * width: channels of the largest hidden map.
-    * attention: for the size of each map that an attention layer follows, the layer's pattern; none by default. As an
-      attribute, the layers themselves, by that size.
+    * attention: for the size (the shorter side) of each map that an attention layer follows, the layer's pattern; none
+      by default. As an attribute, the layers themselves, by that size.
     * num_classes: 0 for an unconditional network, which takes ``labels=None``; otherwise labels are int64 (batch,),
       from 0.
     """
@@ -67,7 +67,8 @@ class Discriminator(nn.Module):
         def __call__(self, images: Tensor, labels: Tensor | None = None) -> Tensor: ...
 
         def features(self, images: Tensor) -> Tensor:
-            """The last feature map of the images: (batch, channels, 4, 4)."""
+            """The last feature map of the images: (batch, channels, height, width), as small as the
+            generator's first."""
 
         def judge(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
             """The logits (batch,) of images with these features, and of these classes for a conditional network."""

@@ -1,4 +1,4 @@
-"""The networks of the paper's own code: residual, conditional or not, for any power of two from 16 up.
+"""The networks of the paper's own code: residual, conditional or not, for images of many sizes.
 
 At 128x128, width 64, block for block (maps are height = width; the paper's code attends at 32 in both networks):
 
@@ -12,7 +12,8 @@ At 128x128, width 64, block for block (maps are height = width; the paper's code
     128x128x64   -> 128x128x3    BN, ReLU, conv 3, tanh  4x4x1024    -> h 1024       ReLU, sum over pixels
                                                          h, class y  -> one logit    w h + b + <e_y, h>
 
-With 1000 classes and that attention these are 42,078,852 and 39,463,618 parameters. A map of size s has
+Images of another aspect have a first map of theirs (`sagan.core.shapes.ImageShape`), which is 4x4 here. With 1000
+classes and that attention these are 42,078,852 and 39,463,618 parameters. A map of size s has
 ``width * min(16, image_size / s)`` channels in a generator and ``width * min(16, image_size / 2s)`` in a discriminator.
 So a larger image has more blocks of the widest maps, and a smaller one has fewer and narrower ones:
 
@@ -32,6 +33,7 @@ about 10,000 batches there, and has torch's momentum here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -51,14 +53,14 @@ from sagan.core.transforms import channels_last, without_autocast
 _WIDEST = 16  # in units of the width
 
 
-def map_sizes(image_size: int, network: Literal["generator", "discriminator"]) -> tuple[int, ...]:
+def map_sizes(shape: ImageShape, network: Literal["generator", "discriminator"]) -> tuple[int, ...]:
     """The sizes of a network's hidden maps in order of computation: (4, 8, 16, 32, 64) for a generator of 64x64 images,
     whose largest map is as large as the image, and (32, 16, 8, 4) for their discriminator.
 
-    Raises UserError unless the image size is a power of two, 16 or more.
+    Raises UserError for a shape that networks are not built for.
     """
-    sizes = dcgan.map_sizes(image_size, network)
-    return (*sizes, image_size) if network == "generator" else sizes
+    sizes = dcgan.map_sizes(shape, network)
+    return (*sizes, shape.shorter) if network == "generator" else sizes
 
 
 class Generator(interface.Generator):
@@ -77,10 +79,11 @@ class Generator(interface.Generator):
     ):
         super().__init__()
         self.shape, self.z_dim, self.num_classes = shape, z_dim, num_classes
-        image_size = shape.side
-        smallest, *larger = map_sizes(image_size, "generator")
+        image_size = shape.shorter
+        smallest, *larger = map_sizes(shape, "generator")
+        self.first_map = shape.grid(smallest)
         channels = {size: width * min(_WIDEST, image_size // size) for size in (smallest, *larger)}
-        self.first = SpectralLinear(z_dim, smallest**2 * channels[smallest])
+        self.first = SpectralLinear(z_dim, math.prod(self.first_map) * channels[smallest])
         self.stages = nn.ModuleDict(
             {str(size): UpBlock(channels[size // 2], channels[size], num_classes) for size in larger}
         )
@@ -91,8 +94,8 @@ class Generator(interface.Generator):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         self.check(z, labels)
-        x = self.first(z).unflatten(1, (4, 4, -1)).permute(0, 3, 1, 2)  # channels_last
-        x = self._attend("4", x)
+        x = self.first(z).unflatten(1, (*self.first_map, -1)).permute(0, 3, 1, 2)  # channels_last
+        x = self._attend(str(min(self.first_map)), x)
         for size, stage in self.stages.items():
             x = self._attend(size, stage(x, labels))
         x = F.relu(self.norm(x))
@@ -110,8 +113,8 @@ class Generator(interface.Generator):
 class Discriminator(interface.Discriminator):
     """The residual discriminator; with classes it is a projection discriminator (arXiv 1802.05637, equation 3).
 
-    The arguments are described in `interface.Generator`. An attention layer at 4 comes before the last block; the
-    paper's code has one at 32, with ``pool=2``.
+    The arguments are described in `interface.Generator`. An attention layer at the smallest map comes before
+    the last block; the paper's code has one at 32, with ``pool=2``.
     """
 
     def __init__(
@@ -123,8 +126,8 @@ class Discriminator(interface.Discriminator):
     ):
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
-        image_size = shape.side
-        sizes = map_sizes(image_size, "discriminator")
+        image_size = shape.shorter
+        sizes = map_sizes(shape, "discriminator")
         channels = {size: width * min(_WIDEST, image_size // (2 * size)) for size in sizes}
         self.stages = nn.ModuleDict(
             {

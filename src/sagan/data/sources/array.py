@@ -15,13 +15,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from sagan.data.sources.contents import digest_file, file_stamp
-from sagan.data.sources.decode import refuse_too_large, to_rgb
+from sagan.data.sources.decode import as_it_is, refuse_too_large
 from sagan.data.sources.names import short_name
 from sagan.data.sources.remarks import decoding
 from sagan.data.sources.source import PerProcess, Source, unseen
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import open_regular
+from sagan.system.images import as_picture
 from sagan.system.sentences import plural
 
 _LONGEST_HEADER = 2**14  # bytes; numpy takes 10,000, but reads any number before it looks
@@ -31,7 +32,7 @@ _LONGEST_REASON = 200  # characters of what numpy says, which may quote a whole 
 class ArraySource(Source):
     """The images of a ``.npy`` file of uint8, shape (count, height, width, channels) with 1, 3 or 4 channels.
 
-    One channel is grey; four are RGBA, composited over white. Images are read one by one: a file that is shortened
+    One channel is grey; four are RGBA. Images are read one by one: a file that is shortened
     meanwhile, or on a disk that is gone, is an error, where a memory map would end the process. Raises UserError for
     another type or shape.
     """
@@ -71,7 +72,7 @@ class ArraySource(Source):
             raise UserError(f"{self.name(index)} cannot be read: {error}") from None
         pixels = self._read_bytes(index) if self.by_column is None else self._copy(self.by_column, index)
         with decoding(self.name(index)):
-            return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+            return as_it_is(as_picture(pixels))
 
     def _read_bytes(self, index: int) -> npt.NDArray[np.uint8]:
         size = math.prod(self.shape[1:])

@@ -1,4 +1,4 @@
-"""The one place where images are decoded to RGB."""
+"""The one place where images are decoded, and where their values get 8 bits and their number of channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 from PIL.Image import Transpose
 from PIL.ImageFile import ImageFile, _Tile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -46,6 +46,10 @@ _BITS, _PHOTOMETRIC, _PLANES, _LARGEST = 258, 262, 284, 281  # tags of TIFF
 _LARGEST_OF_BITS = {2**bits - 1 for bits in range(8, 17)}
 _NEARLY_BLACK = 16  # what 4,095 of 65,535 is with 8 bits, rounded
 _COLOURS = {"RGB": 3, "RGBA": 3, "RGBX": 3, "LA": 1}  # modes of 8 bits, and how many bands are no alpha
+_GREY = ("1", "L", "LA", "La")
+_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+DEEP = "I;16"  # the mode of grey images of 16 bits
+_INVERTED = "sagan white is zero"  # in the notes of an image of 16 bits
 _TRANSPARENT = "transparent everywhere, so all that remains is white"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BEGINNINGS: dict[str, bytes | tuple[bytes, ...]] = {
@@ -64,10 +68,11 @@ _SCAN, _END, _MOST_SCANS = b"\xff\xda", b"\xff\xd9", 500
 
 
 def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The RGB image in ``data``, turned upright by its EXIF orientation; of an animation, the first frame.
+    """The image in ``data``, turned upright by its EXIF orientation; of an animation, the first frame.
 
-    Colour profiles are not applied. Raises UserError naming the image when the bytes are no image, a damaged one, or
-    one of more than ``max_pixels``. What else is noticed becomes a `remark`.
+    Its mode is L for grey, RGB, RGBA where a pixel is transparent, or `DEEP` for grey of 16 bits, whose values
+    `eight_bits` maps. Colour profiles are not applied. Raises UserError naming the image when the bytes are no image, a
+    damaged one, or one of more than ``max_pixels``. What else is noticed becomes a `remark`.
     """
     try:
         with decoding(name):
@@ -111,7 +116,7 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
     refuse_too_large(*size, max_pixels)
     cut = isinstance(image, ImageFile) and image.mode in _COLOURS and any(map(_has_16_bits, image.tile))
     image.load()
-    return to_rgb(_upright(_of_16_bits(image) if cut else _as_meant(image)))
+    return as_it_is(_upright(_of_16_bits(image) if cut else _as_meant(image)))
 
 
 def _refuse_scans(data: bytes) -> None:
@@ -149,13 +154,14 @@ def _as_meant(image: Image.Image) -> Image.Image:
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")  # the fourth byte is unused
     if image.mode.startswith("I;16") and isinstance(image, TiffImageFile):
-        tags, found = image.tag_v2, _ends(image)[1]
+        tags, found = image.tag_v2, levels_of(image)[1]
         bits = min(_first(tags.get(_BITS), 16), 16)
         stated = _first(tags.get(_LARGEST), 0)  # only where it tells the bits: else it is a finding about this image
         largest = stated if stated in _LARGEST_OF_BITS and found <= stated < 2**bits else 2**bits - 1
         white_is_zero = tags.get(_PHOTOMETRIC) == 0
-        if largest == 65535 and 0 < found < 4096:
-            _remark_12_bits("grey", "white" if white_is_zero else "black")
+        if largest == 65535:
+            image.info[_INVERTED] = white_is_zero
+            return image
         return _grey(image, lambda values: _scaled(largest - values if white_is_zero else values, largest))
     return image
 
@@ -180,7 +186,8 @@ def _of_16_bits(image: Image.Image) -> Image.Image:
 
 
 def _remark_12_bits(what: str, nearly: str = "black") -> None:
-    remark(f"16-bit {what} with no value above 4,095, which is nearly {nearly}: if these are 12 bits, save them scaled")
+    remedy = "`range` auto shows them" if what == "grey" else "save them scaled"
+    remark(f"16-bit {what} with no value above 4,095, which is nearly {nearly}: if these are 12 bits, {remedy}")
 
 
 def _first(tag: Any, default: int) -> int:
@@ -227,40 +234,98 @@ def _number(value: Any) -> int:
     return 0
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The image in mode RGB, 8 bits a channel.
+def as_it_is(image: Image.Image) -> Image.Image:
+    """An image of any mode of Pillow's in one of the modes of `decode`.
 
-    Transparent images (alpha, or a transparent palette entry) are composited over white. 16-bit grey is scaled so that
-    65535 becomes 255; 32-bit integers are taken for 16-bit values, as Pillow loads some 16-bit files that way.
-    Floating-point images have no known range and raise UserError.
+    32-bit integers are taken for 16-bit values, as Pillow loads some 16-bit files that way. Floating-point images have
+    no known range and raise UserError.
     """
     if image.mode == "F":
         raise UserError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return _over_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return _deep(image)
+    plain = "L" if image.mode in _GREY else "RGB"
+    if image.mode in _ALPHA or "transparency" in image.info:
+        image = _as_mode(image, "RGBA")
+        if image.getchannel("A").getextrema()[0] != 255:
+            return image
+    return _as_mode(image, plain)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16-bit values (mode I or I;16) as mode L. UserError outside 0..65535."""
-    low, high = _ends(image)
+def eight_bits(image: Image.Image, levels: tuple[int, int] | None = None) -> Image.Image:
+    """An image of `decode` with 8 bits a channel. ``levels``: the values of 16 bits that become black and white, by
+    default 0 and 65535; others have no effect on an image of 8 bits."""
+    if image.mode != DEEP:
+        return image
+    low, high = levels or (0, 65535)
+    if levels is None:
+        _remark_dark(image)
+    grey = _grey(image, lambda values: _scaled(values - low, high - low))
+    if (clear := _clear(image)) is None:
+        return grey
+    grey = grey.convert("RGBA")
+    grey.putalpha(_grey(image, lambda values: np.where(values == clear, 0, 255)))
+    return grey
+
+
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """An image of 8 bits with 1 channel (mode L), 3 (RGB; what is transparent is laid over white) or 4 (RGBA)."""
+    if channels == 4:
+        return _as_mode(image, "RGBA")
+    if image.mode == "RGBA":
+        image = _over_white(image)
+    return _as_mode(image, "L" if channels == 1 else "RGB")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of `decode` in mode RGB, where only colours are of use."""
+    return to_channels(eight_bits(image), 3)
+
+
+def channels_of(image: Image.Image, known: int = 1) -> int:
+    """How many channels an image of `decode` needs: 4 if a pixel is transparent, 3 if one has a colour, else 1. Where 3
+    are ``known`` to be needed by others, its colours are not looked at."""
+    if image.mode == "RGBA" or (image.mode == DEEP and _clear(image) is not None):
+        return 4
+    if image.mode != "RGB" or known >= 3:
+        return known
+    red, green, blue = image.split()
+    grey = all(ImageChops.difference(red, other).getbbox() is None for other in (green, blue))
+    return 1 if grey else 3
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _deep(image: Image.Image) -> Image.Image:
+    """A grey image of 16-bit values in any mode, in mode I;16, with 0 as black. UserError outside 0..65535."""
+    low, high = levels_of(image)
     if low < 0 or high > 65535:
         raise UserError(
             f"its pixels run from {low} to {high}, outside the 0..65535 of a 16-bit image; save it with 8 or 16 bits"
         )
-    if 0 < high < 4096:
-        _remark_12_bits("grey")
+    values = np.asarray(image).astype(np.uint16)
+    made = Image.fromarray(65535 - values if image.info.get(_INVERTED) else values)
+    made.info = dict(image.info)
+    return made
+
+
+def _remark_dark(image: Image.Image) -> None:
+    low, high = levels_of(image)
+    inverted = image.info.get(_INVERTED)
+    if 0 < (65535 - low if inverted else high) < 4096:
+        _remark_12_bits("grey", "white" if inverted else "black")
+
+
+def _clear(image: Image.Image) -> int | None:
+    """The value of 16 bits that is transparent, if it occurs in the image."""
     clear = image.info.get("transparency")
-    if not isinstance(clear, int):
-        return _grey(image, lambda values: _scaled(values, 65535))
-    if low == high == clear:
-        remark(_TRANSPARENT)
-    return _grey(image, lambda values: np.where(values == clear, 255, _scaled(values, 65535)))
+    found = isinstance(clear, int) and any((_values(band) == clear).any() for band in _bands(image))
+    return clear if found else None
 
 
-def _ends(image: Image.Image) -> tuple[int, int]:
+def levels_of(image: Image.Image) -> tuple[int, int]:
     """The smallest and the largest value of a grey image."""
     ends = [(int(values.min()), int(values.max())) for values in map(_values, _bands(image))]
     return min(low for low, _ in ends), max(high for _, high in ends)

@@ -1,7 +1,8 @@
 """The protocol through which all images are read, and files that several threads and processes share.
 
-Every source returns RGB images by index, in an order that depends only on their names. An image that cannot be read is
-an error that names it; images that are left out on purpose are mentioned in the source's ``description``.
+Every source returns images by index, in the modes of `decode`, in an order that depends only on their names. An image
+that cannot be read is an error that names it; images that are left out on purpose are mentioned in the source's
+``description``.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class Source(Protocol):
 
     ``description`` is a phrase for a person ("2,000 JPEG files under data/CelebA"); ``remarks`` are warnings.
     ``name(index)`` names an image in messages, ``name_within(index)`` the same image wherever the source is.
-    ``read(index)`` returns it in mode RGB and may be called from several threads at once. It raises UserError if the
-    image is damaged or has more than ``max_pixels``, and OSError if it cannot be reached, which says nothing about the
-    image.
+    ``read(index)`` returns it in a mode of `decode` and may be called from several threads at once. It raises UserError
+    if the image is damaged or has more than ``max_pixels``, and OSError if it cannot be reached, which says nothing
+    about the image.
 
     ``identity`` is "short-name:digest"; it changes whenever images are added, removed or changed, and identifies the
     prepared store. ``identify(progress)`` computes it at first use, by reading every byte. ``signature`` is a cheap

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sagan.core.shapes import ImageShape
 from sagan.data.sources.contents import file_stamp
-from sagan.data.sources.decode import refuse_too_large
+from sagan.data.sources.decode import as_it_is, refuse_too_large
 from sagan.data.sources.names import digest, short_name
 from sagan.data.sources.source import Source, unseen
+from sagan.run.config import AnyChannels, ValueRange
 from sagan.run.store import IMAGES, Store, refuse_cut
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
+from sagan.system.images import as_picture
 from sagan.system.sentences import plural
 
 
@@ -26,7 +29,7 @@ class StoreSource(Source):
         self.store = store = Store.open(folder)
         self.no_classes = store.no_classes
         self.drawn_faces = bool(store.meta.drawn_faces)
-        self.description = f"{plural(store.count, 'prepared image')} of {store.size}x{store.size} in {folder}"
+        self.description = f"{plural(store.count, 'prepared image')} of {store.shape} in {folder}"
         content = store.hash
         if store.labels is not None:
             lines = [content, *store.classes, hashlib.sha256(store.labels.tobytes()).hexdigest()]
@@ -44,22 +47,32 @@ class StoreSource(Source):
         self.store.verify(progress)
         return self.stated
 
-    def served(self, size: int, crop: str, filter: str) -> Store:
-        """The store. Raises UserError where it holds images of another size, or prepared in another way: ``crop`` may
-        be auto, and any filter is as good as bilinear, the default."""
+    def served(
+        self,
+        size: int | str,
+        crop: str,
+        filter: str,
+        channels: AnyChannels = "auto",
+        range: ValueRange = "auto",
+    ) -> Store:
+        """The store. Raises UserError where it holds images of another size, or prepared in another way: what is auto
+        may be anything, and any filter is as good as bilinear, the default."""
         meta, folder = self.store.meta, self.store.folder
-        if meta.size != size:
+        if meta.size != ImageShape.of(size).size:
             raise UserError(
-                f"{folder} holds images that are prepared at {meta.size}x{meta.size}, and imsize is {size}: give "
+                f"{folder} holds images that are prepared at {meta.shape}, and imsize is {size}: give "
                 f"--imsize {meta.size}, or the images themselves instead of the prepared ones"
             )
-        wanted = {"crop": crop, "filter": filter}
-        usual = {"crop": "auto", "filter": "bilinear"}
+        crop = "square" if crop == "fill" and meta.shape.height == meta.shape.width else crop
+        wanted = {"crop": crop, "filter": filter, "channels": channels, "range": range}
+        usual = {"crop": "auto", "filter": "bilinear", "channels": "auto", "range": "auto"}
+        holds = {"crop": meta.crop, "filter": meta.filter, "channels": meta.channels, "range": meta.range or "full"}
         for name, value in wanted.items():
-            found = {"crop": meta.crop, "filter": meta.filter}[name]
+            found = holds[name]
             if value not in (usual[name], found):
                 raise UserError(
-                    f"{folder} holds images that are prepared with --{name} {found}, not {value}: leave out --{name}, "
+                    f"{folder} holds images that are prepared with --{name} {_spelt(found)}, not {_spelt(value)}: "
+                    f"leave out --{name}, "
                     "or give the images themselves instead of the prepared ones"
                 )
         return self.store
@@ -76,10 +89,15 @@ class StoreSource(Source):
     def read(self, index: int) -> Image.Image:
         refuse_cut(self.store.images)
         try:
-            refuse_too_large(self.store.size, self.store.size, self.max_pixels)
+            refuse_too_large(self.store.shape.width, self.store.shape.height, self.max_pixels)
         except UserError as error:
             raise UserError(f"{self.name(index)} cannot be read: {error}") from None
-        return Image.fromarray(np.array(self.store.images[index]))
+        return as_it_is(as_picture(np.array(self.store.images[index])))
 
     def class_of(self, index: int) -> str | None:
         return None if self.store.labels is None else self.store.classes[self.store.labels[index]]
+
+
+def _spelt(value: object) -> str:
+    """A setting as it is typed."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
