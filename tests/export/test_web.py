@@ -259,7 +259,7 @@ def test_pixels_are_those_of_python(run, opened):
     page.press("#number", "Enter")
     wait(page)
     assert same(downloaded(page), numbered(run, 4, 7)), "of the class whose turn it is"
-    assert page.text_content(".stage figcaption") == "seed 7, picture 4, class it's"
+    assert page.text_content(".stage figcaption") == "seed 7, picture 4, class 1 ('it's')"
     assert page.text_content("#words").endswith("--seed 7 --num 5 --out pictures")
     page.select_option("#label", "0")
     wait(page)
