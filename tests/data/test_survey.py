@@ -94,6 +94,17 @@ def test_a_store_that_was_made_without_looking_is_not_trusted(tmp_path):
     assert open_or_prepare(source, AUTO, tmp_path / "root", **quiet).meta.channels == 4
 
 
+@pytest.mark.parametrize("first", [AUTO, Recipe(8)])
+def test_an_interrupted_preparation_is_gone_on_with_where_its_images_were_looked_at(first, chunks, tmp_path):
+    source = Pictures(30)
+    source.stop_at = 20  # not among the first
+    with pytest.raises(KeyboardInterrupt):
+        open_or_prepare(source, first, tmp_path, **quiet)
+    source.stop_at, said = None, []
+    open_or_prepare(source, AUTO, tmp_path, warn=said.append)
+    assert said[0].startswith("resuming" if first is AUTO else str(tmp_path))
+
+
 def test_a_store_of_colours_is_the_one_that_earlier_versions_made(tmp_path):
     source = folder(tmp_path / "set", [colour(seed) for seed in range(3)])
     former = open_or_prepare(source, Recipe(8), tmp_path / "root", **quiet)

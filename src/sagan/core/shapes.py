@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from sagan.system.errors import UserError
 
 CHANNELS = 3  # red, green and blue
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192  # of images that networks are built for
-
-Channels = Literal[1, 3, 4]  # grey; red, green and blue; these and alpha
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ def make(
     check: Callable[[Image.Image], None],
 ) -> None:
     """Prepares a store that does not exist, while the lock is held."""
-    key = key_of(source, recipe, source.identity)
+    key = key_of(source, recipe, source.identity) | ({} if check is unchecked else {"checked": True})
     partial = Partial(folder.with_name(f"{folder.name}.partial"), key, recipe.shape, warn)
     with _removed_if_unforeseen(partial), contextlib.closing(partial):
         total = len(source)

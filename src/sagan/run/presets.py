@@ -29,7 +29,7 @@ from sagan.run.config import Config, DataConfig, GameConfig, ModelConfig, RunCon
 from sagan.system.errors import UserError
 from sagan.system.sentences import did_you_mean
 
-_AS_THEY_ARE = DataConfig(range="auto")  # with channels auto
+_AS_THEY_ARE = DataConfig(range="auto")
 _BEST_GAME = GameConfig(adv_loss="rpgan", g_lr=8e-4, d_lr=8e-4, r1=0.1, penalty_every=4)
 AUTO = "auto"  # the name of the preset that the machine chooses
 
