@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sagan.core.shapes import ImageShape
 from sagan.data.partial import Partial
 from sagan.data.sources.open import open_source
 from sagan.data.sources.own import refuse_foreign_images
@@ -228,7 +229,7 @@ def test_a_journal_of_more_images_than_a_chunk_has(tmp_path):
     folder = tmp_path / "a.partial"
     folder.mkdir()
     (folder / "journal.jsonl").write_text(f"{json.dumps(key)}\n{json.dumps(line)}\n")
-    with contextlib.closing(Partial(folder, key, 8, print)) as partial:
+    with contextlib.closing(Partial(folder, key, ImageShape.square(8), print)) as partial:
         assert partial.read == partial.count == 0
 
 

@@ -276,7 +276,11 @@ def test_images_may_have_moved(run, trained, capsys):
     ("file", "damage", "said"),
     [
         ("config.json", lambda data: b"{", "config.json is damaged"),
-        ("config.json", lambda data: data.replace(b'"imsize": 16', b'"imsize": "x"'), "imsize must be a whole number"),
+        (
+            "config.json",
+            lambda data: data.replace(b'"imsize": 16', b'"imsize": "x"'),
+            "imsize must be a size such as 64",
+        ),
         (
             "config.json",
             lambda data: data.replace(b'"imsize"', b'"imsise"'),

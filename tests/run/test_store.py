@@ -76,7 +76,10 @@ def test_a_store_names_its_first_classes_and_its_last(tmp_path):
         (tmp_path / "set" / str(number)).mkdir(parents=True)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "set" / str(number) / "1.png")
     store = prepare(open_source(tmp_path / "set"), Recipe(8), tmp_path / "store")
-    assert " in 30 classes (0 0, 1 1, 2 2, 3 3, 4 4, 5 5, 6 6, 7 7, ... 29 29) from " in store.describe()
+    assert (
+        " in 30 classes (0 ('0'), 1 ('1'), 2 ('2'), 3 ('3'), 4 ('4'), 5 ('5'), 6 ('6'), 7 ('7'), ... 29 ('29')) from "
+        in store.describe()
+    )
     assert store.describe().replace(str(tmp_path / "set"), "set") == Store.open(store.folder).describe()
 
 
