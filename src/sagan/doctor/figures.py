@@ -17,6 +17,7 @@ Rows = npt.NDArray[np.uint16]
 
 HASH_SIDE = 16  # bits of a row of the difference hash, and rows
 FRAME = 128  # pixels of a side of the frame in which images are laid over each other
+VIEWS = "whole", "top left", "top right", "bottom left", "bottom right"
 
 MEASURED = np.dtype(
     [
@@ -42,7 +43,8 @@ _THUMB = 64
 _COLOURLESS = 4  # levels between the channels of a pixel, as those that JPEG leaves of grey
 _MEASURED = 512  # pixels of a side in the middle on which steps are measured
 _BLOCK = 8  # of JPEG
-_FAINT = 0.1  # levels of a step that nobody sees
+_FAINT = 0.1  # levels of a mean step, of an image without any
+_SEEN = 3  # levels between neighbours of a small copy: less is changed by any compression
 _PLAIN, _STEP = 8, 16  # levels within a border, and from it to the picture
 _SHARP = 0.5  # the share of an edge's pixels at which the picture begins at once
 
@@ -83,11 +85,10 @@ def _is_grey(rgb: Image.Image) -> bool:
 
 
 def dhash(light: Image.Image) -> Rows:
-    """The difference hash of a grey image, 16 rows of 16 bits: whether each pixel of a small copy is darker than the
-    one right of it (Krawetz 2013, "Kind of Like That", with 8 rows)."""
-    size = HASH_SIDE + 1, HASH_SIDE
-    small = np.asarray(light.resize(size, Image.Resampling.BOX, reducing_gap=3.0)).astype(np.int16)
-    rows: Rows = np.packbits(small[:, :-1] < small[:, 1:]).view(">u2").astype(np.uint16)
+    """The difference hash of a grey image, 16 rows of 16 bits: whether each pixel of a small copy is visibly darker
+    than the one right of it (Krawetz 2013, "Kind of Like That", with 8 rows, and without "visibly")."""
+    small = np.asarray(light.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BILINEAR)).astype(np.int16)
+    rows: Rows = np.packbits(small[:, 1:] - small[:, :-1] > _SEEN).view(">u2").astype(np.uint16)
     return rows
 
 
@@ -136,10 +137,19 @@ def _plain_lines(lines: Grey) -> int:
 
 
 def edges(light: Image.Image, around: Sequence[int]) -> Values:
-    """The edges of a grey image without its borders, in the frame: how far a pixel is from the mean of those around."""
+    """The edges of a grey image without its borders, (5, FRAME, FRAME): how far a pixel is from the mean of those
+    around. First of the whole image, made as large as the frame; then of each corner as it is, NaN if the image is
+    smaller than the frame: what is laid over images of several sizes has its place at the whole of them, or a corner.
+    """
     left, top, right, bottom = map(int, around)
     inner = light.crop((left, top, light.width - right, light.height - bottom))
-    grey = np.asarray(inner.resize((FRAME, FRAME), Image.Resampling.BILINEAR, reducing_gap=2.0)).astype(np.float32)
-    wide = np.pad(grey, 1, mode="edge")
-    around_it = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]
-    return (grey - around_it / 4).astype(np.float32)
+    frames = [inner.resize((FRAME, FRAME), Image.Resampling.BILINEAR, reducing_gap=2.0)]
+    width, height = inner.size
+    if min(width, height) >= FRAME:
+        frames += [inner.crop((x, y, x + FRAME, y + FRAME)) for y in (0, height - FRAME) for x in (0, width - FRAME)]
+    found = np.full((len(VIEWS), FRAME, FRAME), np.nan, np.float32)
+    for place, frame in enumerate(frames):
+        grey = np.asarray(frame).astype(np.float32)
+        wide = np.pad(grey, 1, mode="edge")
+        found[place] = grey - (wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]) / 4
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sagan.doctor.figures import FRAME
+from sagan.doctor.figures import FRAME, VIEWS
 from sagan.doctor.findings import Finding, Picture, Severity, first_names
 from sagan.doctor.looks import Looks
 from sagan.doctor.pairs import Numbers, equal_groups, groups_of, near_pairs
@@ -26,6 +26,7 @@ _BORDER = 0.01  # of a side, and at least two lines
 _OFTEN = 10  # copies of one image
 _LAID_AT_LEAST = 30  # images, to see what is at one place in all of them
 _COHERENT, _VISIBLE = 1.25, 2.0  # a mean edge, as a share of its spread, and in levels
+_AMPLIFIED = 8  # times an edge in the picture of what images have in common
 _OVERLAY = 0.002, 0.3  # of the frame: a letter or two, and more than any sign covers
 _APART, _SURE, _PART = 0.5, 10.0, 0.02  # standard deviations, standard errors, and the smaller part
 _LOST = 0.4  # of an image's area
@@ -303,20 +304,22 @@ def _bordered(looks: Looks) -> list[Finding]:
 def _overlaid(looks: Looks) -> list[Finding]:
     """Text, a watermark or a frame: edges of one sign at one place in all images, where those of pictures cancel
     (Dekel et al. 2017, "On the Effectiveness of Visible Watermarks")."""
-    if looks.laid < _LAID_AT_LEAST:
-        return []
-    strength = np.abs(looks.mean)
-    marked = (strength > _COHERENT * looks.spread) & (strength > _VISIBLE)
-    if not _OVERLAY[0] <= marked.mean() <= _OVERLAY[1]:
-        return []
-    rows, columns = (np.flatnonzero(marked.any(axis)) for axis in (1, 0))
-    place = f"{_part(rows, 'top', 'middle', 'bottom')} {_part(columns, 'left', 'centre', 'right')}"
-    text = f"something is at one place in most images, such as text, a watermark or a frame: {place}"
-    shown = np.clip(128 + 8 * looks.mean, 0, 255).astype(np.uint8)
-    picture = Image.fromarray(shown).resize((3 * FRAME, 3 * FRAME), Image.Resampling.NEAREST)
-    caption = f"the edges that {looks.laid:,} images have in common"
-    remedy = "cut it away or take copies without it, or it will be in every image that is drawn"
-    return [Finding("warning", "overlay", text, remedy, looks.laid, pictures=(Picture(picture, caption),))]
+    for view, name in enumerate(VIEWS):
+        mean, spread, laid = looks.mean[view], looks.spread[view], looks.laid[view]
+        strength = np.abs(mean)
+        marked = (strength > _COHERENT * spread) & (strength > _VISIBLE)
+        if laid < _LAID_AT_LEAST or not _OVERLAY[0] <= marked.mean() <= _OVERLAY[1]:
+            continue
+        rows, columns = (np.flatnonzero(marked.any(axis)) for axis in (1, 0))
+        at = f"{_part(rows, 'top', 'middle', 'bottom')} {_part(columns, 'left', 'centre', 'right')}"
+        text = "something is at one place in most images, such as text, a watermark or a frame: "
+        text += at if view == 0 else f"in the {name} corner"
+        shown = np.clip(128 + _AMPLIFIED * mean, 0, 255).astype(np.uint8)
+        picture = Image.fromarray(shown).resize((2 * FRAME, 2 * FRAME), Image.Resampling.NEAREST)
+        caption = f"the edges that {laid:,} images have in common"
+        remedy = "cut it away or take copies without it, or it will be in every image that is drawn"
+        return [Finding("warning", "overlay", text, remedy, laid, pictures=(Picture(picture, caption, sharp=True),))]
+    return []
 
 
 def _part(found: Numbers, *names: str) -> str:

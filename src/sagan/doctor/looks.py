@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,16 +20,18 @@ from sagan.data.sources.names import digest
 from sagan.data.sources.remarks import collect_remarks
 from sagan.data.sources.room import one_image
 from sagan.data.sources.source import Source
-from sagan.doctor.figures import FRAME, MEASURED, edges, measure
+from sagan.doctor.figures import FRAME, MEASURED, VIEWS, Values, edges, measure
 from sagan.system.callbacks import Progress
 from sagan.system.errors import UserError
 from sagan.system.files import read_regular, write_whole
 from sagan.system.typed import Count, from_plain, parse_json
 
-_VERSION = "looks 2"  # of the figures: what another version measured is not used
+_VERSION = "looks 3"  # of the figures: what another version measured is not used
 _LAID = 2000  # images that are laid over each other, spread over all
 _LARGEST = 2**32  # bytes of what is kept
 _LARGEST_HEAD = 2**28
+
+_LAYERS = len(VIEWS), FRAME, FRAME
 
 Figures = npt.NDArray[np.void]
 Frame = npt.NDArray[np.float64]
@@ -45,7 +48,7 @@ class Said:
 @dataclass(frozen=True)
 class _Head:
     count: Count
-    laid: Count
+    laid: tuple[int, ...]
     refused: tuple[Said, ...]
     remarks: tuple[Said, ...]
 
@@ -54,15 +57,15 @@ class _Head:
 class Looks:
     """What was measured of each image of a source: ``figures`` of the type `MEASURED`, in the source's order.
 
-    ``laid``: how many different images were laid over each other; ``mean`` and ``spread``: the mean and the standard
-    deviation of their `edges`, at each place of the frame.
+    ``laid``: how many different images were laid over each other in each of the `VIEWS`; ``mean`` and ``spread``: the
+    mean and the standard deviation of their `edges`, at each place of it.
     """
 
     source: Source
     figures: Figures
     refused: tuple[Said, ...]
     remarks: tuple[Said, ...]
-    laid: int
+    laid: tuple[int, ...]
     mean: Frame
     spread: Frame
 
@@ -88,7 +91,7 @@ def _look(source: Source, progress: Progress | None) -> Looks:
     figures = np.zeros(len(source), MEASURED)
     refused, remarks = list[Said](), list[Said]()
     every = max(1, len(source) // _LAID)
-    total, squares, laid, seen = np.zeros((FRAME, FRAME)), np.zeros((FRAME, FRAME)), 0, set[bytes]()
+    total, squares, laid, seen = np.zeros(_LAYERS), np.zeros(_LAYERS), np.zeros(len(VIEWS), int), set[bytes]()
     for number, look in enumerate(_each(source, every)):
         remarks += [Said(number, text) for text in look.remarks]
         if look.figures is None:
@@ -98,16 +101,14 @@ def _look(source: Source, progress: Progress | None) -> Looks:
             pixels = look.figures["pixels"].tobytes()
             if look.edges is not None and pixels not in seen:  # one image many times is no pattern
                 seen.add(pixels)
-                laid, total, squares = laid + 1, total + look.edges, squares + look.edges**2
+                known = np.nan_to_num(look.edges)
+                laid, total, squares = laid + ~np.isnan(look.edges[:, 0, 0]), total + known, squares + known**2
         if progress:
             progress(number + 1, len(source))
-    mean = total / max(1, laid)
-    return Looks(source, figures, tuple(refused), tuple(remarks), laid, mean, _root(squares / max(1, laid) - mean**2))
-
-
-def _root(values: Frame) -> Frame:
-    rooted: Frame = np.sqrt(np.maximum(values, 0))
-    return rooted
+    counts = np.maximum(1, laid)[:, None, None]
+    mean = total / counts
+    spread: Frame = np.sqrt(np.maximum(squares / counts - mean**2, 0))
+    return Looks(source, figures, tuple(refused), tuple(remarks), tuple(laid.tolist()), mean, spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ class _Look:
     figures: Figures | None
     reason: str = ""
     remarks: tuple[str, ...] = ()
-    edges: npt.NDArray[np.float32] | None = None
+    edges: Values | None = None
 
 
 def _each(source: Source, every: int) -> Iterator[_Look]:
@@ -170,11 +171,11 @@ def _from_bytes(source: Source, data: bytes) -> Looks:
     """Raises UserError or ValueError for anything but what `_to_bytes` made of this source."""
     first, _, rest = data.partition(b"\n")
     head = from_plain(_Head, parse_json(first, "what was measured", _LARGEST_HEAD), "what was measured")
-    size, frame = head.count * MEASURED.itemsize, FRAME * FRAME * 8
-    if head.count != len(source) or len(rest) != size + 2 * frame:
+    size, frame = head.count * MEASURED.itemsize, math.prod(_LAYERS) * 8
+    if (head.count, len(head.laid)) != (len(source), len(VIEWS)) or len(rest) != size + 2 * frame:
         raise ValueError("it is cut, or of other images")
     if any(said.number >= head.count for said in (*head.refused, *head.remarks)):
         raise ValueError("it speaks of images that there are not")
     figures = np.frombuffer(rest, MEASURED, head.count)
-    mean, spread = (np.frombuffer(rest, "<f8", FRAME**2, size + at).reshape(FRAME, FRAME) for at in (0, frame))
+    mean, spread = (np.frombuffer(rest, "<f8", math.prod(_LAYERS), size + at).reshape(_LAYERS) for at in (0, frame))
     return Looks(source, figures, head.refused, head.remarks, head.laid, mean, spread)

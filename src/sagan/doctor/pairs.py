@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sagan.doctor.figures import HASH_SIDE, Rows
 
-NEAR = 24  # bits of 256 in which the hashes of near duplicates differ at most: see docs/doctor.md
+NEAR = 18  # bits of 256 in which the hashes of near duplicates differ at most: see docs/doctor.md
 _CROWD = 500  # images with one row in common that are compared with each other; of more, each with so many
 
 Numbers = npt.NDArray[np.intp]
@@ -20,8 +20,8 @@ def near_pairs(rows: Rows, most: int = NEAR) -> tuple[Numbers, Numbers]:
     smaller number first; and in how many bits.
 
     Two hashes are compared where one of their rows is the same, and not plain. So all pairs are found that differ in
-    fewer bits than there are rows, and nearly all that differ in a few more: if 24 bits fall on 16 rows by chance, 97
-    pairs of 100 have a row without any.
+    fewer bits than there are rows with edges, and nearly all that differ in a few more: if 18 bits fall on 16 rows by
+    chance, 99 pairs of 100 have a row without any.
     """
     found = [np.empty((0, 2), np.intp)]
     for row in range(HASH_SIDE):

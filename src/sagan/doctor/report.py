@@ -13,6 +13,7 @@ from sagan.doctor.findings import SEVERITIES, Finding, Picture, exit_status, wor
 from sagan.pages.render import render
 from sagan.system.files import write_whole
 from sagan.system.paths import command_without_paths, without_paths
+from sagan.system.sentences import as_flag, name_settings
 
 _WORDS = {0: "sound", 1: "there are warnings", 2: "cannot train"}
 _QUALITY = 88  # of pictures in the page, as JPEG
@@ -99,7 +100,7 @@ def write_page(report: Report, path: Path, places: Sequence[Path] = ()) -> None:
     ``places`` only the last name."""
 
     def shown(text: str) -> str:
-        return without_paths(text, places)
+        return without_paths(name_settings(text, as_flag), places)
 
     sections = [
         {
