@@ -10,6 +10,7 @@ from sagan import __version__
 from sagan.cli.attention import AttentionFlags, attention
 from sagan.cli.bench import BenchFlags, bench
 from sagan.cli.directions import DirectionsFlags, directions
+from sagan.cli.doctor import DoctorFlags, doctor
 from sagan.cli.evaluate import CompareFlags, EvaluateFlags, compare_metrics, evaluate
 from sagan.cli.export import ExportFlags, export
 from sagan.cli.help import short_help, show_help
@@ -47,6 +48,8 @@ _EVALUATE = ("reference", "num", "repeats", "extractor", "step", "best", "trunca
 _SWEEP = ("preset", "data", "span", "seed", "imsize", "total_step", "jobs", "score", "dry_run")
 _IMPORT = ("run_dir", "data", "dataset", "image_path", "span", "masking", "batch_size", "adv_loss")
 
+_DOCTOR = ("place", "against", "imsize", "out", "json", "quick", "crop", "device")
+
 COMMANDS = {
     "train": Command(train, train_defaults, together=True, first=_TRAIN),
     "resume": Command(resume, lambda words: resume_flags(), together=True, first=_RESUME),
@@ -57,6 +60,7 @@ COMMANDS = {
     "report": Command(report, lambda words: ReportFlags),
     "attention": Command(attention, lambda words: AttentionFlags),
     "serve": Command(serve, lambda words: ServeFlags),
+    "doctor": Command(doctor, lambda words: DoctorFlags, first=_DOCTOR),
     "bench": Command(bench, lambda words: BenchFlags),
     "sample": Command(sample, lambda words: SampleFlags, together=True),
     "walk": Command(walk, lambda words: WalkFlags),
