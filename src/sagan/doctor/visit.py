@@ -46,7 +46,7 @@ def visit(
         return Report("this machine", (machine,), (first,)), []
     source = _source(data, size)
     looks = _look(source, data, console)
-    size = size or (source.store.size if isinstance(source, StoreSource) else advised_size(looks, chosen))
+    size = size or (source.store.shape.shorter if isinstance(source, StoreSource) else advised_size(looks, chosen))
     findings = examine_images(looks, size, data.crop)
     places = [source.place] if source.place else []
     if against is not None:
