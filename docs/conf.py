@@ -11,7 +11,7 @@ project = "sagan"
 author = "the sagan authors"
 version = release = __version__
 extensions = ["myst_nb", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "flags"]
-exclude_patterns = ["_ext", "jupyter_execute"]
+exclude_patterns = ["_ext"]
 
 html_theme = "furo"
 html_title = "sagan"

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from tyro.conf import Positional
+
 from sagan.cli import COMMANDS
 from sagan.cli.flags import field_texts
 from sagan.cli.help import metavar
 from sagan.run.config import Config, roles
 from sagan.run.plan import spell as words_of
 from sagan.run.presets import PRESETS
-from tyro.conf import Positional
 
 _EFFECTS = {
     "computed": "Fixed for the whole run: it decides what is computed.",
@@ -65,9 +66,9 @@ def _command(name: str) -> Iterator[str]:
 def _settings() -> Iterator[str]:
     yield "# Settings\n"
     yield (
-        "Every setting of a run is a flag of [sagan train](commands/train.md) and [sagan sweep](commands/sweep.md), a keyword "
-        "of `sagan.train` and a field of `sagan.Config`. The default is the one of `sagan.Config()`; a preset may have "
-        "another, and `sagan train` starts from the preset `best`.\n"
+        "Every setting of a run is a flag of [sagan train](commands/train.md) and [sagan sweep](commands/sweep.md), a "
+        "keyword of `sagan.train` and a field of `sagan.Config`. The default is the one of `sagan.Config()`; a preset "
+        "may have another, and `sagan train` starts from the preset `best`.\n"
     )
     yield "```{program} setting\n```\n"
     for section in dataclasses.fields(Config):
@@ -115,8 +116,8 @@ def _flags(shown: Any) -> Iterator[_Flag]:
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if not isinstance(shown, type):
             default = getattr(shown, field.name)
-        required, positional = default is dataclasses.MISSING, Positional in notes
-        yield _Flag(field.name, metavar(hint), texts.get(field.name, ""), None if required else default, required, positional)
+        required, text = default is dataclasses.MISSING, texts.get(field.name, "")
+        yield _Flag(field.name, metavar(hint), text, None if required else default, required, Positional in notes)
 
 
 def _spelt(value: Any) -> str:

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+
 from sagan import ExcludeLocal
 
 IMAGES = Path(__file__).parent.parent / "images"

@@ -1,6 +1,6 @@
-"""Trains the three runs of guides/curves.md and draws them: python docs/figures/curves.py (15 minutes on two idle cores).
+"""Trains the three runs of guides/curves.md and draws them: python docs/figures/curves.py
 
-Runs that are there already, in runs/curves, are only drawn.
+It takes some 10 minutes on two idle cores. Runs that are there already, in runs/curves, are only drawn.
 """
 
 import subprocess
@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import sagan
 from PIL import Image
+
+import sagan
 
 IMAGES = Path(__file__).parent.parent / "images"
 RUNS = Path("runs/curves")
@@ -37,7 +38,8 @@ def draw(name: str) -> None:
     for key, label in ("separation", "told apart"), ("pixel_spread", "spread in pixels"), ("nearest", "nearest fake"):
         axes[0, 1].plot([row["step"] for row in looks], [row[key] for row in looks], label=label)
     for key in [key for key in trained[0] if key.startswith("gamma_")]:
-        axes[0, 2].plot([row["step"] for row in trained], [row[key] for row in trained], label=key.removeprefix("gamma_"))
+        layer = key.removeprefix("gamma_")
+        axes[0, 2].plot([row["step"] for row in trained], [row[key] for row in trained], label=layer)
     for each, title in zip(axes[0], ("mean logits", "the guard's looks", "gamma"), strict=True):
         each.set_title(title, fontsize=9)
         each.tick_params(labelsize=7)

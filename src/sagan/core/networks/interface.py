@@ -52,7 +52,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images ``(batch, *shape)`` in [-1, 1], and classes for a conditional network, to logits (batch,); high means real.
+    """Images ``(batch, *shape)`` in [-1, 1], and classes for a conditional network, to logits (batch,); high: real.
 
     It is built from the same values as a `Generator`. A logit is `judge` of `features`.
     """
