@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONSTRAINT ?= -c constraints.txt
 BIN = .venv/bin
 
-.PHONY: train test check wheel clean
+.PHONY: train test check wheel docs clean
 
 train: .venv/installed
 	if [ -f runs/quick/config.json ]; then $(BIN)/sagan resume runs/quick; \
@@ -18,6 +18,10 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation, into site/; warnings are errors.
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -68,7 +68,7 @@ def _flags(shown: Any) -> list[_Shown]:
         if dataclasses.is_dataclass(hint):
             found += _flags(default if dataclasses.is_dataclass(default) else hint)
             continue
-        values = _metavar(hint) if len(_metavar(hint)) < _LEFT else "NAME"
+        values = metavar(hint) if len(metavar(hint)) < _LEFT else "NAME"
         spelt = field.name.upper() if Positional in notes else f"--{field.name} {values}"
         found.append(_Shown(field.name, spelt, texts.get(field.name, ""), default))
     return found
@@ -126,19 +126,19 @@ def _help_spec(info: Any) -> Any:
         return None
     return PrimitiveConstructorSpec(
         nargs="*" if item_hint(hint) else 1,
-        metavar=_metavar(hint),
+        metavar=metavar(hint),
         instance_from_str=lambda words: convert(words, hint),
         is_instance=lambda value: suits(value, hint),
         str_from_instance=lambda value: ["unset"] if value is None else spell(value),
     )
 
 
-def _metavar(hint: Any) -> str:
+def metavar(hint: Any) -> str:
     if is_union(hint):
-        return "|".join(_metavar(option) for option in get_args(hint) if option is not types.NoneType)
+        return "|".join(metavar(option) for option in get_args(hint) if option is not types.NoneType)
     if get_origin(hint) is Literal:
         choices = [str(choice) for choice in get_args(hint)]
         return choices[0] if len(choices) == 1 else f"{{{','.join(choices)}}}"
     if get_origin(hint) is tuple:
-        return f"{_metavar(get_args(hint)[0])} ..."
+        return f"{metavar(get_args(hint)[0])} ..."
     return {int: "INT", float: "FLOAT", bool: "{true,false}", Path: "PATH"}.get(hint, "TEXT")

@@ -16,7 +16,7 @@ from sagan.system.errors import UserError
 
 
 class Generator(nn.Module):
-    """Latents z (batch, z_dim), and classes for a conditional network, to images (batch, *shape) in [-1, 1].
+    """Latents z (batch, z_dim), and classes for a conditional network, to images ``(batch, *shape)`` in [-1, 1].
 
     Every network is built from some of these:
 
@@ -52,7 +52,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (batch, *shape) in [-1, 1], and classes for a conditional network, to logits (batch,); high means real.
+    """Images ``(batch, *shape)`` in [-1, 1], and classes for a conditional network, to logits (batch,); high: real.
 
     It is built from the same values as a `Generator`. A logit is `judge` of `features`.
     """
