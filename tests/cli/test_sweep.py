@@ -13,6 +13,7 @@ import pytest
 import sagan.experiments.sweep
 from sagan.cli import main
 from sagan.cli.sweep import read_axes
+from sagan.data import prepared_store
 from sagan.experiments.sweep import Sweep
 from sagan.run.config import Config, RunConfig
 from sagan.run.folder import Run
@@ -87,9 +88,14 @@ def test_a_sweep_is_trained_scored_shown_and_then_done(capsys, in_a_folder_with_
 
 def test_images_are_prepared_before_any_run_begins(called, in_a_folder_with_images, monkeypatch):
     prepared = []
-    monkeypatch.setattr("sagan.experiments.checks.prepared_store", lambda data, size, console: prepared.append(size))
+
+    def prepare(data, size, console, channels):
+        prepared.append((size, channels))
+        return prepared_store(data, size, console, channels=channels)
+
+    monkeypatch.setattr("sagan.experiments.checks.prepared_store", prepare)
     command(f"{TINY} --span 0 1 --seed 0 1")
-    assert prepared == [16]
+    assert prepared == [(16, "auto")]
     assert [words[0] for words in called[::2]] == ["train"] * 4
     assert {words[0] for words in called[1::2]} == {"evaluate"}
 

@@ -236,7 +236,7 @@ def _images(config: Config, run: Run, status: RunStatus) -> Iterator[Finding]:
     if status.state == "done":
         return
     try:
-        found = choose_source(config.data, config.model.imsize)
+        found = choose_source(config.data, config.model.imsize, config.model.channels)
     except (UserError, OSError) as error:
         place = "image_path" if config.data.dataset else "data"
         remedy = f"`{command('resume', run.folder, f'--{place}', 'FOLDER')}` says where they are now"
