@@ -9,6 +9,7 @@ from sagan.cli import COMMANDS, main
 from sagan.cli.attention import AttentionFlags
 from sagan.cli.bench import BenchFlags
 from sagan.cli.directions import DirectionsFlags
+from sagan.cli.doctor import DoctorFlags
 from sagan.cli.evaluate import CompareFlags, EvaluateFlags
 from sagan.cli.export import ExportFlags
 from sagan.cli.flags import flags_of
@@ -43,6 +44,7 @@ KINDS = {
     "prepare": PrepareFlags,
     "import": ImportFlags,
     "serve": ServeFlags,
+    "doctor": DoctorFlags,
 }
 
 
