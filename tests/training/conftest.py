@@ -50,5 +50,11 @@ def make_store(folder, count=40, seed=0):
 
 
 @pytest.fixture
-def workshop(tmp_path):
+def few_z(monkeypatch):
+    """Batch norm is measured over 64 z instead of 1,024, which would take most of a tiny run's time."""
+    monkeypatch.setattr("sagan.core.game.average._BATCHES", 1)
+
+
+@pytest.fixture
+def workshop(tmp_path, few_z):
     return Workshop(tmp_path, make_store(tmp_path))

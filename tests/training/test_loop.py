@@ -24,7 +24,7 @@ from sagan.system.randomness import latents
 from sagan.training.guard import Diverged
 from sagan.training.loop import data_order
 from sagan.training.trainer import Trainer
-from tests.training.conftest import make_store
+from tests.training.conftest import Workshop, make_store
 
 TIMES = ("seconds", "images_per_second")
 
@@ -416,8 +416,9 @@ def test_a_gpu_run_follows_the_cpu_run(workshop):
         assert theirs.d_loss == pytest.approx(mine.d_loss, rel=0.02)
 
 
-def test_a_run_is_its_steps_written_out(workshop):
+def test_a_run_is_its_steps_written_out(tmp_path):
     """The loop against the game by hand: images, latents, penalty, rates, betas and average are what they say."""
+    workshop = Workshop(tmp_path, make_store(tmp_path))  # with batch norm as users get it
     changes = {
         "adv_loss": "wgan-gp", "lambda_gp": 3.0, "n_critic": 2, "g_lr": 2e-4, "d_lr": 5e-4, "beta1": 0.1, "beta2": 0.8,
         "precision": "bf16", "total_step": 4, "seed": 3,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from sagan.run.build import build_discriminator, build_generator
-from sagan.run.config import Config, RunConfig, override
+from sagan.run.config import Config, ModelConfig, RunConfig, override
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.scores import like_groups, read_scores
 from sagan.system.files import is_held
@@ -65,13 +66,15 @@ def kept_snapshots(settings: RunConfig, written: int) -> int:
 
 def snapshot_bytes(config: Config) -> int:
     """Bytes of one snapshot: the averaged generator with its buffers."""
-    return _sizes(config)[0]
+    generator, _ = _measures(config.model)
+    return generator.state_bytes
 
 
 def checkpoint_bytes(config: Config) -> int:
     """Bytes of the checkpoint: both networks, the average, and Adam's moments of every parameter."""
-    generator, discriminator, parameters = _sizes(config)
-    return 2 * generator + discriminator + _ADAM * parameters * _BYTES
+    generator, discriminator = _measures(config.model)
+    moments = _ADAM * (generator.parameters + discriminator.parameters) * _BYTES
+    return 2 * generator.state_bytes + discriminator.state_bytes + moments
 
 
 def run_bytes(config: Config) -> int:
@@ -79,7 +82,7 @@ def run_bytes(config: Config) -> int:
     while one is being written, two more where a run may roll back, and the one that it starts from. (Every rollback
     keeps another.)"""
     snapshots = kept_snapshots(config.run, written_snapshots(config.run))
-    pair = sum(_sizes(config)[:2]) if config.run.published_checkpoints else 0
+    pair = sum(each.state_bytes for each in _measures(config.model)) if config.run.published_checkpoints else 0
     checkpoints = (4 if config.run.guard == "recover" else 2) + (config.model.start_from is not None)
     return snapshots * (snapshot_bytes(config) + pair) + checkpoints * checkpoint_bytes(config)
 
@@ -104,17 +107,22 @@ def free_bytes(folder: Path) -> int:
 
 def parameter_counts(config: Config) -> tuple[int, int]:
     """The numbers of parameters of the generator and of the discriminator."""
-    generator, discriminator = (sum(x.numel() for x in network.parameters()) for network in _networks(config))
-    return generator, discriminator
+    generator, discriminator = _measures(config.model)
+    return generator.parameters, discriminator.parameters
 
 
-def _sizes(config: Config) -> tuple[int, int, int]:
-    """Bytes of the generator's and of the discriminator's state dict, and the number of parameters of both."""
-    generator, discriminator = (sum(x.nbytes for x in network.state_dict().values()) for network in _networks(config))
-    return generator, discriminator, sum(parameter_counts(config))
+class _Measures(NamedTuple):
+    parameters: int
+    state_bytes: int
 
 
-def _networks(config: Config) -> tuple[nn.Module, nn.Module]:
-    """Both networks on the meta device, without values."""
+@functools.lru_cache(maxsize=16)  # a run asks before each snapshot
+def _measures(model: ModelConfig) -> tuple[_Measures, _Measures]:
+    """Of the generator and of the discriminator: how many parameters, and how many bytes its state dict has."""
     with torch.device("meta"):
-        return build_generator(config.model), build_discriminator(config.model)
+        networks = build_generator(model), build_discriminator(model)
+    generator, discriminator = (
+        _Measures(sum(x.numel() for x in each.parameters()), sum(x.nbytes for x in each.state_dict().values()))
+        for each in networks
+    )
+    return generator, discriminator
