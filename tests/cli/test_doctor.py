@@ -126,7 +126,7 @@ def test_few_and_odd_images_are_no_trouble(home, size, count):
     ("words", "said"),
     [
         (["nowhere"], "nowhere does not exist"),
-        (["photos.npy", "--imsize", "20"], "power of two"),
+        (["photos.npy", "--imsize", "17"], "doubling both sides"),
         (["photos.npy", "--out", "."], "--out must be a file"),
         (["photos.npy", "--data", "photos.npy"], "give one thing"),
         (["--against", "photos.npy"], "--against compares images"),

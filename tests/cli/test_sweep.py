@@ -128,7 +128,7 @@ def test_values_are_added_to_what_was_planned(capsys, called):
 
 
 def test_the_help_shows_what_the_default_preset_has(capsys):
-    assert command("--help") == 0
+    assert command("--help all") == 0
     shown = capsys.readouterr().out
     assert re.search(r"--network \{dcgan,resnet\}[^-]*\(default: resnet\)", shown)
     assert re.search(r"--sweep_dir PATH[^-]*\(required\)", shown)
