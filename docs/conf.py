@@ -34,7 +34,7 @@ nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_class_signature = "separated"
+autodoc_class_signature = "mixed"
 python_display_short_literal_types = True
 napoleon_use_rtype = False
 
