@@ -14,7 +14,9 @@ import sagan
 
 IMAGES = Path(__file__).parent.parent / "images"
 RUNS = Path("runs/curves")
-COMMON = "--preset quick --g_conv_dim 8 --d_conv_dim 8 --batch_size 16 --sample_step 250 --snapshot_every 500"
+COMMON = (
+    "--preset quick --g_conv_dim 8 --d_conv_dim 8 --batch_size 16 --log_step 10 --sample_step 250 --snapshot_every 500"
+)
 CHANGED = {  # by the name of the run: its flags, and the steps whose samples are shown
     "healthy": ("--total_step 1500", (250, 750, 1500)),
     "d-winning": ("--total_step 750 --d_lr 0.02", (250, 500, 750)),
