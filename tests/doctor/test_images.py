@@ -110,7 +110,7 @@ def test_two_histories_are_told_apart_where_they_meet(tmp_path):
     images[120:] = [image.resize((20, 20)).resize((40, 40), Image.Resampling.BICUBIC) for image in images[120:]]
     finding = found(images, tmp_path)["two histories"]
     assert "120.png" in finding.text
-    assert finding.shown == ((119, 120),)
+    assert finding.shown == ((119,), (120,))
     assert "two histories" not in found(images, tmp_path, ["a"] * 120 + ["b"] * 80)
 
 

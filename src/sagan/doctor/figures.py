@@ -42,7 +42,7 @@ _ORIENTATION = 0x0112  # of EXIF
 _THUMB = 64
 _COLOURLESS = 4  # levels between the channels of a pixel, as those that JPEG leaves of grey
 _MEASURED = 512  # pixels of a side in the middle on which steps are measured
-_BLOCK = 8  # of JPEG
+_BLOCK, _LINES = 8, 6  # pixels of a block of JPEG; the fewest lines of a grid that are no chance
 _FAINT = 0.1  # levels of a mean step, of an image without any
 _SEEN = 3  # levels between neighbours of a small copy: less is changed by any compression
 _PLAIN, _STEP = 8, 16  # levels within a border, and from it to the picture
@@ -103,7 +103,7 @@ def blocking(grey: Values) -> float:
     ratios = list[float]()
     for axis in (0, 1):
         lines = np.abs(np.diff(grey, axis=axis)).mean(1 - axis)
-        if len(lines) < 3 * _BLOCK:
+        if len(lines) < _LINES * _BLOCK:
             return 1.0
         whole = np.median(lines[: len(lines) // _BLOCK * _BLOCK].reshape(-1, _BLOCK), axis=0)  # a frame is one line
         ratios.append(float(whole.max() / max(_FAINT, np.median(whole))))

@@ -349,7 +349,7 @@ def _two_histories(looks: Looks) -> list[Finding]:
         f"{len(numbers):,}, by name) they differ, {what} ({apart:.1f} standard deviations)"
     )
     remedy = "prepare all in one way: two scales or compressions are two kinds of image to learn"
-    return [Finding("warning", "two histories", text, remedy, min(at, len(numbers) - at), shown=((before, after),))]
+    return [Finding("warning", "two histories", text, remedy, min(at, len(numbers) - at), shown=((before,), (after,)))]
 
 
 def change(values: npt.NDArray[np.floating]) -> tuple[int, float] | None:

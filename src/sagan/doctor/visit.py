@@ -19,6 +19,8 @@ from sagan.doctor.pictures import strips
 from sagan.doctor.report import Report, Section
 from sagan.doctor.runs import examine_run
 from sagan.run.config import DataConfig
+from sagan.run.presets import PRESETS, automatic_preset
+from sagan.run.store import is_store
 from sagan.system.console import Console
 from sagan.system.devices import choose_device
 from sagan.system.errors import UserError, describe
@@ -44,7 +46,8 @@ def visit(
             raise UserError("--against compares images with others: give those too, as in `sagan doctor my_photos`")
         first = ("sagan train --preset quick", ("a first run, on drawn faces, to see whether all works",))
         return Report("this machine", (machine,), (first,)), []
-    source = _source(data, size)
+    usual = PRESETS[automatic_preset(chosen.type)].model.shape.height
+    source = _source(data, size or usual)
     looks = _look(source, data, console)
     size = size or (source.store.shape.shorter if isinstance(source, StoreSource) else advised_size(looks, chosen))
     findings = examine_images(looks, size, data.crop)
@@ -73,11 +76,12 @@ def _on_run(place: Path, console: Console) -> Report:
     return Report(f"run {place.name}", (Section("Run", str(place), health.findings),), steps)
 
 
-def _source(data: DataConfig, size: int | None) -> Source:
-    """The images. Prepared ones have their size; where no size is asked for, it is theirs."""
-    if size is None and data.data not in (None, "faces"):
-        return open_source(str(data.data), max_pixels=data.max_pixels)
-    return choose_source(data, size or 64)
+def _source(data: DataConfig, size: int) -> Source:
+    """The images. Prepared ones are looked at at their own size, unless another is asked for."""
+    place = None if data.data in (None, "faces") else expand(str(data.data))
+    if place is not None and is_store(place):
+        return StoreSource(place)
+    return choose_source(data, size)
 
 
 def _look(source: Source, data: DataConfig, console: Console) -> Looks:
