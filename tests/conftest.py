@@ -46,6 +46,19 @@ def open_page(browser):
     assert not wrong
 
 
+@pytest.fixture
+def barriers():
+    """A function: the serious faults that axe finds in a page for people who do not see it, or have no mouse."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+
+    def found(page):
+        violations = axe.run(page).response["violations"]
+        serious = [each for each in violations if each["impact"] in ("serious", "critical")]
+        return [(each["id"], each["nodes"][0]["html"][:80]) for each in serious]
+
+    return found
+
+
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in items:

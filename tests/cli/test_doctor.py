@@ -154,8 +154,9 @@ def test_images_are_read_once(photos, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1400])
-def test_the_page_in_a_browser(photos, home, open_page, width):
+def test_the_page_in_a_browser(photos, home, open_page, barriers, width):
     main(["doctor", "photos", "--quick", "--out", "d.html"])
     page = open_page(f"file://{home}/d.html", viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].every(each => each.naturalWidth > 0)")
+    assert barriers(page) == []

@@ -299,10 +299,11 @@ def test_the_page_shows_the_table_of_layers(tmp_path, open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_telephone_shows_two_columns(tmp_path, open_page, scheme):
+def test_a_telephone_shows_two_columns(tmp_path, open_page, barriers, scheme):
     written(tmp_path / "page.html", [exhibit(), exhibit("other")])
     address = (tmp_path / "page.html").as_uri()
     page = open_page(address, viewport={"width": 390, "height": 844}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     lefts = {box["x"] for box in (each.bounding_box() for each in page.locator("figure").all())}
     assert len(lefts) == 2
+    assert barriers(page) == []
