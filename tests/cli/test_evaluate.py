@@ -185,5 +185,5 @@ def test_a_reference_is_not_read_again_to_know_which_it_is(tmp_path, monkeypatch
     for number in range(25):
         source.read(number).save(tmp_path / "real" / f"{number}.png")
     first = open_images(Path("real"), Path("cache"), Console(quiet=True)).identity
-    monkeypatch.setattr("sagan.data.sources.folder.digest_files", lambda *_: pytest.fail("every byte is read again"))
+    monkeypatch.setattr("sagan.data.sources.folder.hash_files", lambda *_: pytest.fail("every byte is read again"))
     assert open_images(Path("real"), Path("cache"), Console(quiet=True)).identity == first
