@@ -1,7 +1,7 @@
 // The page of one run: its samples over the steps, its curves, its settings and commands; live.
 
 import { plot, number } from "./plot.js";
-import { LIVE, ask, gridOf, onChange, ofRun, studioOf } from "./served.js";
+import { LIVE, ask, gridOf, onChange, ofRun, studioOf, sizeOf } from "./served.js";
 import { again, saying } from "./status.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
@@ -27,7 +27,7 @@ function show() {
   const facts = [`step ${steps}`];
   if (run.speed) facts.push(`${number(run.speed)} img/s`);
   if (run.left) facts.push(`${run.left} left`);
-  element("facts").textContent = [...facts, `span ${run.span}`, `${run.images} ${run.size}x${run.size}`].join(" · ");
+  element("facts").textContent = [...facts, `span ${run.span}`, `${run.images} ${sizeOf(run)}`].join(" · ");
   element("studio").hidden = !(LIVE ? run.snapshots.length : run.drawing);
   element("studio").href = LIVE ? studioOf(name) : run.drawing ?? "";
   element("no-studio").hidden = !LIVE || run.snapshots.length > 0;

@@ -1,6 +1,6 @@
 // The list of runs: filter, sort, choose two; new ones appear by themselves.
 
-import { LIVE, api, ask, gridOf, onChange, pageOf, studioOf } from "./served.js";
+import { LIVE, api, ask, gridOf, onChange, pageOf, studioOf, sizeOf } from "./served.js";
 import { again, saying } from "./status.js";
 import { number } from "./plot.js";
 
@@ -26,7 +26,7 @@ function cardOf(run) {
 }
 
 function words(run) {
-  const more = run.kind === "sweep" ? "sweep" : `run span ${run.span} ${run.images} ${run.size}x${run.size}`;
+  const more = run.kind === "sweep" ? "sweep" : `run span ${run.span} ${run.images} ${sizeOf(run)}`;
   return `${run.name} ${run.state} ${more}`.toLowerCase();
 }
 
@@ -94,7 +94,7 @@ function filled(card, run) {
   const facts = [`step ${steps}`];
   if (run.speed) facts.push(`${number(run.speed)} img/s`);
   if (run.left) facts.push(`${run.left} left`);
-  facts.push(`span ${run.span}${run.masking === "before" ? ", before the softmax" : ""}`, `${run.images} ${run.size}x${run.size}`);
+  facts.push(`span ${run.span}${run.masking === "before" ? ", before the softmax" : ""}`, `${run.images} ${sizeOf(run)}`);
   part("facts").textContent = facts.join(" · ");
   const score = run.score;
   part("score").textContent = score ? `best ${score.label} ${number(score.value)} at step ${number(score.step)}` : "";

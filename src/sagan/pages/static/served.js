@@ -40,6 +40,11 @@ export function gridOf(name, step, stamp) {
   return ofRun(name, `grid/${step}.png`) + (stamp && LIVE ? `?${stamp}` : "");
 }
 
+// The size of a run's images in words, height x width; a square has one number.
+export function sizeOf(run) {
+  return String(run.size).includes("x") ? run.size : `${run.size}x${run.size}`;
+}
+
 export function ofSweep(name) {
   return api(`sweep/${pathOf(name)}.json`);
 }

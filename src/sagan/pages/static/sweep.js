@@ -1,7 +1,7 @@
 // The page of a sweep: its arms compared while their runs are under way; live.
 
 import { plot, number } from "./plot.js";
-import { ask, gridOf, onChange, ofRun, ofSweep, pageOf } from "./served.js";
+import { ask, gridOf, onChange, ofRun, ofSweep, pageOf, sizeOf } from "./served.js";
 import { again, saying } from "./status.js";
 
 const element = id => document.getElementById(id), say = saying(element("status"));
@@ -90,7 +90,7 @@ function drawSamples() {
   }
   const figuresOf = [...grids.entries()].map(([run, about]) => {
     const figure = document.createElement("figure"), caption = document.createElement("figcaption");
-    const image = new Image(), height = STRIP * (about.size + PADDING) + PADDING;
+    const image = new Image(), height = STRIP * (parseInt(sizeOf(about)) + PADDING) + PADDING;
     caption.textContent = run.arm;
     image.className = "pixels strip";
     image.alt = `samples of ${run.arm}, seed ${run.seed}, at step ${step}`;
