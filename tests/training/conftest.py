@@ -58,3 +58,25 @@ def few_z(monkeypatch):
 @pytest.fixture
 def workshop(tmp_path, few_z):
     return Workshop(tmp_path, make_store(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """A workshop for all tests of a file, and the runs that were trained in it, by name and changes."""
+    folder = tmp_path_factory.mktemp("shelf")
+    return Workshop(folder, make_store(folder)), {}
+
+
+@pytest.fixture
+def straight(shelf, few_z):
+    """A function that trains the tiny config with changes straight through and returns the run, which the other tests
+    of the file get too. A test that patches the training gives its run a ``name`` of its own."""
+    workshop, runs = shelf
+
+    def trained(name="straight", **changes):
+        key = name, *sorted(changes.items())
+        if key not in runs:
+            runs[key], _ = workshop.train(f"{name}{len(runs)}", **changes)
+        return runs[key]
+
+    return trained

@@ -86,41 +86,38 @@ def test_another_seed_gives_another_run(workshop):
 @pytest.mark.parametrize(
     "changes", [{}, {"adv_loss": "wgan-gp", "n_critic": 2, "lr_decay": 0.9}], ids=["hinge", "wgan-gp"]
 )
-def test_a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped(workshop, monkeypatch, step, changes):
+def test_a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped(workshop, straight, monkeypatch, step, changes):
     """Killed before the first checkpoint, between two, right after one, and in the last step."""
-    straight, _ = workshop.train("straight", **changes)
     with monkeypatch.context() as patch:
         stop_before_step(patch, step)
         with pytest.raises(Killed):
             workshop.train("stopped", **changes)
     stopped, outcome = workshop.train("stopped", **changes)
     assert outcome.step == 8
-    assert_same_bits(straight, stopped)
+    assert_same_bits(straight(**changes), stopped)
 
 
-def test_a_run_can_be_stopped_again_and_again(workshop, monkeypatch):
-    straight, _ = workshop.train("straight")
+def test_a_run_can_be_stopped_again_and_again(workshop, straight, monkeypatch):
     for step in (2, 4, 5, 7):
         with monkeypatch.context() as patch:
             stop_before_step(patch, step)
             with pytest.raises(Killed):
                 workshop.train("stopped")
     stopped, _ = workshop.train("stopped")
-    assert_same_bits(straight, stopped)
+    assert_same_bits(straight(), stopped)
 
 
-def test_training_longer_later_is_training_longer_at_once(workshop):
-    straight, _ = workshop.train("straight", total_step=11, sample_step=11, snapshot_every=4, log_step=11)
+def test_training_longer_later_is_training_longer_at_once(workshop, straight):
     workshop.train("longer", total_step=6, sample_step=11, snapshot_every=4, log_step=11)
     longer, _ = workshop.train("longer", total_step=11, sample_step=11, snapshot_every=4, log_step=11)
-    states = [load_checkpoint(run.checkpoint_file) for run in (straight, longer)]
+    unstopped = straight(total_step=11, sample_step=11, snapshot_every=4, log_step=11)
+    states = [load_checkpoint(run.checkpoint_file) for run in (unstopped, longer)]
     torch.testing.assert_close(states[0].generator, states[1].generator, rtol=0, atol=0)
     torch.testing.assert_close(states[0].average, states[1].average, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("number", loop.STOP_SIGNALS)
-def test_a_signal_ends_the_step_and_saves_it(workshop, monkeypatch, number):
-    straight, _ = workshop.train("straight")
+def test_a_signal_ends_the_step_and_saves_it(workshop, straight, monkeypatch, number):
     advance = Trainer.advance
 
     def interrupted(self, batches):
@@ -134,7 +131,7 @@ def test_a_signal_ends_the_step_and_saves_it(workshop, monkeypatch, number):
     assert (outcome.step, outcome.signal) == (4, number)
     assert load_checkpoint(run.checkpoint_file).step == 4
     workshop.train("stopped")
-    assert_same_bits(straight, run)
+    assert_same_bits(straight(), run)
 
 
 def test_a_second_signal_interrupts_at_once(workshop, monkeypatch):
@@ -307,8 +304,7 @@ def test_the_last_checkpoint_survives_a_full_disk(workshop, monkeypatch):
     assert not list(run.folder.rglob("*.partial"))
 
 
-def test_a_run_stops_with_everything_saved_before_the_disk_is_full(workshop, monkeypatch):
-    straight, _ = workshop.train("straight", total_step=8)
+def test_a_run_stops_with_everything_saved_before_the_disk_is_full(workshop, straight, monkeypatch):
     run, config = workshop.run(total_step=8, checkpoint_every=100, snapshot_every=4)
     enough = checkpoint_bytes(config) + snapshot_bytes(config)
     with monkeypatch.context() as patch:
@@ -318,7 +314,7 @@ def test_a_run_stops_with_everything_saved_before_the_disk_is_full(workshop, mon
     assert load_checkpoint(run.checkpoint_file).step == 4
     _, outcome = workshop.train(total_step=8, checkpoint_every=100, snapshot_every=4)
     assert outcome.step == 8
-    ours, theirs = (load_checkpoint(each.checkpoint_file).average for each in (run, straight))
+    ours, theirs = (load_checkpoint(each.checkpoint_file).average for each in (run, straight()))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
@@ -377,14 +373,13 @@ def test_runs_that_differ_in_span_see_the_same_images_and_latents(workshop, monk
     torch.testing.assert_close(seen[1], seen[2], rtol=0, atol=0)
 
 
-def test_bfloat16_trains_and_resumes_exactly(workshop, monkeypatch):
-    straight, _ = workshop.train("straight", precision="bf16")
+def test_bfloat16_trains_and_resumes_exactly(workshop, straight, monkeypatch):
     with monkeypatch.context() as patch:
         stop_before_step(patch, 5)
         with pytest.raises(Killed):
             workshop.train("stopped", precision="bf16")
     stopped, _ = workshop.train("stopped", precision="bf16")
-    assert_same_bits(straight, stopped)
+    assert_same_bits(straight(precision="bf16"), stopped)
 
 
 def test_an_epoch_is_a_permutation_decided_by_seed_and_number():
@@ -504,9 +499,8 @@ def test_a_last_snapshot_that_was_lost_is_written_again(workshop):
     assert run.snapshot_file(8).read_bytes() == before
 
 
-def test_a_run_is_finished_only_with_its_last_checkpoint(workshop, monkeypatch):
+def test_a_run_is_finished_only_with_its_last_checkpoint(workshop, straight, monkeypatch):
     """A process that dies in between leaves a run that `sagan resume` and a sweep go on with."""
-    straight, _ = workshop.train("straight")
     run, config = workshop.run("cut")
     write_checkpoint = loop.write_checkpoint
 
@@ -522,13 +516,12 @@ def test_a_run_is_finished_only_with_its_last_checkpoint(workshop, monkeypatch):
     assert not run.is_finished()
     workshop.train("cut")
     assert run.is_finished()
-    assert_same_bits(straight, run)
+    assert_same_bits(straight(), run)
 
 
-def test_a_penalty_that_is_taken_seldom_is_in_every_record_since_the_first(workshop):
+def test_a_penalty_that_is_taken_seldom_is_in_every_record_since_the_first(workshop, straight):
     settings = {"r1": 0.1, "penalty_every": 4, "log_step": 3, "total_step": 9, "sample_step": 5, "snapshot_every": 5}
-    straight, _ = workshop.train("straight", **settings)
-    penalties = [record.penalty for record in straight.records_of(TrainRecord)]
+    penalties = [record.penalty for record in straight(**settings).records_of(TrainRecord)]
     assert len(penalties) == 3
     assert penalties[0] != penalties[1]  # of steps 1, 5 and 9
     workshop.train("stopped", **settings | {"total_step": 6})
@@ -550,8 +543,7 @@ def test_a_run_that_nobody_looked_at_has_no_verdict(workshop):
 OUT_OF_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
 
 
-def test_memory_that_runs_out_between_steps_loses_nothing(workshop, monkeypatch):
-    straight, _ = workshop.train("straight")
+def test_memory_that_runs_out_between_steps_loses_nothing(workshop, straight, monkeypatch):
 
     def fail(*arguments):
         raise OUT_OF_MEMORY
@@ -563,12 +555,11 @@ def test_memory_that_runs_out_between_steps_loses_nothing(workshop, monkeypatch)
     run, _ = workshop.run("short")
     assert load_checkpoint(run.checkpoint_file).step == 4  # the last that was due is that of step 3
     workshop.train("short")
-    assert load_checkpoint(run.checkpoint_file).step == load_checkpoint(straight.checkpoint_file).step
+    assert load_checkpoint(run.checkpoint_file).step == load_checkpoint(straight().checkpoint_file).step
 
 
-def test_memory_that_runs_out_in_a_step_leaves_the_last_checkpoint(workshop, monkeypatch):
+def test_memory_that_runs_out_in_a_step_leaves_the_last_checkpoint(workshop, straight, monkeypatch):
     """One network is updated then, and the other not."""
-    straight, _ = workshop.train("straight")
     step, calls = trainer_module.generator_gradient, []
 
     def fail(*arguments, **options):
@@ -584,7 +575,7 @@ def test_memory_that_runs_out_in_a_step_leaves_the_last_checkpoint(workshop, mon
     run, _ = workshop.run("short")
     assert load_checkpoint(run.checkpoint_file).step == 3
     workshop.train("short")
-    assert_same_bits(straight, run)
+    assert_same_bits(straight(), run)
 
 
 def test_unfinished_files_of_killed_processes_are_removed(workshop):
