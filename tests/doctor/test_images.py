@@ -164,6 +164,15 @@ def test_pixels_to_cut_out(tmp_path):
     assert found(sound(), tmp_path, crop="99")["cut"].severity == "stop"
 
 
+def test_an_image_is_remarked_on_once(tmp_path, caplog):
+    """Also where its picture is drawn."""
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 4000, (60, 40)).astype(np.uint16))
+    findings = found([*sound(), deep], tmp_path)
+    assert findings["remark"].names == ("120.png",)
+    assert findings["crops"].pictures
+    assert not caplog.records
+
+
 def test_uneven_classes_are_a_warning(tmp_path):
     assert "classes" not in wrong(found(sound(), tmp_path, ["a", "b"] * 60))
     uneven = found(sound(), tmp_path, ["a"] * 115 + ["b"] * 5)["classes"]

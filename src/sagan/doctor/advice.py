@@ -80,7 +80,7 @@ def _changes(looks: Looks, preset: str, shape: ImageShape, count: int) -> tuple[
     if shape.size != usual.model.imsize:
         changes["imsize"] = shape.size
     if shape.height != shape.width:
-        why.append(f"{shape} (height x width) has about the aspect of most images")
+        why.append(f"images are cut to {shape} (height x width)")
     if classes := _classes(looks):
         changes["num_classes"] = "auto"
         why.append(f"{classes:,} classes are learned, each has {_LEAST} images or more")

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from sagan.core.shapes import ImageShape
 from sagan.data.recipe import Recipe, prepare_image
 from sagan.data.sources.decode import to_rgb
+from sagan.data.sources.remarks import collect_remarks
 from sagan.doctor.findings import Finding, Picture
 from sagan.doctor.looks import Looks
 from sagan.system.errors import UserError
@@ -56,7 +57,8 @@ def crop_picture(looks: Looks, number: int, shape: ImageShape) -> Picture | None
 def _read(looks: Looks, number: int) -> Image.Image | None:
     """An image in RGB; None where it has changed since it was measured."""
     try:
-        return to_rgb(looks.source.read(number))
+        with collect_remarks():  # they were made when it was measured
+            return to_rgb(looks.source.read(number))
     except (UserError, OSError):
         return None
 
