@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sagan.doctor.images import change, examine_images, examine_overlap
+from sagan.core.shapes import ImageShape
+from sagan.doctor.images import change, examine_images, examine_overlap, fitting_shape
 from tests.doctor.made import jpeg, looks_of, picture, signed, sound
 
 
 def found(images, root, classes=None, size=32, crop="auto"):
-    return {finding.kind: finding for finding in examine_images(looks_of(images, root, classes), size, crop)}
+    return {
+        finding.kind: finding for finding in examine_images(looks_of(images, root, classes), ImageShape.of(size), crop)
+    }
 
 
 def wrong(findings):
@@ -130,14 +133,44 @@ def test_crops_say_what_they_lose(tmp_path):
     assert findings["crops"].severity == "warning"
     assert "keeps 33%" in findings["crops"].text
     assert "stretches it 3.00 times" in findings["crops"].text
+    assert "--imsize 32x96" in findings["crops"].remedy
     assert findings["crops"].pictures
     assert not found(sound(), tmp_path)["crops"].pictures  # squares lose nothing
+
+
+@pytest.mark.parametrize(
+    ("size", "fitting"),
+    [((48, 48), "32x32"), ((60, 48), "32x32"), ((96, 48), "32x64"), ((48, 90), "64x32"), ((20, 400), "32x32")],
+)
+def test_a_shape_of_most_images_is_one_that_networks_have(tmp_path, size, fitting):
+    shape = fitting_shape(looks_of([Image.new("RGB", size, (n, 0, 0)) for n in range(3)], tmp_path), 32)
+    assert str(shape) == fitting
+    assert shape.doublings == 3
+
+
+def test_a_shape_that_fits_loses_nothing(tmp_path):
+    crops = found(sound(110, width=96, height=64), tmp_path, size="32x48")["crops"]
+    assert (crops.severity, crops.pictures) == ("note", ())
+
+
+def test_any_shape_has_its_pictures(tmp_path):
+    images = [picture(n, *size) for n, size in enumerate([(40, 30), (3, 200), (300, 2), (64, 64)])]
+    assert len(found(images, tmp_path, size="32x48")["crops"].pictures) == 4
 
 
 def test_pixels_to_cut_out(tmp_path):
     findings = found([*sound(), picture(500, 20, 60)], tmp_path, size=16, crop="40")
     assert (findings["cut"].severity, findings["cut"].count) == ("warning", 1)
     assert found(sound(), tmp_path, crop="99")["cut"].severity == "stop"
+
+
+def test_an_image_is_remarked_on_once(tmp_path, caplog):
+    """Also where its picture is drawn."""
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 4000, (60, 40)).astype(np.uint16))
+    findings = found([*sound(), deep], tmp_path)
+    assert findings["remark"].names == ("120.png",)
+    assert findings["crops"].pictures
+    assert not caplog.records
 
 
 def test_uneven_classes_are_a_warning(tmp_path):

@@ -33,8 +33,9 @@ class DoctorFlags:
     """Images, as for `sagan train --data`, or a run's folder. Without it only the machine is looked at."""
     against: str | None = None
     """Other images, held out for scores: which of the images are among them, to the pixel or nearly?"""
-    imsize: int | None = None
-    """Size of the images to train at; by default one that suits the images and the machine."""
+    imsize: int | str | None = None
+    """Size of the images to train at, such as 64, or 64x96 (height x width); by default one that suits the images and
+    the machine."""
     out: Path | None = None
     """Also write a page with pictures to this file, such as doctor.html."""
     json: str | None = None

@@ -13,8 +13,9 @@ import torch
 from sagan.bench.cost import TakesTooLong, count_cost
 from sagan.bench.machine import free_memory
 from sagan.bench.pace import MOST_SECONDS, measured_pace
+from sagan.core.shapes import ImageShape
 from sagan.doctor.findings import Finding
-from sagan.doctor.images import ENOUGH
+from sagan.doctor.images import ENOUGH, fitting_shape
 from sagan.doctor.looks import Looks
 from sagan.run.config import Config, DataConfig, override
 from sagan.run.keeping import free_bytes, run_bytes
@@ -42,21 +43,22 @@ class Advice:
     findings: tuple[Finding, ...] = ()
 
 
-def advised_size(looks: Looks, device: torch.device) -> int:
-    """The size to train at: the preset's on a processor, on a GPU the largest that most images have."""
-    usual = PRESETS[automatic_preset(device.type)].model.shape.height
+def advised_shape(looks: Looks, device: torch.device) -> ImageShape:
+    """The shape to train at, with the aspect that most images have; its shorter side is that of the preset on a
+    processor, on a GPU the largest that most images have."""
+    usual = PRESETS[automatic_preset(device.type)].model.shape.shorter
     figures = looks.figures[looks.figures["readable"]]
     if device.type == "cpu" or not len(figures):
-        return usual
+        return fitting_shape(looks, usual)
     shorter = np.minimum(figures["width"], figures["height"])
-    return next((size for size in _SIZES if (shorter >= size).mean() >= _LARGE_ENOUGH), usual)
+    return fitting_shape(looks, next((size for size in _SIZES if (shorter >= size).mean() >= _LARGE_ENOUGH), usual))
 
 
-def advise(looks: Looks, data: DataConfig, size: int, device: torch.device, *, measure: bool) -> Advice:
+def advise(looks: Looks, data: DataConfig, shape: ImageShape, device: torch.device, *, measure: bool) -> Advice:
     """The command to train on images, of which at least one can be read. ``measure``: its memory and pace too, which
     takes 40 seconds at most."""
     preset, count = automatic_preset(device.type), int(looks.figures["readable"].sum())
-    changes, why = _changes(looks, preset, size, count)
+    changes, why = _changes(looks, preset, shape, count)
     counted = override(PRESETS[preset], changes | ({"num_classes": _classes(looks)} if _classes(looks) else {}))
     config = settle(counted, device)
     costs = list[str]()
@@ -71,12 +73,14 @@ def advise(looks: Looks, data: DataConfig, size: int, device: torch.device, *, m
     return Advice(command("train", *words), (*why, *costs), tuple(findings))
 
 
-def _changes(looks: Looks, preset: str, size: int, count: int) -> tuple[dict[str, Any], list[str]]:
+def _changes(looks: Looks, preset: str, shape: ImageShape, count: int) -> tuple[dict[str, Any], list[str]]:
     """What the images change in the preset, and why."""
     usual = PRESETS[preset]
     changes, why = dict[str, Any](), [f"{preset} is the preset for {'a GPU' if preset == 'best' else 'a processor'}"]
-    if size != usual.model.imsize:
-        changes["imsize"] = size
+    if shape.size != usual.model.imsize:
+        changes["imsize"] = shape.size
+    if shape.height != shape.width:
+        why.append(f"images are cut to {shape} (height x width)")
     if classes := _classes(looks):
         changes["num_classes"] = "auto"
         why.append(f"{classes:,} classes are learned, each has {_LEAST} images or more")

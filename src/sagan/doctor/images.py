@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sagan.core.shapes import ImageShape
 from sagan.doctor.figures import FRAME, VIEWS
 from sagan.doctor.findings import Finding, Picture, Severity, first_names
-from sagan.doctor.looks import Looks
+from sagan.doctor.looks import Figures, Looks
 from sagan.doctor.pairs import Numbers, equal_groups, groups_of, near_pairs
 from sagan.doctor.pictures import crop_picture, side_by_side
 from sagan.system.sentences import plural
@@ -30,26 +31,27 @@ _AMPLIFIED = 8  # times an edge in the picture of what images have in common
 _OVERLAY = 0.002, 0.3  # of the frame: a letter or two, and more than any sign covers
 _APART, _SURE, _PART = 0.5, 10.0, 0.02  # standard deviations, standard errors, and the smaller part
 _LOST = 0.4  # of an image's area
+_LONGEST = 4  # times the shorter side, of a shape that is advised
 _UNEVEN, _RARE = 10.0, 10  # the largest class as a multiple of the smallest; images of a class
 _GROUPS, _IN_GROUP, _SINGLES = 12, 6, 24  # shown at most
 
 Flags = npt.NDArray[np.bool_]
 
 
-def examine_images(looks: Looks, size: int, crop: str) -> list[Finding]:
-    """All findings about the images of a source, which will be prepared with a size and a crop."""
+def examine_images(looks: Looks, shape: ImageShape, crop: str) -> list[Finding]:
+    """All findings about the images of a source, which will be prepared with a shape and a crop."""
     readable = looks.figures["readable"]
     findings = [*_unreadable(looks), *_remarks(looks)]
     if not readable.any():
         return findings
-    findings += _of_size(looks, size, crop)
+    findings += _of_size(looks, shape, crop)
     checks: Sequence[Callable[[Looks], Iterable[Finding]]] = (
         *(_copies, _plain, _grey, _transparent, _turned, _blocked, _bordered),
         *(_overlaid, _two_histories, _classes, _amount),
     )
     for check in checks:
         findings += check(looks)
-    return [*findings, *_crops(looks, size, crop)]
+    return [*findings, *_crops(looks, shape, crop)]
 
 
 def _numbers(flags: Flags) -> Numbers:
@@ -121,54 +123,68 @@ def _remarks(looks: Looks) -> Iterator[Finding]:
 # ---- size and crop
 
 
-def _of_size(looks: Looks, size: int, crop: str) -> list[Finding]:
-    shorter = np.minimum(looks.figures["width"], looks.figures["height"])
-    found = _some(
-        looks,
-        shorter < size,
-        "small",
-        f"smaller than {size}x{size}, and enlarged, which blurs them",
-        "leave them out, or train at a smaller --imsize",
-    )
+def _of_size(looks: Looks, shape: ImageShape, crop: str) -> list[Finding]:
+    width, height, readable = (looks.figures[name] for name in ("width", "height", "readable"))
+    what = f"smaller than {shape}, and enlarged, which blurs them"
+    remedy = "leave them out, or train at a smaller --imsize"
+    found = _some(looks, (width < shape.width) | (height < shape.height), "small", what, remedy)
     if crop.isdecimal():
-        what = f"smaller than the {crop} pixels to cut out, and skipped"
-        none = bool((shorter[looks.figures["readable"]] < int(crop)).all())
-        found += _some(looks, shorter < int(crop), "cut", what, "give a smaller --crop", "stop" if none else "warning")
+        wide, tall = (round(int(crop) * side / shape.shorter) for side in (shape.width, shape.height))
+        cut = (width < wide) | (height < tall)
+        what = f"smaller than the {tall}x{wide} pixels to cut out, and skipped"
+        severity: Severity = "stop" if cut[readable].all() else "warning"
+        found += _some(looks, cut, "cut", what, "give a smaller --crop", severity)
     return found
 
 
-def _crops(looks: Looks, size: int, crop: str) -> list[Finding]:
+def kept(figures: Figures, shape: ImageShape) -> npt.NDArray[np.float64]:
+    """The share of each image that is in the largest part of a shape's aspect."""
+    across = figures["width"].astype(float) * shape.height
+    down = figures["height"].astype(float) * shape.width
+    shares: npt.NDArray[np.float64] = np.minimum(across, down) / np.maximum(across, down)
+    return shares
+
+
+def fitting_shape(looks: Looks, shorter: int) -> ImageShape:
+    """The shape, with this shorter side, whose aspect most images nearly have: a square, unless it loses much of most
+    images, and the other shape loses much less."""
+    square, figures = ImageShape.square(shorter), looks.figures[looks.figures["readable"]]
+    if not len(figures) or shorter & (shorter - 1):
+        return square
+    ratio = float(np.median(figures["width"] / figures["height"]))
+    step = shorter // 4  # of the longer side: that of the networks' first map, enlarged
+    longer = max(1, round(max(ratio, 1 / ratio) * 4)) * step
+    other = ImageShape(square.channels, *((shorter, longer) if ratio > 1 else (longer, shorter)))
+    better = np.median(kept(figures, square)) < 1 - _LOST < np.median(kept(figures, other))
+    return other if better and longer <= _LONGEST * shorter else square
+
+
+def _crops(looks: Looks, shape: ImageShape, crop: str) -> list[Finding]:
     """What each crop loses, and a picture of it: the images of the usual shape, and of the most unusual ones."""
     figures = looks.figures[looks.figures["readable"]]
-    width, height = figures["width"].astype(float), figures["height"].astype(float)
-    kept = np.minimum(width, height) / np.maximum(width, height)
-    usual = Counter(zip(figures["width"].tolist(), figures["height"].tolist(), strict=True)).most_common(1)[0]
-    same = (
-        f"all have {usual[0][0]}x{usual[0][1]} pixels"
-        if usual[1] == len(figures)
-        else (
-            f"from {int(width.min())}x{int(height.min())} to {int(width.max())}x{int(height.max())} pixels, most often "
-            f"{usual[0][0]}x{usual[0][1]}"
-        )
+    width, height = figures["width"], figures["height"]
+    (across, down), count = Counter(zip(width.tolist(), height.tolist(), strict=True)).most_common(1)[0]
+    if count == len(figures):
+        text = f"sizes and crops: all have {across}x{down} pixels (width x height)"
+    else:
+        ends = f"{width.min()}x{height.min()} to {width.max()}x{height.max()}"
+        text = f"sizes and crops: from {ends} pixels (width x height), most often {across}x{down}"
+    shares = kept(figures, shape)
+    if shares.min() == 1:
+        return [Finding("note", "crops", text)]
+    median, low = float(np.median(shares)), float(np.quantile(shares, 0.05))
+    text += f"; fill (for squares, square) keeps {median:.0%} of an image, {low:.0%} or less of one in 20"
+    text += (
+        f"; squash keeps all and stretches it {1 / median:.2f} times; pad keeps all and adds {1 - median:.0%} of ground"
     )
-    median = float(np.median(kept))
-    text = f"sizes and crops: {same}"
-    if median < 1 or kept.min() < 1:
-        low = float(np.quantile(kept, 0.05))
-        text += (
-            f"; the centre square keeps {median:.0%} of an image ({low:.0%} or less of one in 20), squash keeps all "
-            f"and stretches it {1 / median:.2f} times"
-        )
-    lost = median < 1 - _LOST and crop in ("auto", "square")
-    remedy = (
-        "look whether what matters is in the squares; --crop squash keeps the whole image, stretched" if lost else ""
-    )
+    lost, better = median < 1 - _LOST and crop in ("auto", "square", "fill"), fitting_shape(looks, shape.shorter)
+    remedy = f"--imsize {better.size} keeps more, " if better != shape and lost else ""
+    remedy = f"{remedy}--crop pad or squash keeps the whole image" if lost else ""
     numbers = _numbers(looks.figures["readable"])
-    ratios = np.log(width / height)
-    order = np.argsort(ratios, kind="stable")
+    order = np.argsort(width / height, kind="stable")
     chosen = dict.fromkeys(int(numbers[order[int(part * (len(order) - 1))]]) for part in (0, 0.25, 0.5, 0.75, 1))
-    pictures = [crop_picture(looks, number, size) for number in chosen] if kept.min() < 1 else []
-    return [Finding("warning" if lost else "note", "crops", text, remedy, 0, pictures=tuple(filter(None, pictures)))]
+    pictures = tuple(filter(None, (crop_picture(looks, number, shape) for number in chosen)))
+    return [Finding("warning" if lost else "note", "crops", text, remedy, pictures=pictures)]
 
 
 # ---- copies

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Sequence
 
 from PIL import Image, ImageDraw
 
+from sagan.core.shapes import ImageShape
 from sagan.data.recipe import Recipe, prepare_image
 from sagan.data.sources.decode import to_rgb
+from sagan.data.sources.remarks import collect_remarks
 from sagan.doctor.findings import Finding, Picture
 from sagan.doctor.looks import Looks
 from sagan.system.errors import UserError
 
 _THUMB, _LARGE, _GAP = 96, 192, 4  # pixels
+_CROPS = "fill", "squash", "pad"
 _GROUND, _MARK = (128, 128, 128), (255, 60, 60)
 
 
@@ -31,28 +34,31 @@ def side_by_side(images: Sequence[tuple[Looks, int]]) -> Picture | None:
     return Picture(_row(map(_thumbnail, whole)), " = ".join(looks.name(number) for looks, number in images))
 
 
-def crop_picture(looks: Looks, number: int, size: int) -> Picture | None:
-    """An image in which the centre square is marked, and what two crops make of it."""
+def crop_picture(looks: Looks, number: int, shape: ImageShape) -> Picture | None:
+    """An image in which the part that fill keeps is marked, and what each crop makes of it."""
     image = _read(looks, number)
     if image is None:
         return None
-    made = [prepare_image(looks.source, number, Recipe(size, crop)).pixels for crop in ("square", "squash")]
-    squares = [Image.frombytes("RGB", (size, size), pixels) for pixels in made if pixels is not None]
     whole = image.copy()
     whole.thumbnail((2 * _LARGE, _LARGE))
-    left, top = ((each - min(whole.size)) // 2 for each in whole.size)
-    box = (left, top, whole.width - left - 1, whole.height - top - 1)
-    ImageDraw.Draw(whole).rectangle(box, outline=_MARK, width=2)
-    sheet = _row([whole, *(each.resize((_LARGE, _LARGE), Image.Resampling.BICUBIC) for each in squares)])
-    kept = min(image.size) / max(image.size)
-    about = f"{looks.name(number)}, {image.width}x{image.height}: square keeps {kept:.0%}; then square and squash"
+    width = min(whole.width, round(whole.height * shape.width / shape.height))
+    height = min(whole.height, round(whole.width * shape.height / shape.width))
+    left, top = (whole.width - width) // 2, (whole.height - height) // 2
+    ImageDraw.Draw(whole).rectangle((left, top, left + width - 1, top + height - 1), outline=_MARK, width=2)
+    made = [prepare_image(looks.source, number, Recipe(shape.size, crop)).pixels for crop in _CROPS]
+    cut = [Image.frombytes("RGB", (shape.width, shape.height), pixels) for pixels in made if pixels is not None]
+    enlarged = round(_LARGE * shape.width / shape.height), _LARGE
+    sheet = _row([whole, *(each.resize(enlarged, Image.Resampling.BICUBIC) for each in cut)])
+    kept = width * height / (whole.width * whole.height)
+    about = f"{looks.name(number)}, {image.width}x{image.height}: fill keeps {kept:.0%}; then {', '.join(_CROPS)}"
     return Picture(sheet, about)
 
 
 def _read(looks: Looks, number: int) -> Image.Image | None:
     """An image in RGB; None where it has changed since it was measured."""
     try:
-        return to_rgb(looks.source.read(number))
+        with collect_remarks():  # they were made when it was measured
+            return to_rgb(looks.source.read(number))
     except (UserError, OSError):
         return None
 

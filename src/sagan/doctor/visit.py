@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from sagan.core.shapes import ImageShape
 from sagan.data.choice import choose_source
 from sagan.data.sources.open import open_source
 from sagan.data.sources.own import what_is_ours
 from sagan.data.sources.source import Source
 from sagan.data.sources.stored import StoreSource
-from sagan.doctor.advice import Advice, advise, advised_size
+from sagan.doctor.advice import Advice, advise, advised_shape
 from sagan.doctor.findings import Finding
 from sagan.doctor.images import examine_images, examine_overlap
 from sagan.doctor.looks import Looks, look_at
@@ -30,7 +31,7 @@ _RUNS = "runs"  # where runs are by default
 
 
 def visit(
-    data: DataConfig, against: str | None, size: int | None, device: str, console: Console, *, measure: bool
+    data: DataConfig, against: str | None, size: int | str | None, device: str, console: Console, *, measure: bool
 ) -> tuple[Report, list[Path]]:
     """The report on a run, on images and this machine, or, where ``data`` names nothing, on the machine alone; and the
     folders that it speaks of. ``against``: images that were held out. Raises UserError for a place that is neither."""
@@ -46,11 +47,14 @@ def visit(
             raise UserError("--against compares images with others: give those too, as in `sagan doctor my_photos`")
         first = ("sagan train --preset quick", ("a first run, on drawn faces, to see whether all works",))
         return Report("this machine", (machine,), (first,)), []
-    usual = PRESETS[automatic_preset(chosen.type)].model.shape.height
+    usual = PRESETS[automatic_preset(chosen.type)].model.imsize
     source = _source(data, size or usual)
     looks = _look(source, data, console)
-    size = size or (source.store.shape.shorter if isinstance(source, StoreSource) else advised_size(looks, chosen))
-    findings = examine_images(looks, size, data.crop)
+    if size is not None:
+        shape = ImageShape.of(size)
+    else:
+        shape = source.store.shape if isinstance(source, StoreSource) else advised_shape(looks, chosen)
+    findings = examine_images(looks, shape, data.crop)
     places = [source.place] if source.place else []
     if against is not None:
         heldout = open_source(against, max_pixels=data.max_pixels)
@@ -60,7 +64,7 @@ def visit(
     if looks.figures["readable"].any():
         if measure:
             console.say("measuring how long training would take, in up to 40 s")
-        advice = advise(looks, data, size, chosen, measure=measure)
+        advice = advise(looks, data, shape, chosen, measure=measure)
     images = Section("Images", source.description, [*findings, *_against(advice)], functools.partial(strips, looks))
     return Report(_title(source), (images, machine), [(advice.command, advice.sentences)] if advice else []), places
 
@@ -76,7 +80,7 @@ def _on_run(place: Path, console: Console) -> Report:
     return Report(f"run {place.name}", (Section("Run", str(place), health.findings),), steps)
 
 
-def _source(data: DataConfig, size: int) -> Source:
+def _source(data: DataConfig, size: int | str) -> Source:
     """The images. Prepared ones are looked at at their own size, unless another is asked for."""
     place = None if data.data in (None, "faces") else expand(str(data.data))
     if place is not None and is_store(place):
