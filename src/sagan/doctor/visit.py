@@ -24,7 +24,7 @@ from sagan.run.presets import PRESETS, automatic_preset
 from sagan.run.store import is_store
 from sagan.system.console import Console
 from sagan.system.devices import choose_device
-from sagan.system.errors import UserError, describe
+from sagan.system.errors import UserError
 from sagan.system.files import expand
 
 _RUNS = "runs"  # where runs are by default
@@ -90,11 +90,7 @@ def _source(data: DataConfig, size: int | str) -> Source:
 
 def _look(source: Source, data: DataConfig, console: Console) -> Looks:
     with console.progress(f"looking at {source.description}") as progress:
-        try:
-            return look_at(source, expand(data.prepared), progress)
-        except OSError as error:
-            error.add_note(f"the images could not all be reached ({describe(error)})")
-            raise
+        return look_at(source, expand(data.prepared), progress)
 
 
 def _against(advice: Advice | None) -> tuple[Finding, ...]:
