@@ -123,7 +123,7 @@ def test_classes_are_known_by_name(home, capsys):
     generator = load(home / "run", device="cpu")
     assert generator.classes == ("cats", "dogs", "eels")
     for label in ("dogs", "1", 1):
-        pixels = [np.asarray(Image.open(path)) for path in sorted((home / "dogs").glob("*.png"))]
+        pixels = [np.asarray(Image.open(path))[..., None] for path in sorted((home / "dogs").glob("*.png"))]  # grey
         assert np.array_equal(generator.sample(3, label=label), pixels)
         assert np.array_equal(generator.images(3, label=label).pixels, pixels)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.training.test_loop import assert_same_bits
 
 KILLED = """
-    import os, signal, sys, torch
+    import os, signal, sys, torch, sagan.core.game.average
     from pathlib import Path
     from sagan.data import Store
     from sagan.run.folder import Run
@@ -21,6 +21,8 @@ KILLED = """
     folder, store, moment, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
     torch.set_num_threads(1)  # as the test itself: sums are rounded in another order on more
+
+    sagan.core.game.average._BATCHES = 1  # as the fixture few_z does
 
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
