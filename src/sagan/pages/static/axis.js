@@ -4,8 +4,8 @@ export const TEXT = 12; // pixels, of the letters of a chart
 const FAMILY = "system-ui, sans-serif";
 const pen = document.createElement("canvas").getContext("2d");
 
-export function widthOf(text, size = TEXT) {
-  pen.font = `${size}px ${FAMILY}`;
+export function widthOf(text, size = TEXT, weight = 400) {
+  pen.font = `${weight} ${size}px ${FAMILY}`;
   return pen.measureText(text).width * 1.05; // another reader of the file may have wider letters
 }
 
@@ -59,10 +59,10 @@ export function smoothed(values, share) {
 }
 
 // A text in lines that are no wider than a width.
-export function wrapped(text, width, size = TEXT) {
+export function wrapped(text, width, size, weight) {
   const lines = [""];
   for (const word of text.split(/(?<=\s)|(?<=[/_-])/))
-    if (lines.at(-1) && widthOf(lines.at(-1) + word.trimEnd(), size) > width) lines.push(word);
+    if (lines.at(-1) && widthOf(lines.at(-1) + word.trimEnd(), size, weight) > width) lines.push(word);
     else lines[lines.length - 1] += word;
   return lines.map(line => line.trimEnd());
 }

@@ -112,7 +112,7 @@ function scaleOf(what, width) {
   const range = rangeOf(what);
   if (!range) return null;
   const { first, last, low, high } = range, vertical = what.log ? Math.log : value => value;
-  const rows = ticks(low, high, 5, { log: what.log }), dodged = what.series.filter(each => each.dots && each.spread);
+  const rows = ticks(low, high, 5, { log: what.log }), dodged = what.series.filter(each => each.spread?.some(Boolean));
   const widest = found => Math.max(0, ...found.map(({ text }) => widthOf(text)));
   const aside = what.series.some(each => each.dots) ? 4 + 4 * dodged.length : 0; // room for dots beside the ends
   for (let count = 6; count > 0; count--) {
@@ -202,13 +202,13 @@ export function sheet(title, of, what) {
   const svg = make("svg", { xmlns: NAMESPACE, "font-family": "system-ui, sans-serif", fill: "var(--ink)" });
   const { group, height, scale } = chart(what, SHEET - 2 * MARGIN);
   let y = MARGIN - 4;
-  const write = (text, size, attributes) => {
-    for (const line of wrapped(text, SHEET - 2 * MARGIN, size)) {
+  const write = (text, size, weight, fill) => {
+    for (const line of wrapped(text, SHEET - 2 * MARGIN, size, weight)) {
       y += Math.round(size * 1.35);
-      svg.append(make("text", { x: MARGIN, y, "font-size": size, ...attributes }, line));
+      svg.append(make("text", { x: MARGIN, y, "font-size": size, "font-weight": weight, fill }, line));
     }
   };
-  write(`${of}: ${title}`, 16, { "font-weight": 600 });
+  write(`${of}: ${title}`, 16, 600, "var(--ink)");
   group.setAttribute("transform", `translate(${MARGIN} ${y + 12})`);
   svg.append(group);
   y += 12 + height + 8;
@@ -223,10 +223,10 @@ export function sheet(title, of, what) {
   for (const text of linesOf(what, scale)) key(text, { stroke: "var(--soft)", "stroke-dasharray": LINE });
   y += 4;
   const notes = [lacking(what), ...what.notes ?? []].filter(Boolean), marks = (what.marks ?? []).filter(({ x }) => scale && x >= scale.first && x <= scale.last);
-  if (what.smooth && what.series.some(each => !each.dots)) notes.push(`Smoothed: an exponential moving average, with ${what.smooth} of it from before.`);
+  if (what.smooth && what.series.some(each => !each.dots)) notes.push(`Smoothed: an exponential moving average that keeps ${what.smooth} of what was before.`);
   for (const { x, said } of marks.slice(0, MOST_MARKS)) notes.push(`Red line at ${what.xLabel} ${number(x)}: ${said}`);
   if (marks.length > MOST_MARKS) notes.push(`Red lines: ${marks.length - MOST_MARKS} more.`);
-  for (const note of notes) write(note, TEXT, { fill: "var(--soft)" });
+  for (const note of notes) write(note, TEXT, 400, "var(--soft)");
   y += MARGIN;
   for (const [name, value] of Object.entries({ width: SHEET, height: y, viewBox: `0 0 ${SHEET} ${y}` })) svg.setAttribute(name, value);
   svg.prepend(make("title", {}, `${of}: ${title}`), make("rect", { width: SHEET, height: y, fill: "white" }));

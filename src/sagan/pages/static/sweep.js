@@ -107,5 +107,6 @@ function drawSamples() {
 
 element("step").addEventListener("input", drawSamples);
 element("seed").addEventListener("input", () => showSamples().catch(error => say(error.message, true)));
+say("reading the scores");
 load();
 onChange(names => { if (names === null || names.some(each => each === name || each.startsWith(`${name}/`))) load(); }, say);
