@@ -8,7 +8,7 @@ import { TEXT, number, smoothed, ticks, widthOf, wrapped } from "./axis.js";
 const HEIGHT = 290, TOP = 26, BOTTOM = 42, APART = 10; // pixels between the labels of two ticks
 const SHEET = 800, MARGIN = 16; // of a file
 const NAMESPACE = "http://www.w3.org/2000/svg";
-export const LINE = "2 3"; // the dashes of a line
+const LINE = "2 3"; // the dashes of a line
 
 export function make(tag, attributes = {}, text = "") {
   const element = document.createElementNS(NAMESPACE, tag);

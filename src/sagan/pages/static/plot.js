@@ -45,7 +45,7 @@ export function plot(parent, title, of) {
     svg.replaceChildren(make("title", {}, title), drawn.group);
     note.textContent = lacking(visible());
     addLegend();
-    if (cursor !== null) read(cursor);
+    if (cursor !== null && scale) read(cursor);
   }
 
   function addLegend() {
