@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from sagan.run.card import Card, commit, differences, refuse_unlike, versions
+from sagan.run.card import Card, commit, differences, identity, refuse_unlike, versions
 from sagan.system.typed import from_plain, to_plain
 from tests.records import CARD
 
@@ -31,14 +31,15 @@ def test_a_card_comes_back_from_json(card):
 def test_what_decides_a_score_keeps_unlike_ones_apart(field):
     other = dataclasses.replace(CARD, **{field: "another"})
     assert list(differences(CARD, other)) == [field]
+    assert identity(CARD) != identity(other)
     with pytest.raises(ValueError, match=f"the scores of a and b cannot be compared, their cards differ in {field}: "):
         refuse_unlike([("a", CARD), ("b", other)])
 
 
 def test_another_draw_or_build_may_be_compared():
-    refuse_unlike(
-        [("a", CARD), ("b", dataclasses.replace(CARD, seed=1, repeats=3, versions={"torch": "1"}, commit="x"))]
-    )
+    other = dataclasses.replace(CARD, seed=1, repeats=3, versions={"torch": "1"}, commit="x")
+    refuse_unlike([("a", CARD), ("b", other)])
+    assert identity(CARD) == identity(other)
     refuse_unlike([])
 
 

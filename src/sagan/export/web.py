@@ -26,7 +26,7 @@ from sagan.viewing.page import as_base64, describe_layer
 
 DIRECTIONS = 8
 LARGEST_MAP = 2**24  # weights of a layer that is shown: 64 MiB, for each picture
-_ASSETS = ("exported.js", "status.js", "studio.js", "worker.js", "attention.js", "latents.js", "style.css")
+_ASSETS = ("exported.js", "status.js", "studio.js", "keep.js", "worker.js", "attention.js", "latents.js", "style.css")
 
 
 def export_web(

@@ -37,8 +37,8 @@ from sagan.viewing.page import as_base64, as_light, describe_layer
 _LARGEST_ASK = 2**16  # bytes of a request
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 STATIC = frozenset(
-    {"style.css", "attention.js", "copy.js", "plot.js", "run.js", "runs.js", "served.js", "served_studio.js"}
-    | {"status.js", "studio.js", "sweep.js"}
+    {"style.css", "attention.js", "axis.js", "chart.js", "copy.js", "keep.js", "plot.js", "run.js", "runs.js"}
+    | {"served.js", "served_studio.js", "status.js", "studio.js", "sweep.js"}
 )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sagan.gallery.curves import Curves
+from sagan.run.card import identity
 from sagan.run.config import Config, roles
 from sagan.run.folder import Run, snapshot_step
 from sagan.run.places import MODEL
@@ -270,6 +271,8 @@ def score_of(score: ScoreRecord) -> dict[str, Any]:
         "floor": score.floor,
         "samples": card.samples,
         "extractor": card.extractor,
+        "reference": f"{plural(card.reference_count, 'image')} of hash {card.reference.removeprefix('pixels:')[:8]}",
+        "card": identity(card),
     }
 
 

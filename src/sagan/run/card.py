@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -71,6 +73,12 @@ def differences(one: Card, other: Card) -> dict[str, tuple[Any, Any]]:
     """The fields that make two scores incomparable, with both values; empty if the scores may share an axis."""
     pairs = {f.name: (getattr(one, f.name), getattr(other, f.name)) for f in fields(Card) if f.name not in _MAY_DIFFER}
     return {name: values for name, values in pairs.items() if values[0] != values[1]}
+
+
+def identity(card: Card) -> str:
+    """A short text that two cards share if and only if their scores may share an axis."""
+    fixed = [getattr(card, each.name) for each in fields(Card) if each.name not in _MAY_DIFFER]
+    return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()[:16]
 
 
 def refuse_unlike(cards: Iterable[tuple[str, Card]]) -> None:

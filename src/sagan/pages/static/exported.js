@@ -81,4 +81,5 @@ const model = {
 
 say("loading the runtime");
 document.getElementById("square").hidden = facts.layers.every(layer => layer.radius < 0);
-studio([model], bytes(facts.colours), say);
+const shown = studio([model], bytes(facts.colours), say);
+window.addEventListener("hashchange", shown.fromAddress);

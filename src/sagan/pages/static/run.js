@@ -75,17 +75,18 @@ function next() {
 // ---- curves
 
 const GROUPS = [
-  ["Losses", { "D loss": "d_loss", "G loss": "g_loss" }],
-  ["Logits of D", { "real images": "d_real", "drawn images": "d_fake" }],
-  ["Gradient norms", { D: "d_grad_norm", G: "g_grad_norm" }],
-  ["Penalties", { "gradient penalty": "penalty", LeCam: "lecam" }],
-  ["Speed", { "images per second": "images_per_second" }],
+  ["Losses", "loss", { "D loss": "d_loss", "G loss": "g_loss" }],
+  ["Logits of D", "logit", { "real images": "d_real", "drawn images": "d_fake" }],
+  ["Gradient norms", "norm", { D: "d_grad_norm", G: "g_grad_norm" }],
+  ["Penalties", "penalty", { "gradient penalty": "penalty", LeCam: "lecam" }],
+  ["Speed", "images per second", { "images per second": "images_per_second" }],
 ];
 const CLOCKS = {
   step: { label: "step", of: row => row.step, whole: true },
   images: { label: "images", of: row => row.images, whole: true },
   hours: { label: "hours of training", of: row => row.seconds === undefined ? undefined : row.seconds / 3600 },
 };
+const LEAST = { frechet: 0, inception_score: 1, precision: 0, recall: 0, density: 0, coverage: 0, nearest_distance: 0 };
 const figures = new Map();
 
 function figure(title) {
@@ -104,22 +105,23 @@ function showCurves() {
   for (const each of scores) {
     const known = each.points.filter(point => clock.of(point) !== undefined);
     const series = { label: each.label, x: known.map(clock.of), y: known.map(point => point.value), spread: known.map(point => point.spread), dots: true };
-    const lines = each.floor === null ? [] : [{ y: each.floor, label: "half of the real images" }];
+    const lines = each.floor === null ? [] : [{ y: each.floor, label: "half of the real images against the other half" }];
     const title = `${each.label}, ${each.samples.toLocaleString("en-US")} samples${each.label.includes("(") ? "" : `, ${each.extractor}`}`;
-    figure(title).show({ ...common, series: [series], lines, least: 0 });
+    const notes = series.spread.some(Boolean) ? ["Bars: the standard deviation over draws, or of one draw the score's own standard error, to both sides."] : [];
+    figure(title).show({ ...common, series: [series], lines, notes, yLabel: each.label, least: LEAST[each.metric] });
   }
-  const smooth = Number(element("smooth").value);
+  const notes = [];
+  if (curves.each > 1) notes.push(`Each point is the mean of ${number(curves.each)} records; the band reaches from the least to the largest.`);
+  if (curves.damaged) notes.push(`${number(curves.damaged)} damaged records are left out.`);
+  element("records").textContent = notes.join(" ");
+  const training = { ...common, notes, smooth: Number(element("smooth").value) };
   const seriesOf = (label, key) => ({ label, x, y: train[key], low: curves.low?.[key], high: curves.high?.[key] });
-  for (const [title, names] of GROUPS) {
+  for (const [title, yLabel, names] of GROUPS) {
     const series = Object.entries(names).filter(([, key]) => train[key]).map(([label, key]) => seriesOf(label, key));
-    if (series.length) figure(title).show({ ...common, smooth, series });
+    if (series.length) figure(title).show({ ...training, series, yLabel });
   }
   const gates = Object.keys(train).filter(key => key.startsWith("gamma "));
-  if (gates.length) figure("Gates of the attention layers (gamma)").show({ ...common, smooth, series: gates.map(key => seriesOf(key.slice(6), key)) });
-  const said = [];
-  if (curves.each > 1) said.push(`Each point is the mean of ${number(curves.each)} records; the band reaches from the least to the largest.`);
-  if (curves.damaged) said.push(`${number(curves.damaged)} damaged records are left out.`);
-  element("records").textContent = said.join(" ");
+  if (gates.length) figure("Gates of the attention layers (gamma)").show({ ...training, series: gates.map(key => seriesOf(key.slice(6), key)), yLabel: "gamma" });
 }
 
 // ---- settings

@@ -1,4 +1,4 @@
-// The list of runs: filter, sort, choose two; new ones appear by themselves.
+// The list of runs and sweeps: filter, sort, choose two runs; new ones appear by themselves.
 
 import { LIVE, api, ask, gridOf, onChange, pageOf, studioOf, sizeOf } from "./served.js";
 import { again, saying } from "./status.js";
@@ -16,13 +16,24 @@ const load = again(async () => {
 const ORDERS = {
   newest: (a, b) => b.changed - a.changed,
   name: (a, b) => a.name.localeCompare(b.name, "en", { numeric: true }),
-  score: (a, b) => cardOf(a).localeCompare(cardOf(b)) || (a.score?.value ?? 0) - (b.score?.value ?? 0),
+  score: byCard,
   step: (a, b) => (b.step ?? -1) - (a.step ?? -1),
 };
 
-// Scores with unlike cards are not compared: runs without a score come last.
-function cardOf(run) {
-  return run.score ? `0 ${run.score.label} ${run.score.extractor} ${run.score.samples}` : "1";
+// Scores are compared within equal cards: those of the most common card come first, runs without a score last.
+function byCard(a, b) {
+  const one = a.score?.card, other = b.score?.card, having = card => runs.filter(run => run.score?.card === card).length;
+  if (one === other) return (a.score?.value ?? 0) - (b.score?.value ?? 0);
+  if (!one || !other) return one ? -1 : 1;
+  return having(other) - having(one) || (one < other ? -1 : 1);
+}
+
+function measuredAs({ samples, reference, extractor }) {
+  return `by ${extractor}: ${samples.toLocaleString("en-US")} samples against ${reference}`;
+}
+
+function heading(score) {
+  return Object.assign(document.createElement("h2"), { className: "group", textContent: score ? `${score.label}, ${measuredAs(score)}` : "Without a score" });
 }
 
 function words(run) {
@@ -37,12 +48,15 @@ function has(text, wanted) {
 }
 
 function show() {
-  const shown = runs.filter(run => has(words(run), element("filter").value)).sort(ORDERS[element("order").value]);
-  const known = new Map([...element("runs").children].map(card => [card.dataset.name, card]));
-  element("runs").replaceChildren(...shown.map(run => filled(known.get(run.name) ?? newCard(run.name), run)));
+  const order = element("order").value, shown = runs.filter(run => has(words(run), element("filter").value)).sort(ORDERS[order]);
+  const known = new Map([...document.querySelectorAll("#runs .card")].map(card => [card.dataset.name, card]));
+  element("runs").replaceChildren(...shown.flatMap((run, i) => {
+    const card = filled(known.get(run.name) ?? newCard(run.name), run), alike = i > 0 && shown[i - 1].score?.card === run.score?.card;
+    return order !== "score" || alike ? [card] : [heading(run.score), card];
+  }));
   const nothing = "There is no run in this folder yet; one that is begun appears by itself.";
   element("count").textContent = runs.length ? `${shown.length} of ${runs.length} shown` : nothing;
-  element("sorted").hidden = element("order").value !== "score";
+  element("sorted").hidden = order !== "score";
   for (const name of chosen) if (!runs.some(run => run.name === name)) chosen.delete(name);
   const [one, other] = chosen;
   element("compare").hidden = chosen.size !== 2;
@@ -99,8 +113,8 @@ function filled(card, run) {
   const score = run.score;
   part("score").textContent = score ? `best ${score.label} ${number(score.value)} at step ${number(score.step)}` : "";
   const floor = score?.floor == null ? "" : `; half of the real images against the other half: ${number(score.floor)}`;
-  part("floor").textContent = score ? `${score.extractor}, ${score.samples.toLocaleString("en-US")} samples${floor}` : "";
-  part("why").textContent = ["done", "running", "waiting"].includes(run.state) ? "" : run.said;
+  part("floor").textContent = score ? measuredAs(score) + floor : "";
+  part("why").textContent = ["done", "running", "waiting"].includes(run.state) && !run.said.includes("; ") ? "" : run.said;
   part("why").classList.toggle("wrong", ["failed", "collapsed"].includes(run.state));
   return card;
 }

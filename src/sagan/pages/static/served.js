@@ -63,35 +63,58 @@ function pathOf(name) {
   return name.split("/").map(encodeURIComponent).join("/");
 }
 
+const LOST = "lost", JUST_LOADED = 3000; // milliseconds
+
 // Calls back with the names of the runs that changed; also, with null, when the server or the page is there again. A
-// page that nobody sees does not listen: a browser has few connections to a server.
+// stream of events keeps one of the six connections that a browser has to a server: a page that nobody sees has none, and
+// of those that are seen one listens and tells the others.
 export function onChange(call, say) {
   if (!LIVE) return;
-  let events = null, missed = false;
-  const listen = () => {
-    events = new EventSource(api("events"));
-    events.onmessage = event => call(JSON.parse(event.data));
-    events.onerror = () => {
-      missed = true;
-      say("the server does not answer; this page goes on when it does", true);
-      if (events.readyState !== EventSource.CLOSED) return; // it tries again by itself
-      ask(api("runs.json")).catch(error => say(error.message, true)); // such as: the token is another one
-      setTimeout(() => { if (!document.hidden) listen(); }, 5000);
-    };
-    events.onopen = () => {
-      if (missed) {
-        say("");
-        call(null);
-      }
-      missed = false;
-    };
+  const others = new BroadcastChannel("changes");
+  let lost = false, end = null;
+  const hear = news => {
+    if (news === LOST) say("the server does not answer; this page goes on when it does", true);
+    else if (lost) say("");
+    lost = news === LOST;
+    if (!lost) call(news);
   };
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) {
-      events?.close();
-      events = null;
-      missed = true;
-    } else if (!events) listen();
+  const tell = news => {
+    others.postMessage(news);
+    hear(news);
+  };
+  const listen = signal => new Promise(done => {
+    let events = null;
+    const connect = () => {
+      events = new EventSource(api("events"));
+      events.onmessage = event => tell(JSON.parse(event.data));
+      events.onopen = () => { if (lost || performance.now() > JUST_LOADED) tell(null); };
+      events.onerror = () => {
+        if (!lost) tell(LOST);
+        if (events.readyState !== EventSource.CLOSED) return; // it tries again by itself
+        ask(api("runs.json")).catch(error => say(error.message, true)); // such as: the token is another one
+        setTimeout(() => { if (!signal.aborted) connect(); }, 5000);
+      };
+    };
+    signal.addEventListener("abort", () => {
+      events.close();
+      done();
+    });
+    connect();
   });
-  if (!document.hidden) listen();
+  const begin = () => {
+    const { signal } = end = new AbortController();
+    if (!navigator.locks) listen(signal); // under the name of another machine, without TLS
+    else navigator.locks.request("changes", { signal }, () => listen(signal)).catch(error => {
+      if (error.name !== "AbortError") throw error;
+    });
+  };
+  others.onmessage = ({ data }) => { if (!document.hidden) hear(data); };
+  document.addEventListener("visibilitychange", () => {
+    end?.abort();
+    end = null;
+    if (document.hidden) return;
+    hear(null);
+    begin();
+  });
+  if (!document.hidden) begin();
 }

@@ -8,6 +8,7 @@
 //   look(asked, y, x): a promise of layers as attention.js takes them, each with `light`, `largest` and `inside`.
 
 import * as looks from "./attention.js";
+import { keep, pngOf } from "./keep.js";
 
 const FRAMES = 24; // from one picture of a walk to the next, as of `sagan walk`
 const LEAST = 0.1, NONE = 3.1; // the ends of the slider of truncations; the last one truncates nothing
@@ -15,6 +16,7 @@ const REACH = 3; // along a direction
 const PADDING = 2, AT_ONCE = 8; // of a grid; pictures that are drawn together
 const LARGEST = { seed: Number.MAX_SAFE_INTEGER, number: 9999999, rows: 12, columns: 12, step: Number.MAX_SAFE_INTEGER };
 const MOST_PINS = 64;
+const ADDRESSES = 150, WITHIN = 30_000; // as many in so many milliseconds; a browser refuses 200
 const element = id => document.getElementById(id), main = document.querySelector("main");
 
 // Shows models, all with pictures of one size. `kept`: words of the address that are not this module's.
@@ -73,9 +75,12 @@ export function studio(models, colours, say, kept = () => ({})) {
     }
   }
 
+  let sheets = null; // what the grids show, while it is all of it
+
   async function drawGrids() {
     const count = asked.rows * asked.columns, start = gridOf().first, wanted = structuredClone(asked);
-    for (const { sheet } of stages) {
+    const again = sheets === JSON.stringify(wanted); // of snapshots that were made anew: the old ones stay until then
+    for (const { sheet } of again ? [] : stages) {
       sheet.width = asked.columns * (size.width + PADDING) + PADDING;
       sheet.height = asked.rows * (size.height + PADDING) + PADDING;
       sheet.getContext("2d").fillRect(0, 0, sheet.width, sheet.height);
@@ -88,8 +93,9 @@ export function studio(models, colours, say, kept = () => ({})) {
         const picture = looks.picture(pixels.subarray(i * each, (i + 1) * each), size);
         stages[k].sheet.getContext("2d").drawImage(picture, left, top);
       }));
-      say(`drawn ${Math.min(done + AT_ONCE, count)} of ${count}`);
+      if (!again) say(`drawn ${Math.min(done + AT_ONCE, count)} of ${count}`);
     }
+    sheets = due ? null : JSON.stringify(wanted);
   }
 
   function gridOf() {
@@ -103,9 +109,9 @@ export function studio(models, colours, say, kept = () => ({})) {
   }
 
   function caption(model) {
-    const step = model.steps ? `, step ${stepOf(model, asked).toLocaleString("en-US")}` : "";
+    const step = model.steps ? `, step ${grouped(stepOf(model, asked))}` : "";
     const of = models.length > 1 ? `${model.name}, ` : "";
-    if (asked.view === "real") return `${of}training image ${asked.number % model.real} of ${model.real.toLocaleString("en-US")}`;
+    if (asked.view === "real") return `${of}training image ${asked.number % model.real} of ${grouped(model.real)}`;
     if (asked.view === "walk") return `${of}frame ${asked.at} of ${asked.pins.length * FRAMES}${step}`;
     const number = asked.label ?? asked.number % first.classes.length;
     const label = first.classes.length ? `, class ${number} ('${first.classes[number]}')` : "";
@@ -116,16 +122,18 @@ export function studio(models, colours, say, kept = () => ({})) {
 
   function newStage(model) {
     const section = document.createElement("section"), panels = document.createElement("div");
-    const sheet = document.createElement("canvas");
+    const sheet = document.createElement("canvas"), note = document.createElement("p");
     section.setAttribute("aria-label", model.name);
     panels.className = "panels";
     sheet.className = "sheet";
     sheet.tabIndex = 0;
     sheet.setAttribute("role", "img");
     sheet.setAttribute("aria-label", "grid of pictures; a click, or Enter, opens one");
-    section.append(panels, sheet);
+    note.className = "note";
+    note.setAttribute("role", "status");
+    section.append(note, panels, sheet);
     element("models").append(section);
-    const stage = { section, panels, sheet, pixels: null, layers: [] };
+    const stage = { model, section, note, panels, sheet, pixels: null, layers: [], newest: -1 };
     const { canvas, caption, below } = newPanel(stage, "picture");
     canvas.closest("figure").className = "stage";
     canvas.tabIndex = 0;
@@ -213,13 +221,13 @@ export function studio(models, colours, say, kept = () => ({})) {
 
   function lookFrom(y, x, held = point.held) {
     Object.assign(point, { y, x, held, shown: true });
-    if (held) keepAddress();
+    if (held) showAddress();
     pointed();
   }
 
   function letGo() {
     Object.assign(point, { shown: false, held: false });
-    keepAddress();
+    showAddress();
     paint();
   }
 
@@ -251,6 +259,7 @@ export function studio(models, colours, say, kept = () => ({})) {
   function change(values) {
     Object.assign(asked, values);
     asked.at = asked.at % (asked.pins.length * FRAMES);
+    if (asked.step === steps().at(-1)) asked.step = null; // the newest, also when newer ones come
     playing &&= asked.view === "walk";
     show();
     draw();
@@ -263,11 +272,7 @@ export function studio(models, colours, say, kept = () => ({})) {
     element("label").value = asked.label ?? "";
     element("truncation").value = asked.truncation ?? NONE;
     element("truncated").textContent = asked.truncation === null ? "none" : asked.truncation.toFixed(1);
-    if (first.steps) {
-      element("step").max = first.steps.length - 1;
-      element("step").value = first.steps.indexOf(stepOf(first, asked));
-      element("stepped").textContent = stepOf(first, asked).toLocaleString("en-US");
-    }
+    showSteps();
     asked.along.forEach((amount, i) => {
       element(`along${i}`).value = amount;
       element(`amount${i}`).textContent = amount.toFixed(1);
@@ -279,7 +284,7 @@ export function studio(models, colours, say, kept = () => ({})) {
     for (const stage of stages) {
       stage.panels.hidden = grid;
       stage.sheet.hidden = !grid;
-      stage.canvas.setAttribute("aria-label", caption(models[stages.indexOf(stage)]));
+      stage.canvas.setAttribute("aria-label", caption(stage.model));
     }
     element("looking").hidden = grid;
     document.querySelector(".walking").hidden = !walk;
@@ -292,21 +297,51 @@ export function studio(models, colours, say, kept = () => ({})) {
     element("command").hidden = !words;
     element("words").textContent = words;
     element("wordless").hidden = Boolean(words) || !first.place;
-    element("steps").hidden = !first.steps || first.steps.length < 2;
-    keepAddress();
+    showAddress();
   }
 
-  function keepAddress() {
-    const here = address();
+  // The steps of the snapshots of all models.
+  function steps() {
+    return [...new Set(models.flatMap(model => model.steps ?? []))].sort((a, b) => a - b);
+  }
+
+  function showSteps() {
+    const all = steps();
+    element("steps").hidden = all.length < 2;
+    if (!all.length) return;
+    const step = stepOf({ steps: all }, asked);
+    element("step").max = all.length - 1;
+    element("step").value = all.indexOf(step);
+    element("stepped").textContent = grouped(step);
+    for (const stage of stages) {
+      const { model } = stage, drawn = stepOf(model, asked);
+      stage.newest = Math.max(stage.newest, model.steps.at(-1)); // so far; it may go
+      const wanted = asked.step ?? stage.newest, gone = wanted !== drawn && asked.view !== "real";
+      const text = gone ? `${model.name} has no snapshot of step ${grouped(wanted)}: the nearest is drawn, of step ${grouped(drawn)}.` : "";
+      if (stage.note.textContent !== text) stage.note.textContent = text;
+    }
+  }
+
+  let later = null, written = []; // when
+
+  function showAddress() {
+    const here = address(), now = performance.now();
     element("link").href = `#${here}`;
-    if (!playing) history.replaceState(null, "", here ? `#${here}` : location.pathname + location.search);
+    clearTimeout(later);
+    if (playing || end.signal.aborted) return;
+    written = written.filter(at => at > now - WITHIN);
+    if (written.length < ADDRESSES) {
+      written.push(now);
+      history.replaceState(null, "", here ? `#${here}` : location.pathname + location.search);
+    } else later = setTimeout(showAddress, written[0] + WITHIN - now);
   }
 
-  // What differs from the page as it opens, such as "seed=3&along=0,1.5".
+  // What differs from the page as it opens, and the step also where it is the newest: such as "step=400&seed=3&along=0,1.5".
   function address() {
-    const words = new URLSearchParams(kept());
+    const words = new URLSearchParams(kept()), all = steps();
+    if (all.length) words.set("step", asked.step ?? all.at(-1));
     for (const [name, start] of Object.entries(START))
-      if (String(asked[name]) !== String(start)) words.set(name, String(asked[name]));
+      if (name !== "step" && String(asked[name]) !== String(start)) words.set(name, String(asked[name]));
     if (point.held) words.set("point", `${point.y},${point.x}`);
     return words.toString().replaceAll("%2C", ",");
   }
@@ -324,9 +359,9 @@ export function studio(models, colours, say, kept = () => ({})) {
     (words.get("along") ?? "").split(",").slice(0, first.directions).forEach((text, i) => {
       values.along[i] = looks.clamp(Number(text) || 0, -REACH, REACH);
     });
-    const [y, x] = (words.get("point") ?? "").split(",").map(text => whole(text ?? null, "point", null, Number.MAX_SAFE_INTEGER));
-    if (Number.isInteger(y) && Number.isInteger(x))
-      Object.assign(point, { y: looks.clamp(y, 0, size.height - 1), x: looks.clamp(x, 0, size.width - 1), shown: true, held: true });
+    const [y, x] = (words.get("point") ?? "").split(",").map((text, i) => whole(text, "point", null, [size.height, size.width][i] - 1));
+    if (Number.isInteger(y) && Number.isInteger(x)) Object.assign(point, { y, x, shown: true, held: true });
+    else if (point.held) Object.assign(point, { shown: false, held: false });
     change(values);
   }
 
@@ -339,7 +374,7 @@ export function studio(models, colours, say, kept = () => ({})) {
   function command(model) {
     if (!model.place || asked.view === "real" || asked.along.some(amount => amount)) return "";
     const options = [`--seed ${asked.seed}`];
-    if (model.steps && asked.step !== null) options.push(`--step ${stepOf(model, asked)}`);
+    if (model.steps) options.push(`--step ${stepOf(model, asked)}`);
     if (asked.truncation !== null) options.push(`--truncation ${asked.truncation}`);
     if (asked.label !== null) options.push(`--label=${quoted(first.classes[asked.label])}`);
     const many = options.join(" ");
@@ -364,7 +399,7 @@ export function studio(models, colours, say, kept = () => ({})) {
     listen(element("pins"), "blur", show);
     listen(element("at"), "input", event => change({ at: Number(event.target.value) }));
     listen(element("truncation"), "input", event => change({ truncation: truncationOf(event.target.value) }));
-    listen(element("step"), "input", event => change({ step: first.steps[Number(event.target.value)] }));
+    listen(element("step"), "input", event => change({ step: steps()[Number(event.target.value)] }));
     element("classes").hidden = !first.classes.length;
     const options = [["", "in turn"], ...first.classes.map((name, i) => [String(i), name])];
     element("label").replaceChildren(...options.map(([value, text]) => new Option(text, value)));
@@ -405,7 +440,6 @@ export function studio(models, colours, say, kept = () => ({})) {
         play();
       }
     });
-    listen(window, "hashchange", fromAddress);
   }
 
   function direction(i) {
@@ -458,18 +492,11 @@ export function studio(models, colours, say, kept = () => ({})) {
     due = true;
   }
 
-  // The pictures as files, marked as this program's so that they never become training images.
   async function download() {
-    for (const [i, stage] of stages.entries()) {
-      const grid = asked.view === "grid", source = grid ? stage.sheet : looks.picture(stage.pixels, size);
-      const blob = await new Promise(done => source.toBlob(done, "image/png"));
-      const file = marked(new Uint8Array(await blob.arrayBuffer()), "Software", "sagan");
-      const link = document.createElement("a"), address = URL.createObjectURL(file);
-      link.href = address;
-      const name = models[i].name.replaceAll(/[^\w.-]+/g, "-");
-      link.download = `${name}-${asked.view}-${asked.seed}-${asked.view === "walk" ? asked.at : asked.number}.png`;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(address), 10000);
+    const { view, seed, number, at } = asked;
+    for (const { model, sheet, pixels } of stages) {
+      const file = await pngOf(view === "grid" ? sheet : looks.picture(pixels, size));
+      keep(file, [model.name, view, String(seed), String(view === "walk" ? at : number)], "png");
     }
   }
 
@@ -482,8 +509,16 @@ export function studio(models, colours, say, kept = () => ({})) {
       end.abort();
       for (const { section } of stages) section.remove();
     },
-    redraw: draw,
-    show,
+    fromAddress, // shows what the address says
+    redraw() { // what `kept` says has changed
+      showAddress();
+      draw();
+    },
+    follow(now) { // the models have snapshots of these steps, some perhaps made anew
+      models.forEach((model, i) => { model.steps = now[i]; });
+      show();
+      draw();
+    },
   };
 }
 
@@ -503,6 +538,10 @@ export function positionOf(asked) {
   return asked.at / FRAMES;
 }
 
+function grouped(number) {
+  return number.toLocaleString("en-US");
+}
+
 function whole(text, name, otherwise, most = LARGEST[name]) {
   const least = { rows: 1, columns: 1 }[name] ?? 0;
   return text !== null && /^\d+$/.test(text) && most >= least ? looks.clamp(Number(text), least, most) : otherwise;
@@ -513,23 +552,4 @@ function pinsOf(text) {
   const words = text.trim().split(/[\s,]+/);
   const right = words.length > 1 && words.every(word => /^\d+$/.test(word) && Number(word) <= LARGEST.number);
   return right ? words.slice(0, MOST_PINS).map(Number) : null;
-}
-
-// A PNG with one more text, behind its header.
-function marked(png, keyword, text) {
-  const words = new TextEncoder().encode(`tEXt${keyword}\0${text}`), chunk = new Uint8Array(words.length + 8);
-  const view = new DataView(chunk.buffer), header = 8 + 25;
-  view.setUint32(0, words.length - 4);
-  chunk.set(words, 4);
-  view.setUint32(words.length + 4, checksum(words));
-  return new Blob([png.subarray(0, header), chunk, png.subarray(header)], { type: "image/png" });
-}
-
-function checksum(data) { // CRC-32
-  let rest = 0xffffffff;
-  for (const byte of data) {
-    rest ^= byte;
-    for (let i = 0; i < 8; i++) rest = rest >>> 1 ^ (rest & 1 ? 0xedb88320 : 0);
-  }
-  return (rest ^ 0xffffffff) >>> 0;
 }

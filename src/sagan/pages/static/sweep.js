@@ -32,10 +32,13 @@ function show() {
       spread: points.map(point => point.half),
       dots: true,
     }));
-    const lines = group.floor === null ? [] : [{ y: group.floor, label: "half of the real images" }];
-    figures.get(title).show({ series, lines, xLabel: "step", whole: true, least: 0 });
+    const lines = group.floor === null ? [] : [{ y: group.floor, label: "half of the real images against the other half" }];
+    const notes = ["Bars: the 95 % interval of each mean by itself, where two seeds or more are scored; a distance is never below 0."];
+    figures.get(title).show({ series, lines, notes, xLabel: "step", yLabel: group.label, whole: true, least: 0 });
   }
-  fill(element("table"), sweep.groups[0]?.table ?? []);
+  const table = sweep.groups[0]?.table ?? [], level = table[0]?.find(head => head.startsWith("interval "))?.slice(9);
+  fill(element("table"), table);
+  element("levels").textContent = level ? `The intervals in the sentences and the table are of differences, each at ${level.replace("%", " %")}, so that all hold together with 95 %. Those in the figure are of each mean by itself.` : "";
   fill(element("runs"), [["arm", ...sweep.seeds.map(seed => `seed ${seed}`)], ...sweep.arms.map(rowOf)]);
   const seed = element("seed").value;
   if (element("seed").children.length !== sweep.seeds.length) {
@@ -104,5 +107,6 @@ function drawSamples() {
 
 element("step").addEventListener("input", drawSamples);
 element("seed").addEventListener("input", () => showSamples().catch(error => say(error.message, true)));
+say("reading the scores");
 load();
 onChange(names => { if (names === null || names.some(each => each === name || each.startsWith(`${name}/`))) load(); }, say);
