@@ -12,6 +12,7 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         "tests.ranks",
+        "pytest",
         "sagan.training.start",
         "sagan.evaluation.snapshots",
         "sagan.system.link",
